@@ -1,0 +1,25 @@
+"""Errors. `SandboxAgentError` is the root of every error that this distribution raises."""
+
+
+class SandboxAgentError(Exception):
+    """Root of all errors of sandbox-agent. The message says what happened, where, and the mend."""
+
+
+class IpcError(SandboxAgentError):
+    """Root of the errors of this package."""
+
+
+class ProtocolError(IpcError):
+    """The other side sent bytes that are not what the protocol allows at this point."""
+
+
+class HandshakeError(ProtocolError):
+    """The two sides speak different versions, usually an upgrade under a running program."""
+
+
+class ChannelClosed(IpcError):
+    """The other side is gone: end of file where a message was due."""
+
+
+class BoardFull(IpcError):
+    """Every slot of the cancel board is taken; wait for a call to end."""

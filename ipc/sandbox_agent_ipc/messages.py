@@ -1,0 +1,175 @@
+"""Every message, one frozen Struct each.
+
+Directions: *host to init* and *init to host* travel on the sandbox's control socket (trusted on
+both sides: init runs no foreign code). *Host to worker* travels on a one-way socket; *worker to
+host* on a pipe, because a pipe cannot carry descriptors: nothing that a hostile worker sends can
+make the host own (or close) a descriptor of the worker's choosing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+PROTOCOL = 1
+"""Version of everything in this file. Both handshakes carry it; a difference is refused."""
+
+MAX_MESSAGE = 2 * 1024 * 1024
+"""Bytes. No frame from a worker is longer; a longer announcement is a ProtocolError."""
+
+
+class Message(msgspec.Struct, frozen=True, tag_field="type"):
+    """Base of all messages: a tagged map, so that a reader rejects what it does not know."""
+
+
+# --- tools ---------------------------------------------------------------------------------
+
+
+class FunctionRef(msgspec.Struct, frozen=True):
+    """Where a tool's function is found, by a worker.
+
+    module: dotted name. For a function of the script that is being run, `__main__`.
+    qualname: dotted path inside the module; `<locals>` is refused.
+    file: the script's absolute path when module is `__main__`, else None.
+    """
+
+    module: str
+    qualname: str
+    file: str | None = None
+
+
+class ToolSpec(msgspec.Struct, frozen=True, tag=True):
+    """What a model is told of a tool, and how a worker finds it.
+
+    parameters: a JSON Schema object (type, properties, required).
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    function: FunctionRef
+
+
+class ToolProblem(msgspec.Struct, frozen=True, tag=True):
+    """A tool that cannot be described: import error, missing attribute, unusable signature."""
+
+    function: FunctionRef
+    reason: str
+
+
+# --- control socket ------------------------------------------------------------------------
+
+
+class InitHello(Message, frozen=True, tag="init_hello"):
+    """Init to host, first message: the sandbox is built."""
+
+    protocol: int
+
+
+class InitFailed(Message, frozen=True, tag="init_failed"):
+    """Spawner or init to host: the sandbox could not be built. The step says where."""
+
+    protocol: int
+    step: str
+    reason: str
+
+
+class NewCall(Message, frozen=True, tag="new_call"):
+    """Host to init: make a call's processes.
+
+    With it come descriptors, in this order: the worker's inbox (socket), its outbox (pipe, write
+    end), the wake pipe (read end), the status pipe (write end), standard output (pipe, write
+    end), standard error (pipe, write end).
+    """
+
+    id: str
+
+
+class CallBorn(Message, frozen=True, tag="call_born"):
+    """Init to host, with the pidfd of the call's init."""
+
+    id: str
+
+
+class CallFailed(Message, frozen=True, tag="call_failed"):
+    """Init to host: the call's processes could not be made."""
+
+    id: str
+    reason: str
+
+
+# --- worker --------------------------------------------------------------------------------
+
+
+class Ready(Message, frozen=True, tag="ready"):
+    """Worker to host, first message: sealed and waiting. No foreign code has run yet."""
+
+    protocol: int
+
+
+class Call(Message, frozen=True, tag="call"):
+    """Host to worker: run one tool.
+
+    slot, word: the cancel board's slot and the word that means "not cancelled".
+    arguments: a JSON object as bytes; None when they come in a sealed memfd with this message.
+    cwd: absolute path inside the sandbox.  env: the tool's whole environment.
+    deadline_ns: CLOCK_MONOTONIC nanoseconds when the call's own time is up; 0 for none.
+    output_limit: bytes of result text that the host will keep.
+    """
+
+    id: str
+    slot: int
+    word: int
+    function: FunctionRef
+    arguments: bytes | None
+    cwd: str
+    env: dict[str, str]
+    deadline_ns: int
+    output_limit: int
+
+
+class Describe(Message, frozen=True, tag="describe"):
+    """Host to worker: import these functions and say what a model may be told of them."""
+
+    functions: list[FunctionRef]
+    cwd: str
+    env: dict[str, str]
+
+
+class Started(Message, frozen=True, tag="started"):
+    """Worker to host: arguments fit, the flag was down a moment ago, the tool's code runs now."""
+
+
+class ResultKind(StrEnum):
+    """What a worker says of its tool. The host decides the outcome, which may differ."""
+
+    OK = "ok"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+class Result(Message, frozen=True, tag="result"):
+    """Worker to host, last message of a call.
+
+    content: what the tool returned, as text. What it printed went to standard output.
+    exit_status: of a command that the tool ran; negative is the signal, as in `subprocess`.
+    """
+
+    kind: ResultKind
+    content: str
+    exit_status: int | None = None
+
+
+class Described(Message, frozen=True, tag="described"):
+    """Worker to host: the answer to Describe, in its order."""
+
+    tools: list[ToolSpec | ToolProblem]
+
+
+FromInit = InitHello | InitFailed | CallBorn | CallFailed
+ToInit = NewCall
+FromWorker = Ready | Started | Result | Described
+ToWorker = Call | Describe

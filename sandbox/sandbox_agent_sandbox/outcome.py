@@ -1,0 +1,79 @@
+"""How a call ended, as the host saw it. Structs and enums only, so that every side may import it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Outcome(StrEnum):
+    """The one outcome of a call."""
+
+    OK = "ok"
+    """The tool ended by itself and reports success."""
+    ERROR = "error"
+    """The tool ended by itself and reports an error, or its arguments did not fit."""
+    CANCELLED = "cancelled"
+    """Ended after the flag, by itself or at SIGTERM."""
+    KILLED = "killed"
+    """Ended after the flag, and it took SIGKILL."""
+    TIMEOUT = "timeout"
+    """The call's own time was up, whatever rung ended it."""
+    CRASHED = "crashed"
+    """It died unasked."""
+    SKIPPED = "skipped"
+    """The flag was up before the tool's code began."""
+    DENIED = "denied"
+    """Approval was refused."""
+    UNKNOWN = "unknown"
+    """The agent died while the call was in flight."""
+
+
+class StartedState(StrEnum):
+    """Whether the tool's code began to run. Acknowledged by the worker just before it does."""
+
+    YES = "yes"
+    NO = "no"
+    MAYBE = "maybe"
+
+
+class Rung(StrEnum):
+    """The rungs of the ladder. A result names the last one that was taken."""
+
+    FLAG = "flag"
+    TERM = "term"
+    KILL = "kill"
+
+
+class Survivor(msgspec.Struct, frozen=True):
+    """A process that could not be ended, for instance in uninterruptible sleep."""
+
+    pid: int
+    command: str
+
+
+class CallResult(msgspec.Struct, frozen=True):
+    """What became of one call.
+
+    content: the tool's returned text. output: what it printed, standard output and error as they
+    came (empty when the caller took the output by callback). Both are cut to the call's limit;
+    output_bytes counts all that was printed.
+    exit_status: of the command that the tool ran, or of the worker when it died unasked; negative
+    is a signal, as in `subprocess`.
+    rung: the last rung taken, None when it ended unasked. rungs_ms: milliseconds from the flag to
+    each rung that was taken, and `ended`.
+    survivors: empty when all is well.
+    """
+
+    id: str
+    outcome: Outcome
+    started: StartedState
+    content: str = ""
+    output: str = ""
+    output_bytes: int = 0
+    exit_status: int | None = None
+    rung: Rung | None = None
+    rungs_ms: dict[str, float] = {}
+    survivors: tuple[Survivor, ...] = ()
+    detail: str = ""
