@@ -1,0 +1,72 @@
+"""Errors of the runtime. Each knows the exit code that the command line gives it."""
+
+from __future__ import annotations
+
+from sandbox_agent_ipc.errors import SandboxAgentError
+
+
+class AgentError(SandboxAgentError):
+    """Root of the errors of this package. `exit_code`: what `sandbox-agent` ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(AgentError):
+    """Usage, a task file, a steps file or a policy is wrong: nothing was started.
+
+    what: what is wrong. file: its path as the user wrote it. line, column: counted from 1.
+    field: dotted, as in `sandbox.limits.timeout`. mend: what to do about it.
+    others: further problems of the same files, found at the same time.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+        field: str | None = None,
+        mend: str | None = None,
+        others: tuple[ConfigError, ...] = (),
+    ) -> None:
+        self.what = what
+        self.file = file
+        self.line = line
+        self.column = column
+        self.field = field
+        self.mend = mend
+        self.others = others
+        super().__init__(what)
+
+    @property
+    def where(self) -> str:
+        """`file:line:column`, as far as it is known; "" when nothing is."""
+        if self.file is None:
+            return ""
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+
+    def __str__(self) -> str:
+        head = ": ".join(part for part in (self.where, self.field, self.what) if part)
+        own = f"{head}\n  mend: {self.mend}" if self.mend else head
+        return "\n".join([own, *(str(other) for other in self.others)])
+
+
+class ModelError(AgentError):
+    """The model or its provider failed, or a scripted model's list is used up or did not match."""
+
+    exit_code = 4
+
+
+class StateError(AgentError):
+    """Not possible in this state: a second `run()` while one is going, a closed conversation."""
+
+    exit_code = 2
+
+
+class JournalError(AgentError):
+    """A journal that cannot be read: damaged in the middle, or of a version that is not known."""
+
+    exit_code = 2
