@@ -1,0 +1,223 @@
+"""The cancel board: one page of shared memory that the host writes and everybody else only reads.
+
+A slot of 64 bytes per call: state word (see `word`), deadline (CLOCK_MONOTONIC nanoseconds) and
+call id, for debuggers. Only the word carries meaning for a call.
+
+What keeps a child, root included, from writing: F_SEAL_FUTURE_WRITE refuses write(2), new writable
+mappings, mprotect(2) of read-only ones and hole punching, through this descriptor and through any
+reopened one; SHRINK and GROW refuse truncation, which would hand the host a SIGBUS; the host's
+own writable mapping is not inherited (MADV_DONTFORK).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import threading
+import weakref
+
+from . import memfd
+from .errors import BoardFull, IpcError
+from .reason import CancelReason
+from .token import CallToken
+from .word import cancelled_word, idle_word, live_word
+
+SLOTS = 64
+SIZE = 4096
+_WORDS_PER_SLOT = SIZE // SLOTS // 8
+_ID_BYTES = 48
+
+
+class Board:
+    """The host's end. `fd` is what children are given; it is closed by `close()`."""
+
+    def __init__(self) -> None:
+        try:
+            self.fd, self._map = _make_page()
+        except OSError as error:
+            raise IpcError(
+                f"the cancel board cannot be made: {error}. It needs Linux 5.1 or newer"
+            ) from error
+        self._words = memoryview(self._map).cast("Q")
+        self._lock = threading.Lock()
+        self._generations = [1] * SLOTS
+        self._free = list(range(SLOTS - 1, -1, -1))
+        self._claimed: set[Slot] = set()
+        self._closed = False
+        self._forked = False
+        _boards.add(self)
+
+    def claim(self, call_id: str, deadline_ns: int) -> Slot:
+        """Takes a slot for a call.
+
+        deadline_ns: CLOCK_MONOTONIC nanoseconds; 0 for none.
+        Raises BoardFull when all slots are taken, IpcError after `close()` or in a forked child.
+        """
+        if self._forked:
+            raise IpcError("this cancel board belongs to the process that forked this one")
+        with self._lock:
+            if self._closed:
+                raise IpcError("the cancel board is closed")
+            if not self._free:
+                raise BoardFull(
+                    f"all {SLOTS} slots of the cancel board are taken; wait for a call to end"
+                )
+            index = self._free.pop()
+            first = index * _WORDS_PER_SLOT
+            live = live_word(self._generations[index])
+            start = (first + 2) * 8
+            name = call_id.encode("utf-8", "replace")[:_ID_BYTES]
+            self._map[start : start + _ID_BYTES] = name.ljust(_ID_BYTES, b"\0")
+            self._words[first + 1] = deadline_ns
+            self._words[first] = live  # last: from here on the slot means this call
+            slot = Slot(self, index, live, self._words[first : first + 1])
+            self._claimed.add(slot)
+            return slot
+
+    def close(self) -> None:
+        """Cancels what is still claimed (CLOSED), unmaps and closes. Idempotent."""
+        if self._forked:
+            return
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for slot in self._claimed:
+                # Nobody can flag these calls any more; whoever survives shall know.
+                slot.cancel(CancelReason.CLOSED)
+                slot._cell.release()
+            self._claimed.clear()
+            self._words.release()
+            self._map.close()
+            os.close(self.fd)
+
+    def _release(self, slot: Slot, proven_dead: bool) -> None:
+        if self._forked:
+            return
+        with self._lock:
+            if slot not in self._claimed:
+                return
+            self._claimed.remove(slot)
+            if not proven_dead:
+                # Somebody may still be looking at this word. He shall see it cancelled, and
+                # nobody else shall ever get the slot.
+                slot.cancel(CancelReason.CLOSED)
+                slot._cell.release()
+                return
+            # From here on a cancel() that another thread has half done meets a released view
+            # instead of the next call's word.
+            slot._cell.release()
+            self._generations[slot.index] += 1
+            self._words[slot.index * _WORDS_PER_SLOT] = idle_word(self._generations[slot.index])
+            self._free.append(slot.index)
+
+
+class Slot:
+    """One call's place on the board, in the host."""
+
+    __slots__ = ("__weakref__", "_board", "_cell", "_first", "index", "word")
+
+    def __init__(self, board: Board, index: int, word: int, cell: memoryview[int]) -> None:
+        self._board = board
+        self._cell = cell
+        self._first: dict[None, CancelReason] = {}
+        self.index = index
+        self.word = word
+        """The live word: what the call's token compares with."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """True from the first `cancel()` that took effect on, also after `release()`."""
+        return bool(self._first)
+
+    @property
+    def reason(self) -> CancelReason | None:
+        """The first reason; None while not cancelled."""
+        return self._first.get(None)
+
+    def cancel(self, reason: CancelReason) -> None:
+        """Flags the call; a later reason changes nothing, and so does a released slot's cancel.
+
+        Takes no lock: safe in any thread and in a signal handler, whatever it interrupted.
+        Does not wake anybody; that is a byte on the call's wake pipe, written afterwards.
+        """
+        if self._board._forked:
+            return  # MADV_DONTFORK: the page is not there
+        try:
+            self._cell[0]
+            first = self._first.setdefault(None, reason)
+            # One aligned 8-byte store. It checks that the view is not released and stores in one
+            # step of the interpreter, and whoever else cancels now stores the same value.
+            self._cell[0] = cancelled_word(self.word, first)
+        except ValueError:
+            pass  # released
+
+    def release(self, proven_dead: bool) -> None:
+        """Gives the slot back when the call is over. Idempotent.
+
+        proven_dead: True when nobody can look at the word any more; the slot is then reused under
+        a new generation. False takes it out of service for ever.
+        """
+        self._board._release(self, proven_dead)
+
+
+class BoardView:
+    """A child's end: the same page, read-only.
+
+    fd: the board's descriptor. The mapping keeps its own duplicate; `fd` may be closed.
+    Make the view after closing descriptors in bulk, or that closes the duplicate.
+    Raises IpcError when the descriptor is no cancel board.
+    """
+
+    def __init__(self, fd: int) -> None:
+        try:
+            self._words = memoryview(mmap.mmap(fd, SIZE, access=mmap.ACCESS_READ)).cast("Q")
+        except (OSError, ValueError) as error:
+            raise IpcError(f"descriptor {fd} is no cancel board: {error}") from error
+
+    def token(self, slot: int, word: int, wake_fd: int, deadline_ns: int) -> CallToken:
+        """The token of the call that holds `slot` with the live word `word`; see `CallToken`.
+
+        Raises IpcError when there is no such slot.
+        """
+        if not 0 <= slot < SLOTS:
+            raise IpcError(f"slot {slot} is not on the cancel board (0 to {SLOTS - 1})")
+        return CallToken(self._words, slot * _WORDS_PER_SLOT, word, wake_fd, deadline_ns)
+
+
+def _make_page() -> tuple[int, mmap.mmap]:
+    """The sealed descriptor, and the only writable mapping that there will ever be."""
+    fd = memfd.create("sandbox-agent-board")
+    try:
+        os.ftruncate(fd, SIZE)
+        page = mmap.mmap(fd, SIZE)
+        page.madvise(mmap.MADV_DONTFORK)
+        for index in range(SLOTS):
+            start = index * SIZE // SLOTS
+            page[start : start + 8] = idle_word(1).to_bytes(8, sys.byteorder)
+        memfd.add_seals(
+            fd,
+            memfd.F_SEAL_FUTURE_WRITE | memfd.F_SEAL_SHRINK | memfd.F_SEAL_GROW | memfd.F_SEAL_SEAL,
+        )
+    except OSError:
+        os.close(fd)
+        raise
+    return fd, page
+
+
+# One hook for all boards, since os.register_at_fork cannot be undone. A pid would not do instead:
+# the child of a pid-1 host may be pid 1 of its own namespace.
+_boards: weakref.WeakSet[Board] = weakref.WeakSet()
+_kept_mapped: list[mmap.mmap] = []
+
+
+def _latch_in_child() -> None:
+    for board in list(_boards):
+        board._forked = True
+        # Never collected here: unmapping an address range that this process does not have could
+        # hit whatever was mapped there since.
+        _kept_mapped.append(board._map)
+
+
+os.register_at_fork(after_in_child=_latch_in_child)

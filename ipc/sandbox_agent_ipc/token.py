@@ -1,0 +1,267 @@
+"""Cancel tokens: how whoever does the work learns that it is to stop.
+
+`CallToken` is what a tool holds inside the walls; `RunToken` is what the host cancels. Both are
+one-way: once cancelled, cancelled for as long as somebody holds the token.
+"""
+
+from __future__ import annotations
+
+import _thread
+import math
+import select
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+from .reason import CancelReason as CancelReason
+from .word import reason_in
+
+_LOST_WAKE_PAUSE = 0.02
+"""Seconds between looks at the flag once the wake-up is lost. Never used while the host lives."""
+
+_LONGEST_POLL = 2**31 - 1
+"""Milliseconds: poll(2) takes an int."""
+
+
+class Cancelled(BaseException):
+    """Raised by `raise_if_cancelled()`.
+
+    A BaseException, like KeyboardInterrupt and asyncio.CancelledError: a tool's `except Exception`
+    around a step that may fail must not swallow the wish that the tool stop.
+    """
+
+    def __init__(self, reason: CancelReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cancelled ({self.reason.value})"
+
+
+class CancelToken(ABC):
+    """Says whether the work is to stop. Look often, or wait on it; never call a tool without one.
+
+    Any thread may use a token. It cannot be pickled or copied, since a copy would hear nothing.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def is_cancelled(self) -> bool:
+        """True from the moment of the cancellation on, for ever. Cheap enough for inner loops."""
+
+    @property
+    @abstractmethod
+    def reason(self) -> CancelReason | None:
+        """Why it was cancelled; None while it is not."""
+
+    @property
+    @abstractmethod
+    def deadline(self) -> float | None:
+        """CLOCK_MONOTONIC seconds (`time.monotonic()`) at which the time is up; None for no limit.
+
+        It is information: at that time whoever set it cancels the token, with reason TIMEOUT.
+        """
+
+    @abstractmethod
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleeps until the cancellation, and wakes at once when it comes.
+
+        timeout: seconds; None or infinity for no limit; zero or less only looks.
+        Returns True when cancelled, False when the time was up first. Raises ValueError for NaN.
+        """
+
+    def raise_if_cancelled(self) -> None:
+        """Raises `Cancelled` with the reason if the token is cancelled, else does nothing."""
+        if self.is_cancelled:
+            raise Cancelled(self.reason or CancelReason.CLOSED)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled or copied: the copy would never be"
+            " cancelled. Hand over the token itself, or look at it before handing work over"
+        )
+
+    def __repr__(self) -> str:
+        state = f"cancelled: {self.reason.value}" if self.reason else "not cancelled"
+        return f"<{type(self).__name__} {state}>"
+
+
+class CallToken(CancelToken):
+    """A call's own token, inside the walls: its word on the board, which only the host writes.
+
+    words: the board, read-only, as 8-byte words.  index: of the call's word.
+    word: the value that means "not cancelled".
+    wake_fd: read end of a pipe that becomes readable after the word has changed. Never read, so
+    that it wakes every thread and every later waiter.
+    deadline_ns: CLOCK_MONOTONIC nanoseconds; 0 for none.
+    """
+
+    __slots__ = ("_deadline_ns", "_index", "_wake_fd", "_word", "_words")
+
+    def __init__(
+        self, words: memoryview[int], index: int, word: int, wake_fd: int, deadline_ns: int
+    ) -> None:
+        self._words = words
+        self._index = index
+        self._word = word
+        self._wake_fd = wake_fd
+        self._deadline_ns = deadline_ns
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._words[self._index] != self._word
+
+    @property
+    def reason(self) -> CancelReason | None:
+        return reason_in(self._words[self._index], self._word)
+
+    @property
+    def deadline(self) -> float | None:
+        return self._deadline_ns / 1e9 if self._deadline_ns else None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        end = _end(timeout)
+        poller = select.poll()
+        poller.register(self._wake_fd, select.POLLIN)
+        while not self.is_cancelled:
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            if poller.poll(_milliseconds(left)) and not self.is_cancelled:
+                # Hung up because the host is gone, or closed by the tool itself. The flag decides,
+                # but this descriptor would be ready for ever: polling on would burn a processor.
+                return self._wait_without_wake(end)
+        return True
+
+    def _wait_without_wake(self, end: float | None) -> bool:
+        while not self.is_cancelled:
+            left = math.inf if end is None else end - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(left, _LOST_WAKE_PAUSE))
+        return True
+
+
+class RunToken(CancelToken):
+    """A run's token, in the host. It lives in ordinary memory, so it is safe after a fork.
+
+    Nothing in it takes a lock that another thread or an interrupted frame could hold: `cancel`,
+    `wait` and `add_callback` may be called from a signal handler that interrupted any of them on
+    the same thread. threading.Event and Condition deadlock there. It rests on single operations of
+    dict and list being atomic, which CPython promises.
+
+    deadline: CLOCK_MONOTONIC seconds; None for none. For information; nobody watches it here.
+    """
+
+    __slots__ = ("__weakref__", "_callbacks", "_deadline", "_first", "_waiters")
+
+    def __init__(self, deadline: float | None = None) -> None:
+        self._deadline = deadline
+        self._first: dict[None, list[CancelReason]] = {}
+        self._waiters: list[_thread.LockType] = []
+        self._callbacks: list[_Callback] = []
+
+    @property
+    def is_cancelled(self) -> bool:
+        return bool(self._first)
+
+    @property
+    def reason(self) -> CancelReason | None:
+        first = self._first.get(None)
+        return first[0] if first else None
+
+    @property
+    def deadline(self) -> float | None:
+        return self._deadline
+
+    def cancel(self, reason: CancelReason) -> bool:
+        """Cancels: first the callbacks run, in this thread, then every waiter wakes.
+
+        Returns True for the call that cancelled the token, False for every later one, whose reason
+        is forgotten. Safe in signal handlers and in any thread; takes no lock.
+        """
+        mine = [reason]
+        won = self._first.setdefault(None, mine) is mine
+        # Also when somebody else was first: that somebody may be the frame which the signal
+        # handler we run in has interrupted, and then nobody else can deliver before we return.
+        self._deliver()
+        return won
+
+    def add_callback(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Has `callback()` called once at the cancellation, or now if that has been.
+
+        It runs in the thread that cancels, perhaps in a signal handler: it must not block or lock.
+        What it raises goes to sys.excepthook and stops nobody else.
+        Returns a function that takes the callback back; harmless when it has already run.
+        """
+        entry = _Callback(callback)
+        self._callbacks.append(entry)
+        if self._first:  # looked at after the append: cancel() decides first and delivers then
+            self._deliver()
+
+        def remove() -> None:
+            with suppress(ValueError):  # has run, or is running, or was taken back before
+                self._callbacks.remove(entry)
+
+        return remove
+
+    def wait(self, timeout: float | None = None) -> bool:
+        end = _end(timeout)
+        if self._first:
+            return True
+        waiter = _thread.allocate_lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        try:
+            if self._first:  # looked at after the append: cancel() decides first and delivers then
+                return True
+            if end is None:
+                return waiter.acquire()
+            left = min(end - time.monotonic(), _thread.TIMEOUT_MAX)
+            return (left > 0 and waiter.acquire(timeout=left)) or self.is_cancelled
+        finally:
+            self._waiters.remove(waiter)
+
+    def _deliver(self) -> None:
+        try:
+            while self._callbacks:
+                with suppress(IndexError):  # another thread took the last one since
+                    self._callbacks.pop(0).run()
+        finally:
+            if self._callbacks:  # something worse than an Exception got out: the others still run
+                self._deliver()
+            for waiter in list(self._waiters):
+                with suppress(RuntimeError):  # woken before: each removes itself, in its own time
+                    waiter.release()
+
+
+class _Callback:
+    """One registration. Compared by identity, so that list.remove runs no foreign code."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+
+    def run(self) -> None:
+        try:
+            self._function()
+        except Exception:  # an IndexError or RuntimeError of its own included
+            sys.excepthook(*sys.exc_info())
+
+
+def _end(timeout: float | None) -> float | None:
+    if timeout is None or timeout == math.inf:
+        return None
+    if math.isnan(timeout):
+        raise ValueError("timeout: NaN is not a number of seconds; pass None to wait for ever")
+    return time.monotonic() + timeout
+
+
+def _milliseconds(left: float | None) -> int | None:
+    return None if left is None else min(math.ceil(left * 1000), _LONGEST_POLL)
