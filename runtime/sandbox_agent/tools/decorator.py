@@ -1,0 +1,60 @@
+"""`@tool`: marks a function as a tool. Standard library only: tools import it inside the walls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+MARK = "__sandbox_agent_tool__"
+"""The attribute that carries a function's `ToolMark`."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What the providers of models accept as a tool's name."""
+
+
+@dataclass(frozen=True)
+class ToolMark:
+    """What `@tool` leaves on a function. name: what the model calls it; None for the function's."""
+
+    name: str | None = None
+
+
+@overload
+def tool(function: Function, /) -> Function: ...
+@overload
+def tool(*, name: str | None = None) -> Callable[[Function], Function]: ...
+def tool(function: Any = None, /, *, name: str | None = None) -> Any:
+    """Mark a function as a tool for a model; `@tool` or `@tool(name="search")`.
+
+    The function itself is returned unchanged and stays callable as before. What the model is told
+    comes from its signature and its docstring. A parameter annotated `CancelToken` is not shown
+    to the model: it receives the call's own token.
+
+    name: what the model calls the tool, at most 64 of `A-Z a-z 0-9 _ -`; the function's own name
+    when left out.
+
+    Raises TypeError for something that is not a function and ValueError for an unusable name.
+    """
+    if name is not None and not _NAME.fullmatch(name):
+        raise ValueError(
+            f"@tool(name={name!r}): a tool's name is 1 to 64 letters, digits, '_' or '-'"
+        )
+
+    def mark(marked: Any) -> Any:
+        if isinstance(marked, type) or not (
+            callable(marked) or isinstance(marked, staticmethod | classmethod)
+        ):
+            raise TypeError(f"@tool marks functions, not {marked!r}; write @tool(name=...) to name")
+        # Looking a static or class method up gives the function beneath, so the mark goes there.
+        target = getattr(marked, "__func__", marked)
+        try:
+            setattr(target, MARK, ToolMark(name))
+        except AttributeError as error:
+            raise TypeError(f"@tool cannot mark {marked!r}; wrap it in a function") from error
+        return marked
+
+    return mark if function is None else mark(function)

@@ -1,0 +1,23 @@
+"""What a tool may return or raise when plain text is not enough."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sandbox_agent_sandbox.errors import SandboxError
+
+
+class ToolResult(msgspec.Struct, frozen=True):
+    """A tool's answer with more than text.
+
+    content: what the model reads. is_error: the tool reports failure; the model is told so.
+    exit_status: of the command that the tool ran; negative is the signal, as in `subprocess`.
+    """
+
+    content: str
+    is_error: bool = False
+    exit_status: int | None = None
+
+
+class ToolError(SandboxError):
+    """A tool's own, expected failure: the model is given the message alone, no traceback."""
