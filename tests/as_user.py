@@ -1,0 +1,107 @@
+"""Runs a command as an ordinary user, from root, by exec: the pid stays the command's own.
+
+    python as_user.py UID HOME CHECKOUT -- COMMAND...
+
+The interpreter and the checkout may lie below folders that this user cannot enter (/root is
+0700). Then the command gets a mount namespace of its own in which those folders are covered by
+an empty tmpfs, with only the interpreter, the environment and the checkout bound back at their
+places. Nothing changes for anybody else. Standard library only; run with any Python 3.11.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import stat
+import sys
+from pathlib import Path
+
+CLONE_NEWNS = 0x00020000
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 1 << 18
+
+
+def some_uid() -> int:
+    """A uid that belongs to nobody: RLIMIT_NPROC and the like then count this command alone.
+
+    Below 65536, so that it exists in the user namespace of a container too.
+    """
+    return random.SystemRandom().randrange(20000, 60000)
+
+
+def command(
+    uid: int, home: Path, argv: list[str], *, checkout: Path, prefix: str = sys.prefix
+) -> list[str]:
+    """The command line that runs argv as uid."""
+    script = str(Path(__file__).resolve())
+    python = os.path.join(prefix, "bin", "python")
+    return [python, "-I", script, str(uid), str(home), str(checkout), "--", *argv]
+
+
+def _enterable(folder: Path, uid: int) -> bool:
+    info = folder.stat()
+    bit = stat.S_IXUSR if info.st_uid == uid else stat.S_IXOTH
+    return bool(info.st_mode & bit)
+
+
+def _barrier(path: Path, uid: int) -> Path | None:
+    """The outermost folder on the way to path that uid cannot enter."""
+    for folder in [*reversed(path.parents), path]:
+        if folder.is_dir() and not _enterable(folder, uid):
+            return folder
+    return None
+
+
+def expose(paths: list[Path], uid: int) -> None:
+    """Makes paths reachable for uid, in a new mount namespace where that is needed."""
+    hidden: dict[Path, list[Path]] = {}
+    for path in paths:
+        barrier = _barrier(path, uid)
+        if barrier is not None and path != barrier:
+            hidden.setdefault(barrier, []).append(path)
+    if not hidden:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(what: str, result: int) -> None:
+        if result:
+            number = ctypes.get_errno()
+            raise OSError(number, f"{what}: {os.strerror(number)}")
+
+    def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+        arguments = (source.encode(), target.encode(), kind.encode(), flags, data.encode())
+        call(f"mount {target}", libc.mount(*arguments))
+
+    call("unshare", libc.unshare(CLONE_NEWNS))
+    # Else the mounts below would spread to the host's own mount namespace.
+    mount("none", "/", "", MS_REC | MS_PRIVATE)
+    for barrier, below in hidden.items():
+        # Held open, since the tmpfs covers the way to them.
+        handles = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY)) for path in below]
+        mount("tmpfs", str(barrier), "tmpfs", 0, "mode=0755,size=1m")
+        for path, handle in handles:
+            os.makedirs(path, mode=0o755, exist_ok=True)
+            mount(f"/proc/self/fd/{handle}", str(path), "", MS_BIND | MS_REC)
+            os.close(handle)
+
+
+def main() -> None:
+    uid, home, checkout = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+    argv = sys.argv[5:]
+    needed = {Path(sys.base_prefix), Path(sys.prefix), checkout, home}
+    expose(sorted(path.resolve() for path in needed), uid)
+    folder = os.getcwd()
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    os.umask(0o022)
+    environ = dict(os.environ, HOME=str(home), USER=f"user{uid}", LOGNAME=f"user{uid}")
+    # Again, since the one that we hold may lie beneath a cover, or out of this user's reach.
+    os.chdir(folder)
+    os.execvpe(argv[0], argv, environ)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""For every test: nothing is left behind, and nothing is skipped in silence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Tests import the helpers in this folder by name. At the end of the path: nothing is shadowed.
+if (_here := str(Path(__file__).parent)) not in sys.path:
+    sys.path.append(_here)
+
+import identity  # noqa: E402
+import leaks  # noqa: E402
+import skips  # noqa: E402
+
+_private = pytest.StashKey[Path]()
+_failed = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """All temporary files of a session go to one folder, where a forgotten one shows."""
+    config.pluginmanager.register(skips.Listed(), "listed-skips")
+    leaks.become_subreaper()
+    folder = Path(tempfile.mkdtemp(prefix="sa-"))
+    folder.chmod(0o711)  # tests that change their uid pass through, and cannot list it
+    config.stash[_private] = folder
+    (folder / "tmp").mkdir()
+    (folder / "tmp").chmod(0o1777)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
+    os.environ["XDG_STATE_HOME"] = str(folder / "state")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    folder = config.stash.get(_private, None)
+    if folder is not None:
+        tempfile.tempdir = None
+        if not config.stash.get(_failed, False):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    session.config.stash[_failed] = bool(session.testsfailed)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if config.stash.get(_failed, False):
+        terminalreporter.write_line(f"Temporary files of this run: {config.stash[_private]}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report = yield
+    if report.failed:
+        item.stash[_failed] = True
+    return report
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that passed and left something. A failed test is only cleaned up after."""
+    before = leaks.Snapshot.take()
+    yield
+    if request.node.stash.get(_failed, False):
+        leaks.kill_new_processes(before)
+        return
+    found = leaks.find(before)
+    if found:
+        pytest.fail("left behind:\n  " + "\n  ".join(found), pytrace=False)
+
+
+@pytest.fixture(params=["root", "user"])
+def person(request: pytest.FixtureRequest) -> Iterator[identity.Person]:
+    """Who runs the command under test: root and an ordinary user, with a folder of their own."""
+    if request.param == "root" and os.geteuid() != 0:
+        pytest.skip("needs root")
+    yield from identity.someone(request.param)

@@ -1,0 +1,97 @@
+"""Who runs a command under test: root, or an ordinary user with a home of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import as_user
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.prefix) / "bin"
+
+
+@dataclass(frozen=True)
+class Person:
+    """folder: theirs alone, with `home` and `work` in it. uid: of the processes they start."""
+
+    uid: int
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    def own(self, *paths: Path) -> None:
+        """Makes paths (made by the test, which may be root) theirs."""
+        if os.geteuid() == 0:
+            for path in paths:
+                os.chown(path, self.uid, self.uid)
+
+    def write(self, path: Path, text: str) -> Path:
+        path.write_text(text)
+        self.own(path)
+        return path
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Small and the same everywhere."""
+        path = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return {"HOME": str(self.home), "PATH": path, "LANG": "C.UTF-8", **(more or {})}
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        if self.uid == os.geteuid():
+            return list(argv)
+        return as_user.command(self.uid, self.home, list(argv), checkout=CHECKOUT)
+
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
+        """Starts a command in their work folder. Its pid is the command's own, no wrapper's."""
+        options = {
+            "cwd": self.work,
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            **options,
+        }
+        return subprocess.Popen(self.command(argv), env=self.environment(env), **options)
+
+    def run(
+        self, argv: Sequence[str], *, timeout: float = 60, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end; kills it after `timeout` seconds."""
+        with self.start(argv, **options) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(list(argv), process.returncode, out, err)
+
+
+def someone(kind: str) -> Iterator[Person]:
+    """A person of that kind ("root", "user"), whose folder is removed afterwards."""
+    uid = os.geteuid()
+    if kind == "user" and uid == 0:
+        uid = as_user.some_uid()
+    folder = Path(tempfile.mkdtemp(prefix=f"{kind}-"))
+    try:
+        person = Person(uid, folder)
+        person.home.mkdir()
+        person.work.mkdir()
+        person.own(folder, person.home, person.work)
+        yield person
+    finally:
+        shutil.rmtree(folder)

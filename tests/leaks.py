@@ -1,0 +1,126 @@
+"""What a test left behind: processes, mounts, descriptors, threads, temporary files.
+
+The test process is made a subreaper (prctl(2)): whatever a test starts, daemons and double forks
+too, stays below it in the process tree, and nothing that other people run is mistaken for ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import observer
+
+PR_SET_CHILD_SUBREAPER = 36
+PATIENCE = 5.0
+"""Seconds that an ending process or thread may take after its test is over."""
+
+
+def become_subreaper() -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the descriptor of this very listing
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def _mounts() -> frozenset[str]:
+    # By id and mount point; the options may change without a mount having been made.
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return frozenset(f"{line.split()[0]} {line.split()[4]}" for line in lines)
+
+
+def _temporary() -> frozenset[str]:
+    # pytest's own folder holds what tests made through `tmp_path`; pytest removes it.
+    names = os.listdir(tempfile.gettempdir())
+    return frozenset(name for name in names if not name.startswith("pytest-of-"))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    processes: frozenset[tuple[int, int]]
+    mounts: frozenset[str]
+    descriptors: dict[int, str]
+    threads: frozenset[threading.Thread]
+    temporary: frozenset[str]
+
+    @classmethod
+    def take(cls) -> Snapshot:
+        below = observer.descendants(os.getpid())
+        return cls(
+            processes=frozenset((process.pid, process.start) for process in below),
+            mounts=_mounts(),
+            descriptors=_descriptors(),
+            threads=frozenset(threading.enumerate()),
+            temporary=_temporary(),
+        )
+
+    def new_processes(self) -> list[observer.Process]:
+        below = observer.descendants(os.getpid())
+        return [one for one in below if (one.pid, one.start) not in self.processes]
+
+    def new_descriptors(self) -> list[str]:
+        now = _descriptors()
+        return [
+            f"descriptor {number} -> {target}"
+            for number, target in now.items()
+            if self.descriptors.get(number) != target and target != "/dev/urandom"
+        ]
+
+
+def kill_new_processes(before: Snapshot) -> list[str]:
+    """Ends what is left after PATIENCE seconds, so that the next test starts clean."""
+    left: list[observer.Process] = []
+    with observer.watching(before.new_processes()) as handles:
+        _, left = observer.wait_gone(handles, PATIENCE)
+    for process in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    with observer.watching(left) as handles:
+        observer.wait_gone(handles, PATIENCE)
+    _reap()
+    return [f"process {process.pid}: {process.command}" for process in left]
+
+
+def _reap() -> None:
+    """Buries what was orphaned to us. By pid: a fixture's own child keeps its exit status."""
+    try:
+        children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return
+    for pid in map(int, children.split()):
+        if observer.look(pid) is None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def find(before: Snapshot) -> list[str]:
+    """One line for each thing that is there now and was not there before."""
+    found = kill_new_processes(before)
+    deadline = time.monotonic() + PATIENCE
+    for thread in threading.enumerate():
+        if thread not in before.threads and thread is not threading.current_thread():
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                found.append(f"thread {thread.name}")
+    found += [f"mount {line}" for line in sorted(_mounts() - before.mounts)]
+    found += [
+        f"temporary file {os.path.join(tempfile.gettempdir(), name)}"
+        for name in sorted(_temporary() - before.temporary)
+    ]
+    if before.new_descriptors():
+        gc.collect()  # a test's own forgotten socket is not what is looked for here
+        found += before.new_descriptors()
+    return found

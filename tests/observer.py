@@ -1,0 +1,130 @@
+"""The outside observer: what is running, as /proc tells it. Uses none of the project's code.
+
+What a tool starts is marked by a random text in its argument vector (`sleep 300.83551...`), which
+shows on the host in /proc/PID/cmdline whatever namespaces the process lives in. The pids that a
+tool writes down are those of its own pid namespace; NSpid in /proc/PID/status joins the two.
+Zombies do not count: they have ended, and somebody else has to reap them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import select
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Process:
+    """A live process. namespace_pids: its pid in every namespace, outermost first."""
+
+    pid: int
+    parent: int
+    namespace_pids: tuple[int, ...]
+    command: str
+    start: int
+    """Clock ticks since boot; with the pid it tells a process from a later one of that number."""
+
+
+def new_mark() -> str:
+    """Digits that occur nowhere else, so that they can be the fraction in `sleep 300.<mark>`."""
+    return str(10**15 + secrets.randbelow(9 * 10**15))
+
+
+def look(pid: int) -> Process | None:
+    """The process, or None when it has ended or is a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+        with open(f"/proc/{pid}/status", "rb") as file:
+            status = file.read()
+    except OSError:  # ENOENT and ESRCH: it ended while we looked
+        return None
+    # The name in parentheses may itself hold blanks and parentheses; fields count from the last.
+    name, _, rest = stat.partition(b"(")[2].rpartition(b")")
+    fields = rest.split()
+    if fields[0] in (b"Z", b"X"):
+        return None
+    command = b" ".join(words).decode(errors="replace").strip()
+    nspid: tuple[int, ...] = (pid,)
+    for line in status.splitlines():
+        if line.startswith(b"NSpid:"):
+            nspid = tuple(int(word) for word in line.split()[1:])
+    return Process(
+        pid=pid,
+        parent=int(fields[1]),
+        namespace_pids=nspid,
+        command=command or f"[{name.decode(errors='replace')}]",
+        start=int(fields[19]),
+    )
+
+
+def everything() -> list[Process]:
+    """All live processes that this process's /proc shows."""
+    found = (look(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return [process for process in found if process is not None]
+
+
+def marked(mark: str) -> list[Process]:
+    """All live processes with the mark in their arguments."""
+    return [process for process in everything() if mark in process.command]
+
+
+def descendants(root: int) -> list[Process]:
+    """All live processes below root, parents before children."""
+    children: dict[int, list[Process]] = {}
+    for process in everything():
+        children.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    queue = [root]
+    while queue:
+        below = children.get(queue.pop(0), [])
+        found += below
+        queue += [process.pid for process in below]
+    return found
+
+
+@contextlib.contextmanager
+def watching(processes: Iterable[Process]) -> Iterator[dict[int, Process]]:
+    """pidfds of the processes, for `wait_gone`. Those that have ended already are left out."""
+    handles: dict[int, Process] = {}
+    try:
+        for process in processes:
+            try:
+                handle = os.pidfd_open(process.pid)
+            except ProcessLookupError:
+                continue
+            now = look(process.pid)
+            if now is None or now.start != process.start:
+                os.close(handle)
+                continue
+            handles[handle] = process
+        yield handles
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+def wait_gone(handles: dict[int, Process], timeout: float) -> tuple[float, list[Process]]:
+    """Waits until every watched process has ended (a pidfd is readable from the zombie on).
+
+    Returns the seconds that it took and who is left when `timeout` seconds were over.
+    """
+    begin = time.monotonic()
+    poller = select.poll()
+    waiting = dict(handles)
+    for handle in waiting:
+        poller.register(handle, select.POLLIN)
+    while waiting:
+        left = begin + timeout - time.monotonic()
+        if left <= 0:
+            break
+        for handle, _ in poller.poll(left * 1000):
+            poller.unregister(handle)
+            del waiting[handle]
+    return time.monotonic() - begin, list(waiting.values())

@@ -1,0 +1,84 @@
+"""A test that does not run is a hole: each one is listed in skips.toml, or the run fails.
+
+An unlisted skip, xfail or skipped collection is reported as a failure of that test. Entries that
+are only tolerated on poorer hosts do not count under `scripts/test --all`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import tomllib
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LIST = Path(__file__).with_name("skips.toml")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """test: pattern for node ids. reason: how the skip's reason begins. why: for the reader.
+
+    with_all: also tolerated under `scripts/test --all`.
+    """
+
+    test: str
+    reason: str
+    why: str
+    with_all: bool = False
+
+    def covers(self, nodeid: str, reason: str) -> bool:
+        # Brackets of parametrised tests are text here, not a character class.
+        pattern = self.test.replace("[", "[[]")
+        return fnmatch.fnmatchcase(nodeid, pattern) and reason.startswith(self.reason)
+
+
+def load(path: Path = LIST) -> list[Entry]:
+    return [Entry(**entry) for entry in tomllib.loads(path.read_text()).get("skip", [])]
+
+
+class Listed:
+    """The pytest plugin."""
+
+    def __init__(self) -> None:
+        strict = bool(os.environ.get("SANDBOX_AGENT_TEST_ALL"))
+        self.entries = [entry for entry in load() if entry.with_all or not strict]
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        for name in ("rerunfailures", "flaky"):
+            if config.pluginmanager.has_plugin(name):
+                raise pytest.UsageError(f"the plugin {name} would hide failures; uninstall it")
+
+    def _judge(self, report: Any, reason: str) -> None:
+        if any(entry.covers(report.nodeid, reason) for entry in self.entries):
+            return
+        report.outcome = "failed"
+        report.longrepr = f"did not run ({reason}), and tests/skips.toml does not list it"
+        if hasattr(report, "wasxfail"):
+            del report.wasxfail
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self) -> Generator[None, Any, Any]:
+        report = yield
+        if hasattr(report, "wasxfail"):  # expected to fail, whether or not it did
+            self._judge(report, f"xfail: {report.wasxfail}")
+        elif report.skipped:
+            self._judge(report, _reason(report))
+        return report
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_make_collect_report(self) -> Generator[None, Any, Any]:
+        report = yield
+        if report.skipped:
+            self._judge(report, _reason(report))
+        return report
+
+
+def _reason(report: Any) -> str:
+    # A skip's longrepr is (file, line, "Skipped: reason").
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")

@@ -1,0 +1,260 @@
+"""Who may import whom, and what lies where. Reads the sources; imports none of them."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+ROOTS = {
+    "sandbox_agent_ipc": CHECKOUT / "ipc",
+    "sandbox_agent_sandbox": CHECKOUT / "sandbox",
+    "sandbox_agent": CHECKOUT / "runtime",
+}
+TOP_LEVEL = {
+    "pyproject.toml", "runtime", "sandbox", "ipc", "tests", "scripts",
+    "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",
+}  # fmt: skip
+MADE_BY_TOOLS = {"dist", "build", "__pycache__"}
+
+# What runs inside the walls: starting it is part of the price of every call.
+INSIDE = ("spawner", "init", "call_init", "worker", "walls", "plan", "outcome", "errors")
+INSIDE_THIRD_PARTY = {"msgspec"}
+# Host ends, in a package that children import too: they cost asyncio.
+HOST_ENDS = {"sandbox_agent_ipc.aio"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name. typing_only: under `if TYPE_CHECKING`, so it costs nothing."""
+
+    module: str
+    line: int
+    typing_only: bool
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def modules(package: str) -> dict[str, Path]:
+    """All modules of a package, by dotted name."""
+    found = {}
+    for path in sorted((ROOTS[package] / package).rglob("*.py")):
+        parts = path.relative_to(ROOTS[package]).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+ALL = {name: path for package in ROOTS for name, path in modules(package).items()}
+
+
+def is_type_checking(test: ast.expr) -> bool:
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )
+
+
+def imports(name: str) -> Iterator[Import]:
+    """Every import of a module, also inside functions. `from a import b` names a.b if a module."""
+    path = ALL[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+
+    def walk(node: ast.AST, typing_only: bool) -> Iterator[Import]:
+        if isinstance(node, ast.If) and is_type_checking(node.test):
+            for child in node.body:
+                yield from walk(child, True)
+            for child in node.orelse:
+                yield from walk(child, typing_only)
+            return
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, typing_only)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                parents = parents[: len(parents) - node.level + 1]
+                base = ".".join([*parents, base] if base else parents)
+            for alias in node.names:
+                deeper = f"{base}.{alias.name}"
+                yield Import(deeper if deeper in ALL else base, node.lineno, typing_only)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, typing_only)
+
+    yield from walk(tree(path), False)
+
+
+def top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def within(name: str, *parents: str) -> bool:
+    return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
+
+
+def is_inside(name: str) -> bool:
+    if name == "sandbox_agent_sandbox":
+        return True
+    return within(name, *(f"sandbox_agent_sandbox.{part}" for part in INSIDE))
+
+
+def complain(name: str, found: Import, rule: str) -> str:
+    return f"{ALL[name].relative_to(CHECKOUT)}:{found.line}: imports {found.module}; {rule}"
+
+
+def test_ipc_imports_neither_other_package() -> None:
+    wrong = [
+        complain(name, found, "ipc knows messages and bytes only")
+        for name in modules("sandbox_agent_ipc")
+        for found in imports(name)
+        if top(found.module) in ("sandbox_agent", "sandbox_agent_sandbox")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_ipc_needs_msgspec_and_asyncio_only_in_its_host_ends() -> None:
+    wrong = [
+        complain(name, found, "children import this package, and pay for it")
+        for name in modules("sandbox_agent_ipc")
+        for found in imports(name)
+        if not found.typing_only
+        if (
+            top(found.module) not in sys.stdlib_module_names | {"msgspec", "sandbox_agent_ipc"}
+            or (name not in HOST_ENDS and top(found.module) == "asyncio")
+            or (name not in HOST_ENDS and found.module in HOST_ENDS)
+        )
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_sandbox_never_imports_runtime() -> None:
+    wrong = [
+        complain(name, found, "the walls know nothing of agents")
+        for name in modules("sandbox_agent_sandbox")
+        for found in imports(name)
+        if top(found.module) == "sandbox_agent"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_runs_inside_the_walls_imports_little() -> None:
+    allowed = sys.stdlib_module_names | INSIDE_THIRD_PARTY | {"sandbox_agent_ipc"}
+    wrong = [
+        complain(name, found, "inside the walls: the standard library, msgspec, ipc and Structs")
+        for name in modules("sandbox_agent_sandbox")
+        if is_inside(name)
+        for found in imports(name)
+        if not found.typing_only
+        if found.module in HOST_ENDS or (top(found.module) not in allowed)
+        if not is_inside(found.module)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_facade_and_the_decorator_are_light() -> None:
+    """Users' tool modules import `sandbox_agent` inside the walls."""
+    wrong = [
+        complain(name, found, "imported inside the walls by users' tools")
+        for name in ("sandbox_agent", "sandbox_agent.tools", "sandbox_agent.tools.decorator")
+        if name in ALL
+        for found in imports(name)
+        if not found.typing_only
+        if top(found.module) not in sys.stdlib_module_names
+        if not within(found.module, "sandbox_agent", "sandbox_agent_ipc")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def concrete_models() -> list[str]:
+    return [name for name in ALL if name.startswith("sandbox_agent.models.")]
+
+
+def words(path: Path) -> Iterator[tuple[str, int]]:
+    """The string constants of a module that are code, with their lines; no docstrings."""
+    prose = {
+        id(node.value)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node.value, node.lineno
+
+
+def test_conversation_names_no_concrete_model_or_tool() -> None:
+    name = "sandbox_agent.conversation"
+    if name not in ALL:
+        pytest.fail(f"{name} is not there")
+    wrong = [
+        complain(name, found, "it is given a model and tools")
+        for found in imports(name)
+        if within(found.module, *concrete_models(), "sandbox_agent_sandbox.worker")
+    ]
+    concrete = {"shell", "files", "python", "read_file", "write_file", "edit_file", "list_files"}
+    concrete |= {"find_files", "search_files", "scripted", "replay", "litellm"}
+    wrong += [
+        f"{ALL[name].relative_to(CHECKOUT)}:{line}: says {text!r}"
+        for text, line in words(ALL[name])
+        if text in concrete
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_exactly_one_module_wires() -> None:
+    """One module knows both the conversation and the concrete models that it is given."""
+    wiring = {
+        name
+        for name in modules("sandbox_agent")
+        if not within(name, "sandbox_agent.models")
+        for found in imports(name)
+        if found.module in concrete_models()
+    }
+    assert wiring == {"sandbox_agent.wiring"}
+
+
+def test_nobody_depends_on_the_command_line() -> None:
+    wrong = [
+        complain(name, found, "the command line is the outermost layer")
+        for name in ALL
+        if not within(name, "sandbox_agent.cli", "sandbox_agent.__main__")
+        for found in imports(name)
+        if within(found.module, "sandbox_agent.cli")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_litellm_is_imported_by_no_module_of_this_version() -> None:
+    wrong = [
+        complain(name, found, "4 to 9 seconds; it belongs in a process of its own")
+        for name in ALL
+        for found in imports(name)
+        if top(found.module) == "litellm"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_roots_hold_one_package_each_and_no_stray_files() -> None:
+    for package, root in ROOTS.items():
+        entries = {entry.name for entry in root.iterdir()} - {"__pycache__"}
+        assert entries == {package}, f"{root} holds {sorted(entries)}"
+        assert (root / package / "py.typed").is_file()
+
+
+def test_top_level_entries_are_the_documented_ones() -> None:
+    visible = {entry.name for entry in CHECKOUT.iterdir() if not entry.name.startswith(".")}
+    visible = {name for name in visible if not name.endswith(".egg-info")} - MADE_BY_TOOLS
+    assert visible == TOP_LEVEL
+
+
+def test_no_file_records_registry_addresses() -> None:
+    """A lock file names one place's package index."""
+    names = {"uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "requirements.lock"}
+    assert not names & {entry.name for entry in CHECKOUT.iterdir()}
