@@ -55,9 +55,16 @@ class ConfigError(AgentError):
 
 
 class ModelError(AgentError):
-    """The model or its provider failed, or a scripted model's list is used up or did not match."""
+    """The model or its provider failed: no answer, a refused key, an answer that makes no sense."""
 
     exit_code = 4
+
+
+class AgentFailed(AgentError):
+    """The agent cannot go on: the run ends as `failed`. A scripted model raises it when its list
+    of turns is used up, and when results are not what its `expect` says."""
+
+    exit_code = 1
 
 
 class StateError(AgentError):

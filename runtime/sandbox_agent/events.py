@@ -1,0 +1,207 @@
+"""The journal's events: the specification of `journal.jsonl`.
+
+A journal is one event per line, each a JSON object whose field `event` names its kind. Fields are
+added without a new version (readers ignore the ones they do not know); anything else that changes
+raises `VERSION`, and a reader refuses a version that it does not know.
+
+What is written when: `model_turn` before any of its calls is looked at, `dispatching` before a
+call is sent to a worker, `started` when the worker acknowledges (the tool's code runs from then
+on), `ended` with the call's one outcome. So whatever kills the agent, what follows from a prefix
+is true: a call with `started` may have done anything, one with `dispatching` may have started,
+one with neither did not.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from sandbox_agent_ipc.messages import ToolSpec
+from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
+
+VERSION = 1
+"""Of this file. Stands in the first line of every journal."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    """Base of all events.
+
+    at: wall clock, ISO 8601 in UTC with milliseconds. t: CLOCK_MONOTONIC in seconds, comparable
+    within one segment only (another segment may be of another process, after a reboot).
+    """
+
+    at: str
+    t: float
+
+
+class JournalOpened(Event, frozen=True, tag="journal"):
+    """The first line. run: the run's id. name: the task's name. program: who wrote it."""
+
+    version: int
+    run: str
+    name: str | None = None
+    program: str = ""
+
+
+class ToolEntry(msgspec.Struct, frozen=True):
+    """A tool as it was offered to the model. timeout: its own, in seconds."""
+
+    spec: ToolSpec
+    timeout: float | None = None
+
+
+class SegmentStarted(Event, frozen=True, tag="segment"):
+    """One `run()` begins. Everything that a later run needs to go on in another process.
+
+    n: counted from 1. pid: of the agent. model: its name, as `wiring` understands it. policy: the
+    sandbox's policy as data. plan: what was decided from it for this host, None when the sandbox
+    was refused. grace, term, time: seconds. turns, time: budgets, None for no bound.
+    """
+
+    n: int
+    pid: int
+    model: str
+    workspace: str
+    tools: tuple[ToolEntry, ...]
+    policy: dict[str, Any]
+    plan: dict[str, Any] | None
+    grace: float
+    term: float
+    parallel: int
+    turns: int | None
+    time: float | None
+    verify: tuple[str, ...]
+
+
+class UserText(Event, frozen=True, tag="user_message"):
+    """Somebody told the agent something."""
+
+    text: str
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A call as the model asked for it.
+
+    id: the runtime's, unique in the run. arguments: an object, or the model's own text where that
+    is not one.
+    """
+
+    id: str
+    tool: str
+    arguments: dict[str, Any] | str
+
+
+class TurnTaken(Event, frozen=True, tag="model_turn"):
+    """The model answered. turn: counted from 1 over the whole run. final: it says it is done."""
+
+    turn: int
+    text: str
+    final: bool
+    calls: tuple[Asked, ...] = ()
+
+
+class Dispatching(Event, frozen=True, tag="dispatching"):
+    """A call is about to be sent to a worker.
+
+    command: for a `verify` command, which no model asked for, its text; else None.
+    timeout: the call's own time in seconds, the smallest of all that apply; None for none.
+    """
+
+    call: str
+    tool: str
+    command: str | None = None
+    timeout: float | None = None
+
+
+class Started(Event, frozen=True, tag="started"):
+    """The call's worker acknowledged: the tool's code runs from now on."""
+
+    call: str
+
+
+class Ended(Event, frozen=True, tag="ended"):
+    """The one end of a call. See `CallResult` for outcome, exit_status, rung and rungs_ms.
+
+    content: what the model is told, without what it is told of the outcome. output_bytes: how
+    much the tool printed in all. output_file: relative to the run folder, where what did not fit
+    into content lies; None when it fitted. detail: why, where the outcome alone does not say.
+    """
+
+    call: str
+    outcome: Outcome
+    started: StartedState
+    content: str = ""
+    exit_status: int | None = None
+    rung: Rung | None = None
+    rungs_ms: dict[str, float] = {}
+    survivors: tuple[Survivor, ...] = ()
+    output_bytes: int = 0
+    output_file: str | None = None
+    detail: str = ""
+
+
+class CancelRequested(Event, frozen=True, tag="cancel_requested"):
+    """Something is to be stopped: one call, or the run when call is None.
+
+    reason: a CancelReason.
+    """
+
+    reason: str
+    call: str | None = None
+
+
+class Verified(Event, frozen=True, tag="verify"):
+    """A `verify` command ended. Its call has `dispatching`, `started` and `ended` like any."""
+
+    command: str
+    call: str
+    passed: bool
+
+
+class SegmentEnded(Event, frozen=True, tag="segment_ended"):
+    """A `run()` is over, and so is all of its work. The last event of a segment.
+
+    status: a Status. reason: in words. requests, calls: of this segment. seconds: wall time.
+    survivors: what could not be stopped.
+    """
+
+    n: int
+    status: str
+    exit_code: int
+    reason: str
+    requests: int
+    calls: int
+    seconds: float
+    survivors: tuple[Survivor, ...] = ()
+
+
+AnyEvent = (
+    JournalOpened
+    | SegmentStarted
+    | UserText
+    | TurnTaken
+    | Dispatching
+    | Started
+    | Ended
+    | CancelRequested
+    | Verified
+    | SegmentEnded
+)
+
+
+def wall_clock() -> str:
+    """Now, as events write it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """When something happened, on both clocks."""
+
+    at: str
+    t: float
+
+    @classmethod
+    def now(cls) -> Stamp:
+        return cls(wall_clock(), round(time.monotonic(), 6))

@@ -1,0 +1,143 @@
+"""Reading and writing `journal.jsonl`. What the lines mean is said in `events`.
+
+Every event is one write(2) to a file that is open for appending: what was written survives
+whatever happens to this process. A power cut may take what the kernel had not yet written;
+`sync` is for those who care.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from sandbox_agent.errors import JournalError
+from sandbox_agent.events import VERSION, AnyEvent, JournalOpened
+
+FILE_NAME = "journal.jsonl"
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+
+
+class _Version(msgspec.Struct):
+    """As much of a first line as every version has."""
+
+    event: str
+    version: int
+
+
+_version_decoder = msgspec.json.Decoder(_Version)
+
+
+def encode(event: AnyEvent) -> bytes:
+    """One line, newline included. JSON escapes newlines in text, so a line is an event."""
+    return _encoder.encode(event) + b"\n"
+
+
+class JournalWriter:
+    """Appends events to a journal.
+
+    Opening one that exists cuts off a torn last line: it was never a complete event, and the next
+    one appended to it would make a line that nobody can read.
+
+    Raises OSError, from here and from `append`: a full or broken disk is the caller's to decide
+    about. After a failed `append` the file holds whole events only, and `append` may be tried
+    again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            self._size = _complete_length(self._fd)
+            os.ftruncate(self._fd, self._size)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def append(self, event: AnyEvent) -> None:
+        """Write one event. Raises OSError when it could not be written as a whole."""
+        line = encode(event)
+        written = 0
+        try:
+            # One write unless the disk fills up in the middle; the next then says why.
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+        except OSError:
+            if written:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(line)
+
+    def sync(self) -> None:
+        """Have the kernel write what it holds; fdatasync(2). Blocks: call it off the loop."""
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Close the file. Closing twice is fine."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def read_journal(path: Path) -> tuple[AnyEvent, ...]:
+    """All complete events of a journal, whichever moment its writer was cut off at.
+
+    Raises JournalError for an unknown version and for a line that is no event, naming the line;
+    OSError when the file cannot be read.
+    """
+    return parse_journal(path.read_bytes(), str(path))
+
+
+def parse_journal(data: bytes, name: str = FILE_NAME) -> tuple[AnyEvent, ...]:
+    """As `read_journal`, of bytes. `name` is for messages."""
+    return tuple(_events(data, name))
+
+
+def _events(data: bytes, name: str) -> Iterator[AnyEvent]:
+    lines = data.split(b"\n")
+    lines.pop()  # What follows the last newline: nothing, or a line torn by a crash.
+    for number, line in enumerate(lines, 1):
+        if number == 1:
+            _check_version(line, name)
+        try:
+            event = _decoder.decode(line)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise JournalError(
+                f"{name}:{number}: this line is not an event: {error}; the journal is damaged. "
+                f"Remove the line and what follows it to go on from before it"
+            ) from None
+        if isinstance(event, JournalOpened) is not (number == 1):
+            raise JournalError(f"{name}:{number}: a `journal` event belongs in the first line only")
+        yield event
+
+
+def _check_version(line: bytes, name: str) -> None:
+    try:
+        first = _version_decoder.decode(line)
+    except (msgspec.MsgspecError, ValueError):
+        first = None
+    if first is None or first.event != "journal":
+        raise JournalError(f"{name}:1: this is not a journal of sandbox-agent")
+    if first.version != VERSION:
+        raise JournalError(
+            f"{name}:1: the journal has version {first.version}, and this program knows version "
+            f"{VERSION}; use the sandbox-agent that wrote it"
+        )
+
+
+def _complete_length(fd: int) -> int:
+    """The length of the file up to and including its last newline."""
+    end = os.fstat(fd).st_size
+    while end > 0:
+        start = max(0, end - 65536)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0

@@ -1,0 +1,66 @@
+"""What a call prints: kept up to a limit, and cut to what a model is told."""
+
+from __future__ import annotations
+
+MODEL_BYTES = 32 * 1024
+"""What a model is told of one call, at most."""
+
+
+class OutputKeeper:
+    """Keeps the head and the tail of a stream, `limit` bytes in all, and counts the rest."""
+
+    def __init__(self, limit: int) -> None:
+        self._head_limit = limit // 2
+        self._tail_limit = limit - self._head_limit
+        self._head = bytearray()
+        self._tail = bytearray()
+        self.total = 0
+
+    def add(self, data: bytes) -> None:
+        self.total += len(data)
+        room = self._head_limit - len(self._head)
+        if room > 0:
+            self._head += data[:room]
+            data = data[room:]
+        self._tail += data
+        # Cut when twice too long, not at every piece: amortised, a byte is moved once.
+        if len(self._tail) > 2 * self._tail_limit:
+            del self._tail[: -self._tail_limit]
+
+    def value(self) -> bytes:
+        """What was kept; a line between head and tail says how much was not."""
+        tail = self._tail[max(0, len(self._tail) - self._tail_limit) :]
+        return _join(bytes(self._head), bytes(tail), self.total - len(self._head) - len(tail))
+
+
+def cut(data: bytes, limit: int = MODEL_BYTES) -> bytes:
+    """`data`, or, when it is longer than `limit`, its head and tail with a line between them."""
+    if len(data) <= limit:
+        return data
+    half = limit // 2
+    return _join(data[:half], data[len(data) - half :], len(data) - 2 * half)
+
+
+def _join(head: bytes, tail: bytes, left_out: int) -> bytes:
+    if left_out <= 0:
+        return head + tail
+    # A character that was cut in two would read as one or two garbled ones: drop its parts.
+    whole_head, whole_tail = _without_torn_end(head), _without_torn_start(tail)
+    left_out += len(head) - len(whole_head) + len(tail) - len(whole_tail)
+    return whole_head + f"\n[... {left_out} bytes left out ...]\n".encode() + whole_tail
+
+
+def _without_torn_end(data: bytes) -> bytes:
+    for back in range(1, min(3, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0xC0 != 0x80:  # The first byte of a character: says how many belong to it.
+            length = 1 if byte < 0xC0 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return data[:-back] if length > back else data
+    return data
+
+
+def _without_torn_start(data: bytes) -> bytes:
+    for start in range(min(4, len(data))):
+        if data[start] & 0xC0 != 0x80:
+            return data[start:]
+    return data

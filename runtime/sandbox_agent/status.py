@@ -1,0 +1,66 @@
+"""The life of a conversation: its statuses, the legal moves between them, their exit codes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """Where a conversation stands. All but the first three say how its last run ended."""
+
+    IDLE = "idle"
+    """No run yet."""
+    RUNNING = "running"
+    """A run is going."""
+    PAUSED = "paused"
+    """Stopped between two steps on request, to be gone on with."""
+    DONE = "done"
+    """The agent says it is done, and every `verify` command agrees."""
+    FAILED = "failed"
+    """The agent could not do it, or a `verify` command says that it has not."""
+    BUDGET = "budget"
+    """A budget is spent."""
+    INTERRUPTED = "interrupted"
+    """Stopped from outside: `interrupt()`, a signal, a cancelled task, `close()`."""
+    DENIED = "denied"
+    """An approval was refused."""
+    ERROR = "error"
+    """The model, the sandbox or the agent program itself failed, or something could not be
+    stopped."""
+
+
+_ENDS = frozenset(Status) - {Status.IDLE, Status.RUNNING}
+
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.IDLE: frozenset({Status.RUNNING}),
+    Status.RUNNING: _ENDS,
+    **{end: frozenset({Status.RUNNING}) for end in _ENDS},
+}
+"""Every legal move. Whatever ended a run, another may follow."""
+
+EXIT_CODES: dict[Status, int] = {
+    Status.DONE: 0,
+    Status.FAILED: 1,
+    Status.BUDGET: 3,
+    Status.DENIED: 6,
+    Status.PAUSED: 0,
+    Status.INTERRUPTED: 130,
+    Status.ERROR: 70,
+}
+"""The usual exit code of each end. A signal other than INT and an error with a code of its own
+change it; see `SURVIVORS`."""
+
+SURVIVORS = 7
+"""The exit code when something could not be stopped. Beats all others."""
+
+
+def move(now: Status, to: Status) -> Status:
+    """`to`, if the move is legal. Raises ValueError, which is a bug of ours, if it is not."""
+    if to not in MOVES[now]:
+        raise ValueError(f"a conversation cannot go from {now.value} to {to.value}")
+    return to
+
+
+def exit_code_of(status: Status, *, survivors: bool) -> int:
+    """The exit code of a run that ended with `status`."""
+    return SURVIVORS if survivors else EXIT_CODES[status]
