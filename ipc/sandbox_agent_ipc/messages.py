@@ -62,8 +62,14 @@ class ToolProblem(msgspec.Struct, frozen=True, tag=True):
 # --- control socket ------------------------------------------------------------------------
 
 
+class InitBorn(Message, frozen=True, tag="init_born"):
+    """Spawner to host, first message, with a pidfd of init, which waits until this is sent."""
+
+    protocol: int
+
+
 class InitHello(Message, frozen=True, tag="init_hello"):
-    """Init to host, first message: the sandbox is built."""
+    """Init to host: the sandbox is built."""
 
     protocol: int
 
@@ -169,7 +175,7 @@ class Described(Message, frozen=True, tag="described"):
     tools: list[ToolSpec | ToolProblem]
 
 
-FromInit = InitHello | InitFailed | CallBorn | CallFailed
+FromInit = InitBorn | InitHello | InitFailed | CallBorn | CallFailed
 ToInit = NewCall
 FromWorker = Ready | Started | Result | Described
 ToWorker = Call | Describe
