@@ -1,29 +1,40 @@
-"""Messages <-> bytes (MessagePack). Whatever a hostile peer sends ends in a message or an error."""
+"""Messages <-> bytes. Whatever a hostile peer sends ends, soon, in a message or an error.
+
+MessagePack, but JSON for the messages that hold JSON of any shape (`AS_JSON`). An untyped
+MessagePack map may have arrays of numbers as keys, whose hashes anybody can make collide: 650 kB
+of them kept the decoder, and the interpreter's lock, busy for 6 s. JSON has strings only, hashed
+with a random seed, and what comes out of it is JSON again. The two are told apart by the first
+byte: no MessagePack map starts with a brace.
+"""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Union, get_args, overload
 
 import msgspec
 
 from .errors import HandshakeError, ProtocolError
-from .messages import PROTOCOL
+from .messages import PROTOCOL, Described
 
 T = TypeVar("T")
 
+AS_JSON = (Described,)
+"""Messages that travel as JSON: all that have a field of type Any."""
+
 _EXCERPT = 48
-_encoder = msgspec.msgpack.Encoder()
+_msgpack = msgspec.msgpack.Encoder()
+_json = msgspec.json.Encoder()
 
 
 def encode(message: msgspec.Struct) -> bytes:
     """The bytes of a message.
 
-    Raises ProtocolError when a field holds what MessagePack cannot carry, such as an integer of
-    more than 64 bits, or text with lone surrogates (undecodable file names).
+    Raises ProtocolError when a field holds what cannot be carried, such as an integer of more
+    than 64 bits, or text with lone surrogates (undecodable file names).
     """
     try:
-        return _encoder.encode(message)
+        return (_json if isinstance(message, AS_JSON) else _msgpack).encode(message)
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ProtocolError(
             f"a {type(message).__name__} message cannot be encoded: {_short(error)}"
@@ -41,7 +52,7 @@ def decode(data: bytes | memoryview, kind: Any) -> Any:
     `data`: msgspec believes no announced length.
     """
     try:
-        return _decoder(kind).decode(data)
+        return _decoder(kind, data[:1] == b"{").decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise ProtocolError(
             f"{len(data)} bytes are not a message that is due here: {_short(error)};"
@@ -62,8 +73,12 @@ def check_protocol(version: int, who: str) -> None:
 
 
 @cache
-def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(kind)
+def _decoder(kind: Any, as_json: bool) -> msgspec.msgpack.Decoder[Any] | msgspec.json.Decoder[Any]:
+    due = tuple(k for k in get_args(kind) or (kind,) if (k in AS_JSON) == as_json)
+    if not due:
+        raise ValueError("wrong encoding")
+    union: Any = Union[due]  # noqa: UP007
+    return msgspec.json.Decoder(union) if as_json else msgspec.msgpack.Decoder(union)
 
 
 def _short(error: BaseException) -> str:
