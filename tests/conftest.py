@@ -16,9 +16,9 @@ import pytest
 if (_here := str(Path(__file__).parent)) not in sys.path:
     sys.path.append(_here)
 
-import identity  # noqa: E402
-import leaks  # noqa: E402
-import skips  # noqa: E402
+import identity
+import leaks
+import skips
 
 _private = pytest.StashKey[Path]()
 _failed = pytest.StashKey[bool]()
