@@ -80,11 +80,11 @@ class Snapshot:
         ]
 
 
-def kill_new_processes(before: Snapshot) -> list[str]:
-    """Ends what is left after PATIENCE seconds, so that the next test starts clean."""
+def kill_new_processes(before: Snapshot, patience: float = PATIENCE) -> list[str]:
+    """Ends, and names, what is left after `patience` seconds: the next test starts clean."""
     left: list[observer.Process] = []
     with observer.watching(before.new_processes()) as handles:
-        _, left = observer.wait_gone(handles, PATIENCE)
+        _, left = observer.wait_gone(handles, patience)
     for process in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)

@@ -188,12 +188,17 @@ def _arrivals(
 
 def _on_the_host(mark: str, written: int) -> observer.Process:
     """The observer must see what the tool says it started, or its verdict is worth nothing."""
-    seen = observer.marked(mark)
-    for process in seen:
-        # A sandbox without pid namespaces writes the host's own pid: then both are the same.
-        if process.namespace_pids[-1] == written:
-            return process
-    raise AssertionError(f"pid {written} of {mark} is not among {seen}")
+    deadline = time.monotonic() + ARRIVAL
+    while True:
+        seen = observer.marked(mark)
+        for process in seen:
+            # Without a pid namespace the last of them is the host's own pid: the same rule.
+            if process.namespace_pids[-1] == written and process.command.startswith("sleep "):
+                return process
+        if time.monotonic() > deadline:
+            raise AssertionError(f"pid {written} of {mark} is not among {seen}")
+        # It wrote its pid just before it executed `sleep`; nothing tells others of an exec.
+        os.sched_yield()
 
 
 @contextmanager
