@@ -1,0 +1,79 @@
+"""Real children for the tests of ipc: forked ones, with an identity, an answer and a deadline."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import signal
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+NOBODY = 65534
+DEADLINE = 20.0
+"""Seconds that a child may take before it counts as hung."""
+
+UIDS = [os.geteuid(), *([NOBODY] if os.geteuid() == 0 else [])]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """answer: what the body returned.  signal: what killed the child, 0 for none."""
+
+    answer: str
+    signal: int
+
+
+Forked = Callable[[Callable[[], object]], Ended]
+
+
+@pytest.fixture(params=UIDS, ids=lambda uid: f"uid{uid}")
+def uid(request: pytest.FixtureRequest) -> int:
+    """Who a hostile child is: ourselves, and an unprivileged user when we are root."""
+    return int(request.param)
+
+
+@pytest.fixture
+def forked(uid: int) -> Forked:
+    """Runs a function in a forked child of that uid and says how it ended."""
+
+    def run(body: Callable[[], object]) -> Ended:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            faulthandler.disable()  # being killed is an expected answer
+            status = 1
+            try:
+                os.close(reader)
+                if uid != os.geteuid():
+                    os.setgroups([])
+                    os.setresgid(uid, uid, uid)
+                    os.setresuid(uid, uid, uid)
+                os.write(writer, str(body()).encode())
+                status = 0
+            except BaseException:
+                os.write(writer, traceback.format_exc().encode())
+            finally:
+                os._exit(status)
+        os.close(writer)
+        handle = os.pidfd_open(child)
+        try:
+            poller = select.poll()
+            poller.register(handle, select.POLLIN)
+            if not poller.poll(DEADLINE * 1000):
+                os.kill(child, signal.SIGKILL)
+                pytest.fail(f"the child still ran after {DEADLINE} s")
+            _, status = os.waitpid(child, 0)
+            answer = os.read(reader, 65536).decode()
+        finally:
+            os.close(handle)
+            os.close(reader)
+        if os.WIFSIGNALED(status):
+            return Ended(answer, os.WTERMSIG(status))
+        assert status == 0, answer
+        return Ended(answer, 0)
+
+    return run
