@@ -1,0 +1,258 @@
+"""The token that the host cancels: from any thread, from signal handlers, whatever they struck."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import pytest
+from sandbox_agent_ipc.token import Cancelled, CancelReason, RunToken
+
+DEADLINE = 20.0
+INTERRUPT = CancelReason.INTERRUPT
+Handler = Callable[[int, FrameType | None], object]
+
+
+@pytest.fixture
+def on_signal() -> Iterator[Callable[[Handler], None]]:
+    previous = signal.getsignal(signal.SIGUSR1)
+    yield lambda handler: signal.signal(signal.SIGUSR1, handler) and None
+    signal.signal(signal.SIGUSR1, previous)
+
+
+def test_it_is_cancelled_once_and_for_ever() -> None:
+    token = RunToken(deadline=12.5)
+    assert not token.is_cancelled and token.reason is None and token.deadline == 12.5
+    token.raise_if_cancelled()
+    assert token.cancel(INTERRUPT) is True
+    assert token.cancel(CancelReason.BUDGET) is False
+    assert token.is_cancelled and token.reason is INTERRUPT and token.wait() and token.wait(0)
+    with pytest.raises(Cancelled, match="interrupt"):
+        token.raise_if_cancelled()
+
+
+def test_wait_returns_false_when_the_time_is_up() -> None:
+    token = RunToken()
+    begin = time.monotonic()
+    assert token.wait(0.05) is False
+    assert time.monotonic() - begin >= 0.05
+    assert token.wait(0) is False and token.wait(-3) is False
+    assert not token._waiters
+
+
+def test_one_of_many_threads_wins_and_its_reason_stays() -> None:
+    for _ in range(50):
+        token = RunToken()
+        barrier = threading.Barrier(len(CancelReason))
+        won: list[CancelReason] = []
+
+        def cancel(
+            reason: CancelReason,
+            token: RunToken = token,
+            barrier: threading.Barrier = barrier,
+            won: list[CancelReason] = won,
+        ) -> None:
+            barrier.wait()
+            if token.cancel(reason):
+                won.append(reason)
+
+        threads = [threading.Thread(target=cancel, args=[reason]) for reason in CancelReason]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert won == [token.reason]
+
+
+def test_every_waiter_wakes_however_it_raced_with_the_cancel() -> None:
+    for _ in range(30):
+        token = RunToken()
+        answers: list[bool] = []
+
+        def wait(token: RunToken = token, answers: list[bool] = answers) -> None:
+            answers.append(token.wait())
+
+        threads = [threading.Thread(target=wait) for _ in range(8)]
+        for thread in threads[:6]:
+            thread.start()
+        token.cancel(INTERRUPT)
+        for thread in threads[6:]:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+        assert answers == [True] * 8
+        assert not token._waiters
+
+
+def test_a_signal_handler_may_cancel_what_it_interrupted_waiting(
+    on_signal: Callable[[Handler], None],
+) -> None:
+    token = RunToken()
+    on_signal(lambda *_: token.cancel(INTERRUPT))
+    timer = threading.Timer(
+        0.05, signal.pthread_kill, [threading.main_thread().ident, signal.SIGUSR1]
+    )
+    timer.start()
+    assert token.wait(DEADLINE) is True
+    timer.join()
+
+
+def test_a_signal_handler_may_cancel_at_every_step_of_everything(
+    on_signal: Callable[[Handler], None],
+) -> None:
+    """The handler runs at each traced step of wait, cancel and add_callback, one step per round."""
+
+    def interrupted_at(step: int, token: RunToken, work: Callable[[], object]) -> bool:
+        count = 0
+
+        def trace(frame: FrameType, event: str, _: object) -> object:
+            nonlocal count
+            if not frame.f_code.co_filename.endswith("token.py"):
+                return None
+            frame.f_trace_opcodes = True
+            count += 1
+            if count == step:
+                signal.raise_signal(signal.SIGUSR1)
+            return trace
+
+        def inner() -> None:
+            token.cancel(CancelReason.BUDGET)
+
+        on_signal(lambda *_: inner())
+        previous = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            work()
+        finally:
+            sys.settrace(previous)
+        return count >= step
+
+    for name in ("wait", "cancel", "add_callback"):
+        step, reached = 0, True
+        while reached:
+            step += 1
+            token = RunToken()
+            ran: list[int] = []
+            token.add_callback(lambda ran=ran: ran.append(1))
+            work: dict[str, Callable[[], object]] = {
+                "wait": lambda token=token: token.wait(0.001),
+                "cancel": lambda token=token: token.cancel(INTERRUPT),
+                "add_callback": lambda token=token, ran=ran: token.add_callback(
+                    lambda: ran.append(2)
+                ),
+            }
+            reached = interrupted_at(step, token, work[name])
+            token.cancel(INTERRUPT)
+            assert sorted(ran) == ([1, 2] if name == "add_callback" else [1]), (name, step)
+            assert not token._waiters
+        assert step > 20
+
+
+def test_wakes_come_at_once_and_not_by_polling() -> None:
+    token = RunToken()
+    seen: list[float] = []
+    ready = threading.Event()
+
+    def wait() -> None:
+        ready.set()
+        token.wait()
+        seen.append(time.monotonic())
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert ready.wait(DEADLINE)
+    begin = time.monotonic()
+    token.cancel(INTERRUPT)
+    thread.join(DEADLINE)
+    assert seen[0] - begin < 1
+
+
+def test_callbacks_run_once_in_order_in_the_thread_that_cancels() -> None:
+    token = RunToken()
+    ran: list[tuple[int, int]] = []
+    for n in range(5):
+        token.add_callback(lambda n=n: ran.append((n, threading.get_ident())))
+    thread = threading.Thread(target=token.cancel, args=[INTERRUPT])
+    thread.start()
+    ident = thread.ident
+    thread.join()
+    token.cancel(INTERRUPT)
+    assert ran == [(n, ident) for n in range(5)]
+
+
+def test_a_callback_added_after_the_cancel_runs_immediately() -> None:
+    token = RunToken()
+    token.cancel(INTERRUPT)
+    ran: list[CancelReason | None] = []
+    token.add_callback(lambda: ran.append(token.reason))
+    assert ran == [INTERRUPT]
+
+
+def test_a_callback_that_was_taken_back_does_not_run() -> None:
+    token = RunToken()
+    ran: list[str] = []
+    remove = token.add_callback(lambda: ran.append("first"))
+    keep = token.add_callback(lambda: ran.append("second"))
+    remove()
+    remove()
+    token.cancel(INTERRUPT)
+    keep()
+    assert ran == ["second"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, IndexError, KeyError])
+def test_a_failing_callback_is_reported_and_stops_nobody(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = RunToken()
+    ran: list[int] = []
+    reported: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, *_: reported.append(kind))
+
+    def fail() -> None:
+        raise error
+
+    for n in range(3):
+        token.add_callback(fail)
+        token.add_callback(lambda n=n: ran.append(n))
+    assert token.cancel(INTERRUPT)
+    assert ran == [0, 1, 2] and reported == [error] * 3
+
+
+def test_a_callback_that_is_interrupted_lets_the_others_run_and_the_waiters_wake() -> None:
+    token = RunToken()
+    ran: list[int] = []
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    token.add_callback(interrupted)
+    token.add_callback(lambda: ran.append(1))
+    waiter = threading.Thread(target=token.wait)
+    waiter.start()
+    with pytest.raises(KeyboardInterrupt):
+        token.cancel(INTERRUPT)
+    waiter.join(DEADLINE)
+    assert ran == [1] and not waiter.is_alive()
+
+
+def test_callbacks_added_and_removed_by_threads_during_a_cancel_run_at_most_once() -> None:
+    for _ in range(30):
+        token = RunToken()
+        ran: list[int] = []
+
+        def add(base: int, token: RunToken = token, ran: list[int] = ran) -> None:
+            for n in range(20):
+                token.add_callback(lambda n=n: ran.append(base + n))
+
+        threads = [threading.Thread(target=add, args=[base]) for base in (0, 100, 200)]
+        for thread in threads:
+            thread.start()
+        token.cancel(INTERRUPT)
+        for thread in threads:
+            thread.join()
+        assert sorted(ran) == sorted(base + n for base in (0, 100, 200) for n in range(20))
