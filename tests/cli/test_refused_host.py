@@ -1,0 +1,61 @@
+"""Refuse, never weaken: a host without namespaces runs no tool, and the message says the mend."""
+
+from __future__ import annotations
+
+import json
+
+import struck
+from identity import BIN, CHECKOUT, Person
+
+AGENT = str(BIN / "sandbox-agent")
+REFUSE = [str(BIN / "python"), "-I", str(CHECKOUT / "tests" / "refuse.py")]
+
+
+def test_the_refusing_host_does_refuse(person: Person) -> None:
+    """The control: without this, the tests below would prove nothing."""
+    done = person.run([*REFUSE, "unshare", "--user", "true"])
+    assert done.returncode != 0
+    assert "unshare failed" in done.stderr
+    assert person.run([*REFUSE, "true"]).returncode == 0
+
+
+def test_run_ends_5_and_no_tool_has_run(person: Person) -> None:
+    marker = person.work / "marker"
+    steps = [{"calls": [{"shell": {"command": f"touch {marker}"}}]}, {"final": "never"}]
+    task = struck.write_task(person, steps)
+    done = person.run([*REFUSE, AGENT, "run", str(task)])
+    assert done.returncode == 5, done.stderr
+    assert not marker.exists()
+    assert done.stdout == ""
+    assert "namespace" in done.stderr
+    assert_says_the_mend(done.stderr)
+
+    runs = [path for path in (person.folder / "runs").iterdir() if path.is_dir()]
+    for run in runs:  # a run that was begun is recorded as ended
+        result = json.loads((run / "result.json").read_text())
+        assert (result["status"], result["exit_code"]) == ("error", 5)
+
+
+def test_exec_ends_125_and_the_command_has_not_run(person: Person) -> None:
+    marker = person.work / "marker"
+    done = person.run([*REFUSE, AGENT, "exec", "--", "touch", str(marker)])
+    assert done.returncode == 125, done.stderr
+    assert not marker.exists()
+    assert_says_the_mend(done.stderr)
+
+
+def test_doctor_says_what_is_missing(person: Person) -> None:
+    done = person.run([*REFUSE, AGENT, "doctor"])
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "namespace" in done.stdout + done.stderr
+
+
+def assert_says_the_mend(text: str) -> None:
+    assert "Traceback" not in text
+    mends = (
+        "sysctl",
+        "max_user_namespaces",
+        "apparmor_restrict_unprivileged_userns",
+        "--privileged",
+    )
+    assert any(mend in text for mend in mends), text

@@ -1,0 +1,35 @@
+"""Runs a command on a host that refuses namespaces, by exec. Standard library only.
+
+    python refuse.py COMMAND...
+
+A user namespace of our own, in which none may be made below it: user_namespaces(7),
+/proc/sys/user/max_*_namespaces in namespaces(7). The limits hold for this subtree only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+CLONE_NEWUSER = 0x10000000
+
+
+def main() -> None:
+    uid, gid = os.getuid(), os.getgid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWUSER):
+        number = ctypes.get_errno()
+        sys.exit(f"refuse.py: unshare: {os.strerror(number)}")
+    # Our own ids, unchanged; as in a container whose namespaces somebody else made.
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    for kind in ("user", "mnt", "pid"):
+        Path(f"/proc/sys/user/max_{kind}_namespaces").write_text("0")
+    os.execvp(sys.argv[1], sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()
