@@ -1,4 +1,4 @@
-"""How a call ended, as the host saw it. Structs and enums only, so that every side may import it."""
+"""How a call ended, as the host saw it. Structs and enums only: every side may import it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,85 @@
+"""A call's init: pid 1 of the call's own pid namespace. It holds no capability and no descriptor
+but the status pipe, and runs no foreign code.
+
+Its death is the proof that the call has ended: the kernel kills everything in the namespace and
+signals the pidfd only when the namespace is empty. pid_namespaces(7), pidfd_open(2).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from typing import NamedTuple, NoReturn
+
+from sandbox_agent_sandbox import syscalls
+from sandbox_agent_sandbox.call_status import report_status
+from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.walls.capabilities import drop_capabilities
+from sandbox_agent_sandbox.walls.descriptors import keep_only
+from sandbox_agent_sandbox.walls.proc import mount_proc
+from sandbox_agent_sandbox.worker.main import run_worker
+
+_HANDLED = {signal.SIGTERM, signal.SIGCHLD}
+
+
+class CallDescriptors(NamedTuple):
+    """The descriptors that come with NewCall, in their order."""
+
+    inbox: int
+    outbox: int
+    wake: int
+    status: int
+    stdout: int
+    stderr: int
+
+
+def main(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
+    """Fork the worker, then reap until it is time to go. Never returns."""
+    try:
+        # Blocked from the start: a SIGTERM that comes early waits until it can be passed on.
+        signal.pthread_sigmask(signal.SIG_SETMASK, _HANDLED)
+        syscalls.set_process_name("sandbox-call")
+        syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
+        # Without its own /proc, /proc/self is wrong and siblings are visible.
+        mount_proc("/proc", device="/dev/null")
+        worker = os.fork()
+        if worker == 0:
+            run_worker(plan, descriptors, board_fd)
+        keep_only([descriptors.status])
+        os.closerange(0, 3)
+        drop_capabilities()
+        _reap_until_over(worker, descriptors.status)
+    except BaseException as error:
+        with suppress(OSError):
+            os.write(2, f"sandbox call: {type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(1)
+
+
+def _reap_until_over(worker: int, status_pipe: int) -> None:
+    """Exit with the worker, or after a SIGTERM with the last process of the namespace.
+
+    Staying after a SIGTERM gives children that handle it their grace; leaving kills them.
+    """
+    terminating = False
+    while True:
+        info = signal.sigwaitinfo(_HANDLED)
+        # si_pid is 0 only for a sender outside this namespace: a tool's own SIGTERM is no order.
+        if info.si_signo == signal.SIGTERM and info.si_pid == 0:
+            terminating = True
+            # CONT after TERM: a stopped process acts on it only once it runs.
+            for number in (signal.SIGTERM, signal.SIGCONT):
+                with suppress(ProcessLookupError):
+                    os.kill(-1, number)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                os._exit(0)
+            if pid == 0:
+                break
+            if pid == worker:
+                report_status(status_pipe, status)
+                if not terminating:
+                    os._exit(0)

@@ -1,0 +1,235 @@
+"""One call's conversation with its worker, in the event loop: channels, messages, output, end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+from sandbox_agent_ipc.aio import MessageReader, OutputReader
+from sandbox_agent_ipc.board import Slot
+from sandbox_agent_ipc.channel import big_arguments, call_socketpair, send_datagram
+from sandbox_agent_ipc.codec import check_protocol
+from sandbox_agent_ipc.errors import IpcError, ProtocolError
+from sandbox_agent_ipc.messages import (
+    Call,
+    Describe,
+    Described,
+    FromWorker,
+    Ready,
+    Result,
+    Started,
+)
+from sandbox_agent_ipc.reason import CancelReason
+from sandbox_agent_ipc.token import RunToken
+
+from sandbox_agent_sandbox.capture import Capture
+from sandbox_agent_sandbox.descriptors import Descriptor, pipe
+from sandbox_agent_sandbox.life import Life
+from sandbox_agent_sandbox.outcome import CallResult
+from sandbox_agent_sandbox.supervisor import Supervisor
+from sandbox_agent_sandbox.verdict import Evidence, decide
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.cell import CallRequest
+
+OnOutput = Callable[[str, bytes], object]
+
+_INLINE_ARGUMENTS = 64 * 1024
+"""Bytes. Longer arguments travel in a sealed memfd."""
+
+_FLOOD_PAUSE = 0.001
+"""Seconds between reads of a stream that is past its limit: the pipe fills and slows the writer."""
+
+
+class Exchange:
+    """Runs one call. Made with a claimed slot, used once, closed always."""
+
+    def __init__(self, request: CallRequest, slot: Slot, supervisor: Supervisor) -> None:
+        self._request = request
+        self._slot = slot
+        self._supervisor = supervisor
+        self._life: Life | None = None
+        self._readers: list[MessageReader | OutputReader] = []
+        self._capture = Capture(request.output_limit)
+        self._result: Result | None = None
+        self._finished = False
+        self._started = False
+        self._exit_status: int | None = None
+        self._sent = False
+        self._failure = ""
+        self.answer: Described | None = None
+
+    async def run(self, message: Call | Describe, token: RunToken | None) -> None:
+        """Make the call's processes, hand over the message, and wait for the proven end."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def on_ended() -> None:
+            with suppress(RuntimeError):  # the loop was closed under us
+                loop.call_soon_threadsafe(_resolve, ended)
+
+        life = self._open_channels(loop, message, on_ended)
+        forget = None
+        if token is not None:
+            forget = token.add_callback(
+                lambda: self._supervisor.cancel(life.id, token.reason or CancelReason.CLOSED)
+            )
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            while not ended.done():
+                try:
+                    await asyncio.wait([ended])
+                except asyncio.CancelledError as error:
+                    # Whoever cancels the task wants the work stopped, and gets that first.
+                    cancelled = error
+                    self._supervisor.cancel(life.id, CancelReason.CANCELLED)
+        finally:
+            if forget is not None:
+                forget()
+        # Every writer is dead: what is in the pipes is all there will ever be.
+        for reader in self._readers:
+            if not reader.closed:
+                reader.drain()
+        self._exit_status = life.exit_status()
+        if cancelled is not None:
+            raise cancelled
+
+    def _open_channels(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        message: Call | Describe,
+        on_ended: Callable[[], None],
+    ) -> Life:
+        request = self._request
+        inbox_host, inbox_worker = call_socketpair()
+        outbox_read, outbox_write = pipe()
+        wake_read, wake_write = pipe()
+        status_read, status_write = pipe(nonblocking_read=True)
+        stdout_read, stdout_write = pipe()
+        stderr_write = stdout_write
+        outputs = [("stdout", stdout_read)]
+        if request.separate_output:
+            stderr_read, stderr_write = pipe()
+            outputs.append(("stderr", stderr_read))
+        with inbox_host:
+            try:
+                _send(inbox_host, message)
+                self._sent = True
+            except (IpcError, OSError) as error:
+                self._failure = str(error)
+        self._readers.append(
+            MessageReader(outbox_read.detach(), FromWorker, self._on_message, self._on_closed)
+        )
+        for name, read in outputs:
+            self._readers.append(self._output_reader(loop, name, read))
+        life = Life(
+            id=request.id,
+            slot=self._slot,
+            wake=wake_write,
+            status=status_read,
+            on_ended=on_ended,
+            abort_sandbox=self._supervisor.give_up,
+        )
+        self._life = life
+        channels = [
+            Descriptor(inbox_worker.detach()),
+            outbox_write,
+            wake_read,
+            status_write,
+            stdout_write,
+            stderr_write,
+        ]
+        self._supervisor.start(life, channels, request.timeout)
+        for reader in self._readers:
+            reader.start(loop)
+        return life
+
+    def _output_reader(
+        self, loop: asyncio.AbstractEventLoop, name: str, read: Descriptor
+    ) -> OutputReader:
+        request = self._request
+
+        def on_data(data: bytes) -> None:
+            if request.on_output is not None:
+                self._capture.total += len(data)
+                request.on_output(name, data)
+                return
+            self._capture.feed(data)
+            if self._capture.total > request.output_limit:
+                reader.pause()
+                loop.call_later(_FLOOD_PAUSE, reader.resume)
+
+        reader = OutputReader(read.detach(), on_data, lambda error: None)
+        return reader
+
+    def _on_message(self, message: Ready | Started | Result | Described) -> None:
+        life = self._life
+        assert life is not None
+        over = self._result is not None or self.answer is not None
+        if isinstance(message, Ready):
+            check_protocol(message.protocol, "the worker")
+        elif over or (isinstance(message, Started) and self._started):
+            self._on_closed(ProtocolError(f"a second {type(message).__name__} message"))
+        elif isinstance(message, Started):
+            self._started = True
+            self._request.on_started()
+        else:
+            if isinstance(message, Result):
+                self._result = message
+                self._finished = not self._slot.is_cancelled
+            else:
+                self.answer = message
+            self._supervisor.finish(life)
+
+    def _on_closed(self, error: ProtocolError | None) -> None:
+        if error is not None and self._life is not None:
+            self._failure = self._failure or f"its worker broke the protocol: {error}"
+            self._supervisor.abort(self._life, self._failure)
+
+    def result(self) -> CallResult:
+        """What became of the call, once `run` has returned or raised."""
+        life = self._life
+        assert life is not None
+        return decide(
+            Evidence(
+                id=self._request.id,
+                sent=self._sent,
+                started=self._started,
+                result=self._result,
+                finished=self._finished,
+                reason=self._slot.reason,
+                exit_status=self._exit_status,
+                rung=life.ladder.rung,
+                rungs_ms=life.ladder.rungs_ms(),
+                survivors=life.survivors,
+                failure=self._failure or life.failure,
+                output=self._capture.text() if self._request.on_output is None else "",
+                output_bytes=self._capture.total,
+            )
+        )
+
+    def close(self) -> None:
+        """Give everything back. Idempotent."""
+        for reader in self._readers:
+            reader.close()
+        if self._life is None:
+            self._slot.release(True)  # nobody was ever told of it
+
+
+def _send(sock: socket.socket, message: Call | Describe) -> None:
+    """Queue the message in the socket before its reader exists: the worker finds it there."""
+    arguments = message.arguments if isinstance(message, Call) else None
+    if arguments is None or len(arguments) <= _INLINE_ARGUMENTS:
+        send_datagram(sock, message)
+        return
+    memfd = Descriptor(big_arguments(arguments))
+    send_datagram(sock, msgspec.structs.replace(message, arguments=None), [memfd.number])
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,98 @@
+"""Starting the spawner: a clean program of its own, with nothing of the host's that it can lack."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import sandbox_agent_ipc
+
+import sandbox_agent_sandbox
+from sandbox_agent_sandbox.descriptors import Descriptor
+from sandbox_agent_sandbox.ladder import Process
+from sandbox_agent_sandbox.plan import Plan
+
+_BOOT = (
+    "import sys; sys.path[:0] = sys.argv.pop(1).split(chr(0x3a)); "
+    "from sandbox_agent_sandbox.spawner import main; main(sys.argv[1:])"
+)
+
+_BURY_LIMIT = 1.0
+"""Seconds that a spawner has to see its init's end and follow it."""
+
+
+def import_roots() -> list[str]:
+    """The folders that what runs inside the walls is imported from."""
+    files = (sandbox_agent_ipc.__file__, sandbox_agent_sandbox.__file__, msgspec.__file__)
+    return list(dict.fromkeys(str(Path(file).resolve().parent.parent) for file in files if file))
+
+
+class Launch:
+    """A started spawner: its process, the control socket, and what it wrote to standard error."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, log: int) -> None:
+        self._process = process
+        self._pidfd = Descriptor(os.pidfd_open(process.pid))
+        self._handle = Process(self._pidfd.number)
+        self.control = control
+        self._log = log
+
+    def log(self) -> str:
+        """The end of what the spawner wrote to standard error."""
+        size = os.fstat(self._log).st_size
+        return os.pread(self._log, 2000, max(0, size - 2000)).decode(errors="replace").strip()
+
+    def kill(self) -> None:
+        """SIGKILL: no sandbox has come of it."""
+        self._handle.kill()
+
+    def bury(self) -> None:
+        """Reap the spawner, which follows its init; one that is stopped or stuck is killed."""
+        with suppress(OSError):
+            self.control.close()
+        try:
+            self._process.wait(_BURY_LIMIT)
+        except subprocess.TimeoutExpired:
+            self._handle.kill()
+            self._process.wait()
+        os.close(self._log)
+
+
+def launch(plan: Plan, board_fd: int) -> Launch:
+    """Start the spawner, from the thread that will outlive it. Raises OSError.
+
+    Isolated (-I) and without `site` (-S): no environment variable, no user module and no .pth file
+    of the host takes part in what stands outside the walls.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    log = os.memfd_create("sandbox-agent-spawner-log", os.MFD_CLOEXEC)
+    plan_fd = os.memfd_create("sandbox-agent-plan", os.MFD_CLOEXEC)
+    host_fd = os.pidfd_open(os.getpid())
+    try:
+        os.write(plan_fd, msgspec.msgpack.encode(plan))
+        os.lseek(plan_fd, 0, os.SEEK_SET)
+        passed = (plan_fd, theirs.fileno(), board_fd, host_fd)
+        command = [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT]
+        process = subprocess.Popen(
+            [*command, ":".join(import_roots()), *map(str, passed)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={},
+            cwd="/",
+            pass_fds=passed,
+        )
+    except BaseException:
+        ours.close()
+        os.close(log)
+        raise
+    finally:
+        theirs.close()
+        os.close(plan_fd)
+        os.close(host_fd)
+    return Launch(process, ours, log)

@@ -1,0 +1,343 @@
+"""The thread that keeps a sandbox's processes: it starts the spawner and sees every end.
+
+One per sandbox. A thread and not the event loop, because an embedder's blocked loop would delay
+the ladder; this thread and no other starts the spawner, because a parent-death signal follows the
+*thread* that forked (prctl(2)): should this thread die of a bug, the sandbox dies with it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from sandbox_agent_ipc.channel import recv_datagram, send_datagram
+from sandbox_agent_ipc.codec import check_protocol
+from sandbox_agent_ipc.errors import IpcError
+from sandbox_agent_ipc.messages import (
+    CallBorn,
+    CallFailed,
+    FromInit,
+    InitBorn,
+    InitFailed,
+    InitHello,
+    NewCall,
+)
+from sandbox_agent_ipc.reason import CancelReason
+
+from sandbox_agent_sandbox.descriptors import Descriptor
+from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
+from sandbox_agent_sandbox.ladder import PROOF_LIMIT, Ladder, Process
+from sandbox_agent_sandbox.launch import Launch, launch
+from sandbox_agent_sandbox.life import Life
+from sandbox_agent_sandbox.outcome import Survivor
+from sandbox_agent_sandbox.plan import Plan
+
+OPEN_LIMIT = 30.0
+"""Seconds that building a sandbox may take."""
+
+
+class Supervisor:
+    """Starts, watches and ends one sandbox and its calls. Any thread may call its methods."""
+
+    def __init__(self, plan: Plan, board_fd: int, *, grace: float, term: float) -> None:
+        self._plan = plan
+        self._board_fd = board_fd
+        self._grace = grace
+        self._term = term
+        self._orders: deque[Callable[[float], None]] = deque()
+        self._bell = Descriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        self._lives: dict[str, Life] = {}
+        self._by_pidfd: dict[int, Life] = {}
+        self._idle = threading.Condition()
+        self._active = 0
+        self._epoll = select.epoll()
+        self._launch: Launch | None = None
+        self._init: Process | None = None
+        self._opened_by: float | None = None
+        self._on_open: Callable[[SandboxError | None], None] | None = None
+        self._closing: float | None = None
+        self._failure: SandboxError | None = None
+        self.survivors: tuple[Survivor, ...] = ()
+        self._thread = threading.Thread(target=self._main, name="sandbox-agent ladder", daemon=True)
+
+    # --- what others ask for ---------------------------------------------------------------
+
+    def open(self, on_open: Callable[[SandboxError | None], None]) -> None:
+        """Build the sandbox. `on_open(error or None)` is called from the supervisor's thread."""
+        self._on_open = on_open
+        self._thread.start()
+
+    @property
+    def failure(self) -> SandboxError | None:
+        """Why the sandbox can take no more calls, or None."""
+        return self._failure
+
+    def start(self, life: Life, channels: list[Descriptor], timeout: float | None) -> None:
+        """Make a call's processes. `life.on_ended` is called from the supervisor's thread.
+
+        channels: the descriptors of NewCall in their order. timeout: seconds from now.
+        """
+        with self._idle:
+            self._active += 1
+        now = time.monotonic()
+        life.ladder = Ladder(life, grace=self._grace, term=self._term, now=now)
+        life.ladder.time_out_at(None if timeout is None else now + timeout)
+        self._lives[life.id] = life
+        self._order(lambda now: self._start(life, channels, now))
+
+    def cancel(self, call_id: str, reason: CancelReason) -> bool:
+        """Flag one call, now, in the calling thread; the rungs follow. No lock is taken."""
+        life = self._lives.get(call_id)
+        if life is None:
+            return False
+        at = time.monotonic()
+        life.flag(reason)
+        self._order(lambda now: life.ladder.flag(at))
+        return True
+
+    def escalate(self) -> None:
+        """Every flagged call straight to TERM. No lock is taken."""
+
+        def order(now: float) -> None:
+            for life in self._all():
+                life.ladder.escalate(now)
+
+        self._order(order)
+
+    def finish(self, life: Life) -> None:
+        """The worker has sent its last message."""
+        self._order(lambda now: life.ladder.finish(now))
+
+    def abort(self, life: Life, why: str) -> None:
+        """The worker broke the protocol: SIGKILL."""
+
+        def order(now: float) -> None:
+            life.failure = life.failure or why
+            life.ladder.abort(now)
+
+        self._order(order)
+
+    def give_up(self) -> None:
+        """End the whole sandbox: something in it can be reached in no other way."""
+        self._order(lambda now: self._fail(SandboxBroken("init does not make a call's processes")))
+
+    def wait_idle(self, timeout: float | None) -> bool:
+        """Block until no call is in flight; False when `timeout` seconds were not enough."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._active == 0, timeout)
+
+    def close(self) -> tuple[Survivor, ...]:
+        """End the sandbox and everything in it; block until that is proven or given up."""
+        if self._thread.ident is None:
+            return ()
+        self._order(self._close)
+        self._thread.join()
+        return self.survivors
+
+    def _all(self) -> list[Life]:
+        # One step of the interpreter: other threads add calls at any moment.
+        return list(self._lives.values())
+
+    def _order(self, order: Callable[[float], None]) -> None:
+        # deque.append and eventfd_write are safe in signal handlers that interrupt either.
+        self._orders.append(order)
+        with suppress(OSError):
+            os.eventfd_write(self._bell.number, 1)
+
+    # --- the thread ------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        try:
+            # The embedder's signals are for the embedder's threads.
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            self._epoll.register(self._bell.number, select.EPOLLIN)
+            self._opened_by = time.monotonic() + OPEN_LIMIT
+            try:
+                self._launch = launch(self._plan, self._board_fd)
+            except OSError as error:
+                self._fail(SandboxUnavailable(f"the sandbox's spawner cannot be started: {error}"))
+                return
+            self._epoll.register(self._launch.control.fileno(), select.EPOLLIN)
+            while not self._over():
+                self._step()
+        finally:
+            self._bury()
+
+    def _over(self) -> bool:
+        """Closing, and nothing left that could still be proven to end."""
+        if self._closing is None:
+            return False
+        if time.monotonic() >= self._closing + PROOF_LIMIT:
+            return True
+        return not self._by_pidfd and self._init is None and self._opened_by is None
+
+    def _step(self) -> None:
+        deadlines = [life.ladder.deadline for life in self._all()]
+        deadlines.append(self._opened_by)
+        if self._closing is not None:
+            deadlines.append(self._closing + PROOF_LIMIT)
+        due = min((time for time in deadlines if time is not None), default=None)
+        wait = None if due is None else max(0.0, due - time.monotonic())
+        for fd, _ in self._epoll.poll(-1 if wait is None else wait):
+            if fd == self._bell.number:
+                with suppress(BlockingIOError):
+                    os.eventfd_read(fd)
+            elif fd in self._by_pidfd:
+                self._ended(self._by_pidfd[fd], proven=True)
+            elif self._init is not None and fd == self._init.pidfd:
+                self._init_ended()
+            else:
+                self._hear()
+        while self._orders:
+            self._orders.popleft()(time.monotonic())
+        self._tick(time.monotonic())
+
+    def _tick(self, now: float) -> None:
+        if self._opened_by is not None and now >= self._opened_by:
+            self._fail(SandboxUnavailable(f"building the sandbox took over {OPEN_LIMIT:.0f} s"))
+        for life in self._all():
+            if life.ladder.times_out is not None and now >= life.ladder.times_out:
+                life.flag(CancelReason.TIMEOUT)
+                life.ladder.flag(now)
+            if life.ladder.tick(now):
+                self._ended(life, proven=False)
+
+    def _start(self, life: Life, channels: list[Descriptor], now: float) -> None:
+        if self._failure is not None or self._closing is not None or self._launch is None:
+            life.failure = str(self._failure or "the sandbox was closed")
+            self._ended(life, proven=True)
+            return
+        try:
+            numbers = [channel.number for channel in channels]
+            send_datagram(self._launch.control, NewCall(life.id), numbers)
+        except (OSError, IpcError) as error:
+            life.failure = f"init does not take the call: {error}"
+            self._ended(life, proven=True)
+
+    def _hear(self) -> None:
+        """Read one message of the spawner or init."""
+        assert self._launch is not None
+        try:
+            message, descriptors = recv_datagram(self._launch.control, FromInit)
+        except (OSError, IpcError) as error:
+            self._epoll.unregister(self._launch.control.fileno())
+            if self._init is None:
+                self._fail(SandboxUnavailable(f"the sandbox's spawner died: {self._launch.log()}"))
+            elif self._failure is None:
+                self._fail(SandboxBroken(f"the sandbox's init hung up: {error}"))
+            return
+        if isinstance(message, InitBorn):
+            check_protocol(message.protocol, "the sandbox's spawner")
+            self._init = Process(descriptors[0])
+            self._epoll.register(self._init.pidfd, select.EPOLLIN)
+            if self._closing is not None:
+                self._opened_by = None
+                self._init.kill()
+        elif isinstance(message, InitHello):
+            self._opened_by = None
+            self._opened(None)
+        elif isinstance(message, InitFailed):
+            self._fail(SandboxUnavailable(_explain(message)))
+        else:
+            self._call_news(message, descriptors)
+
+    def _call_news(self, message: CallBorn | CallFailed, descriptors: list[int]) -> None:
+        life = self._lives.get(message.id)
+        if isinstance(message, CallFailed):
+            if life is not None:
+                life.failure = f"its processes could not be made: {message.reason}"
+                self._ended(life, proven=True)
+            return
+        if life is None:
+            os.close(descriptors[0])
+            return
+        life.process = Process(descriptors[0])
+        self._by_pidfd[life.process.pidfd] = life
+        self._epoll.register(life.process.pidfd, select.EPOLLIN)
+        life.ladder.birth(time.monotonic())
+
+    def _ended(self, life: Life, *, proven: bool) -> None:
+        life.ladder.end(time.monotonic(), proven=proven)
+        if life.process is not None:
+            self._epoll.unregister(life.process.pidfd)
+            del self._by_pidfd[life.process.pidfd]
+            if not proven:
+                life.survivors = life.process.survivors()
+            os.close(life.process.pidfd)
+        del self._lives[life.id]
+        life.slot.release(proven)
+        with self._idle:
+            self._active -= 1
+            self._idle.notify_all()
+        life.on_ended()
+
+    def _init_ended(self) -> None:
+        assert self._init is not None
+        self._epoll.unregister(self._init.pidfd)
+        os.close(self._init.pidfd)
+        self._init = None
+        if self._closing is None:
+            self._fail(SandboxBroken("the sandbox's init died; its calls died with it"))
+        for life in self._all():
+            if life.process is None:  # asked for, never born
+                life.failure = (
+                    life.failure or "the sandbox died before the call's processes were made"
+                )
+                self._ended(life, proven=True)
+
+    def _close(self, now: float) -> None:
+        if self._closing is None:
+            self._closing = now
+            for life in self._all():
+                life.flag(CancelReason.CLOSED)
+            # While it is still being built: InitBorn or the spawner's end comes first, so that
+            # init's end, too, can be proven.
+            if self._init is not None:
+                self._opened_by = None
+                self._init.kill()
+
+    def _fail(self, failure: SandboxError) -> None:
+        """The sandbox is of no more use: end what there is of it."""
+        self._opened_by = None
+        self._failure = self._failure or failure
+        if self._init is not None:
+            self._init.kill()
+        elif self._launch is not None:
+            self._launch.kill()
+        self._opened(failure)
+
+    def _opened(self, failure: SandboxError | None) -> None:
+        on_open, self._on_open = self._on_open, None
+        if on_open is not None:
+            on_open(failure)
+
+    def _bury(self) -> None:
+        """The thread's last act: nothing of the sandbox stays, and nobody waits for it in vain."""
+        self._failure = self._failure or SandboxBroken("the sandbox was closed")
+        if self._init is not None and not self._init.kill_and_wait(PROOF_LIMIT):
+            self.survivors = self._init.survivors()
+        for life in self._all():
+            life.failure = life.failure or "the sandbox is gone"
+            self._ended(life, proven=not self.survivors)
+        if self._init is not None:
+            os.close(self._init.pidfd)
+            self._init = None
+        if self._launch is not None:
+            self._launch.bury()
+        self._epoll.close()
+        self._opened(self._failure)
+
+
+def _explain(message: InitFailed) -> str:
+    mend = (
+        "This host must allow user namespaces (see `sandbox-agent doctor`): "
+        "sysctl user.max_user_namespaces > 0, kernel.unprivileged_userns_clone = 1, "
+        "kernel.apparmor_restrict_unprivileged_userns = 0"
+    )
+    return f"the sandbox cannot be built: step '{message.step}': {message.reason}. {mend}"

@@ -1,0 +1,183 @@
+"""The kernel calls that Python's `os` does not offer, through ctypes; each raises OSError.
+
+Numbers from 424 on are the same on every architecture (Documentation/process/adding-syscalls.rst);
+the only older one is pivot_root.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MNT_DETACH = 2
+
+MOUNT_ATTR_RDONLY = 0x01
+MOUNT_ATTR_NOSUID = 0x02
+MOUNT_ATTR_NODEV = 0x04
+MOUNT_ATTR_NOEXEC = 0x08
+MOUNT_ATTR_IDMAP = 0x100000
+
+_OPEN_TREE_CLONE = 1
+_OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+_MOVE_MOUNT_F_EMPTY_PATH = 0x04
+
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_SYS_CLOSE_RANGE = 436
+_SYS_MOUNT_SETATTR = 442
+_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(platform.machine(), -1)
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
+PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{what}: {os.strerror(error)}")
+    return result
+
+
+def _syscall(number: int, what: str, *arguments: int | bytes | None) -> int:
+    if number < 0:
+        raise OSError(38, f"{what}: not known on {platform.machine()}")
+    converted = [
+        ctypes.c_void_p(argument & 0xFFFFFFFFFFFFFFFF) if isinstance(argument, int) else argument
+        for argument in arguments
+    ]
+    return _check(_libc.syscall(ctypes.c_long(number), *converted), what)
+
+
+def unshare(flags: int) -> None:
+    """Leave the caller's namespaces for new ones. unshare(2)."""
+    _check(_libc.unshare(ctypes.c_int(flags)), f"unshare({flags:#x})")
+
+
+def setns(fd: int, kind: int) -> None:
+    """Enter the namespace that `fd` refers to. setns(2)."""
+    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int, data: str = "") -> None:
+    """Mount a filesystem, or change a mount. mount(2)."""
+    _check(
+        _libc.mount(
+            source.encode() if source else None,
+            os.fsencode(target),
+            kind.encode() if kind else None,
+            ctypes.c_ulong(flags),
+            data.encode() if data else None,
+        ),
+        f"mount {kind or source or 'change'} on {target}",
+    )
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """Detach a mount. umount2(2)."""
+    _check(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), f"umount {target}")
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """Change the root mount. pivot_root(2)."""
+    _syscall(_SYS_PIVOT_ROOT, "pivot_root", os.fsencode(new_root), os.fsencode(put_old))
+
+
+def open_tree(path: str) -> int:
+    """A detached recursive copy of the mounts at `path`, as a descriptor. open_tree(2)."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | AT_RECURSIVE
+    return _syscall(_SYS_OPEN_TREE, f"open_tree {path}", AT_FDCWD, os.fsencode(path), flags)
+
+
+def move_mount(tree: int, target: str) -> None:
+    """Attach a detached tree at `target`. move_mount(2)."""
+    _syscall(
+        _SYS_MOVE_MOUNT,
+        f"move_mount to {target}",
+        tree,
+        b"",
+        AT_FDCWD,
+        os.fsencode(target),
+        _MOVE_MOUNT_F_EMPTY_PATH,
+    )
+
+
+def mount_setattr(
+    fd: int, path: str, flags: int, attr_set: int, propagation: int = 0, userns: int = 0
+) -> None:
+    """Change a mount, or a tree of them, at once. mount_setattr(2)."""
+    attributes = struct.pack("QQQQ", attr_set, 0, propagation, userns)
+    _syscall(
+        _SYS_MOUNT_SETATTR,
+        f"mount_setattr {path or fd}",
+        fd,
+        os.fsencode(path),
+        flags,
+        attributes,
+        len(attributes),
+    )
+
+
+def close_range(first: int, last: int) -> None:
+    """Close every descriptor from `first` to `last`, both included. close_range(2)."""
+    _syscall(_SYS_CLOSE_RANGE, "close_range", first, last, 0)
+
+
+def prctl(option: int, argument: int = 0, third: int = 0) -> int:
+    """Operate on the calling process. prctl(2)."""
+    zero = ctypes.c_ulong(0)
+    return _check(
+        _libc.prctl(
+            ctypes.c_int(option), ctypes.c_ulong(argument), ctypes.c_ulong(third), zero, zero
+        ),
+        f"prctl({option}, {argument})",
+    )
+
+
+def capset_none() -> None:
+    """Empty the effective, permitted and inheritable sets. capset(2)."""
+    header = struct.pack("Ii", 0x20080522, 0)
+    _check(_libc.capset(header, bytes(24)), "capset")
+
+
+def sethostname(name: str) -> None:
+    """Set the name of the caller's uts namespace. sethostname(2)."""
+    data = name.encode()
+    _check(_libc.sethostname(data, ctypes.c_size_t(len(data))), "sethostname")
+
+
+def set_process_name(name: str) -> None:
+    """Name the calling thread, as `ps` shows it: at most 15 bytes. PR_SET_NAME."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    prctl(PR_SET_NAME, ctypes.addressof(buffer))

@@ -1,0 +1,29 @@
+"""Resource limits. setrlimit(2)."""
+
+from __future__ import annotations
+
+import resource
+
+from sandbox_agent_sandbox.plan import Ceilings
+
+_LOCKED_MEMORY = 8 << 20
+
+
+def apply_ceilings(ceilings: Ceilings) -> None:
+    """Lower the caller's limits, hard and soft; a limit that is lower already stays.
+
+    Memory is RLIMIT_DATA, not RLIMIT_AS: node and Go reserve address space by the terabyte.
+    """
+    for kind, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_MEMLOCK, _LOCKED_MEMORY),
+        (resource.RLIMIT_DATA, ceilings.memory),
+        (resource.RLIMIT_NPROC, ceilings.processes),
+        (resource.RLIMIT_CPU, ceilings.cpu_time),
+        (resource.RLIMIT_NOFILE, ceilings.open_files),
+        (resource.RLIMIT_FSIZE, ceilings.file_size),
+    ):
+        _, hard = resource.getrlimit(kind)
+        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (limit, limit))

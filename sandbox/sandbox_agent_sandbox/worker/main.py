@@ -1,0 +1,121 @@
+"""The worker: seals itself, says Ready, runs one tool, says what came of it, and is gone.
+
+Until the seal is complete no foreign code runs, and no user module is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from sandbox_agent_ipc.board import BoardView
+from sandbox_agent_ipc.channel import Inbox, Outbox, read_arguments
+from sandbox_agent_ipc.messages import (
+    PROTOCOL,
+    Call,
+    Describe,
+    Described,
+    Ready,
+    Result,
+    ResultKind,
+    Started,
+    ToWorker,
+)
+from sandbox_agent_ipc.token import Cancelled, CancelReason
+
+from sandbox_agent_sandbox import syscalls
+from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.walls.capabilities import drop_capabilities
+from sandbox_agent_sandbox.walls.ceilings import apply_ceilings
+from sandbox_agent_sandbox.walls.descriptors import keep_only, standard_streams
+from sandbox_agent_sandbox.worker.invoke import NotStarted, describe_all, invoke
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.call_init import CallDescriptors
+
+_MAX_ARGUMENTS = 64 << 20
+
+
+def run_worker(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
+    """Seal this process and serve one call. Never returns."""
+    try:
+        _seal(plan, descriptors, board_fd)
+        _serve(plan, descriptors, board_fd)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException as error:
+        with suppress(OSError):
+            os.write(2, f"sandbox worker: {type(error).__name__}: {error}\n".encode())
+        os._exit(70)
+    os._exit(0)
+
+
+def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
+    os.setsid()
+    syscalls.set_process_name("sandbox-worker")
+    standard_streams(descriptors.stdout, descriptors.stderr)
+    keep_only([descriptors.inbox, descriptors.outbox, descriptors.wake, board_fd])
+    apply_ceilings(plan.ceilings)
+    drop_capabilities()
+    # Dumpable again, as after any exec, or /proc/self would belong to root and be closed to tools.
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+    # Whatever the host ignored (nohup, a background job's SIGINT) is not ignored in here.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+    os.umask(0o022)
+    for stream in (sys.stdout, sys.stderr):
+        # What a tool printed must have left the process when SIGKILL comes.
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
+    outbox = Outbox(descriptors.outbox)
+    outbox.send(Ready(PROTOCOL))
+    inbox = Inbox(socket.socket(fileno=descriptors.inbox))
+    message, received = inbox.receive(ToWorker)
+    os.environ.clear()
+    os.environ.update(message.env)
+    sys.path[:] = plan.import_path
+    os.chdir(message.cwd)
+    if isinstance(message, Describe):
+        outbox.send(Described(describe_all(message.functions)))
+        return
+    arguments = message.arguments
+    if arguments is None:
+        arguments = read_arguments(received[0], _MAX_ARGUMENTS)
+    outbox.send(_run(message, arguments, outbox, BoardView(board_fd), descriptors.wake))
+
+
+def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd: int) -> Result:
+    token = board.token(call.slot, call.word, wake_fd, call.deadline_ns)
+
+    def on_term(number: int, frame: FrameType | None) -> None:
+        _deafen()  # what a tool does in its `finally` must not be interrupted by the next one
+        raise Cancelled(token.reason or CancelReason.INTERRUPT)
+
+    def started() -> None:
+        # The last look: past this line the tool's code runs.
+        if token.is_cancelled:
+            raise NotStarted
+        outbox.send(Started())
+
+    try:
+        signal.signal(signal.SIGTERM, on_term)
+        result = invoke(call, arguments, token, started)
+        _deafen()
+    except Cancelled:  # it came in the narrow gap between the tool's end and the line above
+        _deafen()
+        return Result(ResultKind.CANCELLED, "")
+    return result
+
+
+def _deafen() -> None:
+    """Take no more notice of SIGTERM. A handler, not SIG_IGN, which commands would inherit."""
+    signal.signal(signal.SIGTERM, lambda *_: None)
