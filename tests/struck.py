@@ -214,6 +214,7 @@ def task_at_work(person: Person, calls: int = 1) -> Iterator[Struck]:
 def command_at_work(person: Person) -> Iterator[Struck]:
     """`sandbox-agent exec` of the same."""
     mark = observer.new_mark()
-    argv = [str(BIN / "sandbox-agent"), "exec", "--workspace", str(person.work), "--"]
+    argv = [str(BIN / "sandbox-agent"), "exec", "--workspace", str(person.work)]
+    argv += ["--grace", str(GRACE), "--"]
     with at_work(person, [*argv, "sh", "-c", HOSTILE.format(mark=mark)], [mark]) as struck:
         yield struck
