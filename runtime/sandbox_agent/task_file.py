@@ -8,7 +8,7 @@ the folder of the file that they stand in (from the current one for `--set`); al
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from sandbox_agent.task_errors import config_error
 from sandbox_agent.yaml_source import PathTuple, Position, SourceMap, dotted, load, loads
 
 MAX_EXTENDS = 10
+MAX_PROMPT = 1024 * 1024
+"""Bytes of a prompt_file, or of a prompt from standard input."""
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_.-]*)\}|\$\{")
 _PATH_FIELDS: tuple[tuple[str, ...], ...] = (
@@ -42,13 +44,14 @@ def read_task(
     path: str | Path | None,
     variables: Mapping[str, str],
     settings: Sequence[str] = (),
-    override: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, tuple[Any, str]] | None = None,
 ) -> tuple[Task, SourceMap]:
     """A task and the places of its values.
 
     path: the task file; None when the command line says it all. settings: `a.b=value` with a YAML
-    value, each replacing a field. override: fields by dotted name that win over everything; their
-    paths are absolute. Raises ConfigError.
+    value, each replacing a field. overrides: by a field's dotted name the value that wins over
+    everything, and the flag that says so; a prompt there replaces a prompt_file as well.
+    Raises ConfigError.
     """
     if path is None:
         here = Position("command line", None, None, Path.cwd())
@@ -58,11 +61,12 @@ def read_task(
         data, source = _read_file(Path(path), variables, ())
     for setting in settings:
         _apply_setting(data, source, setting)
-    for name, value in (override or {}).items():
-        flag = Position("command line", None, None, Path.cwd())
-        _assign(data, source, tuple(name.split(".")), value, flag)
-    for pattern in _PATH_FIELDS:
-        _anchor(data, (), pattern, lambda at: source.position(at).folder)
+    for name, (value, flag) in (overrides or {}).items():
+        if name == "prompt":
+            data.pop("prompt_file", None)
+        place = Position(flag, None, None, Path.cwd())
+        _assign(data, source, tuple(name.split(".")), value, place)
+    anchor_paths(data, source, _PATH_FIELDS)
     _anchor_model(data, source)
     try:
         return Task.model_validate(data), source
@@ -205,6 +209,15 @@ def _assign(
     source.places[path] = place
 
 
+def anchor_paths(data: Any, source: SourceMap, fields: Iterable[tuple[str, ...]]) -> None:
+    """Makes relative paths absolute, from the folder of the file that each was written in.
+
+    fields: names from the top to a path; "*" is every entry of a list.
+    """
+    for pattern in fields:
+        _anchor(data, (), pattern, lambda at: source.position(at).folder)
+
+
 def _anchor(
     data: Any, at: PathTuple, pattern: tuple[str, ...], folder: Callable[[PathTuple], Path]
 ) -> None:
@@ -239,3 +252,28 @@ def _anchor_model(data: dict[str, Any], source: SourceMap) -> None:
         data["model"] = {**model, "name": anchored}
     else:
         data["model"] = anchored
+
+
+def prompt_of(task: Task, source: SourceMap) -> str:
+    """What the agent is told: `prompt`, or the text of `prompt_file`. Raises ConfigError."""
+    if task.prompt is not None:
+        return task.prompt
+    if task.prompt_file is None:
+        raise source.error(("prompt",), "is required", "add `prompt: ...`, or give --prompt")
+    try:
+        with open(task.prompt_file, "rb") as file:
+            raw = file.read(MAX_PROMPT + 1)
+        if len(raw) > MAX_PROMPT:
+            raise source.error(("prompt_file",), "is longer than 1 MiB", "shorten it")
+        text = raw.decode("utf-8-sig")
+    except OSError as error:
+        raise source.error(
+            ("prompt_file",), f"{task.prompt_file}: {error.strerror}", "name a file with the prompt"
+        ) from None
+    except UnicodeDecodeError:
+        raise source.error(
+            ("prompt_file",), f"{task.prompt_file} is not UTF-8", "save the file as UTF-8"
+        ) from None
+    if not text.strip():
+        raise source.error(("prompt_file",), f"{task.prompt_file} is empty", "write the prompt")
+    return text

@@ -1,0 +1,88 @@
+"""The command line. Thin: each verb is a module that is imported when it is asked for.
+
+`main` never lets an exception out: an error of ours is a message and its exit code, a bug of ours
+a short message and 70. Until a run is going a signal ends the command at once; from then on it
+is the run's to handle (see `signals`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from sandbox_agent.cli.signals import Signals, Stopped
+
+INTERNAL = 70
+"""EX_SOFTWARE of sysexits.h: a bug of ours."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code. `argv`: without the program's name."""
+    signals = Signals()
+    try:
+        # First of all, so that nothing later meets KeyboardInterrupt in the middle of an import.
+        signals.install()
+        from sandbox_agent.cli.console import Console, fill_standard_descriptors
+
+        fill_standard_descriptors()
+        console = Console()
+        try:
+            code = _run(sys.argv[1:] if argv is None else list(argv), console, signals)
+        finally:
+            signals.end()
+            console.close()
+    except Stopped as stopped:
+        signals.end()
+        code = 128 + stopped.signum
+    _leave_no_thread_waiting(code)
+    return code
+
+
+def _run(argv: list[str], console: object, signals: Signals) -> int:
+    from sandbox_agent.cli.console import Console
+    from sandbox_agent.cli.parser import UsageError, parse
+
+    assert isinstance(console, Console)
+    failed = 2
+    own_bug = INTERNAL
+    try:
+        try:
+            arguments = parse(argv)
+        except UsageError as error:
+            console.out(error.text) if error.code == 0 else console.err(error.text)
+            return error.code
+        failed, own_bug = arguments.failed_code, arguments.bug_code
+        return arguments.verb()(arguments.values, console, signals)
+    except Exception as error:
+        from sandbox_agent_ipc.errors import SandboxAgentError
+
+        if isinstance(error, SandboxAgentError):
+            console.error(str(error))
+            return failed if failed != 2 else exit_code_of(error)
+        from sandbox_agent.cli.bug import report
+
+        report(error, console, getattr(error, "run_dir", None))
+        return own_bug
+
+
+def exit_code_of(error: Exception) -> int:
+    """Of an error of ours, as `run` ends with it."""
+    from sandbox_agent_sandbox.errors import PolicyError, SandboxError
+
+    if isinstance(error, PolicyError):
+        return 2
+    if isinstance(error, SandboxError):
+        return 5
+    return int(getattr(error, "exit_code", 1))
+
+
+def _leave_no_thread_waiting(code: int) -> None:
+    """The interpreter joins every thread that is no daemon; one that hangs must not hold us."""
+    import os
+    import threading
+
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(1.0)
+            if thread.is_alive():
+                os._exit(code)

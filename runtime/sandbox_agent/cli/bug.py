@@ -1,0 +1,32 @@
+"""A bug of ours: a short message, and the traceback where it can be found, never on the screen."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+
+from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.escape import one_line
+
+
+def report(error: BaseException, console: Console, run_dir: Path | None) -> None:
+    """Tells of `error`. run_dir: of the run that it struck, if there was one.
+
+    The traceback goes to `traceback.txt` there, and to standard error with SANDBOX_AGENT_DEBUG=1.
+    """
+    text = "".join(traceback.format_exception(error))
+    where = "set SANDBOX_AGENT_DEBUG=1 to see the traceback"
+    if run_dir is not None:
+        path = run_dir / "traceback.txt"
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+            where = f"the traceback is in {path}"
+        except OSError:
+            pass
+    if os.environ.get("SANDBOX_AGENT_DEBUG") == "1":
+        console.err(text)
+    summary = one_line(f"{type(error).__name__}: {error}")
+    console.error(f"this is a bug of sandbox-agent: {summary}\n  mend: report it; {where}")

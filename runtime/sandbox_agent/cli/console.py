@@ -1,0 +1,157 @@
+"""Standard output and error, written by threads of their own.
+
+A reader that does not read (a stuck pager, a stopped terminal) blocks write(2) for ever. It must
+not block an interrupt or the exit: whoever writes here only queues, and the end waits a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from sandbox_agent.cli.escape import TerminalFilter, escape_text
+
+QUEUE_BYTES = 1024 * 1024
+"""What one stream holds back for a slow reader."""
+CLOSE_SECONDS = 1.0
+"""How long the end waits for a reader."""
+
+
+def fill_standard_descriptors() -> None:
+    """Opens /dev/null in place of closed standard descriptors (`>&-`).
+
+    Else the next file that is opened, the journal for instance, becomes standard output.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != fd:  # cannot be: the lowest free number is taken
+                os.dup2(opened, fd)
+                os.close(opened)
+
+
+class Stream:
+    """One descriptor and the thread that writes to it. Errors are kept, never raised."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.is_terminal = os.isatty(fd)
+        self.error: OSError | None = None
+        self._queue: deque[bytes] = deque()
+        self._queued = 0
+        self._dropped = 0
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def write(self, data: bytes, give_up: Callable[[], bool] | None = None) -> None:
+        """Queues `data`. With `give_up` it waits for room until that says True (asked ten times a
+        second); without, and after it, what finds no room is dropped and counted."""
+        if not data or self.error is not None:
+            return
+        while True:
+            with self._changed:
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=self._work, name=f"stream {self._fd}", daemon=True
+                    )
+                    self._thread.start()
+                if self._queued < QUEUE_BYTES:
+                    if self._dropped:
+                        note = f"\n[... {self._dropped} bytes left out ...]\n".encode()
+                        self._queue.append(note)
+                        self._queued += len(note)
+                        self._dropped = 0
+                    self._queue.append(data)
+                    self._queued += len(data)
+                    self._changed.notify_all()
+                    return
+                if self.error is not None:
+                    return
+                if give_up is None or give_up():
+                    self._dropped += len(data)
+                    return
+                self._changed.wait(0.1)
+
+    def flush(self, until: float) -> bool:
+        """Waits until all is written, at most until `until` (CLOCK_MONOTONIC)."""
+        with self._changed:
+            while self._queued and self.error is None:
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(left)
+        return True
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue:
+                    self._changed.wait()
+                data = self._queue.popleft()
+            try:
+                self._write_all(data)
+            except OSError as error:  # EPIPE: the reader has left; the run goes on
+                with self._changed:
+                    self.error = error
+                    self._queue.clear()
+                    self._queued = 0
+                    self._changed.notify_all()
+                return
+            with self._changed:
+                self._queued -= len(data)
+                self._changed.notify_all()
+
+    def _write_all(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._fd, view[:65536]) :]
+            except BlockingIOError:  # somebody who shares it made it non-blocking
+                select.select([], [self._fd], [])
+
+
+class Console:
+    """What a command says: its result on standard output, the rest on standard error."""
+
+    def __init__(self) -> None:
+        self.stdout = Stream(1)
+        self.stderr = Stream(2)
+
+    def out(self, text: str) -> None:
+        """A result. Control characters are escaped on a terminal, and only there."""
+        shown = escape_text(text) if self.stdout.is_terminal else text
+        self.stdout.write(shown.encode("utf-8", "surrogateescape"))
+
+    def err(self, text: str) -> None:
+        """Progress and notes. Control characters are escaped always."""
+        self.stderr.write(escape_text(text).encode("utf-8", "backslashreplace"))
+
+    def error(self, message: str) -> None:
+        """What went wrong, on standard error."""
+        self.err(f"sandbox-agent: {message}\n")
+
+    def passer(self) -> Callable[[str, bytes, Callable[[], bool] | None], None]:
+        """Hands a command's own output through as it comes: `passer()("stdout", data, give_up)`."""
+        streams = {"stdout": self.stdout, "stderr": self.stderr}
+        filters = {name: TerminalFilter() for name, s in streams.items() if s.is_terminal}
+
+        def hand_through(name: str, data: bytes, give_up: Callable[[], bool] | None) -> None:
+            if name in filters:
+                data = filters[name].feed(data)
+            streams[name].write(data, give_up)
+
+        return hand_through
+
+    def close(self) -> None:
+        """Waits for what is queued, at most a second in all."""
+        until = time.monotonic() + CLOSE_SECONDS
+        with contextlib.suppress(RuntimeError):
+            self.stdout.flush(until)
+            self.stderr.flush(until)

@@ -1,0 +1,122 @@
+"""The files of the demo: a small package with a bug, its tests, and a task that mends it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+_CODE = '''"""How often words occur in a text."""
+
+from collections import Counter
+
+
+def words(text: str) -> list[str]:
+    """The words of `text`, without the punctuation around them."""
+    stripped = (word.strip(".,;:!?\\"'()") for word in text.split())
+    return [word for word in stripped if word]
+
+
+def top(text: str, count: int) -> list[tuple[str, int]]:
+    """The `count` most frequent words of `text`, whatever their case."""
+    return Counter(words(text)).most_common(count)
+'''
+
+_OLD = "return Counter(words(text)).most_common(count)"
+_NEW = "return Counter(word.casefold() for word in words(text)).most_common(count)"
+
+_TESTS = """from wordcount import top, words
+
+
+def test_words_are_stripped_of_punctuation() -> None:
+    assert words("Stop, look: listen!") == ["Stop", "look", "listen"]
+
+
+def test_punctuation_alone_is_no_word() -> None:
+    assert words("one ... two !") == ["one", "two"]
+
+
+def test_top_ignores_case() -> None:
+    assert top("The cat saw the other cat. THE END", 2) == [("the", 3), ("cat", 2)]
+
+
+def test_top_of_nothing_is_nothing() -> None:
+    assert top("", 3) == []
+"""
+
+_README = """# wordcount
+A demo project of sandbox-agent: `tests/` fails, and `task.yaml` mends it.
+
+    sandbox-agent run task.yaml
+"""
+
+
+def files(python: str) -> dict[str, str]:
+    """Text by path, relative to the project. python: the interpreter whose pytest is used."""
+    pytest = f"{shlex.quote(python)} -m pytest -q -p no:cacheprovider"
+    command = json.dumps(pytest, ensure_ascii=False)
+    in_task = json.dumps(pytest.replace("${", "$${"), ensure_ascii=False)
+    return {
+        "wordcount/__init__.py": 'from wordcount.count import top, words\n\n__all__ = ["top", '
+        '"words"]\n',
+        "wordcount/count.py": _CODE,
+        "tests/test_count.py": _TESTS,
+        "README.md": _README,
+        ".gitignore": "__pycache__/\n.pytest_cache/\n",
+        "task.yaml": f"""\
+# Run it:            sandbox-agent run task.yaml
+# Check it:          sandbox-agent validate task.yaml
+# All of its fields: sandbox-agent schema
+version: 1
+name: demo
+prompt: "The tests fail. Find out why and mend the code, not the tests."
+
+# The model: a list of turns in a file. It needs no key and no network.
+model: scripted:steps.yaml
+
+# The agent works in this folder, and what its tools write is written there at once.
+workspace: {{path: ., mode: direct}}
+
+# What the model may call: shell commands, and read_file, edit_file and their like.
+tools: [shell, files]
+
+# The tools see the system, this folder, and nothing else; they have no network.
+sandbox:
+  protect: [tests/, task.yaml, steps.yaml]   # readable, not writable: what the work is judged by
+  network: none
+  limits: {{timeout: 60s, memory: 1GiB, processes: 256}}
+
+# After an interrupt (Ctrl-C) tools have this long to stop by themselves, then after SIGTERM.
+interrupt: {{grace: 2s, term: 1s}}
+budgets: {{turns: 20, time: 5m}}
+
+# Runs in the sandbox when the agent says that it is done; decides whether it is.
+verify:
+  - {in_task}
+""",
+        "steps.yaml": f"""\
+# What the scripted model says, one turn after the other. The calls of a turn run in parallel.
+- say: "Let me look at the project and run its tests."
+  calls:
+    - list_files: {{path: .}}
+    - shell: {{command: {command}}}
+  expect: ["1 failed, 3 passed"]      # regular expressions that the results must match
+
+- say: "top() does not ignore case. Let me see the code and the test."
+  calls:
+    - read_file: {{path: wordcount/count.py}}
+    - search_files: {{pattern: "test_top_ignores_case", path: tests}}
+  expect: ["def top"]
+
+- calls:
+    - edit_file:
+        path: wordcount/count.py
+        old: {json.dumps(_OLD)}
+        new: {json.dumps(_NEW)}
+
+- calls:
+    - shell: {{command: {command}}}
+  expect: ["4 passed"]
+
+- final: "top() now counts words whatever their case; all 4 tests pass."
+""",
+    }

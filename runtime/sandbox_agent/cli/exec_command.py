@@ -1,0 +1,156 @@
+"""`sandbox-agent exec`: one command in the sandbox, as a conversation of one call.
+
+So it has a journal, a record, and the same ladder as everything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sandbox_agent_ipc.messages import ToolSpec
+from sandbox_agent_ipc.token import CancelToken
+from sandbox_agent_sandbox.outcome import Outcome, StartedState
+from sandbox_agent_sandbox.policy import Policy
+from sandbox_agent_sandbox.units import parse_duration
+from sandbox_agent_sandbox.worker.shell import exec_argv
+
+from sandbox_agent import events
+from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.conversing import converse_until_over
+from sandbox_agent.cli.signals import Signals
+from sandbox_agent.conversation import Conversation
+from sandbox_agent.errors import ConfigError
+from sandbox_agent.history import AssistantMessage, Message
+from sandbox_agent.models import ModelCall, ModelTurn
+from sandbox_agent.policy_file import read_policy
+from sandbox_agent.settings import Interrupt
+from sandbox_agent.tools.registry import ToolChoice
+
+TIMED_OUT = 124
+OURS = 125
+SURVIVORS = 7
+
+
+class _OneCall:
+    """A model that runs one command and is done."""
+
+    name = "exec"
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._argv = list(argv)
+
+    async def complete(
+        self, history: Sequence[Message], tools: Sequence[ToolSpec], token: CancelToken
+    ) -> ModelTurn:
+        if any(isinstance(message, AssistantMessage) for message in history):
+            return ModelTurn(text="", final=True)
+        return ModelTurn(text="", calls=(ModelCall(tools[0].name, {"argv": self._argv}),))
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+
+def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
+    """Runs the command, its output passed through as it comes. Returns its exit code."""
+    argv = _argv(arguments.command)
+    policy = _policy(arguments)
+    workspace = Path(arguments.workspace or ".").absolute()
+    if not workspace.is_dir():
+        raise ConfigError(
+            f"there is no folder {workspace}", file="--workspace", mend="name a folder"
+        )
+    grace = _seconds("--grace", arguments.grace)
+    interrupt = Interrupt() if grace is None else Interrupt(grace=grace)
+    ended: list[events.Ended] = []
+    passer = console.passer()
+    deadline: list[float] = []
+    conversation: Conversation | None = None
+
+    def give_up() -> bool:
+        """Whether to wait no longer for a reader that does not read."""
+        token = conversation.cancel_token if conversation is not None else None
+        late = bool(deadline) and time.monotonic() > deadline[0]
+        return late or signals.first is not None or (token is not None and token.is_cancelled)
+
+    def on_event(event: events.AnyEvent) -> None:
+        if isinstance(event, events.Started) and policy.limits.timeout is not None:
+            deadline.append(time.monotonic() + policy.limits.timeout)
+        elif isinstance(event, events.Ended):
+            ended.append(event)
+
+    conversation = Conversation(
+        model=_OneCall(argv),
+        tools=[ToolChoice(exec_argv)],
+        workspace=workspace,
+        sandbox=policy,
+        interrupt=interrupt,
+        output_dir=Path(arguments.out).absolute() if arguments.out else None,
+        name="exec",
+        on_event=on_event,
+        on_output=lambda call, stream, data: passer(stream, data, give_up),
+    )
+    conversation.send_message(" ".join(argv))
+    result = converse_until_over(conversation, signals)
+    for survivor in result.survivors:
+        console.error(f"could not stop pid {survivor.pid}: {survivor.command}")
+    if result.survivors:
+        return SURVIVORS
+    if not ended:
+        if result.exit_code < 128:
+            console.error(result.reason)
+        return result.exit_code if result.exit_code >= 128 else OURS
+    return _exit_code(ended[0], result.exit_code, console)
+
+
+def _exit_code(end: events.Ended, run_code: int, console: Console) -> int:
+    if end.outcome is Outcome.TIMEOUT:
+        console.error("the command's time was up")
+        return TIMED_OUT
+    if end.outcome in (Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED) and run_code >= 128:
+        return run_code
+    if end.started is not StartedState.YES or end.exit_status is None:
+        console.error(end.detail or end.content or f"the command ended as {end.outcome.value}")
+        return OURS
+    return end.exit_status if end.exit_status >= 0 else 128 - end.exit_status
+
+
+def _argv(given: list[str]) -> list[str]:
+    argv = given[1:] if given[:1] == ["--"] else given
+    if not argv or not argv[0]:
+        raise ConfigError(
+            "no command was named", file="command line", mend="write exec -- COMMAND ARGUMENTS"
+        )
+    try:
+        for word in argv:
+            word.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{os.fsencode(word)!r} is not UTF-8", file="command line", mend="write it in UTF-8"
+        ) from None
+    return argv
+
+
+def _policy(arguments: argparse.Namespace) -> Policy:
+    """That of --policy or the default one, with no limit of time that nobody asked for."""
+    policy = read_policy(Path(arguments.policy)) if arguments.policy else Policy()
+    given = _seconds("--timeout", arguments.timeout)
+    if given == 0:
+        raise ConfigError("0 is no time to run", file="--timeout", mend="write more than 0")
+    written = "timeout" in policy.limits.model_fields_set
+    timeout = given if given is not None else policy.limits.timeout if written else None
+    limits = policy.limits.model_copy(update={"timeout": timeout})
+    return policy.model_copy(update={"limits": limits})
+
+
+def _seconds(flag: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        what, _, mend = str(error).partition("; ")
+        raise ConfigError(what, file=flag, mend=mend) from None

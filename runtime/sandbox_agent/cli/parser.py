@@ -1,0 +1,160 @@
+"""The arguments of every verb. Imports argparse only: `--help` is to be quick."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, NoReturn
+
+Verb = Callable[[argparse.Namespace, Any, Any], int]
+
+
+class UsageError(Exception):
+    """Parsing is over without a verb: help was asked for (code 0), or the usage is wrong."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """A parsed command. failed_code, bug_code: what it exits with for errors and bugs of ours."""
+
+    values: argparse.Namespace
+    module: str
+    failed_code: int
+    bug_code: int
+
+    def verb(self) -> Verb:
+        """Its function. Here the verb's own imports happen."""
+        verb: Verb = import_module(self.module).main
+        return verb
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser that neither prints nor exits."""
+
+    usage_code = 2
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+        self._printed = ""
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        self._printed += message or ""
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        raise UsageError(status, self._printed + (message or ""))
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(
+            self.usage_code,
+            f"{self.format_usage()}{self.prog}: {message}\n  mend: see {self.prog} --help\n",
+        )
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version  # slow to import, hence here
+
+        raise UsageError(0, f"sandbox-agent {version('sandbox-agent')}\n")
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """The command that `argv` asks for. Raises UsageError."""
+    values = _build().parse_args(argv)
+    ours = 125 if values.verb == "exec" else 2
+    return Arguments(values, f"sandbox_agent.cli.{values.module}", ours, 125 if ours != 2 else 70)
+
+
+def _build() -> _Parser:
+    parser = _Parser(
+        prog="sandbox-agent",
+        description="Runs an agent's tools in sandboxed processes, and stops them.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+    _run(verbs.add_parser("run", help="run a task", description="Run a task."))
+    _exec(
+        verbs.add_parser(
+            "exec",
+            help="run one command in the sandbox",
+            description="Run one command in the sandbox. Exit code: the command's, 128+n when "
+            "signal n ended it, 124 when its time was up, 125 for an error of ours, 126 or 127 "
+            "when it cannot be executed or found.",
+        )
+    )
+    _validate(
+        verbs.add_parser(
+            "validate",
+            help="check a task file",
+            description="Check a task file and what it names. Nothing is started.",
+        )
+    )
+    schema = verbs.add_parser(
+        "schema",
+        help="print the JSON Schema of task files",
+        description="Print the JSON Schema of task files.",
+    )
+    schema.set_defaults(module="schema")
+    init = verbs.add_parser(
+        "init",
+        help="write a demo project",
+        description="Write a small project with a failing test suite, and a task that mends it.",
+    )
+    init.add_argument("name", nargs="?", default="demo", metavar="NAME", help="folder (demo)")
+    init.set_defaults(module="init")
+    doctor = verbs.add_parser(
+        "doctor",
+        help="show what this host can enforce",
+        description="Show what this host can enforce. Exit code 5 when the sandbox cannot work.",
+    )
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.set_defaults(module="doctor")
+    return parser
+
+
+def _task_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", nargs="?", metavar="TASK", help="task file (task.yaml)")
+    parser.add_argument("--prompt", metavar="TEXT", help="what the agent is told; - reads stdin")
+    parser.add_argument(
+        "--model", metavar="M", help="scripted:FILE (SANDBOX_AGENT_MODEL when there is no TASK)"
+    )
+    parser.add_argument("--workspace", metavar="D", help="the folder that the agent works in")
+    parser.add_argument(
+        "--var", metavar="K=V", action="append", default=[], help="value of ${K} in the task file"
+    )
+    parser.add_argument(
+        "--set", metavar="A.B=V", action="append", default=[], help="set a field; V is YAML"
+    )
+    parser.add_argument("--grace", metavar="S", help="from an interrupt to SIGTERM")
+    parser.add_argument("--timeout", metavar="S", help="wall time of the run (budgets.time)")
+    parser.add_argument("--out", metavar="DIR", help="where run folders go (output.dir)")
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    _task_arguments(parser)
+    parser.add_argument("-o", dest="message_file", metavar="FILE", help="final message to FILE")
+    parser.add_argument("--json", action="store_true", help="all events on stdout, one a line")
+    parser.set_defaults(module="run")
+
+
+def _validate(parser: argparse.ArgumentParser) -> None:
+    _task_arguments(parser)
+    parser.set_defaults(module="validate")
+
+
+def _exec(parser: argparse.ArgumentParser) -> None:
+    if isinstance(parser, _Parser):
+        parser.usage_code = 125
+    parser.add_argument("--workspace", metavar="D", help="folder to work in (the current one)")
+    parser.add_argument("--policy", metavar="F", help="YAML file with the fields of `sandbox`")
+    parser.add_argument("--timeout", metavar="S", help="wall time of the command (none)")
+    parser.add_argument("--grace", metavar="S", help="from an interrupt to SIGTERM")
+    parser.add_argument("--out", metavar="DIR", help="where run folders go")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command")
+    parser.set_defaults(module="exec_command")

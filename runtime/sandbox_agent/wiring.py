@@ -1,0 +1,121 @@
+"""From a task to a conversation: the one module that names concrete models and tools.
+
+What a task names is looked at before anything starts, so that what is missing is told with the
+file and the line that name it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sandbox_agent.conversation import Conversation, OnOutput
+from sandbox_agent.errors import ConfigError
+from sandbox_agent.models.scripted import ScriptedModel, load_script
+from sandbox_agent.recorder import OnEvent
+from sandbox_agent.settings import Budgets, Interrupt
+from sandbox_agent.task import Task
+from sandbox_agent.task_errors import suggest
+from sandbox_agent.task_file import prompt_of
+from sandbox_agent.tools.registry import BUILT_IN, ToolChoice
+from sandbox_agent.yaml_source import PathTuple, SourceMap
+
+
+def check(task: Task, source: SourceMap) -> tuple[ScriptedModel, str]:
+    """The task's model and prompt, when all that it names is there. Starts nothing.
+
+    Raises ConfigError with the place of the first thing that is not.
+    """
+    prompt = prompt_of(task, source)
+    _folder(task.workspace.path, ("workspace", "path"), source)
+    for field in ("read", "write", "protect"):
+        for index, path in enumerate(getattr(task.sandbox, field)):
+            if not os.path.lexists(path):
+                raise source.error(
+                    ("sandbox", field, index), f"{path} is not there", "make it, or remove it"
+                )
+    model = _model(task, source)
+    _known_tools(task, model)
+    return model, prompt
+
+
+def converse(
+    task: Task,
+    source: SourceMap,
+    *,
+    on_event: OnEvent | None = None,
+    on_output: OnOutput | None = None,
+) -> Conversation:
+    """A conversation that is told the task's prompt and is ready to run. Starts nothing.
+
+    Raises ConfigError.
+    """
+    model, prompt = check(task, source)
+    conversation = Conversation(
+        model=model,
+        tools=[ToolChoice(entry.name, entry.timeout) for entry in task.tools],
+        workspace=task.workspace.path,
+        sandbox=task.sandbox,
+        interrupt=Interrupt(task.interrupt.grace, task.interrupt.term),
+        budgets=Budgets(task.budgets.turns, task.budgets.time),
+        parallel=task.parallel,
+        verify=task.verify,
+        output_dir=task.output.dir,
+        name=task.name or _name_of(source),
+        on_event=on_event,
+        on_output=on_output,
+    )
+    conversation.send_message(prompt)
+    return conversation
+
+
+def placed(error: ConfigError, task: Task, source: SourceMap) -> ConfigError:
+    """`error` with file and line, when it is about a field of `task` and does not know them."""
+    if error.file is not None or not error.field:
+        return error
+    path: PathTuple = tuple(error.field.split("."))
+    if path == ("tools",):
+        for index, entry in enumerate(task.tools):
+            if ":" in entry.name and entry.name in error.what:
+                path = ("tools", index)
+    return source.error(path, error.what, error.mend)
+
+
+def _name_of(source: SourceMap) -> str | None:
+    name = Path(source.start.file).stem if source.start.line else ""
+    return name or None
+
+
+def _folder(path: Path, field: PathTuple, source: SourceMap) -> None:
+    if not path.exists():
+        raise source.error(field, f"there is no folder {path}", "make it, or name another")
+    if not path.is_dir():
+        raise source.error(field, f"{path} is not a folder", "name a folder")
+
+
+def _model(task: Task, source: SourceMap) -> ScriptedModel:
+    steps = task.model.steps
+    if not steps.exists():
+        raise source.error(
+            ("model",), f"there is no file {steps}", "write the list of turns, or fix the path"
+        )
+    return load_script(steps, task.model.name)
+
+
+def _known_tools(task: Task, model: ScriptedModel) -> None:
+    """Refuses steps that call what is not offered. Functions get their names inside the sandbox,
+    so a task with any of them is left to the run, where the model is told."""
+    if any(entry.name not in BUILT_IN for entry in task.tools):
+        return
+    offered = [ref.qualname for entry in task.tools for ref in BUILT_IN[entry.name]]
+    for step in model.steps:
+        for call, place in zip(step.turn.calls, step.call_places, strict=True):
+            if call.name not in offered:
+                file, _, line = place.rpartition(":")
+                raise ConfigError(
+                    f"the tool {call.name} is not among the task's",
+                    file=file,
+                    line=int(line),
+                    field=f"calls.{call.name}",
+                    mend=suggest(call.name, offered),
+                )
