@@ -6,9 +6,11 @@ import faulthandler
 import os
 import select
 import signal
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 
 import pytest
 
@@ -75,5 +77,42 @@ def forked(uid: int) -> Forked:
             return Ended(answer, os.WTERMSIG(status))
         assert status == 0, answer
         return Ended(answer, 0)
+
+    return run
+
+
+AtStep = Callable[[int, str, Callable[[], object], Callable[[], object]], bool]
+
+
+@pytest.fixture
+def at_step() -> AtStep:
+    """Strikes in the middle of some work: at its n-th step, as another thread or a signal might.
+
+    step: from 1, counted in opcodes and lines of one source file.  source: how its name ends.
+    strike: what happens there.  work: what is struck. Returns whether the work had that many.
+    """
+
+    def run(
+        step: int, source: str, strike: Callable[[], object], work: Callable[[], object]
+    ) -> bool:
+        count = 0
+
+        def trace(frame: FrameType, event: str, _: object) -> object:
+            nonlocal count
+            if not frame.f_code.co_filename.endswith(source):
+                return None
+            frame.f_trace_opcodes = True
+            count += 1
+            if count == step:
+                strike()
+            return trace
+
+        previous = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            work()
+        finally:
+            sys.settrace(previous)
+        return count >= step
 
     return run

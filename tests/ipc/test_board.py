@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -103,28 +104,48 @@ def test_cancelling_a_released_slot_does_not_hit_the_next_call(board: Board) -> 
     assert not token_of(board, new).is_cancelled and not old.is_cancelled
 
 
-def test_a_cancel_that_races_with_a_release_never_hits_the_next_call(board: Board) -> None:
-    stop = threading.Event()
-    current = [board.claim("call", 0)]
+def test_a_release_in_the_middle_of_a_cancel_never_hits_the_next_call(
+    board: Board, at_step: Callable[..., bool]
+) -> None:
+    for step in itertools.count(1):
+        old = board.claim("old", 0)
+        claimed: list[Slot] = []
 
-    def hammer() -> None:
-        while not stop.is_set():
-            current[0].cancel(CancelReason.INTERRUPT)
+        def replace(old: Slot = old, claimed: list[Slot] = claimed) -> None:
+            old.release(proven_dead=True)
+            claimed.append(board.claim("new", 0))
 
-    threads = [threading.Thread(target=hammer) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(800):
-            current[0].release(proven_dead=True)
-            fresh = board.claim("fresh", 0)
-            # Nobody but us knows this slot yet, so nobody may have cancelled it.
-            assert not token_of(board, fresh).is_cancelled
-            current[0] = fresh
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+        def cancel(old: Slot = old) -> None:
+            old.cancel(CancelReason.INTERRUPT)
+
+        if not at_step(step, "board.py", replace, cancel):
+            break
+        assert claimed[0].index == old.index
+        assert not token_of(board, claimed[0]).is_cancelled, step
+        claimed[0].release(proven_dead=True)
+    assert step > 10
+
+
+def test_a_cancel_in_the_middle_of_a_cancel_agrees_on_one_reason(
+    board: Board, at_step: Callable[..., bool]
+) -> None:
+    for step in itertools.count(1):
+        slot = board.claim("call", 0)
+        token = token_of(board, slot)
+        seen: list[CancelReason | None] = []
+
+        def second(slot: Slot = slot, seen: list[CancelReason | None] = seen) -> None:
+            slot.cancel(CancelReason.TIMEOUT)
+            seen.append(token_of(board, slot).reason)
+
+        def first(slot: Slot = slot) -> None:
+            slot.cancel(CancelReason.INTERRUPT)
+
+        if not at_step(step, "board.py", second, first):
+            break
+        assert seen == [slot.reason] and token.reason is slot.reason, step
+        slot.release(proven_dead=True)
+    assert step > 10
 
 
 def test_a_quarantined_slot_is_never_used_again_and_reads_as_cancelled(board: Board) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import signal
 import sys
 import threading
@@ -101,55 +103,37 @@ def test_a_signal_handler_may_cancel_what_it_interrupted_waiting(
     timer.join()
 
 
+@pytest.mark.parametrize("name", ["wait", "cancel", "add_callback"])
 def test_a_signal_handler_may_cancel_at_every_step_of_everything(
-    on_signal: Callable[[Handler], None],
+    name: str, on_signal: Callable[[Handler], None], at_step: Callable[..., bool]
 ) -> None:
-    """The handler runs at each traced step of wait, cancel and add_callback, one step per round."""
+    for step in itertools.count(1):
+        token = RunToken()
+        ran: list[int] = []
+        token.add_callback(lambda ran=ran: ran.append(1))
+        won: list[CancelReason] = []
 
-    def interrupted_at(step: int, token: RunToken, work: Callable[[], object]) -> bool:
-        count = 0
+        def cancel(
+            reason: CancelReason, token: RunToken = token, won: list[CancelReason] = won
+        ) -> None:
+            if token.cancel(reason):
+                won.append(reason)
 
-        def trace(frame: FrameType, event: str, _: object) -> object:
-            nonlocal count
-            if not frame.f_code.co_filename.endswith("token.py"):
-                return None
-            frame.f_trace_opcodes = True
-            count += 1
-            if count == step:
-                signal.raise_signal(signal.SIGUSR1)
-            return trace
-
-        def inner() -> None:
-            token.cancel(CancelReason.BUDGET)
-
-        on_signal(lambda *_: inner())
-        previous = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            work()
-        finally:
-            sys.settrace(previous)
-        return count >= step
-
-    for name in ("wait", "cancel", "add_callback"):
-        step, reached = 0, True
-        while reached:
-            step += 1
-            token = RunToken()
-            ran: list[int] = []
-            token.add_callback(lambda ran=ran: ran.append(1))
-            work: dict[str, Callable[[], object]] = {
-                "wait": lambda token=token: token.wait(0.001),
-                "cancel": lambda token=token: token.cancel(INTERRUPT),
-                "add_callback": lambda token=token, ran=ran: token.add_callback(
-                    lambda: ran.append(2)
-                ),
-            }
-            reached = interrupted_at(step, token, work[name])
-            token.cancel(INTERRUPT)
-            assert sorted(ran) == ([1, 2] if name == "add_callback" else [1]), (name, step)
-            assert not token._waiters
-        assert step > 20
+        on_signal(lambda *_, cancel=cancel: cancel(CancelReason.BUDGET))
+        work: dict[str, Callable[[], object]] = {
+            "wait": lambda token=token: token.wait(0.001),
+            "cancel": lambda cancel=cancel: cancel(INTERRUPT),
+            "add_callback": lambda token=token, ran=ran: token.add_callback(lambda: ran.append(2)),
+        }
+        strike = functools.partial(signal.raise_signal, signal.SIGUSR1)
+        reached = at_step(step, "token.py", strike, work[name])
+        cancel(CancelReason.CLOSED)
+        assert won == [token.reason], step
+        assert ran == ([1, 2] if name == "add_callback" else [1]), step
+        assert token.is_cancelled and not token._waiters
+        if not reached:
+            break
+    assert step > 20
 
 
 def test_wakes_come_at_once_and_not_by_polling() -> None:
