@@ -83,7 +83,9 @@ def _give_birth(plan: Plan, control: socket.socket, board_fd: int, host_fd: int)
     told, maps, go = os.pipe(), os.pipe(), os.pipe()
     builder = os.fork()
     if builder == 0:
-        _builder(plan, trees, told[1], maps[0], go, control, board_fd, host_fd)
+        for fd in (told[0], maps[1], go[1]):
+            os.close(fd)
+        _builder(plan, trees, told[1], maps[0], go[0], control, board_fd, host_fd)
     os.close(told[1])
     os.close(maps[0])
     os.close(go[0])
@@ -123,7 +125,7 @@ def _builder(
     trees: list[int] | None,
     told: int,
     maps: int,
-    go: tuple[int, int],
+    go: int,
     control: socket.socket,
     board_fd: int,
     host_fd: int,
@@ -131,7 +133,6 @@ def _builder(
     """Enter the namespaces, fork init, report its pid, wait to be let go."""
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.close(go[1])
         enter_namespaces(plan.network)
         os.write(told, b"unshared")
         if not os.read(maps, 1):
@@ -141,7 +142,7 @@ def _builder(
         if pid == 0:
             os.close(told)
             os.close(maps)
-            init.main(plan, trees, go[0], control, board_fd, host_fd)
+            init.main(plan, trees, go, control, board_fd, host_fd)
         os.write(told, str(pid).encode())
         os.read(maps, 1)  # the spawner holds a pidfd of init by now
     except OSError as error:

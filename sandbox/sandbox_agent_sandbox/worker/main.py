@@ -70,9 +70,9 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
     os.umask(0o022)
-    for stream in (sys.stdout, sys.stderr):
-        # What a tool printed must have left the process when SIGKILL comes.
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    # By line: what a tool printed must have left the process when SIGKILL comes.
+    sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
 
 
 def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
