@@ -124,6 +124,12 @@ class CallToken(CancelToken):
     def deadline(self) -> float | None:
         return self._deadline_ns / 1e9 if self._deadline_ns else None
 
+    @property
+    def wake_fd(self) -> int:
+        """Readable (poll(2)) from the cancellation on, for waiting on it together with other
+        descriptors. Never read from it."""
+        return self._wake_fd
+
     def wait(self, timeout: float | None = None) -> bool:
         end = _end(timeout)
         poller = select.poll()
