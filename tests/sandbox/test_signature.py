@@ -156,6 +156,7 @@ def test_every_json_like_annotation_has_a_schema_and_reaches_the_function() -> N
         path: Path,
         maybe: Optional[int],  # noqa: UP045
         either: int | str,
+        objects: dict[str, object],
         anything,
     ) -> Any:
         return locals()
@@ -171,7 +172,7 @@ def test_every_json_like_annotation_has_a_schema_and_reaches_the_function() -> N
         f,
         '{"color": "red", "mode": "w", "names": ["a"], "table": {"a": 1}, "options": {"depth": 2},'
         '"point": {"x": 1}, "query": {"text": "t", "at": {"x": 2, "y": 3}}, "path": "a/b",'
-        '"maybe": null, "either": "s", "anything": [1, null]}',
+        '"maybe": null, "either": "s", "objects": {"k": [1]}, "anything": [1, null]}',
     )
     assert values == {
         "color": Color.RED,
@@ -184,6 +185,7 @@ def test_every_json_like_annotation_has_a_schema_and_reaches_the_function() -> N
         "path": Path("a/b"),
         "maybe": None,
         "either": "s",
+        "objects": {"k": [1]},
         "anything": [1, None],
     }
 
@@ -349,7 +351,7 @@ def custom_class(fine: int, handle: NotJson) -> None: ...
         (no_json, "cannot be evaluated"),
         (generator, "is a generator"),
         (NotJson, "is a class"),
-        (custom_class, "parameter handle of custom_class.*NotJson"),
+        (custom_class, "parameter handle of custom_class.*NotJson has no JSON form"),
         (lambda: None, "'<lambda>' cannot be a tool's name.*@tool"),
     ],
 )

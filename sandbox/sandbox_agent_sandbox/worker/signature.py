@@ -256,14 +256,18 @@ def _shown(annotation: Any) -> str:
 
 
 def _custom_schema(custom: type) -> dict[str, Any]:
+    if custom is object:
+        return {}
     if custom in _PATHS:
         return {"type": "string"}
-    raise NotImplementedError(f"{custom.__qualname__} has no JSON form")
+    raise TypeError(f"{custom.__qualname__} has no JSON form")
 
 
 def _decode_custom(custom: type, value: Any) -> Any:
+    if custom is object:
+        return value
     if custom not in _PATHS:
-        raise NotImplementedError(f"{custom.__qualname__} has no JSON form")
+        raise TypeError(f"{custom.__qualname__} has no JSON form")
     if not isinstance(value, str):
         raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
     return custom(value)
