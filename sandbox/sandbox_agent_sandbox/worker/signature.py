@@ -186,6 +186,8 @@ def _parameter(
             "name its parameters, or take one list or dict"
         )
     annotation = hints.get(found.name, Any)
+    if annotation is object:
+        annotation = Any
     required = found.default is found.empty
     default = None if required else found.default
     is_token = _is_token(annotation)
@@ -257,7 +259,7 @@ def _shown(annotation: Any) -> str:
 
 def _custom_schema(custom: type) -> dict[str, Any]:
     if custom is object:
-        return {}
+        return {"type": ["null", "boolean", "number", "string", "array", "object"]}
     if custom in _PATHS:
         return {"type": "string"}
     raise TypeError(f"{custom.__qualname__} has no JSON form")
