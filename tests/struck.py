@@ -215,6 +215,6 @@ def command_at_work(person: Person) -> Iterator[Struck]:
     """`sandbox-agent exec` of the same."""
     mark = observer.new_mark()
     argv = [str(BIN / "sandbox-agent"), "exec", "--workspace", str(person.work)]
-    argv += ["--grace", str(GRACE), "--"]
+    argv += ["--grace", str(GRACE), "--out", str(person.folder / "runs"), "--"]
     with at_work(person, [*argv, "sh", "-c", HOSTILE.format(mark=mark)], [mark]) as struck:
         yield struck

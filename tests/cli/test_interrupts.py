@@ -71,6 +71,7 @@ def test_an_interrupted_exec_leaves_nothing(person: Person, number: int, code: i
         after = run.strike(number)
     assert after.code == code, after.stderr
     assert_nothing_left(after)
+    assert_complete_record(run, code, 1)
     assert "Traceback" not in after.stderr
     assert after.seconds < EXEC_BOUND * NOISE
 
