@@ -1,36 +1,9 @@
-"""What a call prints: kept up to a limit, and cut to what a model is told."""
+"""Cutting what a call said to what a model is told."""
 
 from __future__ import annotations
 
 MODEL_BYTES = 32 * 1024
 """What a model is told of one call, at most."""
-
-
-class OutputKeeper:
-    """Keeps the head and the tail of a stream, `limit` bytes in all, and counts the rest."""
-
-    def __init__(self, limit: int) -> None:
-        self._head_limit = limit // 2
-        self._tail_limit = limit - self._head_limit
-        self._head = bytearray()
-        self._tail = bytearray()
-        self.total = 0
-
-    def add(self, data: bytes) -> None:
-        self.total += len(data)
-        room = self._head_limit - len(self._head)
-        if room > 0:
-            self._head += data[:room]
-            data = data[room:]
-        self._tail += data
-        # Cut when twice too long, not at every piece: amortised, a byte is moved once.
-        if len(self._tail) > 2 * self._tail_limit:
-            del self._tail[: -self._tail_limit]
-
-    def value(self) -> bytes:
-        """What was kept; a line between head and tail says how much was not."""
-        tail = self._tail[max(0, len(self._tail) - self._tail_limit) :]
-        return _join(bytes(self._head), bytes(tail), self.total - len(self._head) - len(tail))
 
 
 def cut(data: bytes, limit: int = MODEL_BYTES) -> bytes:

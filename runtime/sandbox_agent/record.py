@@ -16,17 +16,23 @@ import msgspec
 from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
 
 from sandbox_agent.errors import JournalError
+from sandbox_agent.events import wall_clock
+from sandbox_agent.fold import CallState, Fold, Phase
 from sandbox_agent.status import Status
 
 FILE_NAME = "result.json"
 
 
 class Times(msgspec.Struct, frozen=True):
-    """started, ended: ISO 8601, UTC. seconds: wall time of this segment."""
+    """Of this segment. started, ended: ISO 8601, UTC. seconds: wall time."""
 
     started: str
     ended: str | None = None
-    seconds: float | None = None
+    seconds: float = 0.0
+
+    def ending(self, seconds: float) -> Times:
+        """The same, ended now."""
+        return Times(self.started, wall_clock(), round(seconds, 3))
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -84,8 +90,44 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     plan: dict[str, Any] | None = None
 
 
-def write_record(folder: Path, record: Record) -> None:
-    """Put `record` in place of what is there. Raises OSError; what was there then stays."""
+def calls_of(state: Fold) -> tuple[CallRecord, ...]:
+    """The calls that models asked for, in that order."""
+    return tuple(_call(call) for call in state.calls.values() if not call.verify)
+
+
+def _call(call: CallState) -> CallRecord:
+    ended = call.ended
+    if ended is None:
+        started = {Phase.ASKED: StartedState.NO, Phase.STARTED: StartedState.YES}
+        return CallRecord(call.id, call.tool, None, started.get(call.phase, StartedState.MAYBE))
+    return CallRecord(
+        id=call.id,
+        tool=call.tool,
+        outcome=ended.outcome,
+        started=ended.started,
+        exit_status=ended.exit_status,
+        rung=ended.rung,
+        rungs_ms=ended.rungs_ms,
+        survivors=ended.survivors,
+    )
+
+
+def verified_of(state: Fold) -> tuple[VerifyRecord, ...]:
+    """The `verify` commands of the last segment."""
+    records = []
+    for verified in state.verified:
+        ended = state.calls[verified.call].ended
+        status = ended.exit_status if ended is not None else None
+        records.append(VerifyRecord(verified.command, verified.call, verified.passed, status))
+    return tuple(records)
+
+
+def write_record(folder: Path, record: Record, *, durable: bool = False) -> None:
+    """Put `record` in place of what is there. Raises OSError; what was there then stays.
+
+    durable: have the disk hold the content before the name changes, so that a power cut leaves one
+    or the other (rename(2) orders nothing). Blocks for as long as the disk takes.
+    """
     path = folder / FILE_NAME
     temporary = folder / f".{FILE_NAME}.{os.getpid()}"
     data = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
@@ -94,8 +136,8 @@ def write_record(folder: Path, record: Record) -> None:
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
-            # Else a power cut may leave the new name with no content; rename(2) orders nothing.
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

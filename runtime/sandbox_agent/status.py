@@ -48,7 +48,7 @@ EXIT_CODES: dict[Status, int] = {
     Status.ERROR: 70,
 }
 """The usual exit code of each end. A signal other than INT and an error with a code of its own
-change it; see `SURVIVORS`."""
+change it; see `ending`."""
 
 SURVIVORS = 7
 """The exit code when something could not be stopped. Beats all others."""
@@ -59,8 +59,3 @@ def move(now: Status, to: Status) -> Status:
     if to not in MOVES[now]:
         raise ValueError(f"a conversation cannot go from {now.value} to {to.value}")
     return to
-
-
-def exit_code_of(status: Status, *, survivors: bool) -> int:
-    """The exit code of a run that ended with `status`."""
-    return SURVIVORS if survivors else EXIT_CODES[status]

@@ -1,0 +1,406 @@
+"""A conversation between a user, a model and tools: the package's main class.
+
+It names no concrete model and no concrete tool; `wiring` makes one from a task file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+from sandbox_agent_ipc.reason import CancelReason
+from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox.errors import PolicyError
+from sandbox_agent_sandbox.outcome import Survivor
+
+from sandbox_agent import run_folder
+from sandbox_agent.calls import OnOutput as OnOutput
+from sandbox_agent.ending import STOPPED, end_by_error
+from sandbox_agent.errors import ConfigError, StateError
+from sandbox_agent.events import AnyEvent, UserText
+from sandbox_agent.models import Model
+from sandbox_agent.record import Record
+from sandbox_agent.recorder import OnEvent as OnEvent
+from sandbox_agent.recorder import Recorder
+from sandbox_agent.run import Run, Setup
+from sandbox_agent.sandbox_host import SandboxHost, Walls
+from sandbox_agent.settings import Budgets, Interrupt
+from sandbox_agent.sigint import CtrlC
+from sandbox_agent.status import Status, move
+from sandbox_agent.tools.registry import choose
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.policy import Policy
+
+
+class RunResult(msgspec.Struct, frozen=True):
+    """How a run ended. record: all that `result.json` says. run_dir: the run's folder.
+
+    error: what went wrong, where something of ours, of the model's or of the disk's did.
+    """
+
+    record: Record
+    run_dir: Path
+    error: BaseException | None = None
+
+    @property
+    def status(self) -> Status:
+        return self.record.status
+
+    @property
+    def exit_code(self) -> int:
+        """What the command line ends with after such a run."""
+        return self.record.exit_code or 0
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, in words."""
+        return self.record.reason
+
+    @property
+    def message(self) -> str | None:
+        """The agent's final words; None when it did not come to that."""
+        return self.record.message
+
+    @property
+    def survivors(self) -> tuple[Survivor, ...]:
+        """Processes that could not be stopped; empty when all is well."""
+        return self.record.survivors
+
+
+class Conversation:
+    """See the module. Use it in `with` or `async with`, or `close()` it.
+
+    model: who answers; closed with the conversation. tools: "shell", "files",
+    "package.module:function", functions, or {"shell": {"timeout": "60s"}}. workspace: the folder
+    that tools work in. sandbox: a Policy or its data; None for the default. interrupt: how long a
+    stopped call is waited for. budgets: of each run. parallel: calls at once. verify: shell
+    commands that decide whether the agent is right in saying that it is done. output_dir: where
+    run folders go; None for `$XDG_STATE_HOME/sandbox-agent`. durable: sync the journal to the disk
+    once per turn. on_event, on_output: called in the run's thread with each event as it is
+    written, and with each piece of output (call id, "stdout" or "stderr", bytes). They must not
+    block; what they raise becomes a warning. They may call `interrupt` and `cancel_call`.
+
+    `interrupt`, `cancel_call`, `wait_stopped`, `cancel_token`, `status`, `events` and
+    `send_message` are for any thread, the first two for signal handlers as well.
+
+    Raises ConfigError for what cannot be.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        tools: Sequence[Any] = ("shell", "files"),
+        workspace: Path | str = ".",
+        sandbox: Policy | Mapping[str, Any] | None = None,
+        interrupt: Interrupt | tuple[float, float] = Interrupt(),  # noqa: B008  (frozen)
+        budgets: Budgets | Mapping[str, Any] = Budgets(),  # noqa: B008
+        parallel: int = 8,
+        verify: Sequence[str] = (),
+        output_dir: Path | str | None = None,
+        name: str | None = None,
+        durable: bool = False,
+        on_event: OnEvent | None = None,
+        on_output: OnOutput | None = None,
+    ) -> None:
+        if not 1 <= parallel <= 64:
+            raise ConfigError(f"parallel: {parallel} calls at once", mend="give 1 to 64")
+        folder = _workspace(workspace)
+        base = Path(output_dir or run_folder.default_output_dir()).absolute()
+        self.run_dir: Path = base / run_folder.new_run_id()
+        """The run's folder. It comes to be with the first message or run."""
+        walls = Walls(
+            policy=_policy(sandbox),
+            workspace=folder,
+            hidden=tuple(run_folder.hidden_from_tools(self.run_dir, base, folder)),
+            interrupt=interrupt if isinstance(interrupt, Interrupt) else Interrupt(*interrupt),
+        )
+        self._recorder = Recorder(self.run_dir, name, on_event)
+        self._host = SandboxHost(walls, choose(tools))
+        self._setup = Setup(
+            model=model,
+            host=self._host,
+            recorder=self._recorder,
+            budgets=budgets if isinstance(budgets, Budgets) else Budgets(**budgets),
+            parallel=parallel,
+            verify=tuple(verify),
+            name=name,
+            on_output=on_output,
+            durable=durable,
+        )
+        self._status = Status.IDLE
+        self._token: RunToken | None = None
+        self._run: Run | None = None
+        self._segments = 0
+        self._going = threading.Lock()
+        self._closed = False
+
+    # --- talking and running -----------------------------------------------------------------
+
+    def send_message(self, text: str) -> None:
+        """Tell the agent something. During a run it is heard with the model's next turn.
+
+        Raises OSError when it cannot be written down.
+        """
+        self._check_open()
+        self._recorder.add(UserText, text=text.encode("utf-8", "replace").decode())
+
+    def run(self) -> RunResult:
+        """Run until the agent is done or something ends it. As `arun`, in the calling thread.
+
+        In the main thread, where Ctrl-C has its usual meaning, it stops the run like `interrupt()`
+        (a second one skips the grace period) and raises KeyboardInterrupt when all has stopped.
+
+        Raises StateError where an event loop is running: use `arun()` there.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise StateError(
+                "run() was called in a thread whose event loop is running, which it would block; "
+                "await arun() there"
+            )
+        with CtrlC(self.interrupt) as ctrl_c, asyncio.Runner() as runner:
+            result = runner.run(self.arun())
+        if ctrl_c.pressed:
+            raise KeyboardInterrupt
+        return result
+
+    async def arun(self) -> RunResult:
+        """Run until the agent is done or something ends it.
+
+        When this returns or raises, all calls of the run have ended, their processes are gone, and
+        the record is written. If the task that awaits it is cancelled, the work is stopped first,
+        and then CancelledError is raised. An `interrupt()` makes it return.
+
+        Raises StateError when a run is going already or the conversation is closed; ConfigError
+        and PolicyError when tools, policy or output folder cannot be, in which case nothing was
+        started. Whatever else ends a run is told by the result.
+        """
+        run = self._begin()
+        try:
+            return await self._carry(run)
+        except GeneratorExit:
+            # The loop was closed around us: nothing can be waited for, but nothing is to stay.
+            run.stopping.stop(CancelReason.CLOSED, "its event loop was closed")
+            self._host.drop()
+            raise
+        finally:
+            self._token = run.token if run.token.is_cancelled else None
+            if self._status is Status.RUNNING:
+                self._status = Status.ERROR
+            run.ledger.over.set()
+            self._going.release()
+
+    async def _carry(self, run: Run) -> RunResult:
+        bug: BaseException | None = None
+        try:
+            end = await run.drive()
+        except asyncio.CancelledError:
+            run.foreign_cancel()
+            end = STOPPED
+        except Exception as error:
+            bug, end = error, end_by_error(error)
+            run.ledger.fail(error, f"a bug: {error!r}")
+        except (KeyboardInterrupt, SystemExit) as error:
+            # Some signal handler raised in the middle of us. The work stops first.
+            bug, end = error, STOPPED
+            run.stopping.stop(CancelReason.INTERRUPT, f"interrupted by {type(error).__name__}")
+        record, trouble = await run.finish(end)
+        self._status = move(self._status, record.status)
+        if bug is not None:
+            raise bug
+        if run.cancelled_by_others:
+            raise asyncio.CancelledError
+        if isinstance(trouble, ConfigError | PolicyError):
+            raise trouble
+        return RunResult(record, self.run_dir, trouble)
+
+    def _begin(self) -> Run:
+        self._check_open()
+        if not self._going.acquire(blocking=False):
+            raise StateError(
+                "a run of this conversation is going; wait for it, or interrupt() it first"
+            )
+        try:
+            self._make_folder()
+            self._status = move(self._status, Status.RUNNING)
+            self._segments += 1
+            run = Run(self._setup, self._segments)
+            # In this order: whoever sees the new run can be sure that its token is the one shown.
+            self._token = run.token
+            self._run = run
+        except BaseException:
+            self._going.release()
+            raise
+        return run
+
+    def _make_folder(self) -> None:
+        try:
+            self._recorder.make_folder()
+        except OSError as error:
+            raise ConfigError(
+                f"the folder of the run cannot be made: {error}",
+                field="output.dir",
+                mend="name a folder that you may write to",
+            ) from None
+
+    # --- stopping ----------------------------------------------------------------------------
+
+    def interrupt(self, *, exit_code: int | None = None) -> None:
+        """Stop the run that is going. Returns at once; takes no lock and needs no event loop.
+
+        The first call cancels the run's token and so all of its calls; a second one moves every
+        call straight to SIGTERM; a third changes nothing. Without a run it does nothing.
+        exit_code: of the record, instead of 130; the first call's counts.
+        """
+        run = self._run
+        if run is not None:
+            run.interrupt(exit_code)
+
+    def cancel_call(self, call_id: str) -> bool:
+        """Stop one call, queued or in flight, like an interrupt would. False: there is none of
+        this id that has not ended."""
+        run = self._run
+        return run is not None and run.cancel_call(call_id)
+
+    def wait_stopped(self, timeout: float | None = None) -> bool:
+        """Block until no run is going. False when `timeout` seconds were not enough.
+
+        In the run's own thread, in a callback, it waits for the processes of the calls alone, and
+        only once the run has been stopped: the rest needs that thread. Raises StateError there
+        otherwise.
+        """
+        run = self._run
+        if run is None or run.ledger.over.is_set():
+            return True
+        if threading.get_ident() != run.thread:
+            return run.ledger.over.wait(timeout)
+        if not run.token.is_cancelled:
+            raise StateError("wait_stopped() in the thread of the run; interrupt() it first")
+        cell = self._host.cell
+        return cell is None or cell.wait_idle(timeout)
+
+    @property
+    def cancel_token(self) -> RunToken | None:
+        """The token of the run that is going, or of the last one if it was stopped. None before
+        the first run and after one that ended by itself."""
+        return self._token
+
+    @property
+    def status(self) -> Status:
+        return self._status
+
+    @property
+    def events(self) -> tuple[AnyEvent, ...]:
+        """Every event of the journal so far."""
+        return self._recorder.events
+
+    # --- closing -----------------------------------------------------------------------------
+
+    def close(self) -> tuple[Survivor, ...]:
+        """Stop what is going and take the sandbox down. Blocks until nothing is left; closing
+        twice is fine. Returns what could not be stopped."""
+        self._closed = True
+        run = self._stop_for_good()
+        if run is not None and threading.get_ident() != run.thread:
+            run.ledger.over.wait(self._patience())
+        survivors = self._host.close()
+        _complete(self._setup.model.aclose)
+        self._close_journal()
+        return survivors
+
+    async def aclose(self) -> tuple[Survivor, ...]:
+        """As `close`, without blocking the event loop."""
+        self._closed = True
+        loop = asyncio.get_running_loop()
+        run = self._stop_for_good()
+        if run is not None:
+            await loop.run_in_executor(None, run.ledger.over.wait, self._patience())
+        survivors = await loop.run_in_executor(None, self._host.close)
+        await self._setup.model.aclose()
+        self._close_journal()
+        return survivors
+
+    def _stop_for_good(self) -> Run | None:
+        run = self._run
+        if run is None or run.ledger.over.is_set():
+            return None
+        run.stopping.stop(CancelReason.CLOSED, "the conversation was closed")
+        return run
+
+    def _patience(self) -> float:
+        """Seconds that a stopped run may take, beyond which closing the sandbox ends it."""
+        interrupt = self._host.walls.interrupt
+        return interrupt.grace + interrupt.term + 1.0
+
+    def _close_journal(self) -> None:
+        run = self._run
+        if run is None or run.ledger.over.is_set():
+            self._recorder.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StateError("this conversation is closed; make a new one")
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+def _workspace(path: Path | str) -> Path:
+    folder = Path(path).expanduser().absolute()
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{path} is not a folder", field="workspace", mend="name one that is there"
+        )
+    return folder
+
+
+def _policy(sandbox: Policy | Mapping[str, Any] | None) -> Policy:
+    from pydantic import ValidationError
+    from sandbox_agent_sandbox.policy import Policy
+
+    if isinstance(sandbox, Policy):
+        return sandbox
+    try:
+        return Policy.model_validate(dict(sandbox or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("sandbox", *first["loc"]))
+        raise ConfigError(first["msg"], field=where) from None
+
+
+def _complete(work: Callable[[], Any]) -> None:
+    """Run an async function to its end from ordinary code, also where a loop is running."""
+    thread = threading.Thread(target=lambda: asyncio.run(work()), name="sandbox-agent-close")
+    thread.start()
+    thread.join()

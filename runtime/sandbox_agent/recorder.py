@@ -1,0 +1,122 @@
+"""Writes a conversation's events: to the journal, into the fold, to whoever listens.
+
+All three in one place, so that they cannot tell different stories.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sandbox_agent import journal, run_folder
+from sandbox_agent.events import VERSION, AnyEvent, JournalOpened, Stamp
+from sandbox_agent.fold import Fold
+
+E = TypeVar("E", bound=AnyEvent)
+
+OnEvent = Callable[[AnyEvent], object]
+
+
+class Recorder:
+    """The one writer of a run folder's journal.
+
+    The folder comes to be with the first event, so that a conversation which never says anything
+    leaves nothing behind. `add` may be called from any thread. Signal handlers must not call it;
+    if one does all the same, by `send_message`, the lock is reentrant and lines stay whole.
+    """
+
+    def __init__(self, folder: Path, name: str | None, on_event: OnEvent | None) -> None:
+        self.folder = folder
+        self.state = Fold()
+        self._name = name
+        self._on_event = on_event
+        self._lock = threading.RLock()
+        self._writer: journal.JournalWriter | None = None
+        self._folder_made = False
+        self._events: list[AnyEvent] = []
+        self._written = 0
+
+    @property
+    def events(self) -> tuple[AnyEvent, ...]:
+        """Every event so far."""
+        return tuple(self._events)
+
+    def add(self, kind: type[E], /, stamp: Stamp | None = None, **fields: Any) -> E:
+        """Add one event, stamped with now unless `stamp` says when it was.
+
+        Raises OSError when the journal cannot be written. The event has been taken in then, and
+        is written before the next one: what happened has happened, and the file holds a prefix
+        of it in any case.
+        """
+        with self._lock:
+            first = len(self._events)
+            if not self._events:
+                self._take(self._first())
+            when = stamp or Stamp.now()
+            event = kind(at=when.at, t=when.t, **fields)
+            self._take(event)
+            news = self._events[first:]
+        try:
+            self._write()
+        finally:
+            for item in news:
+                self._tell(item)
+        return event
+
+    def make_folder(self) -> None:
+        """Make the run's folder, unless that has been done. Raises OSError."""
+        with self._lock:
+            if not self._folder_made:
+                run_folder.make_run_folder(self.folder)
+                self._folder_made = True
+
+    def sync(self) -> None:
+        """Have the disk hold what was written. Blocks."""
+        if self._writer is not None:
+            self._writer.sync()
+
+    def close(self) -> None:
+        """Close the journal. A later event opens it again."""
+        with self._lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def _first(self) -> JournalOpened:
+        when = Stamp.now()
+        return JournalOpened(
+            at=when.at, t=when.t, version=VERSION, run=self.folder.name, name=self._name
+        )
+
+    def _take(self, event: AnyEvent) -> None:
+        self.state.apply(event)
+        self._events.append(event)
+
+    def _write(self) -> None:
+        with self._lock:
+            self.make_folder()
+            if self._writer is None:
+                self._writer = journal.JournalWriter(self.folder / journal.FILE_NAME)
+            while self._written < len(self._events):
+                self._writer.append(self._events[self._written])
+                self._written += 1
+
+    def _tell(self, event: AnyEvent) -> None:
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(event)
+        except Exception as error:
+            complain(f"on_event raised {error!r}; the run goes on")
+
+
+def complain(message: str) -> None:
+    """Warn about a callback. Never raises, not even where warnings are errors: what a listener does
+    wrong is not the run's fault."""
+    try:
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+    except Exception:
+        return

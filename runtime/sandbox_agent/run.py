@@ -1,0 +1,353 @@
+"""One run of a conversation: model, calls, model, calls, until it is over.
+
+`drive` is the loop and says how it ended; `finish` makes sure that nothing is left and writes the
+record. Nothing in the second depends on the first having ended well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sandbox_agent_ipc.reason import CancelReason
+from sandbox_agent_sandbox.errors import SandboxError
+
+from sandbox_agent.calls import Caller, OnOutput
+from sandbox_agent.ending import STOPPED, End, end_by_error, end_by_stop, with_survivors
+from sandbox_agent.errors import AgentError, ModelError
+from sandbox_agent.events import (
+    Asked,
+    Ended,
+    SegmentEnded,
+    SegmentStarted,
+    ToolEntry,
+    TurnTaken,
+    wall_clock,
+)
+from sandbox_agent.fold import unfinished
+from sandbox_agent.ledger import Ledger
+from sandbox_agent.models import Model, ModelCall, ModelTurn
+from sandbox_agent.record import Record, Times, Usage, calls_of, verified_of, write_record
+from sandbox_agent.recorder import Recorder, complain
+from sandbox_agent.sandbox_host import SandboxHost
+from sandbox_agent.settings import Budgets
+from sandbox_agent.status import Status
+from sandbox_agent.stopping import Stopping
+from sandbox_agent.tools.registry import Registry
+from sandbox_agent.turn import Crew
+from sandbox_agent.waiting import settle
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What does not change between the runs of a conversation. durable: sync the journal to the
+    disk once per turn, against power cuts."""
+
+    model: Model
+    host: SandboxHost
+    recorder: Recorder
+    budgets: Budgets
+    parallel: int
+    verify: tuple[str, ...]
+    name: str | None
+    on_output: OnOutput | None
+    durable: bool
+
+
+class Run:
+    """See the module. `stopping`, `interrupt` and `cancel_call` are for any thread."""
+
+    def __init__(self, setup: Setup, segment: int) -> None:
+        self._setup = setup
+        self._host = setup.host
+        self._state = setup.recorder.state
+        self._segment = segment
+        self._begun = time.monotonic()
+        self._times = Times(wall_clock())
+        budget = setup.budgets.time
+        self.stopping = Stopping(None if budget is None else self._begun + budget)
+        self.token = self.stopping.token
+        self.thread = threading.get_ident()
+        self.ledger = Ledger(setup.recorder, self.stopping)
+        self._crew = Crew(self.ledger, setup.parallel, self.foreign_cancel)
+        self._loop = asyncio.get_running_loop()
+        self._woken: asyncio.Future[None] = self._loop.create_future()
+        self._requests = 0
+        self._calls_before = len(self._state.calls)
+        self._message: str | None = None
+        self.cancelled_by_others = False
+        self.token.add_callback(lambda: self.ledger.soon(self._on_stopped))
+
+    # --- from any thread ---------------------------------------------------------------------
+
+    def interrupt(self, exit_code: int | None) -> None:
+        """The first stops the run, the second has the sandbox skip the grace period."""
+        if self.ledger.over.is_set():
+            return
+        match self.stopping.count_interrupt():
+            case 1:
+                self.stopping.stop(CancelReason.INTERRUPT, "interrupted", exit_code)
+            case 2:
+                self._host.escalate()
+
+    def cancel_call(self, call_id: str) -> bool:
+        """Stop one call, queued or in flight. False when there is none of this id."""
+        return self._crew.cancel(call_id)
+
+    def foreign_cancel(self) -> None:
+        """Somebody cancelled the task that carries the run: stop, and go on waiting."""
+        self.cancelled_by_others = True
+        self.stopping.stop(CancelReason.CANCELLED, "the task that ran it was cancelled")
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    async def drive(self) -> End:
+        """Run until there is an end. What it raises is a bug."""
+        timer = None
+        try:
+            if (seconds := self._setup.budgets.time) is not None:
+                why = f"the budget of {seconds:g} seconds is spent"
+                timer = self._loop.call_later(seconds, self.stopping.stop, CancelReason.BUDGET, why)
+            self._write_record(self._record(End(Status.RUNNING, "")))
+            return await self._steps()
+        except (AgentError, SandboxError) as error:
+            return end_by_error(error)
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _steps(self) -> End:
+        registry = await self._open()
+        if registry is None:
+            return STOPPED
+        budget = self._setup.budgets.turns
+        while not self.token.is_cancelled:
+            if budget is not None and self._requests >= budget:
+                self.stopping.stop(CancelReason.BUDGET, f"the budget of {budget} turns is spent")
+                break
+            turn = await self._ask(registry)
+            if turn is None:
+                break
+            calls = self._take(turn)
+            if calls:
+                await self._crew.make(calls, self._caller(), registry)
+                await self._sync()
+            elif turn.final and not self._state.unanswered():
+                return await self._verify()
+        return STOPPED
+
+    async def _open(self) -> Registry | None:
+        """Have a sandbox and its tools. None when the run was stopped meanwhile."""
+        opening = self._crew.spawn(self._host.open(self.token))
+        try:
+            await settle({opening, self._woken}, self.foreign_cancel, first=True)
+            if not opening.done():
+                await self._give_up(opening)
+            if not opening.done() or opening.cancelled():
+                return None
+            registry = opening.result()
+        except Exception:
+            # Stopped while it looked at the tools: whatever that led to is the stop's doing.
+            if self.token.is_cancelled:
+                return None
+            raise
+        finally:
+            self._begin_segment()
+        return registry
+
+    async def _give_up(self, opening: asyncio.Task[Registry]) -> None:
+        interrupt = self._host.walls.interrupt
+        opening.cancel()
+        if await settle({opening}, self.foreign_cancel, timeout=interrupt.grace + interrupt.term):
+            return
+        # Closing takes away what it waits for. It blocks, but nothing else is going on here.
+        self._host.drop()
+        await settle({opening}, self.foreign_cancel, timeout=1)
+
+    def _begin_segment(self) -> None:
+        setup, walls, registry = self._setup, self._host.walls, self._host.registry
+        tools = registry.tools if registry is not None else ()
+        self.ledger.record(
+            SegmentStarted,
+            n=self._segment,
+            pid=os.getpid(),
+            model=setup.model.name,
+            workspace=str(walls.workspace),
+            tools=tuple(ToolEntry(tool.spec, tool.timeout) for tool in tools),
+            policy=walls.policy.model_dump(mode="json", by_alias=True),
+            plan=self._host.plan_summary(),
+            grace=walls.interrupt.grace,
+            term=walls.interrupt.term,
+            parallel=setup.parallel,
+            turns=setup.budgets.turns,
+            time=setup.budgets.time,
+            verify=setup.verify,
+        )
+
+    async def _ask(self, registry: Registry) -> ModelTurn | None:
+        """The model's next turn. None when the run was stopped before it came."""
+        model = self._setup.model
+        asking = self._crew.spawn(model.complete(self._state.history(), registry.specs, self.token))
+        await settle({asking, self._woken}, self.foreign_cancel, first=True)
+        if not asking.done():
+            asking.cancel()
+            grace = self._host.walls.interrupt.grace
+            if not await settle({asking}, self.foreign_cancel, timeout=grace):
+                # It runs no tool, so leaving it behind breaks no promise; waiting for it would.
+                complain(f"model {model.name} does not stop when cancelled; it was left behind")
+                self._crew.tasks.discard(asking)
+        if not asking.done() or asking.cancelled():
+            return None
+        try:
+            return asking.result()
+        except AgentError:
+            raise
+        except Exception as error:
+            raise ModelError(f"model {model.name} failed: {error!r}") from error
+
+    def _take(self, turn: ModelTurn) -> tuple[Asked, ...]:
+        """Write the turn down. From here on each of its calls gets an end, whatever happens."""
+        self._requests += 1
+        number = self._state.turns + 1
+        calls = tuple(
+            _asked(f"call_{number}_{place}", call) for place, call in enumerate(turn.calls, 1)
+        )
+        for call in calls:
+            self._crew.expect(call.id)
+        text = _encodable(turn.text)
+        if turn.final and not calls:
+            self._message = text
+        self.ledger.record(TurnTaken, turn=number, text=text, final=turn.final, calls=calls)
+        return calls
+
+    async def _sync(self) -> None:
+        if not self._setup.durable or self.token.is_cancelled:
+            return
+        syncing = self._loop.run_in_executor(None, self._setup.recorder.sync)
+        await settle({syncing}, self.foreign_cancel)
+        error = syncing.exception()
+        if isinstance(error, OSError):
+            self.ledger.fail(error, f"the journal cannot be written: {error}")
+
+    async def _verify(self) -> End:
+        caller, failed = self._caller(), []
+        for place, command in enumerate(self._setup.verify, 1):
+            if self.token.is_cancelled:
+                return STOPPED
+            call_id = f"verify_{self._segment}_{place}"
+            if not await self._crew.verify(call_id, command, caller):
+                failed.append(command)
+        if failed:
+            return End(Status.FAILED, "verify failed: " + "; ".join(failed))
+        verified = ", and verify agrees" if self._setup.verify else ""
+        return End(Status.DONE, f"the agent is done{verified}")
+
+    def _caller(self) -> Caller:
+        cell, limits = self._host.cell, self._host.walls.policy.limits
+        assert cell is not None
+        return Caller(
+            cell=cell,
+            ledger=self.ledger,
+            folder=self._setup.recorder.folder,
+            workspace=self._host.walls.workspace,
+            output_limit=limits.output,
+            time_limit=limits.timeout,
+            on_output=self._setup.on_output,
+        )
+
+    # --- the end -----------------------------------------------------------------------------
+
+    async def finish(self, end: End) -> tuple[Record, BaseException | None]:
+        """Wait for what is left, decide the end, write it down.
+
+        Returns the record, and what went wrong if something did.
+        """
+        await settle(self._crew.tasks, self.foreign_cancel)
+        for call in self._state.open_calls():
+            lost = msgspec.structs.asdict(unfinished(call))
+            self.ledger.record(Ended, **{k: v for k, v in lost.items() if k not in ("at", "t")})
+        stopping = self.stopping
+        reason = stopping.let_end()
+        # From here on nobody can stop the run any more; what is written now is what it was.
+        self.ledger.note_stop()
+        if reason is not None:
+            end = end_by_stop(reason, stopping.why, stopping.exit_code, self.ledger.trouble)
+        self._times = self._times.ending(time.monotonic() - self._begun)
+        record = self._record(end)
+        self.ledger.record(
+            SegmentEnded,
+            n=self._segment,
+            status=record.status.value,
+            exit_code=end.code if record.exit_code is None else record.exit_code,
+            reason=record.reason,
+            requests=record.usage.requests,
+            calls=record.usage.calls,
+            seconds=record.times.seconds,
+            survivors=record.survivors,
+        )
+        self.ledger.over.set()
+        self._write_record(record)
+        if self.ledger.trouble is not None and record.status is not Status.ERROR:
+            # The disk failed us after the end was decided. The caller at least learns of it.
+            why = f"the record cannot be written: {self.ledger.trouble}"
+            record = self._record(End(Status.ERROR, why))
+        return record, end.error or self.ledger.trouble
+
+    def _record(self, end: End) -> Record:
+        calls = list(self._state.calls.values())[self._calls_before :]
+        survivors = tuple(
+            survivor for call in calls if call.ended for survivor in call.ended.survivors
+        )
+        end = with_survivors(end, survivors)
+        return Record(
+            run=self._setup.recorder.folder.name,
+            task=self._setup.name,
+            status=end.status,
+            exit_code=None if end.status is Status.RUNNING else end.code,
+            reason=end.reason,
+            pid=os.getpid(),
+            segment=self._segment,
+            model=self._setup.model.name,
+            workspace=str(self._host.walls.workspace),
+            times=self._times,
+            usage=Usage(self._requests, sum(not call.verify for call in calls)),
+            message=self._message,
+            verify=verified_of(self._state),
+            survivors=survivors,
+            calls=calls_of(self._state),
+            plan=self._host.plan_summary(),
+        )
+
+    def _write_record(self, record: Record) -> None:
+        try:
+            write_record(self._setup.recorder.folder, record, durable=self._setup.durable)
+        except OSError as error:
+            self.ledger.fail(error, f"the record cannot be written: {error}")
+
+    def _on_stopped(self) -> None:
+        if not self._woken.done():
+            self._woken.set_result(None)
+        self.ledger.note_stop()
+
+
+def _asked(call_id: str, call: ModelCall) -> Asked:
+    """A model's call as the journal can hold it: what is not JSON is passed on as text, and its
+    call ends as an error that names it."""
+    arguments: dict[str, Any] | str
+    try:
+        arguments = msgspec.json.decode(msgspec.json.encode(call.arguments))
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+        arguments = _encodable(repr(call.arguments))
+    if not isinstance(arguments, dict | str):
+        arguments = _encodable(repr(call.arguments))
+    return Asked(call_id, _encodable(call.name), arguments)
+
+
+def _encodable(text: str) -> str:
+    """Half characters (lone surrogates), which are no UTF-8, replaced."""
+    return text.encode("utf-8", "replace").decode()

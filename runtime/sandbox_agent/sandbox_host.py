@@ -1,0 +1,109 @@
+"""A conversation's sandbox: made when it is first needed, kept between runs, replaced if it dies.
+
+The one place where the runtime opens a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox.outcome import Survivor
+
+from sandbox_agent.settings import Interrupt
+from sandbox_agent.tools.registry import Registry, ToolChoice, import_roots, resolve
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.cell import Cell
+    from sandbox_agent_sandbox.plan import Plan
+    from sandbox_agent_sandbox.policy import Policy
+
+
+@dataclass(frozen=True)
+class Walls:
+    """What the sandbox is made from. hidden: paths that tools must not see, run folders first."""
+
+    policy: Policy
+    workspace: Path
+    hidden: tuple[Path, ...]
+    interrupt: Interrupt
+
+
+class SandboxHost:
+    """See the module. plan, cell and registry are None until `open`."""
+
+    def __init__(self, walls: Walls, choices: Sequence[ToolChoice]) -> None:
+        self.walls = walls
+        self._choices = tuple(choices)
+        self.plan: Plan | None = None
+        self.cell: Cell | None = None
+        self.registry: Registry | None = None
+        self._survivors: list[Survivor] = []
+
+    async def open(self, token: RunToken) -> Registry:
+        """Make the sandbox and find out about the tools; at once when that has been done.
+
+        token: its cancellation stops the worker that looks at tools.
+        Raises SandboxError (PolicyError, SandboxUnavailable) and ConfigError (a tool is not one).
+        """
+        if self.cell is not None and not self.cell.usable:
+            self.drop()
+        if self.cell is None:
+            self.plan, self.cell = self._make()
+            try:
+                await self.cell.open()
+            except BaseException:
+                self.drop()
+                raise
+        if self.registry is None:
+            cell, cwd = self.cell, str(self.walls.workspace)
+            self.registry = await resolve(
+                self._choices, lambda references: cell.describe(references, cwd, token=token)
+            )
+        return self.registry
+
+    def _make(self) -> tuple[Plan, Cell]:
+        # Imported here: pydantic, psutil and the kernel's parts are no use to a process that only
+        # reads journals or is a tool inside the walls.
+        from sandbox_agent_sandbox.cell import Cell
+        from sandbox_agent_sandbox.planning import make_plan
+        from sandbox_agent_sandbox.probe import host_facts
+
+        plan = make_plan(
+            self.walls.policy,
+            host_facts(),
+            workspace=self.walls.workspace,
+            hidden=self.walls.hidden,
+            tool_paths=import_roots(self._choices),
+        )
+        return plan, Cell(plan, grace=self.walls.interrupt.grace, term=self.walls.interrupt.term)
+
+    def plan_summary(self) -> dict[str, Any] | None:
+        """The plan as data for the record; of the environment the names only, since values that
+        the policy passes on are often secrets."""
+        if self.plan is None:
+            return None
+        summary: dict[str, Any] = msgspec.to_builtins(self.plan)
+        summary["environment"] = sorted(self.plan.environment)
+        return summary
+
+    def escalate(self) -> None:
+        """Every cancelled call straight to SIGTERM. From any thread and signal handlers."""
+        cell = self.cell
+        if cell is not None:
+            cell.escalate()
+
+    def drop(self) -> None:
+        """Close a sandbox that is of no use any more; the next `open` makes another. Blocks."""
+        cell, self.cell = self.cell, None
+        if cell is not None:
+            self._survivors += cell.close()
+
+    def close(self) -> tuple[Survivor, ...]:
+        """Close it for good. What could not be stopped, ever, is returned. Blocks; idempotent."""
+        self.drop()
+        return tuple(self._survivors)
