@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sandbox_agent.cli.signals import Signals, Stopped
+
+if TYPE_CHECKING:
+    from sandbox_agent.cli.console import Console
 
 INTERNAL = 70
 """EX_SOFTWARE of sysexits.h: a bug of ours."""
@@ -38,13 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(argv: list[str], console: object, signals: Signals) -> int:
-    from sandbox_agent.cli.console import Console
+def _run(argv: list[str], console: Console, signals: Signals) -> int:
     from sandbox_agent.cli.parser import UsageError, parse
 
-    assert isinstance(console, Console)
-    failed = 2
-    own_bug = INTERNAL
+    failed, own_bug = None, INTERNAL
     try:
         try:
             arguments = parse(argv)
@@ -58,7 +59,7 @@ def _run(argv: list[str], console: object, signals: Signals) -> int:
 
         if isinstance(error, SandboxAgentError):
             console.error(str(error))
-            return failed if failed != 2 else exit_code_of(error)
+            return exit_code_of(error) if failed is None else failed
         from sandbox_agent.cli.bug import report
 
         report(error, console, getattr(error, "run_dir", None))

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
 
+OURS = 125
+"""What `exec` exits with for all that goes wrong on our side, as docker(1) and timeout(1) do."""
+
 Verb = Callable[[argparse.Namespace, Any, Any], int]
 
 
@@ -22,11 +25,12 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class Arguments:
-    """A parsed command. failed_code, bug_code: what it exits with for errors and bugs of ours."""
+    """A parsed command. failed_code: what it exits with for an error, None for the error's own.
+    bug_code: the same for a bug of ours."""
 
     values: argparse.Namespace
     module: str
-    failed_code: int
+    failed_code: int | None
     bug_code: int
 
     def verb(self) -> Verb:
@@ -37,8 +41,6 @@ class Arguments:
 
 class _Parser(argparse.ArgumentParser):
     """An ArgumentParser that neither prints nor exits."""
-
-    usage_code = 2
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
@@ -52,7 +54,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(
-            self.usage_code,
+            2,
             f"{self.format_usage()}{self.prog}: {message}\n  mend: see {self.prog} --help\n",
         )
 
@@ -66,9 +68,16 @@ class _Version(argparse.Action):
 
 def parse(argv: Sequence[str]) -> Arguments:
     """The command that `argv` asks for. Raises UsageError."""
-    values = _build().parse_args(argv)
-    ours = 125 if values.verb == "exec" else 2
-    return Arguments(values, f"sandbox_agent.cli.{values.module}", ours, 125 if ours != 2 else 70)
+    try:
+        values = _build().parse_args(argv)
+    except UsageError as error:
+        if error.code and list(argv[:1]) == ["exec"]:
+            raise UsageError(OURS, error.text) from None
+        raise
+    module = f"sandbox_agent.cli.{values.module}"
+    if values.verb == "exec":
+        return Arguments(values, module, OURS, OURS)
+    return Arguments(values, module, None, 70)
 
 
 def _build() -> _Parser:
@@ -149,8 +158,6 @@ def _validate(parser: argparse.ArgumentParser) -> None:
 
 
 def _exec(parser: argparse.ArgumentParser) -> None:
-    if isinstance(parser, _Parser):
-        parser.usage_code = 125
     parser.add_argument("--workspace", metavar="D", help="folder to work in (the current one)")
     parser.add_argument("--policy", metavar="F", help="YAML file with the fields of `sandbox`")
     parser.add_argument("--timeout", metavar="S", help="wall time of the command (none)")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import msgspec
@@ -28,10 +30,14 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     message_file = _message_file(arguments.message_file)
     progress = Progress()
     conversation: Conversation | None = None
+    until = time.monotonic() + (task.budgets.time or math.inf)
 
     def stopped() -> bool:
+        """Whether to wait no longer for a reader that does not read. The budget of time counts
+        as well: waiting here keeps the loop from seeing that it is spent."""
         token = conversation.cancel_token if conversation is not None else None
-        return signals.first is not None or (token is not None and token.is_cancelled)
+        asked = signals.first is not None or (token is not None and token.is_cancelled)
+        return asked or time.monotonic() > until
 
     def on_event(event: events.AnyEvent) -> None:
         line = progress.line(event)
@@ -55,7 +61,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
 
 
 def _report(result: RunResult, console: Console) -> None:
-    console.err(f"{result.status.value}: {result.reason}\n" if result.reason else result.status)
+    console.err(": ".join(filter(None, (result.status.value, result.reason))) + "\n")
     for survivor in result.survivors:
         console.err(f"could not stop pid {survivor.pid}: {survivor.command}\n")
     console.err(f"record: {result.run_dir}\n")

@@ -1,0 +1,113 @@
+"""What models and tools say cannot steer a terminal, and what changed is told without git."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sandbox_agent.cli.changes import MAX_LINES, Snapshot, summary
+from sandbox_agent.cli.console import QUEUE_BYTES, Stream
+from sandbox_agent.cli.escape import TerminalFilter, escape_text, one_line
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain\ttext\n", "plain\ttext\n"),
+        ("\x1b]52;c;aGk=\x07", "\\x1b]52;c;aGk=\\x07"),
+        ("\x9b2J\r\x08\x7f\0", "\\x9b2J\\x0d\\x08\\x7f\\x00"),
+        ("a\u202eb\u2066c\u2028", "a\\u202eb\\u2066c\\u2028"),
+        ("\ud800", "\\ud800"),
+        ("grüße 你好 🙂", "grüße 你好 🙂"),
+    ],
+)
+def test_control_characters_are_written_out(text: str, shown: str) -> None:
+    assert escape_text(text) == shown
+
+
+def test_a_line_is_one_line() -> None:
+    assert one_line("a\nb\r\n  c\x1b[2J") == "a b c\\x1b[2J"
+    assert one_line("x" * 500) == "x" * 200 + "..."
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_a_commands_colours_pass_and_everything_else_does_not(size: int) -> None:
+    data = "\x1b[1;31mrot\x1b[0m\r50%\x1b[2J\x1b]0;title\x07 é🙂 \x1b[6n".encode() + b"\xff|"
+    terminal = TerminalFilter()
+    shown = b"".join(terminal.feed(data[n : n + size]) for n in range(0, len(data), size))
+    assert shown.decode() == (
+        "\x1b[1;31mrot\x1b[0m\r50%\\x1b[2J\\x1b]0;title\\x07 é🙂 \\x1b[6n\\xff|"
+    )
+
+
+def test_a_stuck_reader_blocks_no_writer_for_longer_than_it_wants() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        stream = Stream(write_end)
+        stream.write(b"x" * QUEUE_BYTES)
+        asked = threading.Event()
+
+        def give_up() -> bool:
+            asked.set()
+            return True
+
+        stream.write(b"y", give_up)
+        assert asked.is_set()
+        assert not stream.flush(0)
+        received = 0
+        while received < QUEUE_BYTES:
+            received += len(os.read(read_end, 65536))
+        assert stream.flush(time.monotonic() + 20)
+        stream.write(b"z")
+        assert stream.flush(time.monotonic() + 20)
+        assert os.read(read_end, 100) == b"\n[... 1 bytes left out ...]\nz"
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_a_reader_that_leaves_ends_the_writing_only() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        stream = Stream(write_end)
+        stream.write(b"x")
+        assert stream.flush(time.monotonic() + 20)
+        assert isinstance(stream.error, BrokenPipeError)
+        stream.write(b"y")
+    finally:
+        os.close(write_end)
+
+
+def test_changes_are_told_by_name_and_size(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("1")
+    (tmp_path / "edited").write_text("1")
+    (tmp_path / "gone").write_text("1")
+    (tmp_path / ".git").mkdir()
+    before = Snapshot.take(tmp_path)
+    (tmp_path / "edited").write_text("123")
+    (tmp_path / "gone").unlink()
+    (tmp_path / "new\x1b[2J").write_text("12")
+    (tmp_path / ".git" / "index").write_text("1")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert summary(before, Snapshot.take(tmp_path)) == [
+        "4 files changed",
+        "  M edited  1 -> 3 bytes",
+        "  D gone",
+        f"  A loop  {len(str(tmp_path))} bytes",
+        "  A new\\x1b[2J  2 bytes",
+    ]
+    assert summary(before, before) == ["nothing changed"]
+
+
+def test_many_changes_are_cut(tmp_path: Path) -> None:
+    before = Snapshot.take(tmp_path)
+    for number in range(MAX_LINES + 5):
+        (tmp_path / f"{number:03}").touch()
+    lines = summary(before, Snapshot.take(tmp_path))
+    assert lines[0] == "25 files changed"
+    assert lines[-1] == "  ... and 5 more"
+    assert len(lines) == MAX_LINES + 2

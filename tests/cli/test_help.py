@@ -1,0 +1,102 @@
+"""Help is quick because it imports next to nothing, and wrong usage is one short message."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+LOOK = """
+import json, sys
+from sandbox_agent.cli import main
+code = main(sys.argv[1:])
+json.dump([code, sorted(sys.modules)], sys.stderr)
+"""
+
+
+def look(*argv: str) -> tuple[int, set[str]]:
+    done = subprocess.run([sys.executable, "-c", LOOK, *argv], capture_output=True, text=True)
+    code, modules = json.loads(done.stderr)
+    return code, set(modules)
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["exec", "--help"]])
+def test_help_imports_nothing_but_argparse_and_its_like(argv: list[str]) -> None:
+    code, modules = look(*argv)
+    assert code == 0
+    heavy = {"asyncio", "pydantic", "psutil", "yaml", "rich", "msgspec", "litellm", "subprocess"}
+    assert not heavy & modules
+    ours = {name for name in modules if name.startswith("sandbox_agent")}
+    assert ours == {
+        "sandbox_agent",
+        "sandbox_agent.cli",
+        "sandbox_agent.cli.console",
+        "sandbox_agent.cli.escape",
+        "sandbox_agent.cli.parser",
+        "sandbox_agent.cli.signals",
+    }
+
+
+def agent(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sandbox_agent", *argv], capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("verb", ["run", "exec", "validate", "schema", "init", "doctor"])
+def test_every_verb_has_help(verb: str) -> None:
+    done = agent(verb, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: sandbox-agent {verb}")
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [([], 2), (["fly"], 2), (["run", "--fly"], 2), (["exec", "--fly", "--", "true"], 125)],
+)
+def test_wrong_usage_is_told_with_the_mend(argv: list[str], code: int) -> None:
+    done = agent(*argv)
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert done.stderr.startswith("usage: sandbox-agent")
+    assert done.stderr.rstrip().endswith("--help")
+
+
+def test_a_full_disk_or_a_reader_that_has_left_is_no_traceback() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sandbox_agent", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_a_reader_that_does_not_read_does_not_hold_the_exit() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        os.set_blocking(write_end, False)
+        with open(write_end, "wb", buffering=0, closefd=False) as pipe:
+            while pipe.write(b"x" * 4096):
+                pass
+        os.set_blocking(write_end, True)
+        done = subprocess.run(
+            [sys.executable, "-m", "sandbox_agent", "schema"], stdout=write_end, timeout=20
+        )
+        assert done.returncode == 0
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_closed_standard_descriptors_do_no_harm() -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m sandbox_agent schema <&- >&- 2>&-', sys.executable],
+        timeout=20,
+    )
+    assert done.returncode == 0
