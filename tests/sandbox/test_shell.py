@@ -131,16 +131,26 @@ def test_a_hung_up_wake_pipe_neither_cancels_nor_spins() -> None:
         assert status(child.ended()) == 0
 
 
-def test_at_sigterm_the_commands_own_end_is_waited_for_and_then_cancelled_goes_on() -> None:
-    command = "trap 'echo tidy; exit 0' TERM; echo $$ ready; while :; do sleep 1000 & wait; done"
+def test_at_sigterm_the_commands_own_end_is_waited_for_and_then_cancelled_goes_on(
+    tmp_path: Path,
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    command = f"""
+        trap '' INT
+        trap 'echo tidying; read line < {fifo}; echo $line; exit 0' TERM
+        echo $$ ready
+        while :; do sleep 1000 & wait; done
+    """
     with WorkerChild(lambda token: shell(command, token=token)) as child:
         shell_pid = int(child.until(b"ready").split()[0])
         child.cancel()
         child.terminate()
         os.kill(shell_pid, signal.SIGTERM)  # as the call's init does: to everybody
-        ended = child.ended()
-    assert ended.raised == "Cancelled"
-    assert b"tidy" in child.output
+        child.until(b"tidying")
+        fifo.write_text("tidied up\n")
+        assert child.ended().raised == "Cancelled"
+        assert child.output.endswith(b"tidied up\n")
 
 
 def test_a_command_longer_than_an_argument_may_be_runs_all_the_same() -> None:
