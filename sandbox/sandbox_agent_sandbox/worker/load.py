@@ -93,7 +93,10 @@ def _see_working_folder() -> None:
     """Put the working folder on the path: before installed packages, so that a project's own
     version wins, and after the standard library, which its `queue.py` must not hide from us.
     """
-    folder = os.getcwd()
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        return  # removed meanwhile; a tool that needs it says so better than an import could
     if folder not in sys.path:
         packages = ("site-packages", "dist-packages")
         places = (i for i, entry in enumerate(sys.path) if entry.endswith(packages))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PosixPath, PurePath, PurePosixPath
 from types import NoneType, SimpleNamespace, UnionType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sandbox_agent_ipc.messages import FunctionRef, ToolSpec
@@ -25,6 +25,8 @@ from sandbox_agent_sandbox.worker.schema import object_schema
 
 MARK = "__sandbox_agent_tool__"
 """What `@tool` leaves on a function. Read by name: this package does not know the runtime."""
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PATHS = (Path, PosixPath, PurePath, PurePosixPath)
@@ -39,7 +41,11 @@ class SignatureError(SandboxError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter. is_token: it receives the call's token, and the model never sees it."""
+    """One parameter.
+
+    is_token: it receives the call's token, and the model never sees it.
+    description: from the annotation; the docstring's is read by `describe` alone.
+    """
 
     name: str
     type: Any
@@ -103,8 +109,7 @@ def bind(function: Callable[..., Any]) -> ArgumentsType:
     except (TypeError, ValueError) as error:
         raise SignatureError(f"{name} has no readable signature: {error}") from error
     hints = _hints(name, function, {p.name: p.annotation for p in found})
-    described = read_docstring(getattr(function, "__doc__", None))[1]
-    parameters = tuple(_parameter(name, p, hints, described) for p in found)
+    parameters = tuple(_parameter(name, p, hints) for p in found)
     return ArgumentsType(name, parameters, _struct(name, parameters))
 
 
@@ -117,13 +122,14 @@ def describe(
     Raises SignatureError.
     """
     arguments = bind(function)
-    schema = object_schema(arguments.struct, _custom_schema)
+    schema = _schema(arguments)
+    description, explained = read_docstring(getattr(function, "__doc__", None))
     for parameter in arguments.parameters:
         if parameter.is_token:
             continue
         shown = schema["properties"][parameter.name]
-        if parameter.description:
-            shown.setdefault("description", parameter.description)
+        if text := parameter.description or explained.get(parameter.name):
+            shown.setdefault("description", text)
         if not parameter.required:
             _show_default(shown, parameter.default)
     name = name or arguments.name
@@ -132,7 +138,6 @@ def describe(
             f"{name!r} cannot be a tool's name: it takes 1 to 64 letters, digits, '_' or '-'; "
             "give it one with @tool(name=...)"
         )
-    description = read_docstring(getattr(function, "__doc__", None))[0]
     return ToolSpec(name, description, schema, reference)
 
 
@@ -177,9 +182,7 @@ def _hints(name: str, function: Any, annotations: dict[str, Any]) -> dict[str, A
         ) from error
 
 
-def _parameter(
-    tool: str, found: inspect.Parameter, hints: dict[str, Any], described: dict[str, str]
-) -> Parameter:
+def _parameter(tool: str, found: inspect.Parameter, hints: dict[str, Any]) -> Parameter:
     if found.kind in (found.VAR_POSITIONAL, found.VAR_KEYWORD):
         raise SignatureError(
             f"{tool} takes {str(found).split(':')[0]}, which a model cannot be told of; "
@@ -202,7 +205,7 @@ def _parameter(
         positional_only=found.kind is found.POSITIONAL_ONLY,
         is_token=is_token,
         default=default,
-        description=text or described.get(found.name, ""),
+        description=text,
     )
 
 
@@ -224,6 +227,23 @@ def _annotated_text(annotation: Any) -> str:
 
 
 def _struct(tool: str, parameters: tuple[Parameter, ...]) -> type[msgspec.Struct]:
+    def use(chosen: tuple[Parameter, ...]) -> type[msgspec.Struct]:
+        struct = _make(tool, chosen)
+        msgspec.json.Decoder(struct, dec_hook=_decode_custom)
+        return struct
+
+    return _or_blame(tool, parameters, use)
+
+
+def _schema(arguments: ArgumentsType) -> dict[str, Any]:
+    # Not part of `bind`, which every call pays for: a schema takes half a millisecond.
+    def use(chosen: tuple[Parameter, ...]) -> dict[str, Any]:
+        return object_schema(_make(arguments.name, chosen), _custom_schema)
+
+    return _or_blame(arguments.name, arguments.parameters, use)
+
+
+def _make(tool: str, parameters: tuple[Parameter, ...]) -> type[msgspec.Struct]:
     fields = [
         (p.name, p.type)
         if p.required
@@ -231,24 +251,26 @@ def _struct(tool: str, parameters: tuple[Parameter, ...]) -> type[msgspec.Struct
         for p in parameters
         if not p.is_token
     ]
+    return msgspec.defstruct(tool, fields, kw_only=True, forbid_unknown_fields=True)
 
-    def make(chosen: list[Any]) -> type[msgspec.Struct]:
-        struct = msgspec.defstruct(tool, chosen, kw_only=True, forbid_unknown_fields=True)
-        object_schema(struct, _custom_schema)
-        msgspec.json.Decoder(struct, dec_hook=_decode_custom)
-        return struct
 
+def _or_blame(
+    tool: str, parameters: tuple[Parameter, ...], use: Callable[[tuple[Parameter, ...]], T]
+) -> T:
+    """use(parameters), and when that fails a SignatureError that names the one at fault."""
     try:
-        return make(fields)
+        return use(parameters)
     except Exception as error:
-        for field in fields:
+        for parameter in parameters:
             try:
-                make([field])
+                use((parameter,))
             except Exception as reason:
+                why = (str(reason) or type(reason).__name__).splitlines()[0]
                 raise SignatureError(
-                    f"parameter {field[0]} of {tool} has a type that cannot be read from JSON: "
-                    f"{_shown(field[1])} ({str(reason).splitlines()[0]}); use str, int, float, "
-                    "bool, list, dict, Literal, an Enum, a TypedDict, a dataclass or a Struct"
+                    f"parameter {parameter.name} of {tool} has a type that cannot be read from "
+                    f"JSON: {_shown(parameter.type)} ({why}); use str, "
+                    "int, float, bool, list, dict, Literal, an Enum, a TypedDict, a dataclass or "
+                    "a Struct"
                 ) from reason
         raise SignatureError(f"the signature of {tool} cannot be used: {error}") from error
 
