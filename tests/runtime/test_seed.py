@@ -16,7 +16,7 @@ import identity
 import pytest
 from identity import Person
 from sandbox_agent.conversation import Conversation
-from sandbox_agent.events import Ended, Started
+from sandbox_agent.events import Ended, SegmentEnded, Started
 from sandbox_agent.models import ModelCall, ModelTurn
 from sandbox_agent.models.scripted import ScriptedModel, Step
 from sandbox_agent.settings import Interrupt
@@ -59,8 +59,11 @@ class Watch:
             self._changed.notify_all()
 
     def wait(self, kind: type, count: int = 1) -> None:
+        """Until there are that many events of this kind, or the run is over without."""
+
         def there() -> bool:
-            return sum(isinstance(event, kind) for event in self._seen) >= count
+            ended = any(isinstance(event, SegmentEnded) for event in self._seen[-1:])
+            return ended or sum(isinstance(event, kind) for event in self._seen) >= count
 
         with self._changed:
             assert self._changed.wait_for(there, DEADLINE), f"no {kind.__name__}: {self._seen}"
@@ -177,7 +180,7 @@ def test_a_late_poller_in_a_child_sees_it_too(me: Person) -> None:
         striker = in_thread(lambda: (watch.wait(Started), conv.interrupt()))
         result = conv.run()
         striker.join()
-    assert result.status == "interrupted"
+    assert result.status == "interrupted", result.reason
     assert (me.work / "seen").read_text() == "False {True} interrupt"
 
 
