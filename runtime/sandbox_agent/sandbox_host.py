@@ -14,6 +14,7 @@ import msgspec
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.outcome import Survivor
 
+import sandbox_agent
 from sandbox_agent.settings import Interrupt
 from sandbox_agent.tools.registry import Registry, ToolChoice, import_roots, resolve
 
@@ -78,7 +79,8 @@ class SandboxHost:
             host_facts(),
             workspace=self.walls.workspace,
             hidden=self.walls.hidden,
-            tool_paths=import_roots(self._choices),
+            # The first is for `from sandbox_agent import tool` in tools' modules.
+            tool_paths=[Path(sandbox_agent.__file__).parents[1], *import_roots(self._choices)],
         )
         return plan, Cell(plan, grace=self.walls.interrupt.grace, term=self.walls.interrupt.term)
 
