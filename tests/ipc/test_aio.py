@@ -221,6 +221,16 @@ def test_a_protocol_error_is_told_once_after_the_good_messages(
         writer.join(DEADLINE)
 
 
+def test_a_fault_behind_a_good_message_is_told_while_the_writer_lives_on(
+    pipe: tuple[int, Writer],
+) -> None:
+    seen = Seen()
+    reader = MessageReader(pipe[0], FromWorker, seen.message, seen.end)
+    pipe[1].write(frame(Ready(1)) + b"\xff\xff\xff\xff")
+    reader.drain()
+    assert seen.messages == [Ready(1)] and isinstance(seen.ends[0], ProtocolError)
+
+
 def test_an_end_inside_a_frame_is_a_protocol_error(pipe: tuple[int, Writer]) -> None:
     seen = Seen()
     reader = MessageReader(pipe[0], FromWorker, seen.message, seen.end)
@@ -266,7 +276,8 @@ def test_draining_a_writer_that_never_stops_ends(pipe: tuple[int, Writer]) -> No
     assert not thread.is_alive()
 
 
-def test_closing_from_within_a_callback_stops_at_once(pipe: tuple[int, Writer]) -> None:
+@pytest.mark.parametrize("count", [1, 5])
+def test_closing_from_within_a_callback_stops_at_once(pipe: tuple[int, Writer], count: int) -> None:
     async def body() -> None:
         seen = Seen()
 
@@ -275,7 +286,7 @@ def test_closing_from_within_a_callback_stops_at_once(pipe: tuple[int, Writer]) 
             reader.close()
 
         reader = MessageReader(pipe[0], FromWorker, stop, seen.end)
-        pipe[1].write(frame(Started()) * 5)
+        pipe[1].write(frame(Started()) * count + b"\xff\xff\xff\xff")
         reader.start(asyncio.get_running_loop())
         await seen.until(lambda: bool(seen.messages))
         await asyncio.sleep(0)
@@ -369,14 +380,14 @@ def test_pausing_from_within_the_callback_holds_after_that_piece(pipe: tuple[int
         seen = Seen()
 
         def once(data: bytes) -> None:
-            seen.message(data)
+            pipe[1].write(b"second")
             reader.pause()
+            seen.message(data)
 
         reader = OutputReader(pipe[0], once, seen.end)
         reader.start(asyncio.get_running_loop())
         pipe[1].write(b"first")
         await seen.until(lambda: bool(seen.messages))
-        pipe[1].write(b"second")
         for _ in range(5):
             await asyncio.sleep(0)
         assert seen.data == b"first"
