@@ -64,6 +64,7 @@ def test_a_stuck_reader_blocks_no_writer_for_longer_than_it_wants() -> None:
         stream.write(b"z")
         assert stream.flush(time.monotonic() + 20)
         assert os.read(read_end, 100) == b"\n[... 1 bytes left out ...]\nz"
+        assert stream.close(time.monotonic() + 20)
     finally:
         os.close(read_end)
         os.close(write_end)
@@ -78,6 +79,7 @@ def test_a_reader_that_leaves_ends_the_writing_only() -> None:
         assert stream.flush(time.monotonic() + 20)
         assert isinstance(stream.error, BrokenPipeError)
         stream.write(b"y")
+        assert stream.close(time.monotonic() + 20)
     finally:
         os.close(write_end)
 

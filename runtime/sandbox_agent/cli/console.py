@@ -6,7 +6,6 @@ not block an interrupt or the exit: whoever writes here only queues, and the end
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import threading
@@ -47,6 +46,7 @@ class Stream:
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._dropped = 0
+        self._closing = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -79,6 +79,17 @@ class Stream:
                     return
                 self._changed.wait(0.1)
 
+    def close(self, until: float) -> bool:
+        """Waits until all is written, at most until `until` (CLOCK_MONOTONIC), and lets the
+        thread end: at once, or when the reader reads after all. False when it was not enough."""
+        done = self.flush(until)
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if done and self._thread is not None:
+            self._thread.join(max(0, until - time.monotonic()))
+        return done
+
     def flush(self, until: float) -> bool:
         """Waits until all is written, at most until `until` (CLOCK_MONOTONIC)."""
         with self._changed:
@@ -93,6 +104,8 @@ class Stream:
         while True:
             with self._changed:
                 while not self._queue:
+                    if self._closing:
+                        return
                     self._changed.wait()
                 data = self._queue.popleft()
             try:
@@ -152,6 +165,5 @@ class Console:
     def close(self) -> None:
         """Waits for what is queued, at most a second in all."""
         until = time.monotonic() + CLOSE_SECONDS
-        with contextlib.suppress(RuntimeError):
-            self.stdout.flush(until)
-            self.stderr.flush(until)
+        self.stdout.close(until)
+        self.stderr.close(until)
