@@ -77,7 +77,7 @@ def launch(plan: Plan, board_fd: int) -> Launch:
         os.write(plan_fd, msgspec.msgpack.encode(plan))
         os.lseek(plan_fd, 0, os.SEEK_SET)
         passed = (plan_fd, theirs.fileno(), board_fd, host_fd)
-        command = [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT]
+        command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT]
         process = subprocess.Popen(
             [*command, ":".join(import_roots()), *map(str, passed)],
             stdin=subprocess.DEVNULL,

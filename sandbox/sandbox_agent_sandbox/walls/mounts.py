@@ -98,6 +98,10 @@ def _devices(dev: str, plan: Plan) -> None:
     )
     os.mkdir(f"{dev}/shm")
     _tmpfs(f"{dev}/shm", f"size={plan.ceilings.tmp},mode=1777")
+    # The folder alone: devices are mounts of their own, and stay as they are.
+    syscalls.mount_setattr(
+        syscalls.AT_FDCWD, dev, 0, syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID
+    )
 
 
 def _accounts(etc: str, plan: Plan) -> None:
