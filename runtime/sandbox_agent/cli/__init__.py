@@ -7,6 +7,7 @@ is the run's to handle (see `signals`).
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str], console: Console, signals: Signals) -> int:
     from sandbox_agent.cli.parser import UsageError, parse
 
+    # Looking for pydantic's plugins reads the metadata of every installed package: 30 ms.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     failed, own_bug = None, INTERNAL
     try:
         try:
@@ -79,7 +82,6 @@ def exit_code_of(error: Exception) -> int:
 
 def _leave_no_thread_waiting(code: int) -> None:
     """The interpreter joins every thread that is no daemon; one that hangs must not hold us."""
-    import os
     import threading
 
     for thread in threading.enumerate():
