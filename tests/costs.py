@@ -60,14 +60,10 @@ def one_call_task(folder: Path) -> Path:
     return path
 
 
-def environment(person: Person) -> dict[str, str]:
-    return person.environment({"PYTHONDONTWRITEBYTECODE": "1"})
-
-
 def seconds(person: Person, argv: Sequence[str]) -> float:
     """Wall time of a command that must end 0."""
     begin = time.monotonic()
-    done = subprocess.run(argv, cwd=person.work, env=environment(person), capture_output=True)
+    done = subprocess.run(argv, cwd=person.work, env=person.environment(), capture_output=True)
     taken = time.monotonic() - begin
     assert done.returncode == 0, done.stderr.decode()
     return taken
@@ -77,7 +73,7 @@ def look(person: Person, arguments: Sequence[str]) -> Look:
     """Runs `sandbox-agent ARGUMENTS` and reports what it was at its end."""
     report = person.folder / "look.json"
     argv = [PYTHON, "-c", LOOK_AT_ITSELF, str(report), *arguments]
-    done = subprocess.run(argv, cwd=person.work, env=environment(person), capture_output=True)
+    done = subprocess.run(argv, cwd=person.work, env=person.environment(), capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     found = json.loads(report.read_text())
     os.unlink(report)
@@ -88,5 +84,5 @@ def bare_peak(person: Person) -> int:
     """Bytes resident at most in a Python that does nothing."""
     code = "print([line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line][0])"
     argv = [PYTHON, "-c", code]
-    done = subprocess.run(argv, cwd=person.work, env=environment(person), capture_output=True)
+    done = subprocess.run(argv, cwd=person.work, env=person.environment(), capture_output=True)
     return int(done.stdout) * 1024

@@ -13,8 +13,11 @@ import os
 import secrets
 import select
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -128,3 +131,17 @@ def wait_gone(handles: dict[int, Process], timeout: float) -> tuple[float, list[
             poller.unregister(handle)
             del waiting[handle]
     return time.monotonic() - begin, list(waiting.values())
+
+
+def eventually(look: Callable[[], T], timeout: float) -> T:
+    """The first true thing that `look` returns, asked every 2 ms until `timeout` seconds are over.
+
+    For what announces itself to nobody, such as an exec or a line in somebody's file. Everything
+    else is better waited for by its own event.
+    """
+    deadline = time.monotonic() + timeout
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not in {timeout} s: {look}")
+        select.select([], [], [], 0.002)
+    return found

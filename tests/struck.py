@@ -37,6 +37,9 @@ say setsid $!
 sh -c 'trap "" INT TERM; echo "{mark} ignorer $$" > pids.fifo; exec sleep 304.{mark}' &
 sh -c 'echo "{mark} foreground $$" > pids.fifo; exec sleep 300.{mark}'
 """
+STUBBORN = HOSTILE.replace("sh -c 'echo", 'sh -c \'trap "" INT TERM; echo')
+"""The same, but what runs in the foreground ignores INT and TERM too: the whole ladder is taken."""
+
 KINDS = frozenset({"nohup", "setsid", "double", "ignorer", "foreground"})
 ARRIVAL = 30.0
 """Seconds until the tools must have started."""
@@ -68,8 +71,11 @@ class Struck:
     marks: list[str]
     tools: dict[tuple[str, str], observer.Process] = field(default_factory=dict)
 
-    def strike(self, *signals: int, patience: float = 30.0) -> After:
-        """Signals the agent's own pid only, as CI systems do, and looks at what remains."""
+    def strike(self, *signals: int, heeded: bool = False, patience: float = 30.0) -> After:
+        """Signals the agent's own pid only, as CI systems do, and looks at what remains.
+
+        heeded: the second signal waits until the journal says that the first has been taken.
+        """
         everyone = observer.descendants(self.agent.pid)
         known = {process.pid for process in everyone}
         everyone += [one for one in self.tools.values() if one.pid not in known]
@@ -77,6 +83,8 @@ class Struck:
             begin = time.monotonic()
             for number in signals:
                 os.kill(self.agent.pid, number)
+                if heeded:
+                    observer.eventually(self.was_cancelled, patience)
             out, err = self.agent.communicate(timeout=patience)
             seconds = time.monotonic() - begin
             left = [one for mark in self.marks for one in observer.marked(mark)]
@@ -100,6 +108,9 @@ class Struck:
     def run_folder(self) -> Path:
         (folder,) = (path for path in (self.person.folder / "runs").iterdir() if path.is_dir())
         return folder
+
+    def was_cancelled(self) -> bool:
+        return '"cancel_requested"' in (self.run_folder / "journal.jsonl").read_text()
 
     def result(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.run_folder / "result.json").read_text())
@@ -132,8 +143,8 @@ def write_task(person: Person, turns: list[dict[str, Any]], **more: Any) -> Path
     return person.write(folder / "task.yaml", json.dumps(task))
 
 
-def hostile_turn(marks: Sequence[str]) -> dict[str, Any]:
-    return {"calls": [{"shell": {"command": HOSTILE.format(mark=mark)}} for mark in marks]}
+def turn_of(script: str, marks: Sequence[str]) -> dict[str, Any]:
+    return {"calls": [{"shell": {"command": script.format(mark=mark)}} for mark in marks]}
 
 
 @contextmanager
@@ -188,24 +199,30 @@ def _arrivals(
 
 def _on_the_host(mark: str, written: int) -> observer.Process:
     """The observer must see what the tool says it started, or its verdict is worth nothing."""
-    deadline = time.monotonic() + ARRIVAL
-    while True:
-        seen = observer.marked(mark)
-        for process in seen:
+
+    def look() -> observer.Process | None:
+        for process in observer.marked(mark):
             # Without a pid namespace the last of them is the host's own pid: the same rule.
             if process.namespace_pids[-1] == written and process.command.startswith("sleep "):
                 return process
-        if time.monotonic() > deadline:
-            raise AssertionError(f"pid {written} of {mark} is not among {seen}")
-        # It wrote its pid just before it executed `sleep`; nothing tells others of an exec.
-        os.sched_yield()
+        return None
+
+    # It wrote its pid just before it executed `sleep`; nothing tells others of an exec.
+    try:
+        return observer.eventually(look, ARRIVAL)
+    except AssertionError:
+        seen = observer.marked(mark)
+        raise AssertionError(f"pid {written} of {mark} is not among {seen}") from None
 
 
 @contextmanager
-def task_at_work(person: Person, calls: int = 1) -> Iterator[Struck]:
+def task_at_work(
+    person: Person, calls: int = 1, script: str = HOSTILE, grace: float = GRACE
+) -> Iterator[Struck]:
     """`sandbox-agent run` with that many hostile calls in parallel."""
     marks = [observer.new_mark() for _ in range(calls)]
-    task = write_task(person, [hostile_turn(marks), {"final": "This must never be reached."}])
+    turns = [turn_of(script, marks), {"final": "This must never be reached."}]
+    task = write_task(person, turns, interrupt={"grace": grace, "term": TERM})
     with at_work(person, [str(BIN / "sandbox-agent"), "run", str(task)], marks) as struck:
         yield struck
 

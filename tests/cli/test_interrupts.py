@@ -66,6 +66,33 @@ def test_an_interrupted_run_leaves_nothing_and_says_so(
     assert after.seconds < BOUND * NOISE
 
 
+def test_what_ignores_everything_gets_its_whole_ladder_and_no_more(person: Person) -> None:
+    with struck.task_at_work(person, 2, struck.STUBBORN) as run:
+        after = run.strike(signal.SIGINT)
+    assert after.code == 130, after.stderr
+    assert_nothing_left(after)
+    assert_complete_record(run, 130, 2)
+    for call in run.result()["calls"]:
+        assert (call["outcome"], call["rung"]) == ("killed", "kill")
+        # The promised patience is kept: neither rung came early.
+        rungs = call["rungs_ms"]
+        assert rungs["term"] >= struck.GRACE * 1000
+        assert rungs["kill"] - rungs["term"] >= struck.TERM * 1000
+    # The maximum of the two ladders, never their sum.
+    assert struck.GRACE + struck.TERM <= after.seconds < BOUND * NOISE
+
+
+def test_a_second_interrupt_goes_straight_to_term(person: Person) -> None:
+    with struck.task_at_work(person, 1, struck.STUBBORN, grace=30.0) as run:
+        after = run.strike(signal.SIGINT, signal.SIGINT, heeded=True)
+    assert after.code == 130, after.stderr
+    assert_nothing_left(after)
+    assert_complete_record(run, 130, 1)
+    (call,) = run.result()["calls"]
+    assert (call["outcome"], call["rung"]) == ("killed", "kill")
+    assert after.seconds < struck.TERM + 0.5 * NOISE
+
+
 @SIGNALS
 def test_an_interrupted_exec_leaves_nothing(person: Person, number: int, code: int) -> None:
     with struck.command_at_work(person) as run:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import identity
@@ -59,11 +60,13 @@ class Watch:
             self._changed.notify_all()
 
     def wait(self, kind: type, count: int = 1) -> None:
-        """Until there are that many events of this kind, or the run is over without."""
+        """Until there are that many events of this kind, or that many runs are over."""
+
+        def number(of: type) -> int:
+            return sum(isinstance(event, of) for event in self._seen)
 
         def there() -> bool:
-            ended = any(isinstance(event, SegmentEnded) for event in self._seen[-1:])
-            return ended or sum(isinstance(event, kind) for event in self._seen) >= count
+            return number(kind) >= count or number(SegmentEnded) >= count
 
         with self._changed:
             assert self._changed.wait_for(there, DEADLINE), f"no {kind.__name__}: {self._seen}"
@@ -88,6 +91,13 @@ def conversation(me: Person, steps: list[Step], watch: Watch, **more: Any) -> Co
     return made
 
 
+def fifo(me: Person, name: str) -> Path:
+    path = me.work / name
+    os.mkfifo(path)
+    path.chmod(0o666)
+    return path
+
+
 def in_thread(work: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=work)
     thread.start()
@@ -103,8 +113,7 @@ def test_the_table_of_the_seed(me: Person) -> None:
         shell("read line < go.fifo"),
         Step(ModelTurn("Done.", (), final=True)),
     ]
-    os.mkfifo(me.work / "go.fifo")
-    (me.work / "go.fifo").chmod(0o666)
+    go = fifo(me, "go.fifo")
     with conversation(me, steps, watch) as conv:
         seen["before_first_run_token_present"] = conv.cancel_token is not None
 
@@ -144,7 +153,7 @@ def test_the_table_of_the_seed(me: Person) -> None:
             seen["next_run_token_cancelled"] = token is not None and token.is_cancelled
             seen["next_run_token_is_same_as_retained"] = token is retained
             seen["retained_token_cancelled_during_next_run"] = retained.is_cancelled
-            (me.work / "go.fifo").write_text("go\n")
+            go.write_text("go\n")
 
         looker = in_thread(observer_of_the_next_run)
         result = conv.run()
@@ -165,6 +174,7 @@ from sandbox_agent import CancelToken, tool
 def poll(token: CancelToken) -> str:
     """Waits for its token, then tells what it sees of it, also much later."""
     seen = [token.is_cancelled]
+    Path("begun.fifo").write_text("begun")
     token.wait()
     seen += [token.is_cancelled for _ in range(1000)]
     Path("seen").write_text(f"{seen[0]} {set(seen[1:])} {token.reason}")
@@ -174,10 +184,10 @@ def poll(token: CancelToken) -> str:
 
 def test_a_late_poller_in_a_child_sees_it_too(me: Person) -> None:
     (me.work / "polling_tools.py").write_text(TOOLS)
-    watch = Watch()
+    begun = fifo(me, "begun.fifo")
     steps = [Step(ModelTurn("", (ModelCall("poll", {}),)))]
-    with conversation(me, steps, watch, tools=["polling_tools:poll"]) as conv:
-        striker = in_thread(lambda: (watch.wait(Started), conv.interrupt()))
+    with conversation(me, steps, Watch(), tools=["polling_tools:poll"]) as conv:
+        striker = in_thread(lambda: (begun.read_text(), conv.interrupt()))
         result = conv.run()
         striker.join()
     assert result.status == "interrupted", result.reason
@@ -185,8 +195,7 @@ def test_a_late_poller_in_a_child_sees_it_too(me: Person) -> None:
 
 
 def test_of_two_parallel_calls_one_is_cancelled_and_the_other_ends_ok(me: Person) -> None:
-    os.mkfifo(me.work / "go.fifo")
-    (me.work / "go.fifo").chmod(0o666)
+    go = fifo(me, "go.fifo")
     watch = Watch()
     calls = (
         ModelCall("shell", {"command": WAIT}),
@@ -199,7 +208,7 @@ def test_of_two_parallel_calls_one_is_cancelled_and_the_other_ends_ok(me: Person
             watch.wait(Started, 2)
             assert conv.cancel_call("call_1_1")
             watch.wait(Ended)
-            (me.work / "go.fifo").write_text("go\n")
+            go.write_text("go\n")
 
         striker = in_thread(strike)
         result = conv.run()
