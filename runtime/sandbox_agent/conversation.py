@@ -110,7 +110,9 @@ class Conversation:
         on_output: OnOutput | None = None,
     ) -> None:
         if not 1 <= parallel <= 64:
-            raise ConfigError(f"parallel: {parallel} calls at once", mend="give 1 to 64")
+            raise ConfigError(
+                f"{parallel} calls at once", field="parallel", mend="give a number from 1 to 64"
+            )
         folder = _workspace(workspace)
         base = Path(output_dir or run_folder.default_output_dir()).absolute()
         self.run_dir: Path = base / run_folder.new_run_id()

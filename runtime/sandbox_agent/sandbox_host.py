@@ -89,7 +89,7 @@ class SandboxHost:
         the policy passes on are often secrets."""
         if self.plan is None:
             return None
-        summary: dict[str, Any] = msgspec.to_builtins(self.plan)
+        summary: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.plan))
         summary["environment"] = sorted(self.plan.environment)
         return summary
 
