@@ -31,9 +31,7 @@ class Descriptor:
             self.number = -1
 
 
-def pipe(*, nonblocking_read: bool = False) -> tuple[Descriptor, Descriptor]:
+def pipe() -> tuple[Descriptor, Descriptor]:
     """A pipe, (read end, write end), both close-on-exec. pipe2(2)."""
     read, write = os.pipe2(os.O_CLOEXEC)
-    if nonblocking_read:
-        os.set_blocking(read, False)
     return Descriptor(read), Descriptor(write)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -108,7 +109,10 @@ class Exchange:
         inbox_host, inbox_worker = call_socketpair()
         outbox_read, outbox_write = pipe()
         wake_read, wake_write = pipe()
-        status_read, status_write = pipe(nonblocking_read=True)
+        status_read, status_write = pipe()
+        # The host waits on neither. Each end of a pipe is non-blocking for itself alone.
+        os.set_blocking(wake_write.number, False)
+        os.set_blocking(status_read.number, False)
         stdout_read, stdout_write = pipe()
         stderr_write = stdout_write
         outputs = [("stdout", stdout_read)]

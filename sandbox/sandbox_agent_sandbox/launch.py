@@ -70,6 +70,7 @@ def launch(plan: Plan, board_fd: int) -> Launch:
     of the host takes part in what stands outside the walls.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)  # an init that is stopped must not stop the ladder
     log = os.memfd_create("sandbox-agent-spawner-log", os.MFD_CLOEXEC)
     plan_fd = os.memfd_create("sandbox-agent-plan", os.MFD_CLOEXEC)
     host_fd = os.pidfd_open(os.getpid())

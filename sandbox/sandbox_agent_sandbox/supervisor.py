@@ -166,6 +166,11 @@ class Supervisor:
             self._epoll.register(self._launch.control.fileno(), select.EPOLLIN)
             while not self._over():
                 self._step()
+        except Exception as error:
+            # A handshake of another version, or a bug. Either way the sandbox ends with us.
+            self._failure = self._failure or SandboxBroken(f"the sandbox was given up: {error}")
+            if not isinstance(error, IpcError):
+                raise
         finally:
             self._bury()
 
