@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.cell import Cell
 
 OnOutput = Callable[[str, str, bytes], object]
-"""Called with call id, "stdout" or "stderr", and what the call printed, as it comes."""
+"""Called with call id, "stdout" or "stderr", and what the call printed, as it comes. Returning
+False (and nothing else) closes that stream: what goes on writing to it gets SIGPIPE."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Caller:
     """Makes calls in one sandbox and records them.
 
     folder: the run's. output_limit: bytes of a call's output that are kept. time_limit: seconds
-    that any call may take. on_output: hears what calls print as it comes.
+    that any call may take. on_output: hears what calls print as it comes. separate_output: keeps
+    standard error apart.
     """
 
     cell: Cell
@@ -64,6 +66,7 @@ class Caller:
     output_limit: int
     time_limit: float | None
     on_output: OnOutput | None
+    separate_output: bool
 
     async def call(self, request: Request, token: RunToken) -> Ended | None:
         """Make one call. Its end has been recorded, and its processes are gone, when this returns.
@@ -108,9 +111,9 @@ class Caller:
             state.started = True
             self.ledger.record(Started, call=request.id)
 
-        def on_output(stream: str, data: bytes) -> None:
+        def on_output(stream: str, data: bytes) -> bool:
             state.output.feed(data)
-            self._tell(request.id, stream, data, state)
+            return self._tell(request.id, stream, data, state)
 
         try:
             return await self.cell.call(
@@ -124,6 +127,7 @@ class Caller:
                     on_started=on_started,
                     # Without a listener the cell keeps the output itself, and slows floods.
                     on_output=None if self.on_output is None else on_output,
+                    separate_output=self.separate_output,
                 ),
                 token=token,
             )
@@ -140,14 +144,16 @@ class Caller:
                 return CallResult(request.id, Outcome.CRASHED, StartedState.YES, detail=why)
             return CallResult(request.id, Outcome.UNKNOWN, StartedState.MAYBE, detail=why)
 
-    def _tell(self, call_id: str, stream: str, data: bytes, state: _InFlight) -> None:
+    def _tell(self, call_id: str, stream: str, data: bytes, state: _InFlight) -> bool:
+        """Pass output on. False when the listener wants the stream to be closed."""
         if self.on_output is None or not state.listened_to:
-            return
+            return True
         try:
-            self.on_output(call_id, stream, data)
+            return self.on_output(call_id, stream, data) is not False
         except Exception as error:
             state.listened_to = False  # Once is enough: output comes in thousands of pieces.
             complain(f"on_output raised {error!r}; it hears no more of {call_id}")
+            return True
 
     def _end(self, result: CallResult, output: Capture) -> Ended | None:
         printed, returned = output.text() or result.output, result.content

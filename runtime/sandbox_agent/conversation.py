@@ -84,7 +84,8 @@ class Conversation:
     run folders go; None for `$XDG_STATE_HOME/sandbox-agent`. durable: sync the journal to the disk
     once per turn. on_event, on_output: called in the run's thread with each event as it is
     written, and with each piece of output (call id, "stdout" or "stderr", bytes). They must not
-    block; what they raise becomes a warning. They may call `interrupt` and `cancel_call`.
+    block; what they raise becomes a warning. separate_output: have calls write standard error to a
+    pipe of its own; else all comes as "stdout", in the order in which it was written. They may call `interrupt` and `cancel_call`.
 
     `interrupt`, `cancel_call`, `wait_stopped`, `cancel_token`, `status`, `events` and
     `send_message` are for any thread, the first two for signal handlers as well.
@@ -108,6 +109,7 @@ class Conversation:
         durable: bool = False,
         on_event: OnEvent | None = None,
         on_output: OnOutput | None = None,
+        separate_output: bool = False,
     ) -> None:
         if not 1 <= parallel <= 64:
             raise ConfigError(
@@ -134,6 +136,7 @@ class Conversation:
             verify=tuple(verify),
             name=name,
             on_output=on_output,
+            separate_output=separate_output,
             durable=durable,
         )
         self._status = Status.IDLE

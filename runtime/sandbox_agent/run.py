@@ -56,6 +56,7 @@ class Setup:
     verify: tuple[str, ...]
     name: str | None
     on_output: OnOutput | None
+    separate_output: bool
     durable: bool
 
 
@@ -258,6 +259,7 @@ class Run:
             output_limit=limits.output,
             time_limit=limits.timeout,
             on_output=self._setup.on_output,
+            separate_output=self._setup.separate_output,
         )
 
     # --- the end -----------------------------------------------------------------------------

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.cell import CallRequest
 
 OnOutput = Callable[[str, bytes], object]
+"""Takes a piece of output. Returns False (nothing else) to hear no more of that stream."""
 
 _INLINE_ARGUMENTS = 64 * 1024
 """Bytes. Longer arguments travel in a sealed memfd."""
@@ -160,7 +161,8 @@ class Exchange:
         def on_data(data: bytes) -> None:
             if request.on_output is not None:
                 self._capture.total += len(data)
-                request.on_output(name, data)
+                if request.on_output(name, data) is False:
+                    reader.close()  # as a pager that was quit: the writers get SIGPIPE
                 return
             self._capture.feed(data)
             if self._capture.total > request.output_limit:

@@ -150,15 +150,18 @@ class Console:
         """What went wrong, on standard error."""
         self.err(f"sandbox-agent: {message}\n")
 
-    def passer(self) -> Callable[[str, bytes, Callable[[], bool] | None], None]:
-        """Hands a command's own output through as it comes: `passer()("stdout", data, give_up)`."""
+    def passer(self) -> Callable[[str, bytes, Callable[[], bool] | None], bool]:
+        """Hands a command's own output through as it comes: `passer()("stdout", data, give_up)`.
+
+        What it gives returns False once the reader has left (`... | head`)."""
         streams = {"stdout": self.stdout, "stderr": self.stderr}
         filters = {name: TerminalFilter() for name, s in streams.items() if s.is_terminal}
 
-        def hand_through(name: str, data: bytes, give_up: Callable[[], bool] | None) -> None:
+        def hand_through(name: str, data: bytes, give_up: Callable[[], bool] | None) -> bool:
             if name in filters:
                 data = filters[name].feed(data)
             streams[name].write(data, give_up)
+            return streams[name].error is None
 
         return hand_through
 

@@ -92,6 +92,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         name="exec",
         on_event=on_event,
         on_output=lambda call, stream, data: passer(stream, data, give_up),
+        separate_output=True,
     )
     conversation.send_message(" ".join(argv))
     result = converse_until_over(conversation, signals)
