@@ -76,16 +76,18 @@ class RunResult(msgspec.Struct, frozen=True):
 class Conversation:
     """See the module. Use it in `with` or `async with`, or `close()` it.
 
-    model: who answers; closed with the conversation. tools: "shell", "files",
-    "package.module:function", functions, or {"shell": {"timeout": "60s"}}. workspace: the folder
+    model: who answers; closed with the conversation. tools: names of built-in ones,
+    "package.module:function", functions, or {name: {"timeout": "60s"}}; None for all the built-in
+    ones. workspace: the folder
     that tools work in. sandbox: a Policy or its data; None for the default. interrupt: how long a
     stopped call is waited for. budgets: of each run. parallel: calls at once. verify: shell
     commands that decide whether the agent is right in saying that it is done. output_dir: where
     run folders go; None for `$XDG_STATE_HOME/sandbox-agent`. durable: sync the journal to the disk
     once per turn. on_event, on_output: called in the run's thread with each event as it is
     written, and with each piece of output (call id, "stdout" or "stderr", bytes). They must not
-    block; what they raise becomes a warning. separate_output: have calls write standard error to a
-    pipe of its own; else all comes as "stdout", in the order in which it was written. They may call `interrupt` and `cancel_call`.
+    block; what they raise becomes a warning. They may call `interrupt` and `cancel_call`.
+    separate_output: have calls write standard error to a pipe of its own; else all comes as
+    "stdout", in the order in which it was written.
 
     `interrupt`, `cancel_call`, `wait_stopped`, `cancel_token`, `status`, `events` and
     `send_message` are for any thread, the first two for signal handlers as well.
@@ -97,7 +99,7 @@ class Conversation:
         self,
         *,
         model: Model,
-        tools: Sequence[Any] = ("shell", "files"),
+        tools: Sequence[Any] | None = None,
         workspace: Path | str = ".",
         sandbox: Policy | Mapping[str, Any] | None = None,
         interrupt: Interrupt | tuple[float, float] = Interrupt(),  # noqa: B008  (frozen)

@@ -102,10 +102,10 @@ class Registry:
         return self._tools.get(name)
 
 
-def choose(entries: Sequence[Any]) -> tuple[ToolChoice, ...]:
+def choose(entries: Sequence[Any] | None) -> tuple[ToolChoice, ...]:
     """The choices that people's entries stand for: "shell", "pkg.mod:fn", {"shell": {"timeout":
-    60}}, a function, or a ToolChoice. Raises ConfigError."""
-    return tuple(_choice(entry) for entry in entries)
+    60}}, a function, or a ToolChoice; None for all that is built in. Raises ConfigError."""
+    return tuple(_choice(entry) for entry in (BUILT_IN if entries is None else entries))
 
 
 def _choice(entry: Any) -> ToolChoice:
