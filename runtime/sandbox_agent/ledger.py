@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sandbox_agent_ipc.reason import CancelReason
+from sandbox_agent_sandbox.errors import SandboxError
 
 from sandbox_agent.events import AnyEvent, CancelRequested, Stamp
 from sandbox_agent.recorder import Recorder
@@ -44,6 +45,10 @@ class Ledger:
         """Something that the run needs has failed: stop it, and say so in its end."""
         if self.trouble is None:
             self.trouble = error
+            if isinstance(error, OSError | SandboxError):
+                # It will live as long as the result, and its frames would keep a whole sandbox's
+                # descriptors open with it. Its text says all; only a bug needs the frames.
+                error.with_traceback(None)
         self.stopping.stop(CancelReason.FAILED, why or str(error))
 
     def note_stop(self) -> None:
