@@ -148,7 +148,9 @@ def turn_of(script: str, marks: Sequence[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def at_work(person: Person, argv: Sequence[str], marks: list[str]) -> Iterator[Struck]:
+def at_work(
+    person: Person, argv: Sequence[str], marks: list[str], **options: Any
+) -> Iterator[Struck]:
     """Starts the agent, and yields when every process of every call has been seen on the host."""
     pipe = person.work / "pids.fifo"
     os.mkfifo(pipe)
@@ -156,7 +158,7 @@ def at_work(person: Person, argv: Sequence[str], marks: list[str]) -> Iterator[S
     person.own(pipe)
     # For writing as well, so that there is no end of file between two writers.
     handle = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
-    agent = person.start(argv)
+    agent = person.start(argv, **options)
     try:
         struck = Struck(agent, person, marks)
         for mark, kind, pid in _arrivals(handle, agent, len(marks) * len(KINDS)):
@@ -217,13 +219,15 @@ def _on_the_host(mark: str, written: int) -> observer.Process:
 
 @contextmanager
 def task_at_work(
-    person: Person, calls: int = 1, script: str = HOSTILE, grace: float = GRACE
+    person: Person, calls: int = 1, script: str = HOSTILE, grace: float = GRACE, **options: Any
 ) -> Iterator[Struck]:
-    """`sandbox-agent run` with that many hostile calls in parallel."""
+    """`sandbox-agent run` with that many hostile calls in parallel. options: of Popen."""
     marks = [observer.new_mark() for _ in range(calls)]
     turns = [turn_of(script, marks), {"final": "This must never be reached."}]
     task = write_task(person, turns, interrupt={"grace": grace, "term": TERM})
-    with at_work(person, [str(BIN / "sandbox-agent"), "run", str(task)], marks) as struck:
+    with at_work(
+        person, [str(BIN / "sandbox-agent"), "run", str(task)], marks, **options
+    ) as struck:
         yield struck
 
 
