@@ -1,0 +1,123 @@
+"""Bad input, at the command line: exit 2, one message with place and mend, nothing started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import identity
+import pytest
+from identity import BIN, Person
+
+AGENT = str(BIN / "sandbox-agent")
+GOOD = """\
+version: 1
+prompt: "Touch a file."
+model: scripted:steps.yaml
+workspace: {path: work}
+tools: [shell]
+verify: ["true"]
+"""
+STEPS = """\
+- calls:
+    - shell: {command: "touch started"}
+- final: "Done."
+"""
+
+
+@pytest.fixture
+def me() -> Iterator[Person]:
+    yield from identity.someone("root")  # whoever runs the tests
+
+
+def run(me: Person, task: str, steps: str | None = STEPS, verb: str = "run") -> tuple[int, str]:
+    """Exit code and standard error of a task; asserts what holds for every refusal."""
+    me.write(me.folder / "task.yaml", task)
+    if steps is not None:
+        me.write(me.folder / "steps.yaml", steps)
+    options = ["--out", str(me.folder / "runs")]
+    done = me.run([AGENT, verb, "task.yaml", *options], cwd=me.folder)
+    assert done.stdout == "" or done.returncode == 0
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+def nothing_started(me: Person) -> bool:
+    runs = me.folder / "runs"
+    folders = list(runs.iterdir()) if runs.is_dir() else []
+    for folder in folders:  # a run that was refused late is recorded, and dispatched no call
+        lines = (folder / "journal.jsonl").read_text().splitlines()
+        if any(json.loads(line)["event"] in ("dispatching", "started") for line in lines):
+            return False
+    return not (me.work / "started").exists()
+
+
+def test_the_good_task_is_good(me: Person) -> None:
+    """The control: what follows differs from this in one thing each."""
+    assert run(me, GOOD)[0] == 0
+    assert (me.work / "started").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "field"),
+    [
+        ("tools: [shell]", "tools: [shell", 6, ""),
+        ("tools: [shell]", "toolz: [shell]", 5, "toolz"),
+        ("version: 1", "version: 99", 1, "version"),
+        ("tools: [shell]", "tools: [shell]\ninterrupt: {grace: 2 fortnights}", 6, "grace"),
+        ("tools: [shell]", "tools: [shell]\nsandbox: {limits: {memory: big}}", 6, "memory"),
+        ("tools: [shell]", "tools: [shell]\nsandbox: {network: {allow: [a.b:1]}}", 6, "network"),
+        ("tools: [shell]", "tools: [shell]\nsandbox: {env: {secret: [KEY]}}", 6, "secret"),
+        ("{path: work}", "{path: nowhere}", 4, "workspace"),
+        ("{path: work}", "{path: work, mode: overlay}", 4, "mode"),
+        ("scripted:steps.yaml", "scripted:none.yaml", 3, "model"),
+        ('prompt: "Touch a file."', "prompt_file: none.md", 2, "prompt_file"),
+        ("tools: [shell]", "tools: [nothing]", 5, "tools"),
+        ("tools: [shell]", 'tools: ["no.such.module:tool"]', 5, "tools"),
+    ],
+    ids=[
+        "malformed", "unknown-field", "version", "duration", "size", "network", "secret",
+        "workspace", "mode", "steps-file", "prompt-file", "tool-name", "tool-import",
+    ],
+)  # fmt: skip
+def test_a_bad_task_names_file_line_field_and_mend(
+    me: Person, old: str, new: str, line: int, field: str
+) -> None:
+    code, err = run(me, GOOD.replace(old, new))
+    assert code == 2, err
+    assert f"task.yaml:{line}" in err
+    assert field in err
+    assert "mend:" in err
+    assert nothing_started(me)
+
+
+def test_a_step_that_names_an_unknown_tool_is_refused_with_its_line(me: Person) -> None:
+    code, err = run(me, GOOD, STEPS.replace("shell:", "shel:"))
+    assert code == 2, err
+    assert "steps.yaml:2" in err
+    assert "mend:" in err
+    assert nothing_started(me)
+
+
+def test_a_missing_task_file_is_named(me: Person) -> None:
+    done = me.run([AGENT, "run", "none.yaml"])
+    assert done.returncode == 2
+    assert "none.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_arguments_that_miss_the_schema_are_told_to_the_model(me: Person) -> None:
+    code, _ = run(me, GOOD, STEPS.replace('{command: "touch started"}', "{comand: 7}"))
+    assert code == 0  # the model was told, went on, and `verify` decided
+    assert not (me.work / "started").exists()
+    (folder,) = (me.folder / "runs").iterdir()
+    calls = json.loads((folder / "result.json").read_text())["calls"]
+    (call,) = (call for call in calls if call["outcome"] != "ok")
+    assert (call["tool"], call["outcome"], call["started"]) == ("shell", "error", "no")
+
+
+def test_validate_says_the_same_and_starts_nothing(me: Person) -> None:
+    code, err = run(me, GOOD.replace("tools: [shell]", "toolz: [shell]"), verb="validate")
+    assert code == 2, err
+    assert "task.yaml:5" in err
+    assert nothing_started(me)
