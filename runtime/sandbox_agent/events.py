@@ -37,12 +37,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
 
 
 class JournalOpened(Event, frozen=True, tag="journal"):
-    """The first line. run: the run's id. name: the task's name. program: who wrote it."""
+    """The first line. run: the run's id. name: the task's name."""
 
     version: int
     run: str
     name: str | None = None
-    program: str = ""
 
 
 class ToolEntry(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 from sandbox_agent_ipc.reason import CancelReason
+from sandbox_agent_ipc.token import Cancelled
 from sandbox_agent_sandbox.errors import SandboxError
 
 from sandbox_agent.calls import Caller, OnOutput
@@ -206,6 +207,8 @@ class Run:
             return None
         try:
             return asking.result()
+        except Cancelled:
+            return None  # A model that looks at its token, as a tool would.
         except AgentError:
             raise
         except Exception as error:
@@ -292,7 +295,6 @@ class Run:
             seconds=record.times.seconds,
             survivors=record.survivors,
         )
-        self.ledger.over.set()
         self._write_record(record)
         if self.ledger.trouble is not None and record.status is not Status.ERROR:
             # The disk failed us after the end was decided. The caller at least learns of it.

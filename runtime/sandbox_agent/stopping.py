@@ -19,6 +19,9 @@ from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent.events import Stamp
 
+_MOMENT = 1.0
+"""Seconds. A thread that is about to cancel the token has three lines of Python to go."""
+
 
 class Stopping:
     """The decision of one run. token: cancelled when it is stopped."""
@@ -37,8 +40,10 @@ class Stopping:
             self._undecided.pop()
         except IndexError:
             return False
-        self.stamp, self.why, self.exit_code = Stamp.now(), why, exit_code
-        self.token.cancel(reason)
+        try:
+            self.stamp, self.why, self.exit_code = Stamp.now(), why, exit_code
+        finally:
+            self.token.cancel(reason)
         return True
 
     def count_interrupt(self) -> int:
@@ -51,7 +56,9 @@ class Stopping:
         try:
             self._undecided.pop()
         except IndexError:
-            # Another thread may be between its pop and the cancellation; it is there in a moment.
-            self.token.wait()
+            # Another thread may be between its pop and the cancellation; it is there in a moment,
+            # unless a signal handler's exception threw it out just there.
+            if not self.token.wait(_MOMENT):
+                self.token.cancel(CancelReason.INTERRUPT)
             return self.token.reason
         return None

@@ -621,6 +621,22 @@ def test_an_interrupt_while_the_model_thinks_returns_at_once(tmp_path: Path, wat
         assert not any(isinstance(event, TurnTaken) for event in conv.events)
 
 
+def test_a_model_may_look_at_its_token_as_a_tool_would(tmp_path: Path, watch: Watch) -> None:
+    asked = threading.Event()
+
+    class Polite(Slow):
+        async def complete(self, history: Any, tools: Any, token: Any) -> Any:
+            asked.set()
+            while not token.is_cancelled:
+                await asyncio.sleep(0)
+            token.raise_if_cancelled()
+
+    with talk(tmp_path, watch, model=Polite(deaf=False)) as conv:
+        soon(lambda: (asked.wait(), conv.interrupt()))
+        assert conv.run().status is Status.INTERRUPTED
+        check_record(conv, Status.INTERRUPTED)
+
+
 def test_a_model_that_does_not_stop_is_left_behind_with_a_warning(
     tmp_path: Path, watch: Watch
 ) -> None:
