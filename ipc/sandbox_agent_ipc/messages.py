@@ -93,6 +93,18 @@ class NewCall(Message, frozen=True, tag="new_call"):
     id: str
 
 
+class Freeze(Message, frozen=True, tag="freeze"):
+    """Host to init: stop every process of every call (SIGSTOP), until Thaw."""
+
+
+class Thaw(Message, frozen=True, tag="thaw"):
+    """Host to init: continue every process (SIGCONT)."""
+
+
+class Frozen(Message, frozen=True, tag="frozen"):
+    """Init to host: the answer to Freeze."""
+
+
 class CallBorn(Message, frozen=True, tag="call_born"):
     """Init to host, with the pidfd of the call's init."""
 
@@ -175,7 +187,7 @@ class Described(Message, frozen=True, tag="described"):
     tools: list[ToolSpec | ToolProblem]
 
 
-FromInit = InitBorn | InitHello | InitFailed | CallBorn | CallFailed
-ToInit = NewCall
+FromInit = InitBorn | InitHello | InitFailed | CallBorn | CallFailed | Frozen
+ToInit = NewCall | Freeze | Thaw
 FromWorker = Ready | Started | Result | Described
 ToWorker = Call | Describe

@@ -142,7 +142,6 @@ class Conversation:
             durable=durable,
         )
         self._status = Status.IDLE
-        self._token: RunToken | None = None
         self._run: Run | None = None
         self._segments = 0
         self._going = threading.Lock()
@@ -201,11 +200,11 @@ class Conversation:
             self._host.drop()
             raise
         finally:
-            self._token = run.token if run.token.is_cancelled else None
             if self._status is Status.RUNNING:
                 self._status = Status.ERROR
-            run.ledger.over.set()
+            # In this order: whoever waited for the end may start the next run at once.
             self._going.release()
+            run.ledger.over.set()
 
     async def _carry(self, run: Run) -> RunResult:
         bug: BaseException | None = None
@@ -217,7 +216,9 @@ class Conversation:
         except Exception as error:
             bug, end = error, end_by_error(error)
             run.ledger.fail(error, f"a bug: {error!r}")
-        except (KeyboardInterrupt, SystemExit) as error:
+        except BaseException as error:
+            if isinstance(error, GeneratorExit):
+                raise
             # Some signal handler raised in the middle of us. The work stops first.
             bug, end = error, STOPPED
             run.stopping.stop(CancelReason.INTERRUPT, f"interrupted by {type(error).__name__}")
@@ -239,11 +240,10 @@ class Conversation:
             )
         try:
             self._make_folder()
+            run = Run(self._setup, self._segments + 1)
             self._status = move(self._status, Status.RUNNING)
             self._segments += 1
-            run = Run(self._setup, self._segments)
-            # In this order: whoever sees the new run can be sure that its token is the one shown.
-            self._token = run.token
+            # One assignment: from here on `interrupt` and `cancel_token` mean this run, both.
             self._run = run
         except BaseException:
             self._going.release()
@@ -296,11 +296,27 @@ class Conversation:
         cell = self._host.cell
         return cell is None or cell.wait_idle(timeout)
 
+    def freeze(self) -> bool:
+        """Stop every process of the calls in flight, as Ctrl-Z does a job, until `thaw()`.
+
+        Blocks for a second at most; returns whether it is certain. An `interrupt()` ends what is
+        frozen all the same. The time until `thaw()` counts for no call's limit; a budget of time
+        goes on.
+        """
+        return self._host.freeze()
+
+    def thaw(self) -> None:
+        """Continue what `freeze()` stopped."""
+        self._host.thaw()
+
     @property
     def cancel_token(self) -> RunToken | None:
         """The token of the run that is going, or of the last one if it was stopped. None before
         the first run and after one that ended by itself."""
-        return self._token
+        run = self._run
+        if run is None or (run.ledger.over.is_set() and not run.token.is_cancelled):
+            return None
+        return run.token
 
     @property
     def status(self) -> Status:

@@ -99,6 +99,17 @@ class SandboxHost:
         if cell is not None:
             cell.escalate()
 
+    def freeze(self) -> bool:
+        """Stop all processes of the sandbox, until `thaw`. Blocks for a second at most."""
+        cell = self.cell
+        return cell is None or cell.freeze()
+
+    def thaw(self) -> None:
+        """Continue them."""
+        cell = self.cell
+        if cell is not None:
+            cell.thaw()
+
     def drop(self) -> None:
         """Close a sandbox that is of no use any more; the next `open` makes another. Blocks."""
         cell, self.cell = self.cell, None

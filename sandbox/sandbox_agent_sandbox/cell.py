@@ -158,6 +158,17 @@ class Cell:
         """Every flagged call straight to SIGTERM."""
         self._supervisor.escalate()
 
+    def freeze(self, limit: float = 1.0) -> bool:
+        """Stop every process in the sandbox, as Ctrl-Z does a job; until `thaw`.
+
+        Blocks for at most `limit` seconds; returns whether it is certain. For any thread.
+        """
+        return self._supervisor.freeze(limit)
+
+    def thaw(self) -> None:
+        """Continue what `freeze` stopped. The time in between counts for no limit of a call."""
+        self._supervisor.thaw()
+
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Block until no call is in flight. False when `timeout` seconds were not enough."""
         return self._supervisor.wait_idle(timeout)

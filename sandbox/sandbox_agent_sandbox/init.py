@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+from contextlib import suppress
 from typing import NoReturn
 
 from sandbox_agent_ipc.channel import recv_datagram, send_datagram
@@ -20,9 +21,12 @@ from sandbox_agent_ipc.messages import (
     PROTOCOL,
     CallBorn,
     CallFailed,
+    Freeze,
+    Frozen,
     InitFailed,
     InitHello,
     NewCall,
+    ToInit,
 )
 
 from sandbox_agent_sandbox import call_init, syscalls
@@ -90,11 +94,25 @@ def _serve(plan: Plan, control: socket.socket, board_fd: int, host_fd: int) -> N
                 os.read(wake, 4096)
                 _reap()
             else:
+                message: ToInit
                 try:
-                    message, descriptors = recv_datagram(control, NewCall)
+                    message, descriptors = recv_datagram(control, ToInit)
                 except IpcError:
                     return  # the host closed the sandbox, or is gone
-                _new_call(plan, message, descriptors, control, board_fd, own_namespace)
+                if isinstance(message, NewCall):
+                    _new_call(plan, message, descriptors, control, board_fd, own_namespace)
+                elif isinstance(message, Freeze):
+                    # One call reaches everybody, nested namespaces and their inits included, and
+                    # no fork slips through: a signal that is pending makes fork start over.
+                    _signal_all(signal.SIGSTOP)
+                    send_datagram(control, Frozen())
+                else:
+                    _signal_all(signal.SIGCONT)
+
+
+def _signal_all(number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(-1, number)
 
 
 def _reap() -> None:

@@ -156,6 +156,13 @@ class Ladder:
                 self._take_kill(now)
         return False
 
+    def shift(self, seconds: float) -> None:
+        """Everything stood still for so long: what is due comes that much later."""
+        if self._next is not None:
+            self._next += seconds
+        if self._timeout is not None:
+            self._timeout += seconds
+
     def end(self, now: float, *, proven: bool) -> None:
         """The namespace is empty (`proven`), or given up."""
         self._move(State.ENDED)
@@ -211,8 +218,9 @@ class Process:
                 self._process = psutil.Process(self.pid)
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """SIGTERM, and SIGCONT so that a stopped process can act on it."""
         self._signal(signal.SIGTERM)
+        self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL."""

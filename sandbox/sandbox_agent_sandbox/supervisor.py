@@ -22,11 +22,14 @@ from sandbox_agent_ipc.errors import IpcError
 from sandbox_agent_ipc.messages import (
     CallBorn,
     CallFailed,
+    Freeze,
     FromInit,
+    Frozen,
     InitBorn,
     InitFailed,
     InitHello,
     NewCall,
+    Thaw,
 )
 from sandbox_agent_ipc.reason import CancelReason
 
@@ -62,6 +65,8 @@ class Supervisor:
         self._opened_by: float | None = None
         self._on_open: Callable[[SandboxError | None], None] | None = None
         self._closing: float | None = None
+        self._frozen_at: float | None = None
+        self._frozen = threading.Event()
         self._failure: SandboxError | None = None
         self.survivors: tuple[Survivor, ...] = ()
         self._thread = threading.Thread(target=self._main, name="sandbox-agent ladder", daemon=True)
@@ -120,6 +125,29 @@ class Supervisor:
         def order(now: float) -> None:
             life.failure = life.failure or why
             life.ladder.abort(now)
+
+        self._order(order)
+
+    def freeze(self, limit: float) -> bool:
+        """Stop every process of the sandbox; `thaw` continues them.
+
+        Blocks, at most for `limit` seconds; returns whether init has confirmed it. Meanwhile the
+        ladder goes on: what is killed dies.
+        """
+        self._frozen_at = time.monotonic()
+        self._frozen.clear()
+        self._order(lambda now: self._tell_init(Freeze()))
+        return self._frozen.wait(limit)
+
+    def thaw(self) -> None:
+        """Continue every process. The calls' times are prolonged by how long they stood still."""
+
+        def order(now: float) -> None:
+            since, self._frozen_at = self._frozen_at, None
+            if since is not None:
+                for life in self._all():
+                    life.ladder.shift(now - since)
+            self._tell_init(Thaw())
 
         self._order(order)
 
@@ -225,6 +253,11 @@ class Supervisor:
             life.failure = f"init does not take the call: {error}"
             self._ended(life, proven=True)
 
+    def _tell_init(self, message: Freeze | Thaw) -> None:
+        if self._launch is not None and self._init is not None:
+            with suppress(OSError, IpcError):
+                send_datagram(self._launch.control, message)
+
     def _hear(self) -> None:
         """Read one message of the spawner or init."""
         assert self._launch is not None
@@ -247,6 +280,8 @@ class Supervisor:
         elif isinstance(message, InitHello):
             self._opened_by = None
             self._opened(None)
+        elif isinstance(message, Frozen):
+            self._frozen.set()
         elif isinstance(message, InitFailed):
             self._fail(SandboxUnavailable(_explain(message)))
         else:

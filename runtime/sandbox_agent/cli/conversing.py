@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
+from sandbox_agent.cli import parent
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.conversation import Conversation, RunResult
 
 
-def converse_until_over(conversation: Conversation, signals: Signals) -> RunResult:
-    """One run, with INT, TERM and HUP as its interrupts. Returns when all has stopped."""
+def converse_until_over(
+    conversation: Conversation, signals: Signals, *, die_with_parent: bool | None
+) -> RunResult:
+    """One run, with INT, TERM and HUP as its interrupts. Returns when all has stopped.
+
+    die_with_parent: whether the parent's death is one more; None: where `CI` is set.
+    """
 
     def interrupt(signum: int) -> None:
         conversation.interrupt(exit_code=128 + signum)
@@ -28,7 +34,9 @@ def converse_until_over(conversation: Conversation, signals: Signals) -> RunResu
 
     try:
         with conversation:
-            signals.attach(interrupt)
+            signals.attach(interrupt, conversation)
+            if parent.wanted(die_with_parent):
+                parent.watch_parent(signals.strike, signals.parent)
             result = asyncio.run(run())
             signals.end()
             return result

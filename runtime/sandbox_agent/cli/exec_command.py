@@ -95,7 +95,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         separate_output=True,
     )
     conversation.send_message(" ".join(argv))
-    result = converse_until_over(conversation, signals)
+    result = converse_until_over(conversation, signals, die_with_parent=arguments.die_with_parent)
     for survivor in result.survivors:
         console.error(f"could not stop pid {survivor.pid}: {survivor.command}")
     if result.survivors:

@@ -127,6 +127,15 @@ def _build() -> _Parser:
     return parser
 
 
+def _die_with_parent(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--die-with-parent",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="interrupt the run when the parent process dies (where CI is set)",
+    )
+
+
 def _task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", nargs="?", metavar="TASK", help="task file (task.yaml)")
     parser.add_argument("--prompt", metavar="TEXT", help="what the agent is told; - reads stdin")
@@ -149,6 +158,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     _task_arguments(parser)
     parser.add_argument("-o", dest="message_file", metavar="FILE", help="final message to FILE")
     parser.add_argument("--json", action="store_true", help="all events on stdout, one a line")
+    _die_with_parent(parser)
     parser.set_defaults(module="run")
 
 
@@ -163,5 +173,6 @@ def _exec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", metavar="S", help="wall time of the command (none)")
     parser.add_argument("--grace", metavar="S", help="from an interrupt to SIGTERM")
     parser.add_argument("--out", metavar="DIR", help="where run folders go")
+    _die_with_parent(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command")
     parser.set_defaults(module="exec_command")

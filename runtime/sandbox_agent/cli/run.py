@@ -50,7 +50,9 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     runs = task.output.dir or default_output_dir()
     before = Snapshot.take(task.workspace.path, runs)
     try:
-        result = converse_until_over(conversation, signals)
+        result = converse_until_over(
+            conversation, signals, die_with_parent=arguments.die_with_parent
+        )
     except ConfigError as error:
         raise placed(error, task, source) from None
     _report(result, console)

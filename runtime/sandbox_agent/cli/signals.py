@@ -1,18 +1,33 @@
-"""INT, TERM and HUP on the command line.
+"""INT, TERM, HUP and TSTP on the command line, and the death of the parent.
 
 Before a run: the command ends at once, by `Stopped`. During one: each signal is handed to the
 conversation's `interrupt()`, which takes no lock, so the handler may strike anywhere. After the
 recorded end: nothing. The first signal decides the exit code.
+
+Ctrl-Z (TSTP) stops the tools with us, and `fg` continues both. The tools are no part of our
+process group, so the terminal would stop only us.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable
 from types import FrameType
+from typing import Protocol
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Freezer(Protocol):
+    """What can be stopped and continued as a whole: a conversation."""
+
+    def freeze(self) -> object:
+        """Stop it. Returns within about a second."""
+
+    def thaw(self) -> object:
+        """Continue it."""
 
 
 class Stopped(BaseException):
@@ -28,7 +43,9 @@ class Signals:
 
     def __init__(self) -> None:
         self.first: int | None = None
+        self.parent = os.getppid()  # now: later it may be whoever adopted us
         self._interrupt: Callable[[int], None] | None = None
+        self._freezer: Freezer | None = None
         self._ended = False
 
     def install(self) -> None:
@@ -42,9 +59,16 @@ class Signals:
                     signal.signal(signum, self._handle)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
-    def attach(self, interrupt: Callable[[int], None]) -> None:
-        """From now on a signal calls `interrupt(signum)`; at once, if one has come already."""
+    def attach(self, interrupt: Callable[[int], None], freezer: Freezer) -> None:
+        """From now on a signal calls `interrupt(signum)`; at once, if one has come already.
+
+        freezer: what Ctrl-Z freezes and `fg` thaws.
+        """
         self._interrupt = interrupt
+        self._freezer = freezer
+        if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:  # not in a shell without jobs
+            with contextlib.suppress(ValueError):
+                signal.signal(signal.SIGTSTP, self._stop)
         if self.first is not None:
             interrupt(self.first)
 
@@ -59,6 +83,23 @@ class Signals:
             if signal.getsignal(signum) == self._handle:
                 with contextlib.suppress(ValueError):
                     signal.signal(signum, signal.SIG_IGN)
+
+    def strike(self, signum: int) -> None:
+        """As if the signal had come, from another thread; before a run it waits for the run."""
+        if self._ended:
+            return
+        if self.first is None:
+            self.first = signum
+        if self._interrupt is not None:
+            self._interrupt(signum)
+
+    def _stop(self, signum: int, frame: FrameType | None) -> None:
+        if self._freezer is None or self._ended:
+            return
+        self._freezer.freeze()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        # Here we are again: somebody sent SIGCONT.
+        self._freezer.thaw()
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self._ended:
