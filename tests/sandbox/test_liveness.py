@@ -1,0 +1,130 @@
+"""Nobody outlives the agent process, however it dies and whoever is stopped at that moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import observer
+import pytest
+
+HOST = """
+import asyncio, os, sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+from sandboxes import command, sandbox, until
+
+async def main():
+    workspace = Path({workspace!r})
+    async with sandbox(workspace, grace=1, term=1) as cell:
+        text = '''{tree}'''
+        task = asyncio.create_task(cell.call(command(workspace, text)))
+        await until(lambda: os.path.exists(workspace / "up"))
+        {then}
+        print("ready", flush=True)
+        await task
+
+asyncio.run(main())
+"""
+
+TREE = """trap "" INT TERM
+setsid sleep 300.{mark} &
+(setsid sleep 300.{mark} &)
+touch up
+while :; do sleep 300.{mark}; done"""
+
+FORK = """
+        child = os.fork()
+        if child == 0:
+            os.close(1)
+            if {execs}:
+                os.execv("/bin/sleep", ["sleep", "60"])
+            __import__("time").sleep(60)
+            os._exit(0)
+        print(child, flush=True)
+"""
+
+
+@contextmanager
+def a_host(
+    workspace: Path, then: str = ""
+) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """A program of somebody's that has a call in flight: (process, mark, what it printed)."""
+    mark = observer.new_mark()
+    program = HOST.format(
+        path=[str(Path(__file__).parents[1]), *sys.path],
+        workspace=str(workspace),
+        tree=TREE.format(mark=mark),
+        then=then.strip(),
+    )
+    file = workspace / "host.py"
+    file.write_text(program)
+    with subprocess.Popen(
+        [sys.executable, str(file)], stdout=subprocess.PIPE, text=True, cwd=workspace
+    ) as process:
+        try:
+            assert process.stdout is not None
+            said = []
+            for line in process.stdout:
+                if line == "ready\n":
+                    break
+                said.append(line.strip())
+            yield process, mark, said
+        finally:
+            process.kill()
+
+
+def below(process: subprocess.Popen[str]) -> list[observer.Process]:
+    return observer.descendants(process.pid)
+
+
+@pytest.mark.parametrize(
+    "stopped", ["nobody", "spawner", "init", "call init", "worker", "everybody"]
+)
+def test_killing_the_host_ends_all_whoever_is_stopped(tmp_path: Path, stopped: str) -> None:
+    with a_host(tmp_path) as (process, _, _):
+        family = below(process)
+        for who in family:
+            name = Path(f"/proc/{who.pid}/comm").read_text().strip()
+            kind = {"sandbox-call": "call init"}.get(name, name.removeprefix("sandbox-"))
+            if stopped in ("everybody", kind):
+                os.kill(who.pid, signal.SIGSTOP)
+        assert len(family) >= 7, "spawner, init, call init, worker, shell, two sleeps"
+        with observer.watching(family) as watched:
+            process.kill()
+            _, left = observer.wait_gone(watched, 10)
+        assert left == []
+
+
+@pytest.mark.parametrize("execs", [False, True])
+def test_a_host_that_has_forked_takes_its_sandbox_along_all_the_same(
+    tmp_path: Path, execs: bool
+) -> None:
+    """The forked child holds every descriptor open: an end of file would never come."""
+    then = FORK.format(execs=execs)
+    with a_host(tmp_path, then) as (process, _, [child]):
+        family = [who for who in below(process) if who.pid != int(child)]
+        with observer.watching(family) as watched:
+            process.kill()
+            _, left = observer.wait_gone(watched, 10)
+        assert observer.look(int(child)) is not None
+        os.kill(int(child), signal.SIGKILL)
+        assert left == []
+
+
+def test_a_stopped_spawner_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    with a_host(tmp_path) as (process, mark, _):
+        [spawner] = [who for who in below(process) if who.parent == process.pid]
+        os.kill(spawner.pid, signal.SIGSTOP)
+        family = below(process)
+        with observer.watching(family) as watched:
+            process.send_signal(signal.SIGINT)
+            _, left = observer.wait_gone(watched, 15)
+        assert left == []
+        assert observer.marked(mark) == []
+        process.wait(15)
