@@ -23,7 +23,7 @@ from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.conversing import converse_until_over
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.conversation import Conversation
-from sandbox_agent.errors import ConfigError
+from sandbox_agent.errors import AgentFailed, ConfigError
 from sandbox_agent.history import AssistantMessage, Message
 from sandbox_agent.models import ModelCall, ModelTurn
 from sandbox_agent.policy_file import read_policy
@@ -34,19 +34,33 @@ TIMED_OUT = 124
 OURS = 125
 SURVIVORS = 7
 
+_STOPPED = (Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)
+
+
+class _CommandFailed(AgentFailed):
+    """The command did not succeed; so the record says that the run has not either."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"the command ended with exit code {exit_code}")
+        self.exit_code = exit_code
+
 
 class _OneCall:
-    """A model that runs one command and is done."""
+    """A model that runs one command and is done. ended: where its end is put by a listener."""
 
     name = "exec"
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str], ended: Sequence[events.Ended]) -> None:
         self._argv = list(argv)
+        self._ended = ended
 
     async def complete(
         self, history: Sequence[Message], tools: Sequence[ToolSpec], token: CancelToken
     ) -> ModelTurn:
         if any(isinstance(message, AssistantMessage) for message in history):
+            code = _exit_code(self._ended[0]) if self._ended else OURS
+            if code:
+                raise _CommandFailed(code)
             return ModelTurn(text="", final=True)
         return ModelTurn(text="", calls=(ModelCall(tools[0].name, {"argv": self._argv}),))
 
@@ -83,7 +97,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
             ended.append(event)
 
     conversation = Conversation(
-        model=_OneCall(argv),
+        model=_OneCall(argv, ended),
         tools=[ToolChoice(exec_argv)],
         workspace=workspace,
         sandbox=policy,
@@ -104,17 +118,22 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         if result.exit_code < 128:
             console.error(result.reason)
         return result.exit_code if result.exit_code >= 128 else OURS
-    return _exit_code(ended[0], result.exit_code, console)
-
-
-def _exit_code(end: events.Ended, run_code: int, console: Console) -> int:
-    if end.outcome is Outcome.TIMEOUT:
+    end = ended[0]
+    if end.outcome in _STOPPED and result.exit_code >= 128:
+        return result.exit_code
+    code = _exit_code(end)
+    if code == TIMED_OUT and end.outcome is Outcome.TIMEOUT:
         console.error("the command's time was up")
-        return TIMED_OUT
-    if end.outcome in (Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED) and run_code >= 128:
-        return run_code
-    if end.started is not StartedState.YES or end.exit_status is None:
+    elif code == OURS and end.exit_status != OURS:
         console.error(end.detail or end.content or f"the command ended as {end.outcome.value}")
+    return code
+
+
+def _exit_code(end: events.Ended) -> int:
+    """Of the command itself, as a shell would give it."""
+    if end.outcome is Outcome.TIMEOUT:
+        return TIMED_OUT
+    if end.started is not StartedState.YES or end.exit_status is None:
         return OURS
     return end.exit_status if end.exit_status >= 0 else 128 - end.exit_status
 

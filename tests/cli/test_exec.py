@@ -1,0 +1,89 @@
+"""`exec` ends as its command does, and like docker and timeout for all that is not the command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import identity
+import pytest
+from identity import BIN, Person
+
+AGENT = str(BIN / "sandbox-agent")
+
+
+@pytest.fixture
+def me() -> Iterator[Person]:
+    yield from identity.someone("root")  # whoever runs the tests
+
+
+def record(person: Person) -> dict[str, Any]:
+    (folder,) = (person.folder / "runs").iterdir()
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["true"], 0),
+        (["sh", "-c", "exit 3"], 3),
+        (["sh", "-c", "exit 255"], 255),
+        (["sh", "-c", "kill -KILL $$"], 137),
+        (["no-such-command"], 127),
+        (["/etc/passwd"], 126),
+    ],
+    ids=str,
+)
+def test_the_commands_end_is_the_exit_code(me: Person, command: list[str], code: int) -> None:
+    runs = str(me.folder / "runs")
+    done = me.run([AGENT, "exec", "--out", runs, "--", *command])
+    assert done.returncode == code, done.stderr
+    assert record(me)["status"] == ("done" if code == 0 else "failed")
+
+
+def test_time_that_is_up_is_124(me: Person) -> None:
+    runs = str(me.folder / "runs")
+    options = ["--timeout", "200ms", "--grace", "100ms", "--out", runs]
+    done = me.run([AGENT, "exec", *options, "--", "sleep", "60"])
+    assert (done.returncode, done.stderr) == (124, "sandbox-agent: the command's time was up\n")
+    assert record(me)["calls"][0]["outcome"] == "timeout"
+
+
+def test_a_policy_file_is_heeded_from_its_own_folder(me: Person) -> None:
+    folder = me.folder / "policies"
+    folder.mkdir()
+    me.own(folder)
+    me.own(me.write(folder / "data", "hello"))
+    me.write(folder / "p.yaml", "read: [data]\nenv: {set: {WHO: you}}\nlimits: {timeout: 30s}\n")
+    command = f"cat {folder}/data; echo $WHO; echo no > {folder}/data"
+    done = me.run([AGENT, "exec", "--policy", str(folder / "p.yaml"), "--", "sh", "-c", command])
+    assert done.stdout == "helloyou\n"
+    assert done.returncode != 0
+    assert (folder / "data").read_text() == "hello"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "command line: no command was named\n  mend: write exec -- COMMAND ARGUMENTS"),
+        (
+            ["--workspace", "/nowhere", "--", "true"],
+            "--workspace: there is no folder /nowhere\n  mend: name a folder",
+        ),
+        (
+            ["--policy", "/nowhere.yaml", "--", "true"],
+            "/nowhere.yaml: there is no such file\n  mend: check the path",
+        ),
+        (
+            ["--timeout", "soon", "--", "true"],
+            "--timeout: 'soon' is not a duration\n  mend: write a number of seconds, or a number "
+            "with ms, s, m, h or d, like 500ms, 90s or 1h30m",
+        ),
+    ],
+)
+def test_what_is_wrong_on_our_side_is_125(me: Person, argv: list[str], message: str) -> None:
+    done = me.run([AGENT, "exec", *argv])
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == f"sandbox-agent: {message}\n"

@@ -1,0 +1,101 @@
+"""Standard output is the final message or the event stream; losing its reader loses no record."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import identity
+import pytest
+import struck
+from identity import BIN, Person
+
+AGENT = str(BIN / "sandbox-agent")
+STEPS = [
+    {"say": "look \x1b]52;c;aGk=\x07", "calls": [{"shell": {"command": "echo hi > made"}}]},
+    {"final": "All\ndone."},
+]
+
+
+@pytest.fixture
+def me() -> Iterator[Person]:
+    yield from identity.someone("root")  # whoever runs the tests
+
+
+def record(person: Person) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    (folder,) = (path for path in (person.folder / "runs").iterdir() if path.is_dir())
+    lines = (folder / "journal.jsonl").read_text().splitlines()
+    return json.loads((folder / "result.json").read_text()), [json.loads(line) for line in lines]
+
+
+def test_the_final_message_is_alone_on_standard_output(me: Person) -> None:
+    message = me.work / "message.txt"
+    task = str(struck.write_task(me, STEPS))
+    done = me.run([AGENT, "run", task, "-o", str(message)])
+    assert (done.returncode, done.stdout) == (0, "All\ndone.\n"), done.stderr
+    assert message.read_text() == "All\ndone.\n"
+    assert "  A made  3 bytes\n" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert "\\x1b]52" in done.stderr
+
+
+def test_json_is_the_journal_as_it_comes(me: Person) -> None:
+    done = me.run([AGENT, "run", str(struck.write_task(me, STEPS)), "--json"])
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == record(me)[1]
+
+
+def test_a_reader_that_has_left_costs_no_record(me: Person) -> None:
+    task = str(struck.write_task(me, STEPS))
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with me.start([AGENT, "run", task, "--json"], stdout=write_end, stderr=write_end) as agent:
+        os.close(write_end)
+        assert agent.wait(30) == 0
+    result, journal = record(me)
+    assert (result["status"], journal[-1]["event"]) == ("done", "segment_ended")
+
+
+def test_a_task_can_be_said_on_the_command_line(me: Person) -> None:
+    steps = me.write(me.work / "steps.yaml", json.dumps(STEPS))
+    done = me.run([AGENT, "run", "--prompt", "Do it.", "--model", f"scripted:{steps.name}"])
+    assert (done.returncode, done.stdout) == (0, "All\ndone.\n"), done.stderr
+    env = {"SANDBOX_AGENT_MODEL": "scripted:steps.yaml"}
+    done = me.run([AGENT, "run", "--prompt", "Do it."], env=env)
+    assert (done.returncode, done.stdout) == (0, "All\ndone.\n"), done.stderr
+    done = me.run([AGENT, "run", "--prompt", "Do it."])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "sandbox-agent: command line: model: no TASK and no model\n"
+        "  mend: give --model scripted:steps.yaml, or set SANDBOX_AGENT_MODEL\n"
+    )
+
+
+BUG = """
+import sys
+from sandbox_agent.cli import main, schema
+def broken(*_):
+    raise ZeroDivisionError("a \\x1b[2J bug")
+schema.main = broken
+sys.exit(main(["schema"]))
+"""
+
+
+def test_a_bug_of_ours_is_a_short_message_and_70(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BUG]
+    env = {key: value for key, value in os.environ.items() if key != "SANDBOX_AGENT_DEBUG"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stdout) == (70, "")
+    assert done.stderr == (
+        "sandbox-agent: this is a bug of sandbox-agent: ZeroDivisionError: a \\x1b[2J bug\n"
+        "  mend: report it; set SANDBOX_AGENT_DEBUG=1 to see the traceback\n"
+    )
+    env["SANDBOX_AGENT_DEBUG"] = "1"
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 70
+    assert done.stderr.startswith("Traceback")
