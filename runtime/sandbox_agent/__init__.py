@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.worker.tool_result import ToolResult as ToolResult
 
     from sandbox_agent.conversation import Conversation as Conversation
-    from sandbox_agent.conversation import RunResult as RunResult
     from sandbox_agent.errors import AgentError as AgentError
     from sandbox_agent.errors import AgentFailed as AgentFailed
     from sandbox_agent.errors import ConfigError as ConfigError
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from sandbox_agent.models import ModelTurn as ModelTurn
     from sandbox_agent.models.scripted import ScriptedModel as ScriptedModel
     from sandbox_agent.models.scripted import load_script as load_script
+    from sandbox_agent.result import RunResult as RunResult
     from sandbox_agent.settings import Budgets as Budgets
     from sandbox_agent.settings import Interrupt as Interrupt
     from sandbox_agent.status import Status as Status
@@ -49,7 +49,7 @@ _HOMES = {
     "sandbox_agent_sandbox.outcome": ("Outcome", "StartedState", "Survivor"),
     "sandbox_agent_sandbox.policy": ("Policy",),
     "sandbox_agent_sandbox.worker.tool_result": ("ToolError", "ToolResult"),
-    "sandbox_agent.conversation": ("Conversation", "RunResult"),
+    "sandbox_agent.conversation": ("Conversation",),
     "sandbox_agent.errors": (
         "AgentError",
         "AgentFailed",
@@ -60,6 +60,7 @@ _HOMES = {
     ),
     "sandbox_agent.models": ("Model", "ModelCall", "ModelTurn"),
     "sandbox_agent.models.scripted": ("ScriptedModel", "load_script"),
+    "sandbox_agent.result": ("RunResult",),
     "sandbox_agent.settings": ("Budgets", "Interrupt"),
     "sandbox_agent.status": ("Status",),
     "sandbox_agent.task": ("Task",),

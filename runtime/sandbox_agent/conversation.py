@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
 from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import PolicyError
@@ -24,11 +23,11 @@ from sandbox_agent.ending import STOPPED, end_by_error
 from sandbox_agent.errors import ConfigError, StateError
 from sandbox_agent.events import AnyEvent, UserText
 from sandbox_agent.models import Model
-from sandbox_agent.record import Record
 from sandbox_agent.recorder import OnEvent as OnEvent
 from sandbox_agent.recorder import Recorder
+from sandbox_agent.result import RunResult as RunResult
 from sandbox_agent.run import Run, Setup
-from sandbox_agent.sandbox_host import SandboxHost, Walls
+from sandbox_agent.sandbox_host import SandboxHost, Walls, existing_folder, policy_from
 from sandbox_agent.settings import Budgets, Interrupt
 from sandbox_agent.sigint import CtrlC
 from sandbox_agent.status import Status, move
@@ -36,41 +35,6 @@ from sandbox_agent.tools.registry import choose
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.policy import Policy
-
-
-class RunResult(msgspec.Struct, frozen=True):
-    """How a run ended. record: all that `result.json` says. run_dir: the run's folder.
-
-    error: what went wrong, where something of ours, of the model's or of the disk's did.
-    """
-
-    record: Record
-    run_dir: Path
-    error: BaseException | None = None
-
-    @property
-    def status(self) -> Status:
-        return self.record.status
-
-    @property
-    def exit_code(self) -> int:
-        """What the command line ends with after such a run."""
-        return self.record.exit_code or 0
-
-    @property
-    def reason(self) -> str:
-        """Why it ended, in words."""
-        return self.record.reason
-
-    @property
-    def message(self) -> str | None:
-        """The agent's final words; None when it did not come to that."""
-        return self.record.message
-
-    @property
-    def survivors(self) -> tuple[Survivor, ...]:
-        """Processes that could not be stopped; empty when all is well."""
-        return self.record.survivors
 
 
 class Conversation:
@@ -117,12 +81,12 @@ class Conversation:
             raise ConfigError(
                 f"{parallel} calls at once", field="parallel", mend="give a number from 1 to 64"
             )
-        folder = _workspace(workspace)
+        folder = existing_folder(workspace)
         base = Path(output_dir or run_folder.default_output_dir()).absolute()
         self.run_dir: Path = base / run_folder.new_run_id()
         """The run's folder. It comes to be with the first message or run."""
         walls = Walls(
-            policy=_policy(sandbox),
+            policy=policy_from(sandbox),
             workspace=folder,
             hidden=tuple(run_folder.hidden_from_tools(self.run_dir, base, folder)),
             interrupt=interrupt if isinstance(interrupt, Interrupt) else Interrupt(*interrupt),
@@ -397,29 +361,6 @@ class Conversation:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-
-def _workspace(path: Path | str) -> Path:
-    folder = Path(path).expanduser().absolute()
-    if not folder.is_dir():
-        raise ConfigError(
-            f"{path} is not a folder", field="workspace", mend="name one that is there"
-        )
-    return folder
-
-
-def _policy(sandbox: Policy | Mapping[str, Any] | None) -> Policy:
-    from pydantic import ValidationError
-    from sandbox_agent_sandbox.policy import Policy
-
-    if isinstance(sandbox, Policy):
-        return sandbox
-    try:
-        return Policy.model_validate(dict(sandbox or {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in ("sandbox", *first["loc"]))
-        raise ConfigError(first["msg"], field=where) from None
 
 
 def _complete(work: Callable[[], Any]) -> None:

@@ -5,7 +5,7 @@ The one place where the runtime opens a cell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.outcome import Survivor
 
 import sandbox_agent
+from sandbox_agent.errors import ConfigError
 from sandbox_agent.settings import Interrupt
 from sandbox_agent.tools.registry import Registry, ToolChoice, import_roots, resolve
 
@@ -120,3 +121,28 @@ class SandboxHost:
         """Close it for good. What could not be stopped, ever, is returned. Blocks; idempotent."""
         self.drop()
         return tuple(self._survivors)
+
+
+def existing_folder(path: Path | str) -> Path:
+    """A workspace as an absolute path. Raises ConfigError when it is not a folder."""
+    folder = Path(path).expanduser().absolute()
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{path} is not a folder", field="workspace", mend="name one that is there"
+        )
+    return folder
+
+
+def policy_from(sandbox: Policy | Mapping[str, Any] | None) -> Policy:
+    """A policy from its data; the default one from None. Raises ConfigError."""
+    from pydantic import ValidationError
+    from sandbox_agent_sandbox.policy import Policy
+
+    if isinstance(sandbox, Policy):
+        return sandbox
+    try:
+        return Policy.model_validate(dict(sandbox or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("sandbox", *first["loc"]))
+        raise ConfigError(first["msg"], field=where) from None
