@@ -13,6 +13,10 @@ class ProtocolError(IpcError):
     """The other side sent bytes that are not what the protocol allows at this point."""
 
 
+class TornFrame(ProtocolError):
+    """The stream ended inside a frame: its writer died, or never meant to finish."""
+
+
 class HandshakeError(ProtocolError):
     """The two sides speak different versions, usually an upgrade under a running program."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .errors import ProtocolError
+from .errors import ProtocolError, TornFrame
 from .messages import MAX_MESSAGE
 
 HEADER = 4
@@ -67,6 +67,6 @@ class FrameDecoder:
         if self._fault is not None:
             raise ProtocolError(self._fault)
         if self._buffer:
-            raise ProtocolError(
+            raise TornFrame(
                 f"the stream ended {len(self._buffer)} bytes into a frame (header included)"
             )

@@ -14,7 +14,7 @@ from sandbox_agent_ipc.aio import MessageReader, OutputReader
 from sandbox_agent_ipc.board import Slot
 from sandbox_agent_ipc.channel import big_arguments, call_socketpair, send_datagram
 from sandbox_agent_ipc.codec import check_protocol
-from sandbox_agent_ipc.errors import IpcError, ProtocolError
+from sandbox_agent_ipc.errors import IpcError, ProtocolError, TornFrame
 from sandbox_agent_ipc.messages import (
     Call,
     Describe,
@@ -63,6 +63,7 @@ class Exchange:
         self._exit_status: int | None = None
         self._sent = False
         self._failure = ""
+        self._torn = ""
         self.answer: Described | None = None
 
     async def run(self, message: Call | Describe, token: RunToken | None) -> None:
@@ -192,14 +193,23 @@ class Exchange:
             self._supervisor.finish(life)
 
     def _on_closed(self, error: ProtocolError | None) -> None:
-        if error is not None and self._life is not None:
-            self._failure = self._failure or f"its worker broke the protocol: {error}"
-            self._supervisor.abort(self._life, self._failure)
+        if error is None or self._life is None:
+            return
+        why = f"its worker broke the protocol: {error}"
+        if isinstance(error, TornFrame):
+            # It has died, as a rule: by what, and on which rung, waitpid and the ladder will say.
+            self._torn = why
+            return
+        self._failure = self._failure or why
+        self._supervisor.abort(self._life, self._failure)
 
     def result(self) -> CallResult:
         """What became of the call, once `run` has returned or raised."""
         life = self._life
         assert life is not None
+        failure = self._failure or life.failure
+        if not failure and self._exit_status == 0:
+            failure = self._torn  # nothing else explains it
         return decide(
             Evidence(
                 id=self._request.id,
@@ -212,7 +222,7 @@ class Exchange:
                 rung=life.ladder.rung,
                 rungs_ms=life.ladder.rungs_ms(),
                 survivors=life.survivors,
-                failure=self._failure or life.failure,
+                failure=failure,
                 output=self._capture.text() if self._request.on_output is None else "",
                 output_bytes=self._capture.total,
             )
