@@ -65,8 +65,21 @@ def converse(
         on_event=on_event,
         on_output=on_output,
     )
-    conversation.send_message(prompt)
+    tell(conversation, prompt)
     return conversation
+
+
+def tell(conversation: Conversation, text: str) -> None:
+    """The first message, with which the run's folder comes to be. Raises ConfigError when it
+    cannot."""
+    try:
+        conversation.send_message(text)
+    except OSError as error:
+        raise ConfigError(
+            f"{conversation.run_dir} cannot be written: {error.strerror}",
+            field="output.dir",
+            mend="name a folder that you may write to, with --out",
+        ) from None
 
 
 def placed(error: ConfigError, task: Task, source: SourceMap) -> ConfigError:

@@ -76,6 +76,36 @@ def test_a_task_can_be_said_on_the_command_line(me: Person) -> None:
     )
 
 
+def test_a_full_disk_under_standard_output_is_told(me: Person) -> None:
+    task = str(struck.write_task(me, STEPS))
+    with open("/dev/full", "wb") as full, me.start([AGENT, "run", task], stdout=full) as agent:
+        _, told = agent.communicate(timeout=30)
+    assert agent.returncode == 0
+    assert "standard output could not be written: No space left on device" in told
+    assert record(me)[0]["status"] == "done"
+
+
+def test_an_output_folder_that_cannot_be_is_a_usage_error(me: Person) -> None:
+    task = struck.write_task(me, STEPS, output={"dir": "/dev/null/runs"})
+    done = me.run([AGENT, "run", str(task)])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "task.yaml:1:" in done.stderr
+    assert "output.dir: /dev/null/runs" in done.stderr
+    assert "mend: name a folder that you may write to" in done.stderr
+    done = me.run([AGENT, "exec", "--out", "/dev/null/runs", "--", "touch", "marker"])
+    assert done.returncode == 125
+    assert not (me.work / "marker").exists()
+
+
+def test_a_prompt_from_a_closed_standard_input_is_empty(me: Person) -> None:
+    task = str(struck.write_task(me, STEPS))
+    done = me.run(["sh", "-c", f"exec {AGENT} run {task} --prompt - <&-"])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "sandbox-agent: --prompt: prompt: is empty\n  mend: write some text or remove it\n"
+    )
+
+
 BUG = """
 import sys
 from sandbox_agent.cli import main, schema

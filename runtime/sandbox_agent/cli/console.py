@@ -6,6 +6,7 @@ not block an interrupt or the exit: whoever writes here only queues, and the end
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import threading
@@ -169,4 +170,7 @@ class Console:
         """Waits for what is queued, at most a second in all."""
         until = time.monotonic() + CLOSE_SECONDS
         self.stdout.close(until)
+        error = self.stdout.error
+        if error is not None and error.errno != errno.EPIPE:
+            self.error(f"standard output could not be written: {error.strerror}")
         self.stderr.close(until)

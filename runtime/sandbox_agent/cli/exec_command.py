@@ -29,6 +29,7 @@ from sandbox_agent.models import ModelCall, ModelTurn
 from sandbox_agent.policy_file import read_policy
 from sandbox_agent.settings import Interrupt
 from sandbox_agent.tools.registry import ToolChoice
+from sandbox_agent.wiring import tell
 
 TIMED_OUT = 124
 OURS = 125
@@ -108,7 +109,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         on_output=lambda call, stream, data: passer(stream, data, give_up),
         separate_output=True,
     )
-    conversation.send_message(" ".join(argv))
+    tell(conversation, " ".join(argv))
     result = converse_until_over(conversation, signals, die_with_parent=arguments.die_with_parent)
     for survivor in result.survivors:
         console.error(f"could not stop pid {survivor.pid}: {survivor.command}")

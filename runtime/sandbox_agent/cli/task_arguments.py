@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,8 @@ def _task_path(arguments: argparse.Namespace) -> Path | None:
 def _prompt(text: str) -> str:
     if text != "-":
         return text
-    raw = sys.stdin.buffer.read(MAX_PROMPT + 1)
+    with open(0, "rb", closefd=False) as stdin:
+        raw = stdin.read(MAX_PROMPT + 1)
     if len(raw) > MAX_PROMPT:
         raise ConfigError("is longer than 1 MiB", file="--prompt -", mend="shorten it")
     try:
