@@ -109,6 +109,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         on_output=lambda call, stream, data: passer(stream, data, give_up),
         separate_output=True,
     )
+    signals.hold()
     tell(conversation, " ".join(argv))
     result = converse_until_over(conversation, signals, die_with_parent=arguments.die_with_parent)
     for survivor in result.survivors:

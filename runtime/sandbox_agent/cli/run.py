@@ -46,13 +46,11 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         if arguments.json:
             console.stdout.write(msgspec.json.encode(event) + b"\n", stopped)
 
-    try:
-        conversation = converse(task, source, on_event=on_event)
-    except ConfigError as error:
-        raise placed(error, task, source) from None
     runs = task.output.dir or default_output_dir()
     before = Snapshot.take(task.workspace.path, runs)
+    signals.hold()
     try:
+        conversation = converse(task, source, on_event=on_event)
         result = converse_until_over(
             conversation, signals, die_with_parent=arguments.die_with_parent
         )

@@ -59,6 +59,11 @@ class Signals:
                     signal.signal(signum, self._handle)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
+    def hold(self) -> None:
+        """From now on a signal waits for `attach`: the run's record is about to be begun, and only
+        the run itself can bring it to its end."""
+        self._interrupt = lambda signum: None
+
     def attach(self, interrupt: Callable[[int], None], freezer: Freezer) -> None:
         """From now on a signal calls `interrupt(signum)`; at once, if one has come already.
 
