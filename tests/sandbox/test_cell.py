@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
@@ -310,7 +311,9 @@ def test_a_sandbox_that_is_closed_while_it_opens_leaves_nothing(tmp_path: Path) 
         opening = asyncio.create_task(cell.open())
         await asyncio.sleep(0)
         await asyncio.to_thread(cell.close)
-        with pytest.raises((SandboxBroken, SandboxUnavailable)):
+        # On a busy machine it may have been open before it was closed.
+        with contextlib.suppress(SandboxBroken, SandboxUnavailable):
             await opening
+        assert not cell.usable
 
     run(main)

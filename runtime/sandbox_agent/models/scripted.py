@@ -97,12 +97,12 @@ def _excerpt(text: str, limit: int = 400) -> str:
     return repr(shown)
 
 
-def load_script(path: Path, name: str | None = None) -> ScriptedModel:
+def load_script(path: Path | str, name: str | None = None) -> ScriptedModel:
     """Read a list of turns from a YAML file.
 
     Raises ConfigError, naming file, line, field and mend.
     """
-    data, source = yaml_source.load(path)
+    data, source = yaml_source.load(Path(path))
     reader = _Reader(source)
     if not isinstance(data, list):
         raise reader.error((), "a scripted model is a list of turns", _TURN)
