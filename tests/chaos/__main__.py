@@ -1,0 +1,109 @@
+"""Strikes runs at random instants, and checks every promise after each.
+
+The plan follows from the seed; what it strikes is the real thing, so instants differ by noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import leaks
+
+from chaos.report import ENOUGH, FULL
+from chaos.runner import BOTH, ROOT, TESTS, USER, Runner, say
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=300, metavar="N", help="300")
+    parser.add_argument("--seed", type=int, metavar="S", help="of the plan; a random one")
+    parser.add_argument(
+        "--as", dest="kind", choices=(ROOT, USER, BOTH), help="both; user, not root"
+    )
+    parser.add_argument("--replay", metavar="SEED:ROUND", help="one round, and those it builds on")
+    parser.add_argument("--minutes", type=float, metavar="M", help="begin nothing after so many")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="chaos.json in the current folder")
+    parser.add_argument(
+        "--umpires", type=int, metavar="N", help="at once; one more than processors"
+    )
+    parser.add_argument("--prove", action="store_true", help="run against sabotaged variants")
+    parser.add_argument("--only", metavar="NAME,...", help="with --prove: these variants")
+    options = parser.parse_args()
+    kind = options.kind or (BOTH if os.geteuid() == 0 else USER)
+    if kind != USER and os.geteuid() != 0:
+        parser.error("only root can make rounds as root; use --as user")
+    leaks.become_subreaper()
+    posts = options.umpires or len(os.sched_getaffinity(0)) + 1
+    if options.prove:
+        from chaos.prove import prove
+
+        names = options.only.split(",") if options.only else None
+        return prove(
+            options.kind or (ROOT if os.geteuid() == 0 else USER), posts, names, options.out
+        )
+    if options.replay:
+        return replay(options.replay, kind)
+    seed = options.seed if options.seed is not None else secrets.randbelow(10**6)
+    say(f"chaos: seed {seed}, {options.rounds} rounds as {kind}, {posts} umpires")
+    begin = time.monotonic()
+    runner = Runner(seed, kind, posts, most=options.rounds, minutes=options.minutes, progress=True)
+    report = runner.run()
+    print(report.summary())
+    seconds = time.monotonic() - begin
+    print(f"\n{seconds:.0f} s, {seconds / max(1, report.rounds) * 1000:.0f} ms a round")
+    data = {**header(seed, kind, posts), "seconds": round(seconds, 1), **report.as_json()}
+    (options.out or Path("chaos.json")).write_text(json.dumps(data, indent=1) + "\n")
+    thin = report.rounds >= FULL and min(least for least, _ in report.fewest().values()) < ENOUGH
+    if thin:
+        say(f"chaos: a legal pair has fewer than {ENOUGH} hits")
+    return 1 if report.violations or thin or not report.rounds else 0
+
+
+def replay(what: str, kind: str) -> int:
+    seed, _, number = what.partition(":")
+    runner = Runner(int(seed), kind, 1, most=1 << 40, progress=True)
+    verdicts = runner.replay(int(number))
+    for verdict in verdicts:
+        print(json.dumps(verdict, indent=1))
+    return 1 if runner.report.violations or not verdicts else 0
+
+
+def header(seed: int, kind: str, posts: int) -> dict[str, Any]:
+    """What the figures are of."""
+    return {
+        "seed": seed,
+        "commit": commit(),
+        "plan": {
+            "as": kind,
+            "umpires": posts,
+            "grace_ms": 100,
+            "term_ms": 100,
+            "defaults": "1 in 50",
+        },
+        "host": {"kernel": os.uname().release, "cpus": os.cpu_count(), "python": sys.version},
+    }
+
+
+def commit() -> str:
+    """Of the checkout; with a plus where something in it differs."""
+    git = ["git", "-C", str(TESTS.parent)]
+    try:
+        name = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        if name.returncode:
+            return "unknown"
+        clean = subprocess.run([*git, "diff", "--quiet", "HEAD"]).returncode == 0
+    except OSError:
+        return "unknown"
+    return name.stdout.strip() + ("" if clean else "+")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

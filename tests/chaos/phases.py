@@ -1,0 +1,89 @@
+"""Waiting for the phase in which a round is to be struck: by events, never by guessing."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from chaos.doors import Door, Gone, Message
+from chaos.plan import Cause, Phase, Round
+
+ARRIVAL = 15.0
+"""Seconds until a phase must have come."""
+
+SELF_MADE = {Cause.TIMEOUT, Cause.BUDGET}
+
+
+def event(kind: str, message: Message) -> bool:
+    return message["say"] == "event" and message["event"] == kind
+
+
+def over(message: Message) -> bool:
+    return message["say"] == "returned" or event("segment_ended", message)
+
+
+def arrive(door: Door, plan: Round, parallel: int, work: Path, since: int) -> bool:
+    """Wait for the phase, and then a random moment. False when the run ended before."""
+    try:
+        _phase(door, plan, parallel, work, since)
+    except Gone:
+        return False
+    # What strikes by chance strikes between two events, so there is nothing to wait for.
+    deadline = time.monotonic() + plan.jitter
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(left)
+    return True
+
+
+def _phase(door: Door, plan: Round, parallel: int, work: Path, since: int) -> None:
+    match plan.phase:
+        case Phase.OPENING:
+            door.wait(lambda m: m["say"] == "begin" or event("user_message", m), ARRIVAL, since)
+        case Phase.GAP:
+            _until(door, lambda m: m["say"] == "thinking", since)
+        case Phase.STARTING:
+            _until(door, lambda m: event("dispatching", m), since)
+        case Phase.IN_FLIGHT:
+            running = min(parallel, len(plan.uses))
+            count = running if plan.ready else 1
+            _until_started(door, count, since)
+            if plan.ready:
+                _until_ready(door, plan, running, work, since)
+        case Phase.VERIFY:
+            _until(door, lambda m: event("started", m) and m["call"].startswith("verify_"), since)
+            if plan.ready:
+                _until_files(door, [work / ".chaos" / "verify.began"], since)
+        case Phase.SHUTDOWN:
+            _until(door, lambda m: event("model_turn", m) and bool(m["final"]), since)
+
+
+def _until(door: Door, found: object, since: int) -> None:
+    assert callable(found)
+    message = door.wait(lambda m: over(m) or found(m), ARRIVAL, since)
+    if over(message):
+        raise Gone
+
+
+def _until_started(door: Door, count: int, since: int) -> None:
+    deadline = time.monotonic() + ARRIVAL
+    while sum(event("started", m) for m in door.heard[since:]) < count:
+        if any(map(over, door.heard[since:])) or time.monotonic() > deadline:
+            raise Gone
+        if door.ended or (not door.listen(deadline) and door.ended):
+            raise Gone
+
+
+def _until_ready(door: Door, plan: Round, running: int, work: Path, since: int) -> None:
+    """Until the tools that run have everything going. Calls are named call_TURN_PLACE."""
+    calls = [m["call"] for m in door.heard[since:] if event("started", m)]
+    places = [int(call.rsplit("_", 1)[1]) - 1 for call in calls if call.startswith("call_")]
+    uses = [plan.uses[place] for place in places[:running] if place < len(plan.uses)]
+    _until_files(door, [work / ".chaos" / f"{use.mark}.ready" for use in uses], since)
+
+
+def _until_files(door: Door, paths: list[Path], since: int) -> None:
+    deadline = time.monotonic() + ARRIVAL / 3
+    while not all(path.exists() for path in paths) and time.monotonic() < deadline:
+        door.listen(time.monotonic() + 0.002)
+        if door.ended or any(map(over, door.heard[since:])):
+            raise Gone

@@ -1,0 +1,279 @@
+"""What happens in which round: enums, the table of what goes with what, and the seeded plan.
+
+The plan is an endless sequence of sessions that depends on the seed alone, so that SEED:ROUND names
+a round for ever. A session is one conversation, and one or several rounds (runs) of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+_T = TypeVar("_T")
+
+
+class Tool(StrEnum):
+    """What a call does. Each is a function of `tools`, save SHELL, which is the built-in one."""
+
+    POLLING = "polling"
+    WAITING = "waiting"
+    SLEEPING = "sleeping"
+    BUSY_PYTHON = "busy_python"
+    BUSY_C = "busy_c"
+    TREE = "tree"
+    DAEMONISER = "daemoniser"
+    TERM_IGNORER = "term_ignorer"
+    SELF_STOPPER = "self_stopper"
+    FORK_LOOP = "fork_loop"
+    FLOOD = "flood"
+    SLOW_IMPORT = "slow_import"
+    ATTACKER = "attacker"
+    SHELL = "shell"
+
+
+class Phase(StrEnum):
+    """Where a run is when it is struck."""
+
+    OPENING = "opening"
+    """The sandbox is being made."""
+    GAP = "gap"
+    """Between two turns' calls, while the model thinks."""
+    STARTING = "starting"
+    """A call has been dispatched and none has been acknowledged."""
+    IN_FLIGHT = "in_flight"
+    """A call's tool runs."""
+    VERIFY = "verify"
+    """A verify command runs."""
+    SHUTDOWN = "shutdown"
+    """The model has said that it is done; the run ends and the sandbox is closed."""
+
+
+class Cause(StrEnum):
+    """What strikes."""
+
+    INTERRUPT = "interrupt"
+    INTERRUPT_TWICE = "interrupt_twice"
+    CANCEL_CALL = "cancel_call"
+    TIMEOUT = "timeout"
+    BUDGET = "budget"
+    TASK_CANCEL = "task_cancel"
+    CLOSE = "close"
+    CTRL_C = "ctrl_c"
+    """SIGINT to a program that blocks in `run()`."""
+    SIGINT = "sigint"
+    """This and the next two: to the command."""
+    SIGTERM = "sigterm"
+    SIGHUP = "sighup"
+    KILL_WORKER = "kill_worker"
+    KILL_CALL_INIT = "kill_call_init"
+    KILL_INIT = "kill_init"
+    KILL_SPAWNER = "kill_spawner"
+    KILL_AGENT = "kill_agent"
+    STOP_WORKER = "stop_worker"
+    """SIGSTOP, then an interrupt, then SIGCONT. As the next two."""
+    STOP_INIT = "stop_init"
+    STOP_SPAWNER = "stop_spawner"
+    FREEZE_AND_KILL_AGENT = "freeze_and_kill_agent"
+    """SIGSTOP of everything below the agent, then SIGKILL of the agent."""
+
+
+COMMAND = frozenset({Cause.SIGINT, Cause.SIGTERM, Cause.SIGHUP})
+"""Causes that strike the real command line."""
+
+AGENT_DIES = frozenset({Cause.KILL_AGENT, Cause.FREEZE_AND_KILL_AGENT})
+
+ALL_PHASES = frozenset(Phase)
+_CALL = frozenset({Phase.STARTING, Phase.IN_FLIGHT, Phase.VERIFY})
+
+LEGAL_PHASES: dict[Cause, frozenset[Phase]] = {
+    Cause.INTERRUPT: ALL_PHASES,
+    Cause.INTERRUPT_TWICE: ALL_PHASES,
+    Cause.CANCEL_CALL: _CALL,
+    Cause.TIMEOUT: _CALL,
+    # It has no say once the run's end is decided.
+    Cause.BUDGET: ALL_PHASES - {Phase.SHUTDOWN},
+    Cause.TASK_CANCEL: ALL_PHASES,
+    Cause.CLOSE: ALL_PHASES,
+    # After `run()` Ctrl-C is the embedding program's own affair.
+    Cause.CTRL_C: ALL_PHASES - {Phase.SHUTDOWN},
+    # The command's scripted model answers at once: there is no gap to aim at.
+    Cause.SIGINT: ALL_PHASES - {Phase.GAP},
+    Cause.SIGTERM: ALL_PHASES - {Phase.GAP},
+    Cause.SIGHUP: ALL_PHASES - {Phase.GAP},
+    Cause.KILL_WORKER: _CALL,
+    Cause.KILL_CALL_INIT: _CALL,
+    Cause.KILL_INIT: ALL_PHASES,
+    Cause.KILL_SPAWNER: ALL_PHASES,
+    Cause.KILL_AGENT: ALL_PHASES,
+    Cause.STOP_WORKER: _CALL,
+    Cause.STOP_INIT: ALL_PHASES,
+    Cause.STOP_SPAWNER: ALL_PHASES,
+    Cause.FREEZE_AND_KILL_AGENT: ALL_PHASES,
+}
+
+TOOL_PHASES = ALL_PHASES - {Phase.OPENING}
+"""While the sandbox is being made there are no tools yet. Else every tool goes with every phase
+and with every cause."""
+
+LEGAL: dict[str, tuple[tuple[str, str], ...]] = {
+    "phase x cause": tuple(
+        (p, c) for c, phases in LEGAL_PHASES.items() for p in Phase if p in phases
+    ),
+    "tool x cause": tuple(itertools.product(Tool, Cause)),
+    "tool x phase": tuple((t, p) for t in Tool for p in Phase if p in TOOL_PHASES),
+}
+
+DEFAULT_TIMES = (2.0, 1.0)
+QUICK_TIMES = (0.1, 0.1)
+ONE_IN = 50
+"""So many rounds run with the default grace and term."""
+
+_SOLO = COMMAND | {Cause.TIMEOUT, Cause.BUDGET}
+_LAST = AGENT_DIES | {Cause.CLOSE}
+_SESSION = 8
+
+
+class Use(msgspec.Struct, frozen=True):
+    """One call of a round. brief: it does its worst and returns, instead of staying until it is
+    stopped. mark: random digits in the arguments of whatever it starts."""
+
+    tool: Tool
+    brief: bool
+    mark: str
+
+
+class Round(msgspec.Struct, frozen=True):
+    """number: from 0. uses: the calls, in parallel up to `parallel`. ready: strike only when every
+    running tool has finished its preparations. jitter: seconds from the phase to the strike.
+    pause: seconds between the two strikes of causes that have two. long: the time that a timeout or
+    budget leaves, in seconds. choice: picks a victim. by_arun: run by `arun()`."""
+
+    number: int
+    cause: Cause
+    phase: Phase
+    uses: tuple[Use, ...]
+    parallel: int
+    ready: bool
+    jitter: float
+    pause: float
+    long: float
+    choice: int
+    by_arun: bool
+    command: bool
+    times: tuple[float, float]
+
+
+class Session(msgspec.Struct, frozen=True):
+    """Rounds that share one conversation, as far as what strikes it leaves one. user: an ordinary
+    user makes them, where both kinds are asked for."""
+
+    seed: int
+    number: int
+    user: bool
+    rounds: tuple[Round, ...]
+
+
+def sessions(seed: int) -> Iterator[Session]:
+    """The plan of this seed."""
+    dice = random.Random(seed)
+    number = itertools.count()
+    index = itertools.count()
+    tools = _endless(dice, list(Tool))
+    for n, drawn in enumerate(_drawn(dice)):
+        place = next(index)
+        made = []
+        for cause, phase, default_times in drawn:
+            made.append(_round(dice, next(number), cause, phase, default_times, tools))
+        yield Session(seed, place, bool(n % 2), tuple(made))
+
+
+_Draw = tuple[Cause, Phase, bool]
+
+
+def _drawn(dice: random.Random) -> Iterator[list[_Draw]]:
+    """Deck after deck, cut into sessions."""
+    since_default = itertools.count(1)
+    while True:
+        sharing: list[_Draw] = []
+        for cause, phase in _deck(dice):
+            default_times = next(since_default) % ONE_IN == 0
+            draw = (cause, phase, default_times)
+            if default_times or cause in _SOLO:
+                yield [draw]
+                continue
+            if phase is Phase.OPENING and sharing:
+                yield sharing
+                sharing = []
+            sharing.append(draw)
+            if cause in _LAST or phase is Phase.SHUTDOWN or len(sharing) == _SESSION:
+                yield sharing
+                sharing = []
+        if sharing:
+            yield sharing
+
+
+def _deck(dice: random.Random) -> list[tuple[Cause, Phase]]:
+    """Every legal pair once, and so many more that strike a running tool that four in five do,
+    with something over for strikes that come too late. What is hard to hit is in it twice."""
+    deck = [(c, p) for c, phases in LEGAL_PHASES.items() for p in sorted(phases)]
+    running = sum(p in (Phase.IN_FLIGHT, Phase.VERIFY) for _, p in deck)
+    wanted = round(5.2 * (len(deck) - running)) - running
+    fewer = [c for c in Cause if c in COMMAND or c in AGENT_DIES]
+    causes = _endless(dice, [*Cause, *(c for c in Cause if c not in fewer)])
+    deck += [(next(causes), Phase.IN_FLIGHT) for _ in range(wanted)]
+    dice.shuffle(deck)
+    return deck
+
+
+def _endless(dice: random.Random, items: list[_T]) -> Iterator[_T]:
+    """Shuffled again and again, so that none comes up much less often than another."""
+    while True:
+        dice.shuffle(items)
+        yield from tuple(items)
+
+
+def _round(
+    dice: random.Random,
+    number: int,
+    cause: Cause,
+    phase: Phase,
+    default_times: bool,
+    tools: Iterator[Tool],
+) -> Round:
+    command = cause in COMMAND or (
+        cause in AGENT_DIES and dice.random() < 0.15 and phase is not Phase.GAP
+    )
+    brief = phase in (Phase.GAP, Phase.VERIFY, Phase.SHUTDOWN)
+    uses = tuple(
+        Use(next(tools), brief, str(dice.randrange(10**15, 10**16)))
+        for _ in range(dice.choice((2, 3, 3, 4)))
+    )
+    spread = {
+        Phase.OPENING: 0.30 if command else 0.20,
+        Phase.GAP: 0.05,
+        Phase.STARTING: 0.012,
+        Phase.IN_FLIGHT: 0.06,
+        Phase.VERIFY: 0.04,
+        Phase.SHUTDOWN: 0.02,
+    }[phase]
+    return Round(
+        number=number,
+        cause=cause,
+        phase=phase,
+        uses=uses,
+        # Sometimes too few places: what waits in the queue must never start after the flag.
+        parallel=dice.choice((1, 2, 8, 8, 8)),
+        ready=dice.random() < 0.7,
+        jitter=dice.random() * spread,
+        pause=dice.random() * 0.04,
+        long=dice.uniform(0.02, 0.15),
+        choice=dice.randrange(1 << 30),
+        by_arun=dice.random() < 0.5,
+        command=command,
+        times=DEFAULT_TIMES if default_times else QUICK_TIMES,
+    )

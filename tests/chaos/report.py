@@ -1,0 +1,161 @@
+"""What a run of chaos comes to: `chaos.json`, and the same for people."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from chaos import checks
+from chaos.plan import COMMAND, LEGAL, Cause
+
+ENOUGH = 20
+"""Hits that every legal pair has in a full run."""
+
+FULL = 10_000
+"""Rounds of a full run."""
+
+RUNGS = ("flag", "term", "kill", "no call", "close", "agent killed")
+
+MEDIAN = {"flag": 60.0, "term": 60.0, "kill": 60.0, "no call": 60.0, "agent killed": 120.0}
+"""Milliseconds that the median of a rung may be late, so that a slow ladder shows however much noise
+single rounds are allowed. Judged from `JUDGED` rounds on."""
+
+JUDGED = 8
+
+Verdict = dict[str, Any]
+
+
+class Report:
+    """Takes in verdicts as they come."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self.struck = 0
+        self.in_flight = 0
+        self.missed = 0
+        self.by_identity: Counter[str] = Counter()
+        self.commands = 0
+        self.hits: dict[str, Counter[tuple[str, str]]] = {table: Counter() for table in LEGAL}
+        self.latency: dict[str, list[float]] = {}
+        self.slowest: dict[str, list[tuple[float, int, str, str]]] = {}
+        self.violations: list[dict[str, Any]] = []
+        self.notes: Counter[str] = Counter()
+
+    def add(self, verdict: Verdict, identity: str) -> None:
+        self.rounds += 1
+        self.by_identity[identity] += 1
+        self.commands += verdict["command"]
+        self.notes.update(verdict["notes"])
+        for rung, late in verdict["latency"].items():
+            self.latency.setdefault(rung, []).append(late)
+            slowest = self.slowest.setdefault(rung, [])
+            slowest.append((round(late, 1), verdict["round"], identity, verdict["cause"]))
+            slowest.sort(reverse=True)
+            del slowest[5:]
+        if verdict["phase"] is None:
+            self.missed += 1
+        else:
+            self.struck += 1
+            self.in_flight += verdict["phase"] in ("in_flight", "verify")
+            self._hit("phase x cause", verdict["phase"], verdict["cause"])
+            for tool in verdict["hit"]:
+                self._hit("tool x cause", tool, verdict["cause"])
+                self._hit("tool x phase", tool, verdict["phase"])
+
+    def _hit(self, table: str, one: str, other: str) -> None:
+        self.hits[table][one, other] += 1
+
+    def late_medians(self) -> list[str]:
+        """Rungs that are too slow as a rule."""
+        return [
+            f"bounded: the median of rung '{rung}' is {statistics.median(times):.0f} ms late"
+            for rung, times in self.latency.items()
+            if len(times) >= JUDGED and statistics.median(times) > MEDIAN.get(rung, math.inf)
+        ]
+
+    def fewest(self) -> dict[str, tuple[int, list[str]]]:
+        """For each table, the smallest number of hits of a legal pair, and which pairs have it."""
+        found = {}
+        for table, pairs in LEGAL.items():
+            least = min(self.hits[table][pair] for pair in pairs)
+            found[table] = (
+                least,
+                [f"{a} x {b}" for a, b in pairs if self.hits[table][a, b] == least],
+            )
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures."""
+        return {
+            "rounds": self.rounds,
+            "by_identity": dict(self.by_identity),
+            "by_command": self.commands,
+            "struck": self.struck,
+            "came_too_late": self.missed,
+            "in_flight": self.in_flight,
+            "in_flight_share": round(self.in_flight / max(1, self.rounds), 4),
+            "bounds": {
+                "beyond_grace_and_term_ms": checks.BOUND * 1000,
+                "agent_killed_ms": checks.AGENT_BOUND * 1000,
+                "noise_allowance_ms": checks.NOISE * 1000,
+                "start_noise_ms": checks.START_NOISE * 1000,
+            },
+            "latency_ms": {r: percentiles(self.latency[r]) for r in RUNGS if r in self.latency},
+            "slowest": self.slowest,
+            "hits": {
+                table: {f"{a} x {b}": self.hits[table][a, b] for a, b in pairs}
+                for table, pairs in LEGAL.items()
+            },
+            "fewest_hits": {table: least for table, (least, _) in self.fewest().items()},
+            "notes": dict(self.notes),
+            "violations": self.violations,
+        }
+
+    def summary(self) -> str:
+        """The same in a screenful."""
+        data = self.as_json()
+        lines = [
+            f"{self.rounds} rounds ({', '.join(f'{n} as {who}' for who, n in self.by_identity.items())}"
+            f"; {self.commands} by the command line), {len(self.violations)} violations",
+            f"struck a call in flight: {data['in_flight_share']:.1%}; the run was over before the"
+            f" strike: {self.missed}",
+            "",
+            f"{'milliseconds beyond the rung':28} {'rounds':>7} {'p50':>7} {'p90':>7} {'p99':>7} {'max':>7}",
+        ]
+        for rung, row in data["latency_ms"].items():
+            figures = " ".join(f"{row[key]:7.1f}" for key in ("p50", "p90", "p99", "max"))
+            lines.append(f"{rung:28} {row['n']:7} {figures}")
+        lines += [
+            f"(bound: grace + term + {checks.BOUND * 1000:.0f} ms, agent killed"
+            f" {checks.AGENT_BOUND * 1000:.0f} ms; {checks.NOISE * 1000:.0f} ms of noise are allowed)",
+            "",
+        ]
+        for table, (least, pairs) in self.fewest().items():
+            shown = ", ".join(pairs[:4]) + (", ..." if len(pairs) > 4 else "")
+            lines.append(f"{table}: {len(LEGAL[table])} legal pairs, fewest hits {least}: {shown}")
+        lines += ["", *self._table("phase x cause")]
+        return "\n".join(lines)
+
+    def _table(self, name: str) -> Iterable[str]:
+        rows = list(dict.fromkeys(pair[0] for pair in LEGAL[name]))
+        legal = set(LEGAL[name])
+        yield f"{'':22} " + " ".join(f"{row:>9}" for row in rows)
+        for cause in Cause:
+            cells = (
+                str(self.hits[name][row, cause]) if (row, cause) in legal else "-" for row in rows
+            )
+            mark = " (command)" if cause in COMMAND else ""
+            yield f"{cause + mark:22} " + " ".join(f"{cell:>9}" for cell in cells)
+
+
+def percentiles(times: list[float]) -> dict[str, float]:
+    """n, p50, p90, p99, max."""
+    ordered = sorted(times)
+
+    def at(share: float) -> float:
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)
+
+    return {"n": len(ordered), "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": at(1)}

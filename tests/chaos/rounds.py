@@ -1,0 +1,335 @@
+"""One session: an agent, its rounds, and the verdict on each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import observer
+
+from chaos import checks, strikes
+from chaos.doors import Command, Door, Embedded, Gone
+from chaos.phases import ARRIVAL, SELF_MADE, arrive
+from chaos.plan import AGENT_DIES, Cause, Phase, Round, Session
+from chaos.seen import Seen
+from chaos.strikes import Strike, strike, thaw
+
+HANG = 6.0
+"""Seconds beyond grace and term after which a round counts as hanging, and is ended by force."""
+
+Verdict = dict[str, Any]
+
+
+@dataclass
+class Umpire:
+    """Makes sessions in a folder of its own. Everything that agents start ends up below us, for we
+    are a subreaper; whatever is there and should not be is therefore found."""
+
+    folder: Path
+    words: set[tuple[Any, Any, Any]] = field(default_factory=set)
+
+    def play(self, session: Session) -> list[Verdict]:
+        """Make the session's rounds. What is left of it in the end is removed."""
+        folder = self.folder / f"session-{session.number}"
+        work = folder / "work"
+        (work / ".chaos").mkdir(parents=True)
+        (folder / "runs").mkdir()
+        self.words = set()
+        verdicts: list[Verdict] = []
+        try:
+            first = session.rounds[0]
+            _verify_script(first, work)
+            door = Command(first, folder) if first.command else Embedded(session, folder)
+            try:
+                for plan in session.rounds:
+                    verdicts.append(self._round(door, session, plan, folder))
+                    if verdicts[-1]["violations"] or plan.cause in AGENT_DIES:
+                        break
+                else:
+                    if isinstance(door, Embedded):
+                        verdicts[-1]["violations"] += self._over(door)
+            finally:
+                if not getattr(door, "exit_code", None) is not None:
+                    door.kill()
+                self._sweep()
+                door.close()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return verdicts
+
+    # --- a round -----------------------------------------------------------------------------
+
+    def _round(self, door: Door, session: Session, plan: Round, folder: Path) -> Verdict:
+        first, work = session.rounds[0], folder / "work"
+        seen = Seen(plan, first.times, first.parallel, work, Strike(), words=self.words)
+        since = 0
+        try:
+            if isinstance(door, Embedded):
+                begin = door.wait(_begins(plan), ARRIVAL)
+                since = door.heard.index(begin)
+                seen.began = begin["t"]
+                seen.skip_lines = _lines(Path(begin["run_dir"]) / "journal.jsonl", plan, session)
+            else:
+                seen.began = door.began  # type: ignore[attr-defined]
+            if plan.cause not in SELF_MADE and arrive(door, plan, first.parallel, work, since):
+                self._strike(door, seen, since)
+            self._await_return(door, seen, since)
+        except Gone:
+            seen.complaints.append("bounded: the agent hung, or ended without a word")
+        except RuntimeError as error:
+            seen.complaints.append(f"ends: {error}")
+        self._collect(door, seen, folder)
+        thaw(seen.strike)
+        verdict = _verdict(seen, session)
+        _verify_script(_after(session, plan), work)
+        if not verdict["violations"]:
+            door.go_on()
+        return verdict
+
+    def _strike(self, door: Door, seen: Seen, since: int) -> None:
+        def ask(done: Strike, what: str, **more: Any) -> None:
+            if isinstance(door, Command):
+                done.at = done.at or time.monotonic()
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(door.pid, signal.SIGINT)
+                done.flagged = done.flagged or time.monotonic()
+                return
+            answer = door.ask(what, **more)
+            if "Traceback" in str(answer["answer"]):
+                seen.complaints.append(f"ends: {what} raised: {answer['answer']}")
+            if what == "close" and answer["answer"]:
+                seen.complaints.append(f"stopped: close() left {answer['answer']}")
+            done.at = done.at or answer["before"]
+            # `close()` comes back when all is over; its word counts from the beginning.
+            done.flagged = done.flagged or answer["before"]
+
+        def open_calls() -> list[str]:
+            mine = [m for m in door.heard[since:] if m["say"] == "event"]
+            over = {m["call"] for m in mine if m["event"] == "ended"}
+            return [
+                m["call"] for m in mine if m["event"] == "dispatching" and m["call"] not in over
+            ]
+
+        seen.strike = strike(seen.plan, door.pid, ask, open_calls)
+
+    def _await_return(self, door: Door, seen: Seen, since: int) -> None:
+        if seen.plan.cause in AGENT_DIES and seen.strike.at is not None:
+            self._await_death(door, seen)
+            return
+        limit = sum(seen.times) + HANG + (ARRIVAL if seen.strike.at is None else 0)
+        if isinstance(door, Command):
+            with contextlib.suppress(Gone):  # its end of file, or silence
+                door.wait(lambda m: False, limit)
+            if not door.await_death(limit):
+                raise Gone
+            seen.returned, seen.exit_code = time.monotonic(), door.exit_code
+            seen.lasting = self._strays(door, seen, alive=False)
+            return
+        answers = {Cause.CANCEL_CALL, Cause.KILL_INIT, Cause.KILL_SPAWNER}
+        if seen.plan.cause in answers:
+            try:
+                message = door.wait(_returns, 1.0 if seen.strike.at else limit, since)
+            except Gone:
+                if door.ended:
+                    raise
+                # A queue of calls that nobody cancelled, or a victim that was none.
+                seen.notes.append("interrupted to end it")
+                flagged = door.ask("interrupt")["before"]
+                seen.strike.flagged = seen.strike.flagged or flagged
+                message = door.wait(_returns, limit, since)
+        else:
+            message = door.wait(_returns, limit, since)
+        seen.returned, seen.closed = message["at"], message["closed"]
+        seen.status, seen.error = message["status"], message["error"]
+        seen.complaints += message["complaints"]
+        seen.lasting = self._strays(door, seen, alive=seen.closed is None)
+
+    def _await_death(self, door: Door, seen: Seen) -> None:
+        """The agent was killed: how long is anything left of what it started?"""
+        assert seen.strike.at is not None
+        if not door.await_death(10):
+            raise Gone
+        end = seen.strike.at + HANG
+        while seen.lasting or seen.gone_ms is None:
+            seen.lasting = self._strays(door, seen, alive=False)
+            seen.gone_ms = (time.monotonic() - seen.strike.at) * 1000
+            if not seen.lasting or time.monotonic() > end:
+                return
+
+    def _strays(self, door: Door, seen: Seen, *, alive: bool) -> list[str]:
+        """Who should not be there. A living agent may keep a spawner and its init, no more."""
+        marks = [use.mark for use in seen.plan.uses]
+        everything = observer.everything()
+        parents = {process.pid: process for process in everything}
+        found = []
+        kept = {1: 0, 2: 0}
+        for process in everything:
+            above = list(_ancestors(process, parents))
+            if any(mark in process.command for mark in marks) and process.pid != os.getpid():
+                found.append(_show(process))
+            elif os.getpid() in above:
+                depth = above.index(door.pid) + 1 if door.pid in above else -1
+                if process.pid == door.pid and isinstance(door, Embedded):
+                    continue
+                if alive and depth in kept:
+                    kept[depth] += 1
+                    if kept[depth] == 1:
+                        continue
+                found.append(_show(process))
+        return found
+
+    def _over(self, door: Embedded) -> list[str]:
+        """The end of a session: the agent closes its conversation, and nothing stays."""
+        try:
+            message = door.wait(lambda m: m["say"] == "over", ARRIVAL)
+            begin = door.wait(lambda m: m["say"] == "closed", 0)
+            found = list(message["complaints"])
+            if begin["t"] - begin["begin"] > 1 + checks.BOUND + checks.NOISE:
+                found.append(f"bounded: close() took {begin['t'] - begin['begin']:.2f} s")
+        except (Gone, RuntimeError) as error:
+            return [f"ends: the agent did not close: {error}"]
+        if not door.await_death(ARRIVAL):
+            found.append("ends: the agent did not end")
+        return found + [
+            f"stopped: left after close(): {_show(process)}"
+            for process in observer.descendants(os.getpid())
+        ]
+
+    def _collect(self, door: Door, seen: Seen, folder: Path) -> None:
+        runs = [path for path in (folder / "runs").iterdir() if path.is_dir()]
+        if runs:
+            run = max(runs)
+            with contextlib.suppress(FileNotFoundError):
+                seen.journal = (run / "journal.jsonl").read_bytes()
+                seen.record = json.loads((run / "result.json").read_bytes())
+        if isinstance(door, Command):
+            seen.stderr = door.stderr
+        seen.read()
+
+    def _sweep(self) -> None:
+        """End by force what a broken promise has left, and bury it. Ours alone."""
+        for _ in range(3):
+            left = observer.descendants(os.getpid())
+            for process in left:
+                strikes.send(process, signal.SIGKILL)
+            with observer.watching(left) as handles:
+                observer.wait_gone(handles, 5)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+
+
+def _verdict(seen: Seen, session: Session) -> Verdict:
+    violations = checks.judge(seen)
+    plan, phase = seen.plan, seen.phase()
+    at = seen.struck_at()
+    verdict: Verdict = {
+        "round": plan.number,
+        "session": session.number,
+        "cause": plan.cause,
+        "planned": plan.phase,
+        "phase": phase,
+        "command": plan.command,
+        "tools": [use.tool for use in plan.uses],
+        "hit": _tools_hit(seen, at),
+        "in_flight": at is not None and bool(seen.open_calls_at(at)),
+        "violations": violations,
+        "notes": seen.notes,
+        "latency": _latency(seen),
+    }
+    if violations:
+        verdict["events"] = checks.dump(seen.events)
+        verdict["stderr"] = seen.stderr[-2000:]
+        verdict["plan"] = str(plan)
+        verdict["strike"] = str(seen.strike)
+        verdict["returned"] = seen.returned
+    return verdict
+
+
+def _tools_hit(seen: Seen, at: float | None) -> list[str]:
+    """Tools whose calls were under way when the blow fell; in other phases, that had run."""
+    if at is None:
+        return []
+    sent = {e["call"] for e in seen.of("dispatching") if e["t"] <= at}
+    under_way = sent & set(seen.open_calls_at(at))
+    calls = {c for c in under_way if c.startswith("call_")} or sent
+    return [use.tool for call, use in seen.asked().items() if use is not None and call in calls]
+
+
+def _latency(seen: Seen) -> dict[str, float]:
+    """Milliseconds beyond what the rungs themselves take, from outside: by the last rung taken."""
+    if seen.gone_ms is not None:
+        return {"agent killed": seen.gone_ms}
+    found = {}
+    flagged, plan = seen.flagged_at(), seen.plan
+    usual = plan.cause not in (Cause.INTERRUPT_TWICE, Cause.CLOSE, *checks.SANDBOX)
+    if (
+        flagged is not None
+        and flagged < (seen.returned or 0)
+        and usual
+        and plan.phase is not Phase.SHUTDOWN
+    ):
+        rungs = [end["rung"] for end in seen.of("ended") if end["t"] > flagged and end["rung"]]
+        order = ["flag", "term", "kill"]
+        last = max(rungs, key=order.index, default="no call")
+        due = {"term": seen.times[0], "kill": sum(seen.times)}.get(last, 0.0)
+        assert seen.returned is not None
+        found[last] = (seen.returned - flagged - due) * 1000
+    if seen.closed is not None and seen.returned is not None:
+        found["close"] = (seen.closed - seen.returned) * 1000
+    return found
+
+
+def _begins(plan: Round) -> Any:
+    return lambda m: m["say"] == "begin" and m["number"] == plan.number
+
+
+def _returns(message: dict[str, Any]) -> bool:
+    return bool(message["say"] == "returned")
+
+
+def _lines(journal: Path, plan: Round, session: Session) -> int:
+    """Where this run's events begin. The first run's are those from the beginning on."""
+    if plan is session.rounds[0] or not journal.exists():
+        return 0
+    # Others are being written meanwhile: everything up to the last end belongs to earlier runs.
+    lines = journal.read_bytes().split(b"\n")
+    last = max((n for n, line in enumerate(lines) if b'"segment_ended"' in line), default=-1)
+    return last + 1
+
+
+def _after(session: Session, plan: Round) -> Round:
+    number = session.rounds.index(plan) + 1
+    return session.rounds[min(number, len(session.rounds) - 1)]
+
+
+def _verify_script(plan: Round, work: Path) -> None:
+    text = ":\n"
+    if plan.phase is Phase.VERIFY:
+        mark = plan.uses[0].mark
+        text = (
+            f": > .chaos/verify.began\nsetsid sleep 320.{mark} &\n"
+            f"sh -c 'trap \"\" INT TERM; sleep 321.{mark}' &\nsleep 322.{mark}\n"
+        )
+    (work / ".chaos" / "verify.began").unlink(missing_ok=True)
+    (work / ".chaos" / "verify.sh").write_text(text)
+
+
+def _ancestors(process: observer.Process, known: dict[int, observer.Process]) -> Iterator[int]:
+    seen = set()
+    while process.parent in known and process.parent not in seen:
+        seen.add(process.parent)
+        yield process.parent
+        process = known[process.parent]
+
+
+def _show(process: observer.Process) -> str:
+    return f"{process.pid} (below {process.parent}): {process.command[:150]}"

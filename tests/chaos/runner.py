@@ -1,0 +1,210 @@
+"""Hands sessions to umpires, some for each processor, and collects the verdicts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import identity
+import msgspec
+
+from chaos.plan import Session, sessions
+from chaos.report import Report
+
+TESTS = Path(__file__).resolve().parent.parent
+PATIENCE = 150.0
+"""Seconds in which an umpire must have an answer."""
+
+ROOT, USER, BOTH = "root", "user", "both"
+
+
+class Post:
+    """One umpire and where it works."""
+
+    def __init__(self, kind: str, environment: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.session: Session | None = None
+        self.since = time.monotonic()
+        self._context = contextlib.contextmanager(identity.someone)(kind)
+        self.person = self._context.__enter__()
+        tests = os.pathsep.join(filter(None, (environment.get("PYTHONPATH"), str(TESTS))))
+        self.process = self.person.start(
+            [sys.executable, "-m", "chaos.umpire", str(self.person.folder)],
+            env={**environment, "PYTHONPATH": tests, "TMPDIR": str(self.person.folder)},
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE if sys.stderr is None else None,
+            text=False,
+        )
+
+    def give(self, session: Session) -> None:
+        self.session, self.since = session, time.monotonic()
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(msgspec.json.encode(session) + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # told by the end of its output
+
+    def answer(self) -> dict[str, Any] | None:
+        """The verdicts that have come; None when the umpire is dead."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        return msgspec.json.decode(line) if line.endswith(b"\n") else None
+
+    def close(self) -> None:
+        # Its agents die with it: they read from its sockets.
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()  # type: ignore[union-attr]
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()  # type: ignore[union-attr]
+        self._context.__exit__(None, None, None)
+
+
+class Runner:
+    """kind: root, user or both. posts: umpires. most: rounds. minutes: after which no session is
+    begun any more. environment: of the umpires. only: these rounds of one session."""
+
+    def __init__(
+        self,
+        seed: int,
+        kind: str,
+        posts: int,
+        *,
+        most: int,
+        minutes: float | None = None,
+        environment: Mapping[str, str] | None = None,
+        stop_at_violation: bool = False,
+        progress: bool = False,
+    ) -> None:
+        self.seed = seed
+        self.kind = kind
+        self.report = Report()
+        self._posts = posts
+        self._most = most
+        self._end = time.monotonic() + (minutes or 1e9) * 60
+        self._environment = dict(environment or {})
+        self._stop = stop_at_violation
+        self._progress = progress
+        self._shown = 0.0
+
+    def run(self) -> Report:
+        """Play the plan's first `most` rounds."""
+        kinds = [ROOT, USER] if self.kind == BOTH else [self.kind]
+        queues = {kind: self._sessions(kind) for kind in kinds}
+        # With both, one after the other takes from its own half of the plan.
+        self._play([kinds[n % len(kinds)] for n in range(max(self._posts, len(kinds)))], queues)
+        for late in self.report.late_medians():
+            self._violation({"round": None, "violations": [late]}, self.kind)
+        return self.report
+
+    def replay(self, number: int) -> list[dict[str, Any]]:
+        """Play the session of one round, up to that round. Returns its verdicts."""
+        for session in sessions(self.seed):
+            if session.rounds[-1].number >= number:
+                break
+        rounds = tuple(plan for plan in session.rounds if plan.number <= number)
+        kind = self.kind if self.kind != BOTH else (USER if session.user else ROOT)
+        post = Post(kind, self._environment)
+        try:
+            post.give(msgspec.structs.replace(session, rounds=rounds))
+            answer = post.answer()
+        finally:
+            post.close()
+        self._take(answer, kind, session)
+        return answer["verdicts"] if answer else []
+
+    def _sessions(self, kind: str) -> Iterator[Session]:
+        for session in sessions(self.seed):
+            if session.rounds[0].number >= self._most:
+                return
+            if self.kind == BOTH and session.user is not (kind == USER):
+                continue
+            rounds = tuple(plan for plan in session.rounds if plan.number < self._most)
+            yield msgspec.structs.replace(session, rounds=rounds)
+
+    def _play(self, kinds: list[str], queues: dict[str, Iterator[Session]]) -> None:
+        posts = [Post(kind, self._environment) for kind in kinds]
+        with selectors.DefaultSelector() as selector:
+            try:
+                for post in posts:
+                    selector.register(post.process.stdout, selectors.EVENT_READ, post)  # type: ignore[arg-type]
+                    self._feed(post, queues)
+                while any(post.session is not None for post in posts):
+                    for key, _ in selector.select(1.0):
+                        self._hear(key.data, queues, selector, posts)
+                    self._look_at_the_clock(posts)
+            finally:
+                for post in posts:
+                    post.close()
+
+    def _feed(self, post: Post, queues: dict[str, Iterator[Session]]) -> None:
+        post.session = None
+        over = time.monotonic() > self._end or (self._stop and self.report.violations)
+        session = None if over else next(queues[post.kind], None)
+        if session is not None:
+            post.give(session)
+
+    def _hear(
+        self,
+        post: Post,
+        queues: dict[str, Iterator[Session]],
+        selector: selectors.BaseSelector,
+        posts: list[Post],
+    ) -> None:
+        answer, session = post.answer(), post.session
+        if session is not None:
+            self._take(answer, post.kind, session)
+        if answer is None:
+            selector.unregister(post.process.stdout)  # type: ignore[arg-type]
+            posts.remove(post)
+            kind = post.kind
+            post.close()
+            if session is None:
+                return
+            post = Post(kind, self._environment)
+            posts.append(post)
+            selector.register(post.process.stdout, selectors.EVENT_READ, post)  # type: ignore[arg-type]
+        self._feed(post, queues)
+
+    def _take(self, answer: dict[str, Any] | None, kind: str, session: Session) -> None:
+        if answer is None or "bug" in answer:
+            why = answer["bug"] if answer else "the umpire died"
+            number = session.rounds[0].number
+            self._violation({"round": number, "violations": [f"chaos itself: {why}"]}, kind)
+            return
+        for verdict in answer["verdicts"]:
+            self.report.add(verdict, kind)
+            if verdict["violations"]:
+                self._violation(verdict, kind)
+        if self._progress and time.monotonic() > self._shown + 10:
+            self._shown = time.monotonic()
+            say(f"chaos: {self.report.rounds} rounds, {len(self.report.violations)} violations")
+
+    def _violation(self, verdict: dict[str, Any], kind: str) -> None:
+        number = verdict["round"]
+        command = f"scripts/chaos --as {kind} --replay {self.seed}:{number}"
+        verdict = {**verdict, "as": kind, "replay": None if number is None else command}
+        self.report.violations.append(verdict)
+        if self._progress:
+            for line in verdict["violations"]:
+                say(f"chaos: VIOLATION: {line[:400]}\n    {verdict['replay']}")
+
+    def _look_at_the_clock(self, posts: list[Post]) -> None:
+        for post in posts:
+            if post.session is not None and time.monotonic() > post.since + PATIENCE:
+                post.process.kill()  # its output ends, and `_hear` tells
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

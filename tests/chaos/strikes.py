@@ -1,0 +1,149 @@
+"""How each cause strikes, from outside or by asking the agent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import observer
+
+from chaos.plan import Cause, Round
+
+VERIFY_COMMAND = "sh .chaos/verify.sh"
+"""Of every conversation here. What the script does is the round's."""
+
+SIGNALS = {
+    Cause.CTRL_C: signal.SIGINT,
+    Cause.SIGINT: signal.SIGINT,
+    Cause.SIGTERM: signal.SIGTERM,
+    Cause.SIGHUP: signal.SIGHUP,
+}
+
+DEPTH = {
+    Cause.KILL_SPAWNER: 1,
+    Cause.STOP_SPAWNER: 1,
+    Cause.KILL_INIT: 2,
+    Cause.STOP_INIT: 2,
+    Cause.KILL_CALL_INIT: 3,
+    Cause.KILL_WORKER: 4,
+    Cause.STOP_WORKER: 4,
+}
+"""How far below the agent the victim lives: agent, spawner, init, call's init, worker."""
+
+
+@dataclass
+class Strike:
+    """What was done. at: when the first blow fell. flagged: when the run was told to stop, by
+    somebody whose word counts from then on. victims: who was killed or stopped."""
+
+    at: float | None = None
+    flagged: float | None = None
+    frozen: list[observer.Process] = field(default_factory=list)
+    victims: list[observer.Process] = field(default_factory=list)
+    cancelled: dict[str, float] = field(default_factory=dict)
+    hurried: float | None = None
+
+
+def by_depth(root: int) -> dict[int, list[observer.Process]]:
+    """Everything below a process, by its distance from it."""
+    levels = {root: 0}
+    found: dict[int, list[observer.Process]] = {}
+    for process in observer.descendants(root):
+        depth = levels[process.pid] = levels[process.parent] + 1
+        found.setdefault(depth, []).append(process)
+    return found
+
+
+def send(process: observer.Process, number: int) -> bool:
+    """Signals exactly this process. False when it is gone."""
+    with observer.watching([process]) as handles:
+        for handle in handles:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, number)
+                return True
+    return False
+
+
+def find_victim(agent: int, plan: Round, patience: float = 0.1) -> observer.Process | None:
+    """One of those that the cause is about, or of the deepest that there are above them."""
+    deadline = time.monotonic() + patience
+    while True:
+        levels = by_depth(agent)
+        candidates = levels.get(DEPTH[plan.cause])
+        if candidates is None and time.monotonic() > deadline and levels:
+            candidates = levels[max(level for level in levels)]
+        if candidates:
+            return candidates[plan.choice % len(candidates)]
+        if time.monotonic() > deadline:
+            return None
+
+
+Ask = Callable[..., None]
+"""Asks the agent to strike itself, and waits until it says that it has."""
+
+
+def strike(plan: Round, agent: int, ask: Ask, open_calls: Callable[[], list[str]]) -> Strike:
+    """Strike as planned, now. open_calls: ids of the calls that have not ended."""
+    done = Strike()
+    match plan.cause:
+        case Cause.CTRL_C | Cause.SIGINT | Cause.SIGTERM | Cause.SIGHUP:
+            done.at = time.monotonic()
+            _kill(agent, SIGNALS[plan.cause])
+            done.flagged = time.monotonic()
+        case Cause.KILL_AGENT:
+            done.at = done.flagged = time.monotonic()
+            _kill(agent, signal.SIGKILL)
+        case Cause.FREEZE_AND_KILL_AGENT:
+            done.frozen = observer.descendants(agent)
+            for process in done.frozen:
+                send(process, signal.SIGSTOP)
+            done.at = done.flagged = time.monotonic()
+            _kill(agent, signal.SIGKILL)
+        case Cause.KILL_WORKER | Cause.KILL_CALL_INIT | Cause.KILL_INIT | Cause.KILL_SPAWNER:
+            victim = find_victim(agent, plan)
+            done.at = time.monotonic()
+            if victim is not None and send(victim, signal.SIGKILL):
+                done.victims = [victim]
+            if plan.cause in (Cause.KILL_WORKER, Cause.KILL_CALL_INIT):
+                time.sleep(plan.pause)
+                ask(done, "interrupt")
+        case Cause.STOP_WORKER | Cause.STOP_INIT | Cause.STOP_SPAWNER:
+            victim = find_victim(agent, plan)
+            done.at = time.monotonic()
+            if victim is not None and send(victim, signal.SIGSTOP):
+                done.frozen = done.victims = [victim]
+            time.sleep(plan.pause)
+            ask(done, "interrupt")
+        case Cause.CANCEL_CALL:
+            done.at = time.monotonic()
+            for call in open_calls():
+                before = time.monotonic()
+                ask(done, "cancel_call", call=call)
+                done.cancelled[call] = before
+            done.flagged = None
+        case Cause.INTERRUPT_TWICE:
+            ask(done, "interrupt")
+            time.sleep(plan.pause)
+            done.hurried = time.monotonic()
+            ask(done, "interrupt")
+        case Cause.INTERRUPT | Cause.TASK_CANCEL | Cause.CLOSE:
+            ask(done, plan.cause.value)
+        case Cause.TIMEOUT | Cause.BUDGET:
+            pass  # they strike by themselves
+    return done
+
+
+def thaw(done: Strike) -> None:
+    """Let go on what was stopped, if it is still there."""
+    for process in done.frozen:
+        send(process, signal.SIGCONT)
+
+
+def _kill(pid: int, number: int) -> None:
+    # Our own child, not yet waited for: the pid is still its own.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
