@@ -38,7 +38,7 @@ def end_by_error(error: BaseException) -> End:
     """The end of a run that an error ended."""
     match error:
         case AgentFailed():
-            return End(Status.FAILED, str(error), None, error)
+            return End(Status.FAILED, str(error), error.exit_code, error)
         case AgentError():
             return End(Status.ERROR, str(error), error.exit_code, error)
         case PolicyError():

@@ -31,6 +31,7 @@ from sandbox_agent_ipc.messages import (
 
 from sandbox_agent_sandbox import call_init, syscalls
 from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.steps import Step
 from sandbox_agent_sandbox.walls.mounts import build_root, open_trees
 from sandbox_agent_sandbox.walls.namespaces import forbid_nested_user_namespaces
 from sandbox_agent_sandbox.walls.network import loopback_up
@@ -52,18 +53,17 @@ def main(
         os.close(go)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # nobody inside may trace or inspect init
-        step = "begin"
+        step = Step.NO_NESTING
         try:
-            step = "forbid nested user namespaces"
             forbid_nested_user_namespaces()
-            step = "copy the mounts of the plan"
+            step = Step.COPY
             trees = open_trees(plan) if trees is None else trees
-            step = "build the mount view"
+            step = Step.VIEW
             build_root(plan, trees)
-            step = "name the sandbox"
+            step = Step.NAME
             syscalls.sethostname("sandbox")
             if plan.network == "none":
-                step = "bring up loopback"
+                step = Step.LOOPBACK
                 loopback_up()
         except OSError as error:
             send_datagram(control, InitFailed(PROTOCOL, step, f"{error}"))

@@ -42,10 +42,12 @@ class Launch:
         self.control = control
         self._log = log
 
-    def log(self) -> str:
-        """The end of what the spawner wrote to standard error."""
+    def last_words(self) -> str:
+        """The last line that the spawner wrote to standard error; of a traceback, what it was."""
         size = os.fstat(self._log).st_size
-        return os.pread(self._log, 2000, max(0, size - 2000)).decode(errors="replace").strip()
+        text = os.pread(self._log, 2000, max(0, size - 2000)).decode(errors="replace")
+        lines = text.strip().splitlines()
+        return lines[-1] if lines else "it left no message"
 
     def kill(self) -> None:
         """SIGKILL: no sandbox has come of it."""

@@ -51,6 +51,9 @@ _ETC = (
 _ETC_NETWORK = ("gai.conf", "host.conf", "hosts", "resolv.conf")
 """Only where the network is the host's."""
 
+_KERNELS = (Path("/proc"), Path("/sys"), Path("/dev"))
+"""Not folders of anybody's, and not to be shared: what lies there acts on the host."""
+
 _HOME = "/tmp/home"
 _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -78,8 +81,6 @@ def make_plan(
     home = _resolve(workspace, "workspace")
     if not home.is_dir():
         raise PolicyError(f"workspace {home} is not a folder; name one, or create it first")
-    if home == Path("/"):
-        raise PolicyError("workspace / cannot be sandboxed; name a project's folder")
     identity = _identity(facts, home)
     binds: dict[str, Bind] = {}
     links: dict[str, str] = {}
@@ -255,11 +256,17 @@ def _link(path: Path, real: Path, links: dict[str, str]) -> None:
 
 def _resolve(path: Path, field: str) -> Path:
     try:
-        return path.resolve(strict=True)
+        real = path.resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise PolicyError(
             f"{field}: {path} is not there ({error}); create it, or remove the entry"
         ) from None
+    if _inside(real, _KERNELS) or real == Path("/"):
+        raise PolicyError(
+            f"{field}: {real} cannot be shared: the sandbox has its own /proc and /dev, and"
+            " shows nothing of the kernel's; remove the entry"
+        )
+    return real
 
 
 def _inside(path: Path, folders: Iterable[Path]) -> bool:

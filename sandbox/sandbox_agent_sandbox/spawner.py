@@ -26,6 +26,8 @@ from sandbox_agent_ipc.messages import PROTOCOL, InitBorn, InitFailed
 
 from sandbox_agent_sandbox import init, syscalls
 from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.steps import Step
+from sandbox_agent_sandbox.walls.idmap import NoUserNamespace
 from sandbox_agent_sandbox.walls.mounts import open_trees
 from sandbox_agent_sandbox.walls.namespaces import become, enter_namespaces, write_maps
 
@@ -38,8 +40,8 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class StepFailed(Exception):
     """A step of building the sandbox failed; `step` is told to the host."""
 
-    def __init__(self, step: str, error: BaseException) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
+    def __init__(self, step: Step, error: BaseException) -> None:
+        super().__init__(str(error))
         self.step = step
 
 
@@ -78,8 +80,10 @@ def _give_birth(plan: Plan, control: socket.socket, board_fd: int, host_fd: int)
     """Make the sandbox's init and let it go on once the host holds its pidfd."""
     try:
         trees = open_trees(plan) if os.geteuid() == 0 else None
+    except NoUserNamespace as error:
+        raise StepFailed(Step.NAMESPACES, error) from error
     except OSError as error:
-        raise StepFailed("copy the mounts of the plan", error) from error
+        raise StepFailed(Step.COPY, error) from error
     told, maps, go = os.pipe(), os.pipe(), os.pipe()
     builder = os.fork()
     if builder == 0:
@@ -94,18 +98,18 @@ def _give_birth(plan: Plan, control: socket.socket, board_fd: int, host_fd: int)
     said = os.read(told[0], 4096)
     if said != b"unshared":
         os.waitpid(builder, 0)
-        raise StepFailed("make the namespaces", OSError(said.decode() or "the builder died"))
+        raise StepFailed(Step.NAMESPACES, OSError(said.decode() or "the builder died"))
     try:
         write_maps(builder, plan.identity)
     except OSError as error:
         os.close(maps[1])
         os.waitpid(builder, 0)
-        raise StepFailed("map the user into its namespace", error) from error
+        raise StepFailed(Step.MAPS, error) from error
     os.write(maps[1], b"x")
     said = os.read(told[0], 4096)
     if not said.isdigit():
         os.waitpid(builder, 0)
-        raise StepFailed("start init", OSError(said.decode() or "the builder died"))
+        raise StepFailed(Step.INIT, OSError(said.decode() or "the builder died"))
     init_pid = int(said)
     pidfd = os.pidfd_open(init_pid)
     # Once the builder is reaped, init's parent is this process (a subreaper), and only then may

@@ -38,6 +38,7 @@ from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUna
 from sandbox_agent_sandbox.ladder import PROOF_LIMIT, Ladder, Process
 from sandbox_agent_sandbox.launch import Launch, launch
 from sandbox_agent_sandbox.life import Life
+from sandbox_agent_sandbox.mends import explain
 from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.plan import Plan
 
@@ -266,7 +267,9 @@ class Supervisor:
         except (OSError, IpcError) as error:
             self._epoll.unregister(self._launch.control.fileno())
             if self._init is None:
-                self._fail(SandboxUnavailable(f"the sandbox's spawner died: {self._launch.log()}"))
+                self._fail(
+                    SandboxUnavailable(f"the sandbox's spawner died: {self._launch.last_words()}")
+                )
             elif self._failure is None:
                 self._fail(SandboxBroken(f"the sandbox's init hung up: {error}"))
             return
@@ -283,7 +286,7 @@ class Supervisor:
         elif isinstance(message, Frozen):
             self._frozen.set()
         elif isinstance(message, InitFailed):
-            self._fail(SandboxUnavailable(_explain(message)))
+            self._fail(SandboxUnavailable(explain(message)))
         else:
             self._call_news(message, descriptors)
 
@@ -372,12 +375,3 @@ class Supervisor:
             self._launch.bury()
         self._epoll.close()
         self._opened(self._failure)
-
-
-def _explain(message: InitFailed) -> str:
-    mend = (
-        "This host must allow user namespaces (see `sandbox-agent doctor`): "
-        "sysctl user.max_user_namespaces > 0, kernel.unprivileged_userns_clone = 1, "
-        "kernel.apparmor_restrict_unprivileged_userns = 0"
-    )
-    return f"the sandbox cannot be built: step '{message.step}': {message.reason}. {mend}"

@@ -304,3 +304,12 @@ def test_refusals_of_plans_name_the_field(tmp_path: Path, workspace: Path) -> No
         make_plan(Policy(), host_facts(), workspace=Path("/etc/passwd"))
     with pytest.raises(PolicyError, match="in reach of the tools"):
         make_plan(Policy(), host_facts(), workspace=workspace, hidden=[workspace])
+
+
+@pytest.mark.parametrize("path", ["/proc/1", "/sys/fs/cgroup", "/dev", "/"])
+def test_what_acts_on_the_host_cannot_be_shared(workspace: Path, path: str) -> None:
+    for field in ("read", "write"):
+        with pytest.raises(PolicyError, match=f"{field}: .* cannot be shared"):
+            make_plan(Policy(**{field: [path]}), host_facts(), workspace=workspace)
+    with pytest.raises(PolicyError, match="workspace"):
+        make_plan(Policy(), host_facts(), workspace=Path(path))

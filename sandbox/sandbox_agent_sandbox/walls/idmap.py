@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,10 @@ from sandbox_agent_sandbox import syscalls
 from sandbox_agent_sandbox.plan import Bind, Identity
 
 _IDS = 0xFFFFFFFF
+
+
+class NoUserNamespace(OSError):
+    """Already the namespace that carries the map was refused."""
 
 
 def swap_map(disk: int, shown: int) -> str:
@@ -44,7 +49,7 @@ def mapping_namespace(uid_map: str, gid_map: str) -> Iterator[int]:
         os.close(ready[1])
         os.close(go[0])
         if not os.read(ready[0], 1):
-            raise OSError(1, "no user namespace for an idmapped mount")
+            raise NoUserNamespace(errno.EPERM, "the host refuses a user namespace")
         Path(f"/proc/{child}/uid_map").write_text(uid_map)
         Path(f"/proc/{child}/gid_map").write_text(gid_map)
         fd = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -66,6 +71,13 @@ def map_owner(tree: int, bind: Bind, identity: Identity) -> None:
     uids = swap_map(bind.owner_uid, identity.outside_uid)
     gids = swap_map(bind.owner_gid, identity.outside_gid)
     with mapping_namespace(uids, gids) as namespace:
-        syscalls.mount_setattr(
-            tree, "", syscalls.AT_EMPTY_PATH, syscalls.MOUNT_ATTR_IDMAP, userns=namespace
-        )
+        try:
+            syscalls.mount_setattr(
+                tree, "", syscalls.AT_EMPTY_PATH, syscalls.MOUNT_ATTR_IDMAP, userns=namespace
+            )
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"the file system of {bind.path} cannot show root's files as an ordinary user's"
+                " (idmapped mount); give the folder to an ordinary user (chown), or run as one",
+            ) from error

@@ -1,0 +1,39 @@
+"""What to do about a host that refuses a step of building a sandbox."""
+
+from __future__ import annotations
+
+from sandbox_agent_ipc.messages import InitFailed
+
+from sandbox_agent_sandbox.steps import Step
+
+_NAMESPACES = (
+    "allow user namespaces: sysctl -w user.max_user_namespaces=15000"
+    " kernel.unprivileged_userns_clone=1; on Ubuntu 24.04 and later also"
+    " kernel.apparmor_restrict_unprivileged_userns=0; in a container, a seccomp profile that"
+    " allows unshare"
+)
+_MOUNTS = (
+    "in a container, unmask /proc (docker: --security-opt systempaths=unconfined); if it names a"
+    " path of the policy, take that out"
+)
+
+_MENDS = {
+    Step.NAMESPACES: _NAMESPACES,
+    Step.MAPS: _NAMESPACES,
+    Step.NO_NESTING: _NAMESPACES,
+    Step.COPY: "Linux 5.12 or newer is needed; if it names a path of the policy, take that out",
+    Step.VIEW: _MOUNTS,
+}
+
+
+def explain(failed: InitFailed) -> str:
+    """One message: what the host refused, and the mend."""
+    try:
+        mend = _MENDS.get(Step(failed.step), "")
+    except ValueError:
+        mend = ""
+    hint = f". Mend: {mend}" if mend else ""
+    return (
+        f"the sandbox cannot be built: {failed.step}: {failed.reason}{hint}"
+        " (`sandbox-agent doctor` shows what this host can do)"
+    )

@@ -1,0 +1,18 @@
+"""The steps of building a sandbox, as an error names them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """In their order."""
+
+    NAMESPACES = "make the namespaces"
+    MAPS = "map the user into its namespace"
+    INIT = "start init"
+    NO_NESTING = "forbid nested user namespaces"
+    COPY = "copy the mounts of the plan"
+    VIEW = "build the mount view"
+    NAME = "name the sandbox"
+    LOOPBACK = "bring up loopback"
