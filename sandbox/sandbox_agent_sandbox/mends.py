@@ -17,11 +17,17 @@ _MOUNTS = (
     " path of the policy, take that out"
 )
 
+_COPY = (
+    "Linux 5.12 or newer; root needs CAP_SYS_ADMIN over its mount namespace (in a container:"
+    " --privileged), so run as an ordinary user where root has not; if it names a path of the"
+    " policy, take that out"
+)
+
 _MENDS = {
     Step.NAMESPACES: _NAMESPACES,
     Step.MAPS: _NAMESPACES,
     Step.NO_NESTING: _NAMESPACES,
-    Step.COPY: "Linux 5.12 or newer is needed; if it names a path of the policy, take that out",
+    Step.COPY: _COPY,
     Step.VIEW: _MOUNTS,
 }
 
