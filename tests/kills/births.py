@@ -12,10 +12,11 @@ import signal
 import threading
 from collections.abc import Callable
 
-_SEIZE, _CONT, _DETACH, _EVENTMSG, _INTERRUPT = 0x4206, 7, 17, 0x4201, 0x4207
+_SEIZE, _EVENTMSG, _CONT = 0x4206, 0x4201, 7
 _TRACE_FORKS = 0x2 | 0x4 | 0x8  # fork, vfork, clone
 _FORK_EVENTS = (1, 2, 3)
-_WALL = 0x40000000
+_BIRTH_EVENT = 128  # PTRACE_EVENT_STOP
+_WAIT = 0x40000000 | 0x20000000  # __WALL | __WNOTHREAD: of this thread's own tracees, all
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
@@ -28,12 +29,20 @@ def _ptrace(request: int, pid: int, data: int = 0) -> None:
         raise OSError(error, f"ptrace({request:#x}, {pid}): {os.strerror(error)}")
 
 
-class Birth(threading.Thread):
-    """Follows the forks below `pid`, `generations` deep, and hands the first process of the last
-    generation to `strike(pid)` at its birth. Everybody runs on untraced afterwards.
+def _child(parent: int) -> int:
+    child = ctypes.c_ulong()
+    if _libc.ptrace(_EVENTMSG, parent, None, ctypes.addressof(child)) < 0:
+        raise OSError(ctypes.get_errno(), "PTRACE_GETEVENTMSG")
+    return child.value
 
-    A thread, because every request must come from the thread that traces. Use it in `with`: the
-    process is traced when the block begins, and has been struck when it ends.
+
+class Birth(threading.Thread):
+    """Follows the forks below `pid`, and hands the first process that is born `generations` below
+    it to `strike(pid)`. Everybody runs on untraced afterwards.
+
+    A thread, because every request must come from the thread that traces, and because its end sets
+    free whom it traced. `with`: the process is traced when the block begins, and the strike has
+    been made when it ends.
     """
 
     def __init__(self, pid: int, generations: int, strike: Callable[[int], object]) -> None:
@@ -48,39 +57,33 @@ class Birth(threading.Thread):
         try:
             _ptrace(_SEIZE, self._pid, _TRACE_FORKS)
             self._seized.set()
-            pid = self._child_of(self._pid)
-            for _ in range(self._generations - 1):
-                _ptrace(_CONT, pid)
-                pid = self._child_of(pid)
-            self._strike(pid)
-            self._let_go(pid)
+            self._strike(self._wait())
         except BaseException as error:
             self._error = error
         finally:
             self._seized.set()
 
-    def _child_of(self, pid: int) -> int:
+    def _wait(self) -> int:
+        depth = {self._pid: 0}
+        newborn: set[int] = set()
         while True:
-            _, status = os.waitpid(pid, _WALL)
+            pid, status = os.waitpid(-1, _WAIT)
             if not os.WIFSTOPPED(status):
-                raise ChildProcessError(f"{pid} ended before it had a child: {status}")
+                continue  # ended: some are made for a moment only
             event = status >> 16
             if event in _FORK_EVENTS:
-                break
-            # A signal on its way to the process is handed on; other stops are nothing to us.
-            _ptrace(_CONT, pid, 0 if event else os.WSTOPSIG(status))
-        child = ctypes.c_ulong()
-        if _libc.ptrace(_EVENTMSG, pid, None, ctypes.addressof(child)) < 0:
-            raise OSError(ctypes.get_errno(), "PTRACE_GETEVENTMSG")
-        _, status = os.waitpid(child.value, _WALL)  # stopped at birth, and traced as its parent is
-        _ptrace(_DETACH, pid)
-        return child.value
-
-    def _let_go(self, pid: int) -> None:
-        try:
-            _ptrace(_DETACH, pid)
-        except OSError:  # struck dead
-            os.waitpid(pid, _WALL)
+                depth[_child(pid)] = depth[pid] + 1
+            # Its first stop, before its first instruction, may be seen before its parent's fork.
+            if event == _BIRTH_EVENT:
+                newborn.add(pid)
+            else:
+                # A signal on its way to the process is handed on.
+                _ptrace(_CONT, pid, 0 if event else os.WSTOPSIG(status))
+            for child in [pid for pid in newborn if pid in depth]:
+                newborn.remove(child)
+                if depth[child] == self._generations:
+                    return child
+                _ptrace(_CONT, child)
 
     def __enter__(self) -> Birth:
         self.start()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import observer
+import sandbox_agent
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import RunToken
@@ -23,8 +24,6 @@ from sandbox_agent_sandbox.planning import make_plan
 from sandbox_agent_sandbox.policy import Policy
 from sandbox_agent_sandbox.probe import host_facts
 from table import When
-
-import sandbox_agent
 
 NAMES = {"spawner": "sandbox-spawner", "init": "sandbox-init", "call init": "sandbox-call"}
 """What the processes call themselves (PR_SET_NAME)."""

@@ -143,7 +143,7 @@ IMPOSSIBLE = [
     ),
     Impossible(
         Who.AGENT,
-        None,
+        (When.HANDSHAKE, *SERVING),
         (How.MEMORY,),
         "a MemoryError is an exception like any other, and the killer of the kernel for want of "
         "memory is a SIGKILL",

@@ -148,9 +148,11 @@ def die_in_the_handshake(workspace: Path, how: How) -> CallResult:
             if os.geteuid() != 0:
                 pytest.skip("needs root")
             strike = births.kill if how is How.SIGKILL else births.stop
-            with births.Birth(process_called("init").pid, 2, strike) as birth:
-                with Case(cell, workspace, When.MID_OUTPUT, "well", timeout=TIME) as case:
-                    await asyncio.to_thread(birth.join, 20)
-                    return await case.result()
+            with (
+                births.Birth(process_called("init").pid, 2, strike) as birth,
+                Case(cell, workspace, When.MID_OUTPUT, "well", timeout=TIME) as case,
+            ):
+                await asyncio.to_thread(birth.join, 20)
+                return await case.result()
 
     return run(main)
