@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from sandbox_agent_sandbox import syscalls
+from sandbox_agent_sandbox.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.call_status import report_status
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.walls.capabilities import drop_capabilities
@@ -21,17 +22,6 @@ from sandbox_agent_sandbox.walls.proc import mount_proc
 from sandbox_agent_sandbox.worker.main import run_worker
 
 _HANDLED = {signal.SIGTERM, signal.SIGCHLD}
-
-
-class CallDescriptors(NamedTuple):
-    """The descriptors that come with NewCall, in their order."""
-
-    inbox: int
-    outbox: int
-    wake: int
-    status: int
-    stdout: int
-    stderr: int
 
 
 def main(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:

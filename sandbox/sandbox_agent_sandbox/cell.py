@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -26,36 +25,14 @@ from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxError
-from sandbox_agent_sandbox.exchange import Exchange, OnOutput
+from sandbox_agent_sandbox.exchange import Exchange
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState, Survivor
 from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.request import CallRequest as CallRequest
 from sandbox_agent_sandbox.supervisor import Supervisor
 
 DESCRIBE_LIMIT = 60.0
 """Seconds that importing the tools' modules may take."""
-
-
-@dataclass(frozen=True)
-class CallRequest:
-    """One tool call.
-
-    arguments: a JSON object. cwd: absolute. env: added to the plan's environment. timeout:
-    seconds; None for no limit. output_limit: bytes kept, of output and of the result each.
-    on_started: the worker has acknowledged. on_output: takes the output as it comes, instead of
-    the result; called with "stdout" or "stderr" (with "stdout" only unless separate_output).
-    Both are called in the event loop, and must not block.
-    """
-
-    id: str
-    function: FunctionRef
-    arguments: bytes
-    cwd: str
-    env: dict[str, str] = field(default_factory=dict)
-    timeout: float | None = None
-    output_limit: int = 1 << 20
-    on_started: Callable[[], None] = lambda: None
-    on_output: OnOutput | None = None
-    separate_output: bool = False
 
 
 class Cell:

@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import msgspec
 from sandbox_agent_ipc.aio import MessageReader, OutputReader
@@ -31,14 +30,9 @@ from sandbox_agent_sandbox.capture import Capture
 from sandbox_agent_sandbox.descriptors import Descriptor, pipe
 from sandbox_agent_sandbox.life import Life
 from sandbox_agent_sandbox.outcome import CallResult
+from sandbox_agent_sandbox.request import CallRequest
 from sandbox_agent_sandbox.supervisor import Supervisor
 from sandbox_agent_sandbox.verdict import Evidence, decide
-
-if TYPE_CHECKING:
-    from sandbox_agent_sandbox.cell import CallRequest
-
-OnOutput = Callable[[str, bytes], object]
-"""Takes a piece of output. Returns False (nothing else) to hear no more of that stream."""
 
 _INLINE_ARGUMENTS = 64 * 1024
 """Bytes. Longer arguments travel in a sealed memfd."""

@@ -30,6 +30,7 @@ from sandbox_agent_ipc.messages import (
 )
 
 from sandbox_agent_sandbox import call_init, syscalls
+from sandbox_agent_sandbox.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 from sandbox_agent_sandbox.walls.mounts import build_root, open_trees
@@ -139,7 +140,7 @@ def _new_call(
             if child == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                call_init.main(plan, call_init.CallDescriptors(*descriptors), board_fd)
+                call_init.main(plan, CallDescriptors(*descriptors), board_fd)
         finally:
             # Without this a second unshare is EINVAL, and the next fork joins the call's namespace.
             syscalls.setns(own_namespace, syscalls.CLONE_NEWPID)

@@ -11,7 +11,7 @@ import socket
 import sys
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from sandbox_agent_ipc.board import BoardView
 from sandbox_agent_ipc.channel import Inbox, Outbox, read_arguments
@@ -29,14 +29,12 @@ from sandbox_agent_ipc.messages import (
 from sandbox_agent_ipc.token import Cancelled, CancelReason
 
 from sandbox_agent_sandbox import syscalls
+from sandbox_agent_sandbox.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.walls.ceilings import apply_ceilings
 from sandbox_agent_sandbox.walls.descriptors import keep_only, standard_streams
 from sandbox_agent_sandbox.worker.invoke import NotStarted, describe_all, invoke
-
-if TYPE_CHECKING:
-    from sandbox_agent_sandbox.call_init import CallDescriptors
 
 _MAX_ARGUMENTS = 64 << 20
 
