@@ -149,7 +149,8 @@ class Agent:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             threading.Thread(target=self._listen, daemon=True).start()
             before = self._resources()
-            for self.plan in self._session.rounds:
+            for plan in self._session.rounds:
+                self.plan = plan
                 self._round()
             self._close()
             self._conversation = self._task = None
@@ -290,7 +291,7 @@ class Agent:
             self._complain(f"token: one of a run that ended by itself is cancelled, {when}")
 
     def look_at_history(self, history: Sequence[Any]) -> None:
-        """As providers do: every call of a turn has its one result, in order, before what is next."""
+        """As providers do: each call of a turn has its one result, in order, before the next."""
         expected: list[str] = []
         for message in history:
             if isinstance(message, ToolMessage):

@@ -32,6 +32,7 @@ CUTS = 8
 
 NATURAL = {"ok", "error"}
 STOPPED = {"cancelled", "killed"}
+_LESS_SURE = {Cause.STOP_INIT, Cause.STOP_WORKER, Cause.CLOSE, Cause.INTERRUPT_TWICE}
 EXPECTED: dict[Tool, set[str]] = {
     Tool.POLLING: {"cancelled"},
     Tool.WAITING: {"cancelled"},
@@ -88,10 +89,10 @@ def bounded(seen: Seen) -> Iterator[str]:
     grace, term = seen.times
     limit = grace + term + BOUND + NOISE
     flagged = seen.flagged_at()
-    if seen.plan.cause in (Cause.KILL_INIT, Cause.KILL_SPAWNER) and seen.strike.victims:
+    deadly = seen.plan.cause in (Cause.KILL_INIT, Cause.KILL_SPAWNER) and seen.strike.victims
+    if deadly and seen.phase() in (Phase.IN_FLIGHT, Phase.STARTING, Phase.VERIFY):
         # Nothing can go on without them, and nothing is left to be waited for.
-        if seen.phase() in (Phase.IN_FLIGHT, Phase.STARTING, Phase.VERIFY):
-            flagged, limit = seen.strike.at, BOUND + NOISE
+        flagged, limit = seen.strike.at, BOUND + NOISE
     if flagged is not None and flagged < seen.returned:
         if seen.returned - flagged > limit:
             yield f"bounded: {_ms(seen.returned - flagged)} from the flag to the return"
@@ -179,6 +180,7 @@ def results(seen: Seen) -> Iterator[str]:
 def started(seen: Seen) -> Iterator[str]:
     """4 and 6: `started` against what the tool itself wrote, and no start after the flag."""
     flagged = seen.flagged_at()
+    left_alone = seen.plan.cause in _WHOLE | {Cause.CANCEL_CALL}
     for call, use in seen.asked().items():
         if use is None:
             continue
@@ -197,6 +199,10 @@ def started(seen: Seen) -> Iterator[str]:
         acknowledged = seen.first("started", call)
         if note and acknowledged is None and end is not None and end["started"] == "yes":
             yield f"started: {call}: its end says yes, the journal never said started"
+        if note is None and acknowledged is not None and end is not None and left_alone:
+            # It had time enough to write, and nobody took it from it.
+            if end["t"] - acknowledged["t"] > START_NOISE:
+                yield f"started: {call} ({use.tool}) is said to have started, and never ran"
         at = seen.strike.cancelled.get(call, flagged)
         if note and "t" in note and at is not None and note["t"] > at + START_NOISE:
             yield f"started: {call} ({use.tool}) began {_ms(note['t'] - at)} after the flag"
@@ -217,7 +223,7 @@ def outcomes(seen: Seen) -> Iterator[str]:
             continue
         outcome = end["outcome"]
         if phase is None and outcome != "ok":
-            yield f"outcomes: {call} ({use.tool}) {outcome}, and nothing had struck: {end['detail']}"
+            yield f"outcomes: {call} ({use.tool}) {outcome} without a strike: {end['detail']}"
         if outcome == "error":
             yield f"outcomes: {call} ({use.tool}) failed by itself: {end['content'][-300:]}"
         if use.brief or at is None or phase is not Phase.IN_FLIGHT:
@@ -233,17 +239,52 @@ def outcomes(seen: Seen) -> Iterator[str]:
             expected = {"crashed"} | (STOPPED if end["detail"] == "failed" else set())
         elif cause in (Cause.KILL_WORKER, Cause.KILL_CALL_INIT):
             expected = EXPECTED.get(use.tool, STOPPED) | {"crashed"}
-        elif cause in (Cause.STOP_INIT, Cause.STOP_WORKER, Cause.CLOSE):
-            expected = STOPPED
-        elif cause is Cause.INTERRUPT_TWICE or seen.times[0] > 1:
+        elif cause in _LESS_SURE or seen.times[0] > 1:
             expected = STOPPED
         else:
             expected = EXPECTED.get(use.tool, STOPPED)
         if outcome not in expected:
-            yield f"outcomes: {call} ({use.tool}) {outcome}, not {sorted(expected)}: {end['detail']}"
-        if end["rung"] == "term" and outcome == "cancelled":
-            if use.tool in (Tool.SLEEPING, Tool.BUSY_PYTHON) and not seen.wrote(use, "finally"):
-                yield f"outcomes: {call} ({use.tool}) ended at SIGTERM without its finally"
+            wanted = " or ".join(sorted(expected))
+            yield f"outcomes: {call} ({use.tool}) {outcome}, not {wanted}: {end['detail']}"
+
+
+def rates(seen: Seen) -> dict[str, tuple[int, int]]:
+    """What a machine under load may fail to do in time in one round, but not as a rule: of calls
+    that were struck in flight, (how many behaved, how many there were)."""
+    found: dict[str, tuple[int, int]] = {}
+    cause, at = seen.plan.cause, seen.struck_at()
+    if cause not in _WHOLE or at is None or seen.phase() is not Phase.IN_FLIGHT:
+        return found
+    for call, use in seen.asked().items():
+        end, running = seen.first("ended", call), seen.first("started", call)
+        if use is None or end is None or running is None or running["t"] > at or use.brief:
+            continue
+        if not seen.wrote(use, "ready") or end["t"] < at:
+            continue
+        if use.tool in _HEARING:
+            name, good = f"{use.tool}: ended at the flag", end["rung"] == "flag"
+        elif use.tool in _TIDY:
+            name, good = f"{use.tool}: finally ran at SIGTERM", seen.wrote(use, "finally")
+        else:
+            continue
+        found[name] = (found.get(name, (0, 0))[0] + good, found.get(name, (0, 0))[1] + 1)
+    return found
+
+
+_HEARING = {Tool.POLLING, Tool.WAITING, Tool.ATTACKER}
+_TIDY = {Tool.SLEEPING, Tool.BUSY_PYTHON, Tool.SELF_STOPPER}
+_WHOLE = {
+    Cause.INTERRUPT,
+    Cause.TASK_CANCEL,
+    Cause.CTRL_C,
+    Cause.SIGINT,
+    Cause.SIGTERM,
+    Cause.SIGHUP,
+    Cause.BUDGET,
+    Cause.TIMEOUT,
+    Cause.STOP_SPAWNER,
+}
+"""Causes that flag calls and do nothing else to them."""
 
 
 def journal(seen: Seen) -> Iterator[str]:
@@ -300,9 +341,9 @@ def _told_after_death(seen: Seen) -> Iterator[str]:
         return  # told already
     for call, use in seen.asked().items():
         message = told.get(call)
-        if use is not None and message is not None and seen.began_note(use) is not None:
-            if message.started == "no":
-                yield f"started: {call} ran before the agent died; the model is told it did not"
+        denied = message is not None and message.started == "no"
+        if use is not None and denied and seen.began_note(use) is not None:
+            yield f"started: {call} ran before the agent died; the model is told it did not"
 
 
 def ends(seen: Seen) -> Iterator[str]:

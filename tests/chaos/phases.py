@@ -54,7 +54,8 @@ def _phase(door: Door, plan: Round, parallel: int, work: Path, since: int) -> No
             if plan.ready:
                 _until_files(door, [work / ".chaos" / "verify.began"], since)
         case Phase.SHUTDOWN:
-            _until(door, lambda m: event("model_turn", m) and bool(m["final"]), since)
+            # Its verify command has ended; what is left is to write the end down and to close.
+            _until(door, lambda m: event("verify", m), since)
 
 
 def _until(door: Door, found: object, since: int) -> None:

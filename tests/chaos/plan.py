@@ -254,7 +254,7 @@ def _round(
         for _ in range(dice.choice((2, 3, 3, 4)))
     )
     spread = {
-        Phase.OPENING: 0.30 if command else 0.20,
+        Phase.OPENING: 0.20 if command else 0.12,
         Phase.GAP: 0.05,
         Phase.STARTING: 0.012,
         Phase.IN_FLIGHT: 0.06,

@@ -20,10 +20,13 @@ FULL = 10_000
 RUNGS = ("flag", "term", "kill", "no call", "close", "agent killed")
 
 MEDIAN = {"flag": 60.0, "term": 60.0, "kill": 60.0, "no call": 60.0, "agent killed": 120.0}
-"""Milliseconds that the median of a rung may be late, so that a slow ladder shows however much noise
-single rounds are allowed. Judged from `JUDGED` rounds on."""
+"""Milliseconds that the median of a rung may be late, so that a slow ladder shows however much
+noise single rounds are allowed. Judged from `JUDGED` rounds on."""
 
 JUDGED = 8
+
+RATE = 0.8
+"""Share of the calls that must behave as their rung promises; the rest may be the noise's."""
 
 Verdict = dict[str, Any]
 
@@ -41,6 +44,7 @@ class Report:
         self.hits: dict[str, Counter[tuple[str, str]]] = {table: Counter() for table in LEGAL}
         self.latency: dict[str, list[float]] = {}
         self.slowest: dict[str, list[tuple[float, int, str, str]]] = {}
+        self.rates: dict[str, list[int]] = {}
         self.violations: list[dict[str, Any]] = []
         self.notes: Counter[str] = Counter()
 
@@ -49,6 +53,10 @@ class Report:
         self.by_identity[identity] += 1
         self.commands += verdict["command"]
         self.notes.update(verdict["notes"])
+        for rate, (good, number) in verdict["rates"].items():
+            row = self.rates.setdefault(rate, [0, 0])
+            row[0] += good
+            row[1] += number
         for rung, late in verdict["latency"].items():
             self.latency.setdefault(rung, []).append(late)
             slowest = self.slowest.setdefault(rung, [])
@@ -68,9 +76,14 @@ class Report:
     def _hit(self, table: str, one: str, other: str) -> None:
         self.hits[table][one, other] += 1
 
-    def late_medians(self) -> list[str]:
-        """Rungs that are too slow as a rule."""
-        return [
+    def as_a_rule(self) -> list[str]:
+        """What single rounds cannot show for noise: rungs that are slow, tools that do not hear."""
+        deaf = [
+            f"rates: {rate}: {good} of {number}"
+            for rate, (good, number) in self.rates.items()
+            if number >= JUDGED and good < number * RATE
+        ]
+        return deaf + [
             f"bounded: the median of rung '{rung}' is {statistics.median(times):.0f} ms late"
             for rung, times in self.latency.items()
             if len(times) >= JUDGED and statistics.median(times) > MEDIAN.get(rung, math.inf)
@@ -104,6 +117,7 @@ class Report:
                 "start_noise_ms": checks.START_NOISE * 1000,
             },
             "latency_ms": {r: percentiles(self.latency[r]) for r in RUNGS if r in self.latency},
+            "rates": self.rates,
             "slowest": self.slowest,
             "hits": {
                 table: {f"{a} x {b}": self.hits[table][a, b] for a, b in pairs}
@@ -117,22 +131,26 @@ class Report:
     def summary(self) -> str:
         """The same in a screenful."""
         data = self.as_json()
+        who = ", ".join(f"{count} as {kind}" for kind, count in self.by_identity.items())
+        noise = f"{checks.NOISE * 1000:.0f} ms of noise are allowed"
+        columns = ("rounds", "p50", "p90", "p99", "max")
         lines = [
-            f"{self.rounds} rounds ({', '.join(f'{n} as {who}' for who, n in self.by_identity.items())}"
-            f"; {self.commands} by the command line), {len(self.violations)} violations",
+            f"{self.rounds} rounds ({who}; {self.commands} by the command line),"
+            f" {len(self.violations)} violations",
             f"struck a call in flight: {data['in_flight_share']:.1%}; the run was over before the"
             f" strike: {self.missed}",
             "",
-            f"{'milliseconds beyond the rung':28} {'rounds':>7} {'p50':>7} {'p90':>7} {'p99':>7} {'max':>7}",
+            f"{'milliseconds beyond the rung':28} " + " ".join(f"{c:>7}" for c in columns),
         ]
         for rung, row in data["latency_ms"].items():
             figures = " ".join(f"{row[key]:7.1f}" for key in ("p50", "p90", "p99", "max"))
             lines.append(f"{rung:28} {row['n']:7} {figures}")
         lines += [
             f"(bound: grace + term + {checks.BOUND * 1000:.0f} ms, agent killed"
-            f" {checks.AGENT_BOUND * 1000:.0f} ms; {checks.NOISE * 1000:.0f} ms of noise are allowed)",
+            f" {checks.AGENT_BOUND * 1000:.0f} ms; {noise})",
             "",
         ]
+        lines += [f"{rate}: {good} of {number}" for rate, (good, number) in self.rates.items()]
         for table, (least, pairs) in self.fewest().items():
             shown = ", ".join(pairs[:4]) + (", ..." if len(pairs) > 4 else "")
             lines.append(f"{table}: {len(LEGAL[table])} legal pairs, fewest hits {least}: {shown}")

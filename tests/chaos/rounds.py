@@ -244,6 +244,7 @@ def _verdict(seen: Seen, session: Session) -> Verdict:
         "violations": violations,
         "notes": seen.notes,
         "latency": _latency(seen),
+        "rates": checks.rates(seen),
     }
     if violations:
         verdict["events"] = checks.dump(seen.events)

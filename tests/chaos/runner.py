@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import identity
 import msgspec
 
-from chaos.plan import Session, sessions
+from chaos.plan import Round, Session, sessions
 from chaos.report import Report
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -73,7 +74,8 @@ class Post:
 
 class Runner:
     """kind: root, user or both. posts: umpires. most: rounds. minutes: after which no session is
-    begun any more. environment: of the umpires. only: these rounds of one session."""
+    begun any more. environment: of the umpires. stop_at: a violation that matches is all that is
+    wanted; then `found` is its text. focus: play sessions that have such a round."""
 
     def __init__(
         self,
@@ -84,7 +86,8 @@ class Runner:
         most: int,
         minutes: float | None = None,
         environment: Mapping[str, str] | None = None,
-        stop_at_violation: bool = False,
+        stop_at: str | None = None,
+        focus: Callable[[Round], bool] | None = None,
         progress: bool = False,
     ) -> None:
         self.seed = seed
@@ -94,7 +97,9 @@ class Runner:
         self._most = most
         self._end = time.monotonic() + (minutes or 1e9) * 60
         self._environment = dict(environment or {})
-        self._stop = stop_at_violation
+        self._stop = re.compile(stop_at) if stop_at else None
+        self._focus = focus
+        self.found: str | None = None
         self._progress = progress
         self._shown = 0.0
 
@@ -104,7 +109,7 @@ class Runner:
         queues = {kind: self._sessions(kind) for kind in kinds}
         # With both, one after the other takes from its own half of the plan.
         self._play([kinds[n % len(kinds)] for n in range(max(self._posts, len(kinds)))], queues)
-        for late in self.report.late_medians():
+        for late in self.report.as_a_rule():
             self._violation({"round": None, "violations": [late]}, self.kind)
         return self.report
 
@@ -128,6 +133,8 @@ class Runner:
         for session in sessions(self.seed):
             if session.rounds[0].number >= self._most:
                 return
+            if self._focus is not None and not any(map(self._focus, session.rounds)):
+                continue
             if self.kind == BOTH and session.user is not (kind == USER):
                 continue
             rounds = tuple(plan for plan in session.rounds if plan.number < self._most)
@@ -150,7 +157,7 @@ class Runner:
 
     def _feed(self, post: Post, queues: dict[str, Iterator[Session]]) -> None:
         post.session = None
-        over = time.monotonic() > self._end or (self._stop and self.report.violations)
+        over = time.monotonic() > self._end or self.found
         session = None if over else next(queues[post.kind], None)
         if session is not None:
             post.give(session)
@@ -194,6 +201,9 @@ class Runner:
     def _violation(self, verdict: dict[str, Any], kind: str) -> None:
         number = verdict["round"]
         command = f"scripts/chaos --as {kind} --replay {self.seed}:{number}"
+        for line in verdict["violations"]:
+            if self._stop and self._stop.match(line):
+                self.found = self.found or line
         verdict = {**verdict, "as": kind, "replay": None if number is None else command}
         self.report.violations.append(verdict)
         if self._progress:

@@ -194,9 +194,12 @@ def self_stopper(mark: str, brief: bool, token: CancelToken) -> str:
             os.execvp("sh", ["sh", "-c", f"sleep {number}.{mark} & kill -STOP 0; wait"])
         os.waitpid(child, os.WUNTRACED)
     _note(mark, "ready")
-    if not brief:
-        os.kill(os.getpid(), signal.SIGSTOP)
-        time.sleep(LIFE)
+    try:
+        if not brief:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(LIFE)
+    finally:
+        _note(mark, "finally")
     return _returned(mark)
 
 
