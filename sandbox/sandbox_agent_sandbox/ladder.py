@@ -243,6 +243,17 @@ class Process:
         poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(limit * 1000))
 
+    def kill_tree(self) -> None:
+        """SIGKILL to the process and all its descendants that can be seen: not a proof."""
+        tree: list[psutil.Process] = []
+        if self._process is not None:
+            with suppress(psutil.Error):
+                tree = self._process.children(recursive=True)
+        self.kill()
+        for process in tree:
+            with suppress(psutil.Error):
+                process.kill()
+
     def survivors(self) -> tuple[Survivor, ...]:
         """What of the tree is still there, zombies left out: they run nothing and hold nothing."""
         found = []

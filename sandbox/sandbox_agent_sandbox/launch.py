@@ -22,7 +22,7 @@ _BOOT = (
     "from sandbox_agent_sandbox.spawner import main; main(sys.argv[1:])"
 )
 
-_BURY_LIMIT = 1.0
+_BURY_LIMIT = 0.25
 """Seconds that a spawner has to see its init's end and follow it."""
 
 
@@ -50,8 +50,11 @@ class Launch:
         return lines[-1] if lines else "it left no message"
 
     def kill(self) -> None:
-        """SIGKILL: no sandbox has come of it."""
-        self._handle.kill()
+        """SIGKILL to the spawner and what it has started: no sandbox has come of it.
+
+        What it starts at this very moment reads an end of file where it waits for it, and exits.
+        """
+        self._handle.kill_tree()
 
     def bury(self) -> None:
         """Reap the spawner, which follows its init; one that is stopped or stuck is killed."""

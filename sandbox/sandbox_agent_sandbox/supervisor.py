@@ -339,11 +339,13 @@ class Supervisor:
             self._closing = now
             for life in self._all():
                 life.flag(CancelReason.CLOSED)
-            # While it is still being built: InitBorn or the spawner's end comes first, so that
-            # init's end, too, can be proven.
             if self._init is not None:
                 self._opened_by = None
                 self._init.kill()
+            elif self._launch is not None:
+                # Still being built. The end of file on the control socket comes when all who
+                # hold its other end are gone, or InitBorn comes first: `_over` waits for either.
+                self._launch.kill()
 
     def _fail(self, failure: SandboxError) -> None:
         """The sandbox is of no more use: end what there is of it."""

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import observer
 import pytest
+from sandbox_agent_ipc.reason import CancelReason
+from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox.cell import Cell
+from sandbox_agent_sandbox.errors import SandboxError
+from sandbox_agent_sandbox.outcome import Outcome, Rung
+from sandbox_agent_sandbox.planning import make_plan
+from sandbox_agent_sandbox.policy import Policy
+from sandbox_agent_sandbox.probe import host_facts
+from sandboxes import function, run, sandbox, until
 
 HOST = """
 import asyncio, os, sys
@@ -128,3 +141,77 @@ def test_a_stopped_spawner_does_not_hold_up_the_end(tmp_path: Path) -> None:
         assert left == []
         assert observer.marked(mark) == []
         process.wait(15)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_closing_while_somebody_who_builds_is_stopped_is_quick_and_complete(
+    tmp_path: Path, depth: int
+) -> None:
+    """The spawner, the builder or init stopped at birth: closing neither waits nor leaves them."""
+    stopped = threading.Event()
+    mine = {process.pid for process in observer.descendants(os.getpid())}
+
+    async def main() -> None:
+        plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
+        cell = Cell(plan, grace=0.1, term=0.1)
+
+        def stop_somebody() -> None:
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline and not cell.usable:
+                family = [p for p in observer.descendants(os.getpid()) if p.pid not in mine]
+                if len(family) >= depth:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(family[depth - 1].pid, signal.SIGSTOP)
+                        stopped.set()
+                    return
+
+        thread = threading.Thread(target=stop_somebody)
+        thread.start()
+        opening = asyncio.create_task(cell.open())
+        await asyncio.to_thread(thread.join)
+        begin = time.monotonic()
+        assert await asyncio.to_thread(cell.close) == ()
+        assert time.monotonic() - begin < 4, "nowhere near the limit for proofs"
+        with contextlib.suppress(SandboxError):
+            await opening
+
+    asyncio.run(main())
+
+
+def test_a_forked_child_of_a_tool_neither_answers_for_it_nor_hurries_the_ladder(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "forker.py").write_text(
+        "import os, time\n"
+        "def fork_and_wait():\n"
+        "    for _ in range(3):\n"
+        "        if os.fork() == 0:\n"
+        "            time.sleep(60)\n"
+        "            return 'from a child'\n"
+        "    open('up', 'w').close()\n"
+        "    try:\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        time.sleep(0.2)\n"
+        "        open('unwound', 'w').close()\n"
+        "def fork_and_answer():\n"
+        "    if os.fork() == 0:\n"
+        "        return 'from a child'\n"
+        "    os.wait()\n"
+        "    return 'from the tool'\n"
+    )
+
+    async def main() -> None:
+        async with sandbox(tmp_path, grace=0.05, term=20) as cell:
+            token = RunToken()
+            request = function(tmp_path, "forker", "fork_and_wait", {})
+            task = asyncio.create_task(cell.call(request, token=token))
+            await until((tmp_path / "up").exists)
+            token.cancel(CancelReason.INTERRUPT)
+            result = await task
+            assert (result.outcome, result.rung) == (Outcome.CANCELLED, Rung.TERM)
+            assert (tmp_path / "unwound").exists()
+            answer = await cell.call(function(tmp_path, "forker", "fork_and_answer", {}))
+            assert (answer.outcome, answer.content) == (Outcome.OK, "from the tool")
+
+    run(main)

@@ -93,8 +93,14 @@ def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
 
 def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd: int) -> Result:
     token = board.token(call.slot, call.word, wake_fd, call.deadline_ns)
+    worker = os.getpid()
 
     def on_term(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != worker:
+            # A tool's plain fork has inherited the handler. Unwinding is for the worker alone.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         _deafen()  # what a tool does in its `finally` must not be interrupted by the next one
         raise Cancelled(token.reason or CancelReason.INTERRUPT)
 
@@ -107,6 +113,8 @@ def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd
     try:
         signal.signal(signal.SIGTERM, on_term)
         result = invoke(call, arguments, token, started)
+        if os.getpid() != worker:
+            os._exit(0)  # a forked child that ran on into here: the result is not its to send
         _deafen()
     except Cancelled:  # it came in the narrow gap between the tool's end and the line above
         _deafen()
