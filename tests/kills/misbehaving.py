@@ -82,8 +82,8 @@ def after_flag(token: CancelToken) -> str:
 
 
 def after_term(token: CancelToken) -> str:
-    say("half ")
     try:
+        say("half ")
         token.wait()
         time.sleep(300)
     finally:
