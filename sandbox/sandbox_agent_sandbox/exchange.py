@@ -53,6 +53,7 @@ class Exchange:
         self._capture = Capture(request.output_limit)
         self._result: Result | None = None
         self._finished = False
+        self._ready = False
         self._started = False
         self._exit_status: int | None = None
         self._sent = False
@@ -171,16 +172,25 @@ class Exchange:
         life = self._life
         assert life is not None
         over = self._result is not None or self.answer is not None
-        if isinstance(message, Ready):
-            check_protocol(message.protocol, "the worker")
-        elif over or (isinstance(message, Started) and self._started):
-            self._on_closed(ProtocolError(f"a second {type(message).__name__} message"))
+        if isinstance(message, Ready) and not self._ready:
+            self._ready = True
+            try:
+                check_protocol(message.protocol, "the worker")
+            except ProtocolError as error:
+                self._on_closed(error)
+        elif (
+            over
+            or not self._ready
+            or isinstance(message, Ready)
+            or (isinstance(message, Started) and self._started)
+        ):
+            self._on_closed(ProtocolError(f"a {type(message).__name__} message out of turn"))
         elif isinstance(message, Started):
             self._started = True
             self._request.on_started()
         else:
             if isinstance(message, Result):
-                self._result = message
+                self._result = _bounded(message, self._request.output_limit)
                 self._finished = not self._slot.is_cancelled
             else:
                 self.answer = message
@@ -238,6 +248,16 @@ def _send(sock: socket.socket, message: Call | Describe) -> None:
         return
     memfd = Descriptor(big_arguments(arguments))
     send_datagram(sock, msgspec.structs.replace(message, arguments=None), [memfd.number])
+
+
+def _bounded(result: Result, limit: int) -> Result:
+    """A worker cuts its own result; one that a tool has taken over need not."""
+    data = result.content.encode("utf-8", "replace")
+    if len(data) <= 2 * limit:  # with its note on what was left out it is a little longer
+        return result
+    capture = Capture(limit)
+    capture.feed(data)
+    return msgspec.structs.replace(result, content=capture.text())
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

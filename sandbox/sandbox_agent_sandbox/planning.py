@@ -151,19 +151,21 @@ def _system_paths(network: str) -> list[Path]:
 
 
 def _program_paths(facts: HostFacts, tool_paths: Sequence[Path], workspace: Path) -> list[Path]:
-    """Interpreters and commands, wherever they live, or what is under $HOME would vanish."""
-    wanted = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, facts.path)]
-    wanted += [Path(root) for root in import_roots()] + list(tool_paths)
+    """Interpreters and commands, wherever they live, or what is under $HOME would vanish.
+
+    Read-only also inside the workspace, since this process runs from some of it; but for entries
+    of $PATH, which are the project's own there (node_modules/.bin).
+    """
+    own = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, import_roots()), *tool_paths]
+    commands = [path for path in map(Path, facts.path) if not _inside(path.resolve(), [workspace])]
     home = facts.home.resolve()
     kept = []
-    for path in wanted:
+    for path in own + commands:
         if not path.is_absolute() or not path.exists():
             continue
         real = path.resolve()
-        # A $PATH entry that is the home folder itself, or holds it, would show what is hidden.
-        if real == Path("/") or real == home or real in home.parents:
-            continue
-        if real == workspace or real in workspace.parents:
+        # What is the home folder itself, or holds it, would show what is hidden.
+        if real in (Path("/"), home, workspace) or real in home.parents:
             continue
         kept.append(path)
     return kept
