@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import RunToken
@@ -19,22 +19,24 @@ from sandbox_agent_sandbox.outcome import Survivor
 
 from sandbox_agent import run_folder
 from sandbox_agent.calls import OnOutput as OnOutput
+from sandbox_agent.control import Control
 from sandbox_agent.ending import STOPPED, end_by_error
 from sandbox_agent.errors import ConfigError, StateError
 from sandbox_agent.events import AnyEvent, UserText
 from sandbox_agent.models import Model
 from sandbox_agent.recorder import OnEvent as OnEvent
-from sandbox_agent.recorder import Recorder
+from sandbox_agent.recorder import complain
 from sandbox_agent.result import RunResult as RunResult
-from sandbox_agent.run import Run, Setup
-from sandbox_agent.sandbox_host import SandboxHost, Walls, existing_folder, policy_from
+from sandbox_agent.run import Run
 from sandbox_agent.settings import Budgets, Interrupt
+from sandbox_agent.setup import Options, Setup, make_setup
 from sandbox_agent.sigint import CtrlC
 from sandbox_agent.status import Status, move
-from sandbox_agent.tools.registry import choose
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.policy import Policy
+
+    from sandbox_agent.resume import PastRun
 
 
 class Conversation:
@@ -53,8 +55,9 @@ class Conversation:
     separate_output: have calls write standard error to a pipe of its own; else all comes as
     "stdout", in the order in which it was written.
 
-    `interrupt`, `cancel_call`, `wait_stopped`, `cancel_token`, `status`, `events` and
-    `send_message` are for any thread, the first two for signal handlers as well.
+    `interrupt`, `pause`, `cancel_call`, `wait_stopped`, `cancel_token`, `status`, `events` and
+    `send_message` are for any thread, the first three for signal handlers as well. While a run is
+    going, `sandbox-agent cancel` interrupts it from another process.
 
     Raises ConfigError for what cannot be.
     """
@@ -77,37 +80,66 @@ class Conversation:
         on_output: OnOutput | None = None,
         separate_output: bool = False,
     ) -> None:
-        if not 1 <= parallel <= 64:
-            raise ConfigError(
-                f"{parallel} calls at once", field="parallel", mend="give a number from 1 to 64"
-            )
-        folder = existing_folder(workspace)
         base = Path(output_dir or run_folder.default_output_dir()).absolute()
-        self.run_dir: Path = base / run_folder.new_run_id()
-        """The run's folder. It comes to be with the first message or run."""
-        walls = Walls(
-            policy=policy_from(sandbox),
-            workspace=folder,
-            hidden=tuple(run_folder.hidden_from_tools(self.run_dir, base, folder)),
-            interrupt=interrupt if isinstance(interrupt, Interrupt) else Interrupt(*interrupt),
-        )
-        self._recorder = Recorder(self.run_dir, name, on_event)
-        self._host = SandboxHost(walls, choose(tools))
-        self._setup = Setup(
+        setup = make_setup(
+            base / run_folder.new_run_id(),
             model=model,
-            host=self._host,
-            recorder=self._recorder,
-            budgets=budgets if isinstance(budgets, Budgets) else Budgets(**budgets),
+            tools=tools,
+            workspace=workspace,
+            sandbox=sandbox,
+            interrupt=interrupt,
+            budgets=budgets,
             parallel=parallel,
-            verify=tuple(verify),
+            verify=verify,
             name=name,
+            durable=durable,
+            on_event=on_event,
             on_output=on_output,
             separate_output=separate_output,
-            durable=durable,
         )
-        self._status = Status.IDLE
+        self._begin_with(setup, Status.IDLE, segments=0)
+
+    @classmethod
+    def resume(
+        cls,
+        path: Path | str | PastRun,
+        *,
+        message: str | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Go on with a run that is not going any more, however it ended; then `run()` it.
+
+        path: a run's folder or its journal. message: something more to tell the agent; a run that
+        is done needs one. options: instead of what the journal says, with which the run was made;
+        budgets given as a mapping replace only what they name. The model is made anew from its
+        name, unless it is given. Budgets count from here: each `run()` has its own.
+
+        Before anything else the journal gets an end for each call that was in flight when the
+        agent died (`unknown`, or `skipped` if it had not been sent), and the model is told so.
+        Nothing is run twice. The journal is locked until `close()`.
+
+        Raises StateError for a run that is going or done, JournalError for a journal that is
+        damaged or of an unknown version, ConfigError for what cannot be, OSError.
+        """
+        from sandbox_agent.resume import PastRun, take_up
+
+        past = path if isinstance(path, PastRun) else PastRun(path)
+        conversation = cls.__new__(cls)
+        with past:
+            setup = take_up(past, message, options)
+            conversation._begin_with(setup, past.state.status(), past.segments)
+        return conversation
+
+    def _begin_with(self, setup: Setup, status: Status, segments: int) -> None:
+        self._setup = setup
+        self._recorder = setup.recorder
+        self._host = setup.host
+        self.run_dir: Path = setup.recorder.folder
+        """The run's folder. It comes to be with the first message or run."""
+        self._status = status
+        self._segments = segments
         self._run: Run | None = None
-        self._segments = 0
+        self._control: Control | None = None
         self._going = threading.Lock()
         self._closed = False
 
@@ -167,6 +199,8 @@ class Conversation:
             if self._status is Status.RUNNING:
                 self._status = Status.ERROR
             # In this order: whoever waited for the end may start the next run at once.
+            if self._control is not None:
+                self._control.close()
             self._going.release()
             run.ledger.over.set()
 
@@ -207,6 +241,7 @@ class Conversation:
             run = Run(self._setup, self._segments + 1)
             self._status = move(self._status, Status.RUNNING)
             self._segments += 1
+            self._control = _control_of(run, self.run_dir)
             # One assignment: from here on `interrupt` and `cancel_token` mean this run, both.
             self._run = run
         except BaseException:
@@ -236,6 +271,19 @@ class Conversation:
         run = self._run
         if run is not None:
             run.interrupt(exit_code)
+
+    def pause(self) -> None:
+        """End the run that is going between two steps: when the calls in flight have ended, and
+        before the model is asked again. Returns at once, like `interrupt`, which may follow.
+
+        The status is then `paused`, and the exit code 0. Nothing was stopped: `cancel_token` is
+        None, as after any run that ended by itself. `run()` or `resume` goes on. A run that ends
+        before it comes to that, by itself or by an interrupt, is not paused; without a run this
+        does nothing, so a pause never strikes the next one.
+        """
+        run = self._run
+        if run is not None:
+            run.pause()
 
     def cancel_call(self, call_id: str) -> bool:
         """Stop one call, queued or in flight, like an interrupt would. False: there is none of
@@ -361,6 +409,15 @@ class Conversation:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _control_of(run: Run, folder: Path) -> Control | None:
+    """The way for others to stop the run. A disk that knows no named pipes is no reason to fail."""
+    try:
+        return Control(folder, lambda: run.interrupt(why="cancelled from outside"))
+    except OSError as error:
+        complain(f"`sandbox-agent cancel` cannot reach this run: {error}")
+        return None
 
 
 def _complete(work: Callable[[], Any]) -> None:

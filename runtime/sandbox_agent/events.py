@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sandbox_agent_ipc.messages import ToolSpec
+from sandbox_agent_ipc.messages import FunctionRef, ToolSpec
 from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
 
 VERSION = 1
@@ -36,12 +36,45 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     t: float
 
 
+class ToolSetting(msgspec.Struct, frozen=True):
+    """A tool as a conversation was given it.
+
+    tool: a built-in name, "package.module:function", or where a function lies that was handed over
+    as an object. root: the folder that workers import such a function from. timeout: seconds.
+    """
+
+    tool: str | FunctionRef
+    timeout: float | None = None
+    root: str | None = None
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What a conversation was made with: all that another process needs to go on with it.
+
+    model: its name, as `wiring` understands it. policy: the sandbox's policy as data. grace, term,
+    time: seconds. turns, time: budgets, None for no bound.
+    """
+
+    model: str
+    workspace: str
+    choices: tuple[ToolSetting, ...]
+    policy: dict[str, Any]
+    grace: float
+    term: float
+    parallel: int
+    turns: int | None
+    time: float | None
+    verify: tuple[str, ...]
+
+
 class JournalOpened(Event, frozen=True, tag="journal"):
-    """The first line. run: the run's id. name: the task's name."""
+    """The first line. run: the run's id. name: the task's name. settings: of the first segment,
+    which may not come to begin."""
 
     version: int
     run: str
     name: str | None = None
+    settings: Settings | None = None
 
 
 class ToolEntry(msgspec.Struct, frozen=True):
@@ -52,11 +85,10 @@ class ToolEntry(msgspec.Struct, frozen=True):
 
 
 class SegmentStarted(Event, frozen=True, tag="segment"):
-    """One `run()` begins. Everything that a later run needs to go on in another process.
+    """One `run()` begins, with the settings that are named as in `Settings`.
 
-    n: counted from 1. pid: of the agent. model: its name, as `wiring` understands it. policy: the
-    sandbox's policy as data. plan: what was decided from it for this host, None when the sandbox
-    was refused. grace, term, time: seconds. turns, time: budgets, None for no bound.
+    n: counted from 1. pid: of the agent. tools: as they were offered. plan: what was decided from
+    the policy for this host, None when the sandbox was refused.
     """
 
     n: int
@@ -72,6 +104,7 @@ class SegmentStarted(Event, frozen=True, tag="segment"):
     turns: int | None
     time: float | None
     verify: tuple[str, ...]
+    choices: tuple[ToolSetting, ...] = ()
 
 
 class UserText(Event, frozen=True, tag="user_message"):

@@ -21,6 +21,7 @@ from sandbox_agent.events import (
     JournalOpened,
     SegmentEnded,
     SegmentStarted,
+    Settings,
     Stamp,
     Started,
     TurnTaken,
@@ -35,6 +36,7 @@ from sandbox_agent.history import (
     UserMessage,
     tool_text,
 )
+from sandbox_agent.status import Status
 
 
 class Phase(Enum):
@@ -147,6 +149,32 @@ class Fold:
     def unanswered(self) -> bool:
         """Whether the user said something after the model's last turn."""
         return bool(self.conversation) and isinstance(self.conversation[-1], UserText)
+
+    def final_words(self) -> str | None:
+        """What the agent said when it said that it is done, if that has not been judged yet: the
+        agent died or was stopped before `verify` had its say. Else None."""
+        last = self.conversation[-1] if self.conversation else None
+        if not isinstance(last, TurnTaken) or not last.final or last.calls:
+            return None
+        judged = self.segment_end is not None and self.segment_end.status in _VERDICTS
+        return None if judged else last.text
+
+    def settings(self) -> Settings | None:
+        """What the last segment was made with, or the first, if it did not come to begin. None when
+        the journal ends before it says so."""
+        if self.segment is None:
+            return self.opened.settings if self.opened is not None else None
+        names = Settings.__struct_fields__
+        return Settings(**{name: getattr(self.segment, name) for name in names})
+
+    def status(self) -> Status:
+        """How the last segment ended; ERROR when the agent died in it."""
+        if self.segment_end is not None:
+            return Status(self.segment_end.status)
+        return Status.IDLE if self.segment is None else Status.ERROR
+
+
+_VERDICTS = (Status.DONE, Status.FAILED)
 
 
 def unfinished(call: CallState) -> Ended:

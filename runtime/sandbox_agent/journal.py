@@ -8,16 +8,20 @@ whatever happens to this process. A power cut may take what the kernel had not y
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from sandbox_agent import forks
 from sandbox_agent.errors import JournalError
 from sandbox_agent.events import VERSION, AnyEvent, JournalOpened
 
 FILE_NAME = "journal.jsonl"
+TORN_SUFFIX = ".torn"
+"""What was torn off journals is kept beside them, under their name and this."""
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
@@ -39,28 +43,42 @@ def encode(event: AnyEvent) -> bytes:
 
 
 class JournalWriter:
-    """Appends events to a journal.
+    """Appends events to a journal, and keeps it locked until it is closed: a journal has one
+    writer. flock(2): the kernel lets go of the lock when this process dies, however it dies.
 
-    Opening one that exists cuts off a torn last line: it was never a complete event, and the next
-    one appended to it would make a line that nobody can read.
+    create: make the file where there is none. Before the first event a torn last line is put
+    aside: it was never a complete event, and the next one appended to it would make a line that
+    nobody can read. A last line that lacks only its newline is complete, and gets it.
 
-    Raises OSError, from here and from `append`: a full or broken disk is the caller's to decide
-    about. After a failed `append` the file holds whole events only, and `append` may be tried
-    again.
+    Raises BlockingIOError when somebody else has the lock, OSError from here and from `append`: a
+    full or broken disk is the caller's to decide about. After a failed `append` the file holds
+    whole events only, and `append` may be tried again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = -1
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        self._fd = os.open(path, flags, 0o600)
         try:
-            self._size = _complete_length(self._fd)
-            os.ftruncate(self._fd, self._size)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException:
-            os.close(self._fd)
+            self.close()
             raise
+        forks.close_in_children(self)
+
+    def read(self) -> bytes:
+        """All that the file holds. Nobody else adds to it meanwhile."""
+        end = os.fstat(self._fd).st_size
+        data = bytearray()
+        while len(data) < end and (part := os.pread(self._fd, end - len(data), len(data))):
+            data += part
+        return bytes(data)
 
     def append(self, event: AnyEvent) -> None:
         """Write one event. Raises OSError when it could not be written as a whole."""
+        if self._size < 0:
+            self._size = self._mended()
         line = encode(event)
         written = 0
         try:
@@ -84,6 +102,25 @@ class JournalWriter:
         if fd >= 0:
             os.close(fd)
 
+    def drop_descriptors(self) -> None:
+        """For a forked child. The lock belongs to the open file, and stays with the parent."""
+        self.close()
+
+    def _mended(self) -> int:
+        """The length of the file, which ends with a newline from now on."""
+        end = os.fstat(self._fd).st_size
+        whole = _complete_length(self._fd)
+        tail = os.pread(self._fd, end - whole, whole)
+        if _is_whole(tail):
+            return end + os.write(self._fd, b"\n")
+        if tail:
+            aside = self.path.with_name(self.path.name + TORN_SUFFIX)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            with open(os.open(aside, flags, 0o600), "wb") as file:
+                file.write(tail + b"\n")
+            os.ftruncate(self._fd, whole)
+        return whole
+
 
 def read_journal(path: Path) -> tuple[AnyEvent, ...]:
     """All complete events of a journal, whichever moment its writer was cut off at.
@@ -101,7 +138,10 @@ def parse_journal(data: bytes, name: str = FILE_NAME) -> tuple[AnyEvent, ...]:
 
 def _events(data: bytes, name: str) -> Iterator[AnyEvent]:
     lines = data.split(b"\n")
-    lines.pop()  # What follows the last newline: nothing, or a line torn by a crash.
+    # What follows the last newline: nothing, a line torn by a crash, or one whose newline alone
+    # was not written.
+    if not _is_whole(lines[-1]):
+        lines.pop()
     for number, line in enumerate(lines, 1):
         if number == 1:
             _check_version(line, name)
@@ -129,6 +169,16 @@ def _check_version(line: bytes, name: str) -> None:
             f"{name}:1: the journal has version {first.version}, and this program knows version "
             f"{VERSION}; use the sandbox-agent that wrote it"
         )
+
+
+def _is_whole(tail: bytes) -> bool:
+    """Whether a last line without a newline lacks only that. Events are JSON objects, and no part
+    of an object that leaves out its end is one."""
+    try:
+        msgspec.json.decode(tail, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _complete_length(fd: int) -> int:

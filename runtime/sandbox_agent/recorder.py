@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from sandbox_agent import journal, run_folder
-from sandbox_agent.events import VERSION, AnyEvent, JournalOpened, Stamp
-from sandbox_agent.fold import Fold
+from sandbox_agent.events import VERSION, AnyEvent, Ended, JournalOpened, Settings, Stamp
+from sandbox_agent.fold import Fold, unfinished
 
 E = TypeVar("E", bound=AnyEvent)
 
@@ -28,16 +30,40 @@ class Recorder:
     if one does all the same, by `send_message`, the lock is reentrant and lines stay whole.
     """
 
-    def __init__(self, folder: Path, name: str | None, on_event: OnEvent | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str | None,
+        on_event: OnEvent | None,
+        settings: Settings | None = None,
+    ) -> None:
         self.folder = folder
         self.state = Fold()
         self._name = name
+        self._settings = settings
         self._on_event = on_event
         self._lock = threading.RLock()
         self._writer: journal.JournalWriter | None = None
         self._folder_made = False
         self._events: list[AnyEvent] = []
         self._written = 0
+
+    def go_on(
+        self, writer: journal.JournalWriter, events: tuple[AnyEvent, ...], state: Fold
+    ) -> None:
+        """Take over a journal that is there, with what was read from it, before anything else.
+
+        The calls that it leaves open get their ends, as far as it tells. Raises OSError.
+        """
+        self._writer, self._folder_made = writer, True
+        self._events, self._written, self.state = list(events), len(events), state
+        self.end_open_calls(self.add)
+
+    def end_open_calls(self, add: Callable[..., object]) -> None:
+        """Add the end of every call that has none, when it is certain that nobody else will."""
+        for call in self.state.open_calls():
+            end = msgspec.structs.asdict(unfinished(call))
+            add(Ended, **{name: value for name, value in end.items() if name not in ("at", "t")})
 
     @property
     def events(self) -> tuple[AnyEvent, ...]:
@@ -88,7 +114,12 @@ class Recorder:
     def _first(self) -> JournalOpened:
         when = Stamp.now()
         return JournalOpened(
-            at=when.at, t=when.t, version=VERSION, run=self.folder.name, name=self._name
+            at=when.at,
+            t=when.t,
+            version=VERSION,
+            run=self.folder.name,
+            name=self._name,
+            settings=self._settings,
         )
 
     def _take(self, event: AnyEvent) -> None:

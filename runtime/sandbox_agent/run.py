@@ -10,7 +10,6 @@ import asyncio
 import os
 import threading
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,47 +17,27 @@ from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import Cancelled
 from sandbox_agent_sandbox.errors import SandboxError
 
-from sandbox_agent.calls import Caller, OnOutput
+from sandbox_agent.calls import Caller
 from sandbox_agent.ending import STOPPED, End, end_by_error, end_by_stop, with_survivors
 from sandbox_agent.errors import AgentError, ModelError
 from sandbox_agent.events import (
     Asked,
-    Ended,
     SegmentEnded,
     SegmentStarted,
     ToolEntry,
     TurnTaken,
     wall_clock,
 )
-from sandbox_agent.fold import unfinished
 from sandbox_agent.ledger import Ledger
-from sandbox_agent.models import Model, ModelCall, ModelTurn
+from sandbox_agent.models import ModelCall, ModelTurn
 from sandbox_agent.record import Record, Times, Usage, calls_of, verified_of, write_record
-from sandbox_agent.recorder import Recorder, complain
-from sandbox_agent.sandbox_host import SandboxHost
-from sandbox_agent.settings import Budgets
+from sandbox_agent.recorder import complain
+from sandbox_agent.setup import Setup
 from sandbox_agent.status import Status
 from sandbox_agent.stopping import Stopping
 from sandbox_agent.tools.registry import Registry
 from sandbox_agent.turn import Crew
 from sandbox_agent.waiting import settle
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What does not change between the runs of a conversation. durable: sync the journal to the
-    disk once per turn, against power cuts."""
-
-    model: Model
-    host: SandboxHost
-    recorder: Recorder
-    budgets: Budgets
-    parallel: int
-    verify: tuple[str, ...]
-    name: str | None
-    on_output: OnOutput | None
-    separate_output: bool
-    durable: bool
 
 
 class Run:
@@ -81,21 +60,26 @@ class Run:
         self._woken: asyncio.Future[None] = self._loop.create_future()
         self._requests = 0
         self._calls_before = len(self._state.calls)
-        self._message: str | None = None
+        # Said by a segment that ended before it was judged; then `verify` is what is left to do.
+        self._message = self._state.final_words()
         self.cancelled_by_others = False
         self.token.add_callback(lambda: self.ledger.soon(self._on_stopped))
 
     # --- from any thread ---------------------------------------------------------------------
 
-    def interrupt(self, exit_code: int | None) -> None:
+    def interrupt(self, exit_code: int | None = None, why: str = "interrupted") -> None:
         """The first stops the run, the second has the sandbox skip the grace period."""
         if self.ledger.over.is_set():
             return
         match self.stopping.count_interrupt():
             case 1:
-                self.stopping.stop(CancelReason.INTERRUPT, "interrupted", exit_code)
+                self.stopping.stop(CancelReason.INTERRUPT, why, exit_code)
             case 2:
                 self._host.escalate()
+
+    def pause(self) -> None:
+        """End the run after the step that it is at, unless it ends by itself before."""
+        self.stopping.pausing = True
 
     def cancel_call(self, call_id: str) -> bool:
         """Stop one call, queued or in flight. False when there is none of this id."""
@@ -127,8 +111,13 @@ class Run:
         registry = await self._open()
         if registry is None:
             return STOPPED
+        if self._message is not None and not self._state.unanswered():
+            return await self._verify()
+        self._message = None
         budget = self._setup.budgets.turns
         while not self.token.is_cancelled:
+            if self.stopping.pausing:
+                return End(Status.PAUSED, "paused between two steps")
             if budget is not None and self._requests >= budget:
                 self.stopping.stop(CancelReason.BUDGET, f"the budget of {budget} turns is spent")
                 break
@@ -172,23 +161,15 @@ class Run:
         await settle({opening}, self.foreign_cancel, timeout=1)
 
     def _begin_segment(self) -> None:
-        setup, walls, registry = self._setup, self._host.walls, self._host.registry
+        registry = self._host.registry
         tools = registry.tools if registry is not None else ()
         self.ledger.record(
             SegmentStarted,
             n=self._segment,
             pid=os.getpid(),
-            model=setup.model.name,
-            workspace=str(walls.workspace),
             tools=tuple(ToolEntry(tool.spec, tool.timeout) for tool in tools),
-            policy=walls.policy.model_dump(mode="json", by_alias=True),
             plan=self._host.plan_summary(),
-            grace=walls.interrupt.grace,
-            term=walls.interrupt.term,
-            parallel=setup.parallel,
-            turns=setup.budgets.turns,
-            time=setup.budgets.time,
-            verify=setup.verify,
+            **msgspec.structs.asdict(self._setup.settings),
         )
 
     async def _ask(self, registry: Registry) -> ModelTurn | None:
@@ -273,9 +254,7 @@ class Run:
         Returns the record, and what went wrong if something did.
         """
         await settle(self._crew.tasks, self.foreign_cancel)
-        for call in self._state.open_calls():
-            lost = msgspec.structs.asdict(unfinished(call))
-            self.ledger.record(Ended, **{k: v for k, v in lost.items() if k not in ("at", "t")})
+        self._setup.recorder.end_open_calls(self.ledger.record)
         stopping = self.stopping
         reason = stopping.let_end()
         # From here on nobody can stop the run any more; what is written now is what it was.

@@ -36,11 +36,12 @@ class Walls:
 
 
 class SandboxHost:
-    """See the module. plan, cell and registry are None until `open`."""
+    """See the module. choices: the tools asked for. plan, cell and registry are None until
+    `open`."""
 
     def __init__(self, walls: Walls, choices: Sequence[ToolChoice]) -> None:
         self.walls = walls
-        self._choices = tuple(choices)
+        self.choices = tuple(choices)
         self.plan: Plan | None = None
         self.cell: Cell | None = None
         self.registry: Registry | None = None
@@ -64,7 +65,7 @@ class SandboxHost:
         if self.registry is None:
             cell, cwd = self.cell, str(self.walls.workspace)
             self.registry = await resolve(
-                self._choices, lambda references: cell.describe(references, cwd, token=token)
+                self.choices, lambda references: cell.describe(references, cwd, token=token)
             )
         return self.registry
 
@@ -81,7 +82,7 @@ class SandboxHost:
             workspace=self.walls.workspace,
             hidden=self.walls.hidden,
             # The first is for `from sandbox_agent import tool` in tools' modules.
-            tool_paths=[Path(sandbox_agent.__file__).parents[1], *import_roots(self._choices)],
+            tool_paths=[Path(sandbox_agent.__file__).parents[1], *import_roots(self.choices)],
         )
         return plan, Cell(plan, grace=self.walls.interrupt.grace, term=self.walls.interrupt.term)
 

@@ -24,13 +24,16 @@ _MOMENT = 1.0
 
 
 class Stopping:
-    """The decision of one run. token: cancelled when it is stopped."""
+    """The decision of one run. token: cancelled when it is stopped. pausing: somebody wants it to
+    end after the step that it is at; one assignment, once, by anybody. That is no stop: the token
+    is left alone."""
 
     def __init__(self, deadline: float | None) -> None:
         self.token = RunToken(deadline)
         self.stamp: Stamp | None = None
         self.why = ""
         self.exit_code: int | None = None
+        self.pausing = False
         self._undecided: list[None] = [None]
         self._interrupts = itertools.count(1)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sandbox_agent.conversation import Conversation, OnOutput
 from sandbox_agent.errors import ConfigError
+from sandbox_agent.models import Model
 from sandbox_agent.models.scripted import ScriptedModel, load_script
 from sandbox_agent.recorder import OnEvent
 from sandbox_agent.settings import Budgets, Interrupt
@@ -67,6 +68,24 @@ def converse(
     )
     tell(conversation, prompt)
     return conversation
+
+
+def model_named(name: str) -> Model:
+    """The model that a journal names. Raises ConfigError for one that a name does not make."""
+    kind, _, rest = name.partition(":")
+    if kind != "scripted" or not rest:
+        raise ConfigError(
+            f"the model {name!r} cannot be made from its name",
+            field="model",
+            mend="give one that answers instead, with model= or --model",
+        )
+    if not Path(rest).exists():
+        raise ConfigError(
+            f"there is no file {rest}",
+            field="model",
+            mend="put it back, or give another model, with model= or --model",
+        )
+    return load_script(rest, name)
 
 
 def tell(conversation: Conversation, text: str) -> None:

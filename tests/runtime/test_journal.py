@@ -73,7 +73,9 @@ def test_a_journal_cut_at_any_byte_loads(tmp_path: Path) -> None:
     for length in range(len(data) + 1):
         events = parse_journal(data[:length])
         assert events == EVENTS[: len(events)]
-        assert len(events) == data[:length].count(b"\n")
+        # A line that lacks only its newline is all there.
+        lacks_newline = data[length : length + 1] == b"\n"
+        assert len(events) == data[:length].count(b"\n") + lacks_newline
         fold(events).history()
 
 
@@ -87,14 +89,79 @@ def test_writing_goes_on_after_any_cut(tmp_path: Path) -> None:
         writer.append(EVENTS[1])
         writer.close()
         assert read_journal(path) == (*before, EVENTS[1])
+        # No byte is gone: what is not an event lies beside the journal.
+        aside = tmp_path / "cut.torn"
+        torn = aside.read_bytes()[:-1] if aside.exists() else b""
+        missing_newline = b"\n" if data[length : length + 1] == b"\n" else b""
+        kept = path.read_bytes().removesuffix(encode(EVENTS[1]))
+        assert kept + torn == data[:length] + missing_newline
+        aside.unlink(missing_ok=True)
 
 
-def test_a_torn_line_longer_than_a_block_is_cut_off(tmp_path: Path) -> None:
+def test_a_torn_line_is_put_aside_before_the_first_event_and_not_sooner(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    head = encode(OPENED)
-    path.write_bytes(head + b"x" * 200_000)
+    head, torn = encode(OPENED), b"x" * 200_000
+    path.write_bytes(head + torn)
     JournalWriter(path).close()
-    assert path.read_bytes() == head
+    assert path.read_bytes() == head + torn
+    writer = JournalWriter(path)
+    writer.append(EVENTS[1])
+    writer.close()
+    assert path.read_bytes() == head + encode(EVENTS[1])
+    aside = tmp_path / "j.torn"
+    assert aside.read_bytes() == torn + b"\n"
+    assert stat.S_IMODE(aside.stat().st_mode) == 0o600
+
+
+def test_a_last_line_that_lacks_only_its_newline_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    path.write_bytes((encode(OPENED) + encode(EVENTS[1]))[:-1])
+    assert read_journal(path) == (OPENED, EVENTS[1])
+    written(path, EVENTS[2:3])
+    assert read_journal(path) == (OPENED, *EVENTS[1:3])
+    assert not (tmp_path / "j.torn").exists()
+
+
+def test_a_journal_has_one_writer(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "j")
+    with pytest.raises(BlockingIOError):
+        JournalWriter(tmp_path / "j")
+    writer.append(OPENED)
+    assert read_journal(tmp_path / "j") == (OPENED,)
+    writer.close()
+    JournalWriter(tmp_path / "j").close()
+
+
+FORKED = """
+import os, sys
+from pathlib import Path
+from sandbox_agent.journal import JournalWriter
+path = Path({path!r})
+writer = JournalWriter(path)
+ready, go = os.pipe(), os.pipe()
+child = os.fork()
+if child == 0:
+    os.close(go[1])
+    os.write(ready[1], b"x")
+    os.read(go[0], 1)  # until the parent has died
+    JournalWriter(path).close()
+    print("free", flush=True)
+    os._exit(0)
+os.read(ready[0], 1)
+try:
+    JournalWriter(path)
+except BlockingIOError:
+    print("held", flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_forked_child_neither_lets_go_of_the_lock_nor_keeps_it(tmp_path: Path) -> None:
+    code = FORKED.format(path=str(tmp_path / "j"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-9, "held\nfree\n", "")
 
 
 def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
@@ -149,7 +216,7 @@ def test_any_bytes_load_or_are_refused(data: bytes) -> None:
             events = parse_journal(whole)
         except JournalError:
             continue
-        assert len(events) == whole.count(b"\n")
+        assert len(events) - whole.count(b"\n") in (0, 1)
 
 
 @settings(database=None, max_examples=100, deadline=None)

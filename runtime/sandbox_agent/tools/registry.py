@@ -20,6 +20,7 @@ from typing import Any
 from sandbox_agent_ipc.messages import FunctionRef, ToolProblem, ToolSpec
 
 from sandbox_agent.errors import ConfigError
+from sandbox_agent.events import ToolSetting
 
 _FILES = "sandbox_agent_sandbox.worker.files"
 
@@ -51,12 +52,14 @@ Describe = Callable[[list[FunctionRef]], Awaitable[list[ToolSpec | ToolProblem]]
 class ToolChoice:
     """A tool, or a built-in set of them, that a conversation is to offer.
 
-    tool: a built-in name, `package.module:function`, or a function.
+    tool: a built-in name, `package.module:function`, a function, or where one lies.
     timeout: wall time of one call in seconds; None for the policy's.
+    root: for where a function lies, the folder that workers must be able to import from.
     """
 
-    tool: str | Function
+    tool: str | Function | FunctionRef
     timeout: float | None = None
+    root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,23 @@ def _choice(entry: Any) -> ToolChoice:
     if isinstance(tool, str):
         if tool not in BUILT_IN and not _NAME.fullmatch(tool):
             raise _bad(f"{tool!r} is not a tool")
-    elif not callable(tool):
+    elif not callable(tool) and not isinstance(tool, FunctionRef):
         raise _bad(f"{tool!r} is not a tool")
     return choice
+
+
+def setting_of(choice: ToolChoice) -> ToolSetting:
+    """A choice as the journal keeps it: another process has no function objects of ours."""
+    tool, root = choice.tool, _root_of(choice)
+    if not isinstance(tool, str | FunctionRef):
+        tool = reference_of(tool)
+    return ToolSetting(tool, choice.timeout, None if root is None else str(root))
+
+
+def choice_of(setting: ToolSetting) -> ToolChoice:
+    """The choice that a journal kept."""
+    root = None if setting.root is None else Path(setting.root)
+    return ToolChoice(setting.tool, setting.timeout, root)
 
 
 def _with_options(entry: Mapping[Any, Any]) -> ToolChoice:
@@ -157,21 +174,30 @@ async def resolve(choices: Sequence[ToolChoice], describe: Describe) -> Registry
     describe: asks a worker about functions that this process does not import.
     Raises ConfigError for what cannot be a tool, naming function, reason and mend.
     """
-    named = [choice.tool for choice in choices if isinstance(choice.tool, str)]
-    foreign = [_reference_of_name(name) for name in named if name not in BUILT_IN]
+    foreign = [reference for choice in choices if (reference := _foreign(choice)) is not None]
     answers = iter(await describe(foreign) if foreign else [])
     tools: list[Tool] = []
     for choice in choices:
-        if not isinstance(choice.tool, str):
-            spec = _described_here(reference_of(choice.tool), choice.tool)
-            tools.append(Tool(spec, choice.timeout))
-        elif choice.tool in BUILT_IN:
+        if _foreign(choice) is not None:
+            tools.append(Tool(_answer(next(answers)), choice.timeout))
+        elif isinstance(choice.tool, str):
             for reference in BUILT_IN[choice.tool]:
                 function = getattr(importlib.import_module(reference.module), reference.qualname)
                 tools.append(Tool(_described_here(reference, function), choice.timeout))
-        else:
-            tools.append(Tool(_answer(next(answers)), choice.timeout))
+        elif not isinstance(choice.tool, FunctionRef):
+            spec = _described_here(reference_of(choice.tool), choice.tool)
+            tools.append(Tool(spec, choice.timeout))
     return Registry(tools)
+
+
+def _foreign(choice: ToolChoice) -> FunctionRef | None:
+    """Where a function lies that this process does not import; None for the others."""
+    if isinstance(choice.tool, FunctionRef):
+        return choice.tool
+    if isinstance(choice.tool, str) and choice.tool not in BUILT_IN:
+        module, _, qualname = choice.tool.partition(":")
+        return FunctionRef(module, qualname)
+    return None
 
 
 def _answer(answer: ToolSpec | ToolProblem) -> ToolSpec:
@@ -196,11 +222,6 @@ def _described_here(reference: FunctionRef, function: Function) -> ToolSpec:
             field="tools",
             mend="change its signature",
         ) from None
-
-
-def _reference_of_name(name: str) -> FunctionRef:
-    module, _, qualname = name.partition(":")
-    return FunctionRef(module, qualname)
 
 
 def reference_of(function: Function) -> FunctionRef:
@@ -239,23 +260,30 @@ def import_roots(choices: Sequence[ToolChoice]) -> list[Path]:
     """Folders that workers must be able to import from to find the functions handed over as
     objects. Those of the interpreter's own installation are not among them: they are always
     visible."""
+    installed = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
     roots: list[Path] = []
     for choice in choices:
-        if isinstance(choice.tool, str):
+        root = _root_of(choice)
+        if root is None or root in roots or any(prefix in root.parents for prefix in installed):
             continue
-        reference = reference_of(choice.tool)
-        file = reference.file or getattr(sys.modules[reference.module], "__file__", None)
-        if file is None:
-            continue
-        path = Path(file).absolute()
-        levels = 0 if reference.file else reference.module.count(".")
-        if path.name == "__init__.py":
-            levels += 1
-        root = path.parents[min(levels, len(path.parents) - 1)]
-        installed = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
-        if root not in roots and not any(prefix in root.parents for prefix in installed):
-            roots.append(root)
+        roots.append(root)
     return roots
+
+
+def _root_of(choice: ToolChoice) -> Path | None:
+    """The folder that the function of a choice is imported from; None for names, which are found
+    among what is installed and in the workspace."""
+    if isinstance(choice.tool, str | FunctionRef):
+        return choice.root
+    reference = reference_of(choice.tool)
+    file = reference.file or getattr(sys.modules[reference.module], "__file__", None)
+    if file is None:
+        return None
+    path = Path(file).absolute()
+    levels = 0 if reference.file else reference.module.count(".")
+    if path.name == "__init__.py":
+        levels += 1
+    return path.parents[min(levels, len(path.parents) - 1)]
 
 
 def show(reference: FunctionRef) -> str:

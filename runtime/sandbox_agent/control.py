@@ -1,0 +1,136 @@
+"""How somebody in another process stops a run: a named pipe, `control`, in its folder.
+
+There while a run is going. Each byte written to it is one `interrupt()`, whatever the byte is, and
+after two there is nothing more to ask for: whoever may write here can do no more than stop the
+run. Tools do not see run folders, and nobody but their owner may enter one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from sandbox_agent import forks
+
+FILE_NAME = "control"
+
+ENOUGH = 2
+"""Interrupts that mean something: the first stops, the second hurries."""
+_PATIENCE = 1.0
+"""Seconds that the listener may take to end. It can be in a callback of somebody's token."""
+
+
+class Control:
+    """The run's end of the pipe. interrupt: called in a thread of ours, for each byte.
+
+    A thread, because the event loop may be blocked by whoever embeds us. It opens the pipe for
+    writing too, so that there is no end of file when a writer leaves. Raises OSError where no pipe
+    can be made.
+    """
+
+    def __init__(self, folder: Path, interrupt: Callable[[], object]) -> None:
+        self._path = folder / FILE_NAME
+        self._interrupt = interrupt
+        with contextlib.suppress(FileNotFoundError):  # of an agent that was killed
+            os.unlink(self._path)
+        os.mkfifo(self._path, 0o600)
+        self._pipe = self._bell = -1
+        try:
+            self._pipe = os.open(self._path, os.O_RDWR | _QUIETLY)
+            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            forks.close_in_children(self)
+            self._thread = threading.Thread(
+                target=self._listen,
+                args=(self._pipe, self._bell),
+                name="sandbox-agent control",
+                daemon=True,
+            )
+            self._thread.start()
+        except BaseException:
+            self.drop_descriptors()
+            self._remove()
+            raise
+
+    def close(self) -> None:
+        """Remove the pipe. Whoever waits at the other end wakes. Closing twice is fine."""
+        bell, self._bell = self._bell, -1
+        if bell < 0:
+            return
+        self._remove()
+        os.eventfd_write(bell, 1)
+        if self._thread is not threading.current_thread():
+            self._thread.join(_PATIENCE)
+
+    def drop_descriptors(self) -> None:
+        """For a forked child, which has the descriptors and no thread."""
+        for fd in (self._pipe, self._bell):
+            if fd >= 0:
+                os.close(fd)
+        self._pipe = self._bell = -1
+
+    def _remove(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+
+    def _listen(self, pipe: int, bell: int) -> None:
+        poller = select.poll()
+        poller.register(bell, select.POLLIN)
+        poller.register(pipe, select.POLLIN)
+        heeded = 0
+        try:
+            while bell not in (ready := [fd for fd, _ in poller.poll()]):
+                if pipe not in ready:
+                    continue
+                for _ in os.read(pipe, ENOUGH - heeded):
+                    heeded += 1
+                    self._interrupt()
+                if heeded >= ENOUGH:
+                    poller.unregister(pipe)  # or a flood of bytes would keep this thread busy
+        finally:
+            # Here, and not in close(): nobody else knows when they are out of use.
+            self._pipe = -1
+            os.close(pipe)
+            os.close(bell)
+
+
+_QUIETLY = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def knock(folder: Path) -> int | None:
+    """Interrupt the run of `folder`, once. Returns a descriptor for `wait_until_over`, which the
+    caller closes; None when nobody listens, so that no run is going there.
+
+    Raises OSError when the pipe is not ours to write to.
+    """
+    try:
+        door = os.open(folder / FILE_NAME, os.O_WRONLY | _QUIETLY)
+    except OSError as error:
+        # No pipe; one that a killed agent left; something else of that name.
+        if error.errno in (errno.ENOENT, errno.ENXIO, errno.ELOOP, errno.EISDIR, errno.ENOTDIR):
+            return None
+        raise
+    try:
+        if not stat.S_ISFIFO(os.fstat(door).st_mode):
+            os.close(door)
+            return None
+        # Full: whoever should read has been told often enough. Broken: it left this very moment.
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            os.write(door, b"i")
+    except BaseException:
+        os.close(door)
+        raise
+    return door
+
+
+def wait_until_over(door: int, timeout: float | None) -> bool:
+    """Block until the run has written its record, or its agent has died. False when `timeout`
+    seconds were not enough. The kernel tells: a pipe without readers is in error, poll(2)."""
+    poller = select.poll()
+    poller.register(door, 0)
+    return bool(poller.poll(None if timeout is None else timeout * 1000))
