@@ -96,6 +96,7 @@ class Agent:
         self._model = Script(self)
         self.plan = session.rounds[0]
         self._conversation: Conversation | None = None
+        self._struck: Conversation | None = None
         self._task: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._stopped_tokens: list[Any] = []
         self._natural_tokens: list[Any] = []
@@ -124,7 +125,7 @@ class Agent:
         os._exit(3)  # the umpire is gone
 
     def _obey(self, order: dict[str, Any]) -> Any:
-        conversation = self._conversation
+        conversation = self._struck
         assert conversation is not None
         match order["do"]:
             case "interrupt":
@@ -153,7 +154,7 @@ class Agent:
                 self.plan = plan
                 self._round()
             self._close()
-            self._conversation = self._task = None
+            self._conversation = self._struck = self._task = None
             self._compare(before)
             self.say("over", complaints=self._complaints)
             code = 0
@@ -166,7 +167,8 @@ class Agent:
         plan = self.plan
         self._complaints = []
         conversation = self._conversation or self._make()
-        self._conversation = conversation
+        # Apart, since a strike may come when it is closed and let go.
+        self._conversation = self._struck = conversation
         self._model.load(plan)
         self._look_before(conversation)
         self._during = None

@@ -200,8 +200,8 @@ def started(seen: Seen) -> Iterator[str]:
         if note and acknowledged is None and end is not None and end["started"] == "yes":
             yield f"started: {call}: its end says yes, the journal never said started"
         if note is None and acknowledged is not None and end is not None and left_alone:
-            # It had time enough to write, and nobody took it from it.
-            if end["t"] - acknowledged["t"] > START_NOISE:
+            time = end["t"] - acknowledged["t"]
+            if time > START_NOISE:  # enough to write in, and nobody took it from the tool
                 yield f"started: {call} ({use.tool}) is said to have started, and never ran"
         at = seen.strike.cancelled.get(call, flagged)
         if note and "t" in note and at is not None and note["t"] > at + START_NOISE:

@@ -194,6 +194,8 @@ class Runner:
             self.report.add(verdict, kind)
             if verdict["violations"]:
                 self._violation(verdict, kind)
+        if self._stop is not None:
+            self.found = self.found or next(filter(self._stop.match, self.report.as_a_rule()), None)
         if self._progress and time.monotonic() > self._shown + 10:
             self._shown = time.monotonic()
             say(f"chaos: {self.report.rounds} rounds, {len(self.report.violations)} violations")

@@ -124,12 +124,10 @@ VARIANTS = (
         (
             (
                 f"{_RUN}/calls.py",
-                "        return self.ledger.record(\n            Ended,\n            call=call_id,\n"
-                "            outcome=Outcome.SKIPPED,",
-                "        return None if call_id else self.ledger.record(\n            Ended,\n"
-                "            call=call_id,\n            outcome=Outcome.SKIPPED,",
+                '        """Record the end of a call that was never sent."""\n',
+                "        return None\n",
             ),
-            (f"{_RUN}/run.py", "for call in self._state.open_calls():", "for call in ():"),
+            (f"{_RUN}/recorder.py", "for call in self.state.open_calls():", "for call in ():"),
         ),
         "results: .* has no end",
         lambda plan: plan.parallel < len(plan.uses),
@@ -185,10 +183,10 @@ VARIANTS = (
         (
             (
                 f"{_RUN}/conversation.py",
-                "            self._token = run.token\n            self._run = run\n",
-                "            if self._token is not None:\n"
-                "                self._token._first.clear()\n"
-                "            self._token = run.token\n            self._run = run\n",
+                "            self._run = run\n        except",
+                "            if self._run is not None:\n"
+                "                self._run.token._first.clear()\n"
+                "            self._run = run\n        except",
             ),
         ),
         "token: one that was cancelled is not any more",
