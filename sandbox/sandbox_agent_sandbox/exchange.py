@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 from sandbox_agent_ipc.aio import MessageReader, OutputReader
@@ -21,6 +23,7 @@ from sandbox_agent_ipc.messages import (
     FromWorker,
     Ready,
     Result,
+    ResultKind,
     Started,
 )
 from sandbox_agent_ipc.reason import CancelReason
@@ -41,6 +44,11 @@ _FLOOD_PAUSE = 0.001
 """Seconds between reads of a stream that is past its limit: the pipe fills and slows the writer."""
 
 
+TERM_WINDOW = 0.25
+"""Seconds in which a SIGTERM at a call and the order to stop the run are one event: Jenkins and
+systemd terminate descendants first."""
+
+
 class Exchange:
     """Runs one call. Made with a claimed slot, used once, closed always."""
 
@@ -59,6 +67,7 @@ class Exchange:
         self._sent = False
         self._failure = ""
         self._torn = ""
+        self._late_reason: CancelReason | None = None
         self.answer: Described | None = None
 
     async def run(self, message: Call | Describe, token: RunToken | None) -> None:
@@ -93,8 +102,18 @@ class Exchange:
             if not reader.closed:
                 reader.drain()
         self._exit_status = life.exit_status()
+        if cancelled is None and token is not None and self._was_terminated():
+            self._late_reason = await _cancelled_within(token, TERM_WINDOW)
         if cancelled is not None:
             raise cancelled
+
+    def _was_terminated(self) -> bool:
+        """Whether it ended as from a SIGTERM that nobody here has ordered."""
+        if self._slot.reason is not None:
+            return False
+        if self._result is not None:
+            return self._result.kind is ResultKind.CANCELLED
+        return self._exit_status == -signal.SIGTERM
 
     def _open_channels(
         self,
@@ -197,7 +216,12 @@ class Exchange:
             self._supervisor.finish(life)
 
     def _on_closed(self, error: ProtocolError | None) -> None:
-        if error is None or self._life is None:
+        if self._life is None:
+            return
+        if error is None:
+            # Nothing more will come of this worker, even where something else in the namespace
+            # holds out: a SIGTERM from outside makes its init wait for all the others.
+            self._supervisor.finish(self._life)
             return
         why = f"its worker broke the protocol: {error}"
         if isinstance(error, TornFrame):
@@ -221,7 +245,7 @@ class Exchange:
                 started=self._started,
                 result=self._result,
                 finished=self._finished,
-                reason=self._slot.reason,
+                reason=self._slot.reason or self._late_reason,
                 exit_status=self._exit_status,
                 rung=life.ladder.rung,
                 rungs_ms=life.ladder.rungs_ms(),
@@ -248,6 +272,18 @@ def _send(sock: socket.socket, message: Call | Describe) -> None:
         return
     memfd = Descriptor(big_arguments(arguments))
     send_datagram(sock, msgspec.structs.replace(message, arguments=None), [memfd.number])
+
+
+async def _cancelled_within(token: RunToken, seconds: float) -> CancelReason | None:
+    """Wait for the token, at most so long. Returns the reason, or None."""
+    loop = asyncio.get_running_loop()
+    woken: asyncio.Future[None] = loop.create_future()
+    forget = token.add_callback(partial(loop.call_soon_threadsafe, _resolve, woken))
+    try:
+        await asyncio.wait([woken], timeout=seconds)
+    finally:
+        forget()
+    return token.reason
 
 
 def _bounded(result: Result, limit: int) -> Result:

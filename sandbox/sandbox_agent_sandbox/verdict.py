@@ -62,9 +62,13 @@ def decide(seen: Evidence) -> CallResult:
 def _outcome(seen: Evidence) -> tuple[Outcome, str]:
     result = seen.result
     if result is not None and (seen.finished or seen.reason is None):
-        if result.kind is ResultKind.SKIPPED:
-            return Outcome.SKIPPED, "the flag was up before it began"
-        return (Outcome.OK if result.kind is ResultKind.OK else Outcome.ERROR), ""
+        match result.kind:
+            case ResultKind.OK:
+                return Outcome.OK, ""
+            case ResultKind.ERROR:
+                return Outcome.ERROR, ""
+            case ResultKind.SKIPPED:
+                return Outcome.SKIPPED, "the flag was up before it began"
     if seen.reason is not None:
         why = seen.reason.value
         if seen.reason is CancelReason.TIMEOUT:
@@ -76,6 +80,8 @@ def _outcome(seen: Evidence) -> tuple[Outcome, str]:
         return Outcome.CANCELLED, why
     if not seen.sent and not seen.started:
         return Outcome.CRASHED, seen.failure or "the call could not be sent"
+    if result is not None:
+        return Outcome.CRASHED, "it was terminated from outside (SIGTERM)"
     return Outcome.CRASHED, seen.failure or _death(seen.exit_status)
 
 

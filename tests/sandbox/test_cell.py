@@ -317,3 +317,30 @@ def test_a_sandbox_that_is_closed_while_it_opens_leaves_nothing(tmp_path: Path) 
         assert not cell.usable
 
     run(main)
+
+
+@pytest.mark.parametrize("order_follows", [True, False])
+def test_a_sigterm_from_outside_is_a_cancellation_if_the_order_to_stop_follows(
+    tmp_path: Path, order_follows: bool
+) -> None:
+    """Jenkins and systemd terminate every process of a job, in any order."""
+    mark = observer.new_mark()
+    token = RunToken()
+
+    async def main() -> CallResult:
+        async with sandbox(tmp_path, grace=0.3, term=0.3) as cell:
+            # One that holds out must not keep the call from ending either.
+            text = f"setsid sh -c 'trap \"\" TERM; sleep 300.{mark}; sleep 1' & sleep 300.{mark}"
+            task = asyncio.create_task(cell.call(command(tmp_path, text), token=token))
+            await until(lambda: len(observer.marked(mark)) >= 3)
+            for process in observer.descendants(os.getpid()):
+                os.kill(process.pid, signal.SIGTERM)
+            if order_follows:
+                token.cancel(INTERRUPT)
+            result = await task
+            assert observer.marked(mark) == []
+            return result
+
+    result = run(main)
+    stopped = (Outcome.CANCELLED, Outcome.KILLED)  # killed: the one that holds out
+    assert result.outcome in (stopped if order_follows else (Outcome.CRASHED,))
