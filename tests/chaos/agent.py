@@ -8,6 +8,7 @@ from there: strikes that only the program itself can make (`interrupt()`, `close
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -137,7 +138,8 @@ class Agent:
                 if self._task is None:
                     return "no task"
                 loop, task = self._task
-                loop.call_soon_threadsafe(task.cancel)
+                with contextlib.suppress(RuntimeError):  # too late: the loop is closed
+                    loop.call_soon_threadsafe(task.cancel)
             case "close":
                 return [str(survivor) for survivor in conversation.close()]
         return None
@@ -171,6 +173,8 @@ class Agent:
         self._conversation = self._struck = conversation
         self._model.load(plan)
         self._look_before(conversation)
+        # Each time, or a run whose end was struck goes on where it was: at its verify commands.
+        conversation.send_message("Do your worst.")
         self._during = None
         self._task = None
         self.say("begin", number=plan.number, run_dir=conversation.run_dir)
@@ -232,7 +236,6 @@ class Agent:
             output_dir=self._folder / "runs",
             on_event=self._on_event,
         )
-        made.send_message("Do your worst.")
         return made
 
     def _close(self) -> None:

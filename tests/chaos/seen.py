@@ -116,6 +116,8 @@ class Seen:
         kinds = {event["event"] for event in before}
         if "segment" not in kinds:
             return Phase.OPENING
+        if "segment_ended" in kinds:
+            return Phase.SHUTDOWN
         open_calls = self.open_calls_at(at)
         running = [c for c in open_calls if self._started_before(c, at)]
         if any(call.startswith("verify_") for call in running):

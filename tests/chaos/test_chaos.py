@@ -1,0 +1,81 @@
+"""A short run of chaos, and what makes a failing one worth something: that it replays."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+
+import pytest
+
+from chaos.plan import COMMAND, LEGAL, LEGAL_PHASES, Phase, Round, Tool, sessions
+from chaos.report import ENOUGH, FULL
+from chaos.runner import ROOT, USER, Runner
+from chaos.sabotage import CHECKOUT, VARIANTS, Sabotage
+
+SEED = 4
+ROUNDS = 14
+
+
+def rounds(seed: int, count: int) -> list[Round]:
+    every = itertools.chain.from_iterable(session.rounds for session in sessions(seed))
+    return list(itertools.islice(every, count))
+
+
+@pytest.mark.parametrize("kind", [ROOT, USER])
+def test_every_promise_holds_in_a_short_run(kind: str) -> None:
+    if kind == ROOT and os.geteuid() != 0:
+        pytest.skip("needs root")
+    report = Runner(SEED, kind, 2, most=ROUNDS).run()
+    assert [violation["violations"] for violation in report.violations] == []
+    assert report.rounds == ROUNDS
+    assert report.in_flight >= ROUNDS // 2
+
+
+def test_a_round_replays_from_its_seed() -> None:
+    wanted = next(
+        (session, plan)
+        for session in sessions(SEED)
+        for plan in session.rounds[1:]
+        if plan.phase is Phase.IN_FLIGHT and not session.user
+    )
+    session, plan = wanted
+    runner = Runner(SEED, USER, 1, most=0)
+    verdicts = runner.replay(plan.number)
+    assert [violation["violations"] for violation in runner.report.violations] == []
+    # With those that it builds on: they have made the sandbox what it was.
+    assert [verdict["round"] for verdict in verdicts] == list(
+        range(session.rounds[0].number, plan.number + 1)
+    )
+    last = verdicts[-1]
+    assert (last["cause"], last["phase"]) == (plan.cause, plan.phase)
+    assert last["tools"] == [use.tool for use in plan.uses]
+
+
+def test_the_plan_is_the_seeds_alone() -> None:
+    assert rounds(SEED, 500) == rounds(SEED, 500)
+    assert rounds(SEED, 500) != rounds(SEED + 1, 500)
+    assert [plan.number for plan in rounds(SEED, 500)] == list(range(500))
+
+
+def test_a_full_plan_strikes_every_legal_pair_often_enough_and_calls_in_flight_most() -> None:
+    plans = rounds(SEED, FULL)
+    pairs: Counter[tuple[str, str]] = Counter((plan.phase, plan.cause) for plan in plans)
+    pairs.update((use.tool, plan.cause) for plan in plans for use in plan.uses)
+    pairs.update((use.tool, plan.phase) for plan in plans for use in plan.uses)
+    legal = set(itertools.chain.from_iterable(LEGAL.values()))
+    assert min(pairs[pair] for pair in legal) > ENOUGH * 1.2  # some strikes come too late
+    assert {pair for pair in pairs if pair[1] in set(Phase)} - legal == {
+        (tool, Phase.OPENING) for tool in Tool
+    }
+    running = sum(plan.phase in (Phase.IN_FLIGHT, Phase.VERIFY) for plan in plans)
+    assert running > 0.82 * FULL
+    assert all(plan.command for plan in plans if plan.cause in COMMAND)
+    assert all(plan.phase in LEGAL_PHASES[plan.cause] for plan in plans)
+    assert sum(plan.times == (2.0, 1.0) for plan in plans) == FULL // 50
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: str(variant.name))
+def test_every_sabotage_still_fits_the_source(variant: Sabotage) -> None:
+    for name, old, _ in variant.changes:
+        assert (CHECKOUT / name).read_text().count(old) == 1, name
