@@ -73,6 +73,12 @@ class StateError(AgentError):
     exit_code = 2
 
 
+class NotGoing(StateError):
+    """A run that was to be stopped is not going."""
+
+    exit_code = 1
+
+
 class JournalError(AgentError):
     """A journal that cannot be read: damaged in the middle, or of a version that is not known."""
 

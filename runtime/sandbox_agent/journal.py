@@ -122,6 +122,18 @@ class JournalWriter:
         return whole
 
 
+def in_use(path: Path) -> bool:
+    """Whether somebody has the journal open to write. Raises OSError when it cannot be read."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def read_journal(path: Path) -> tuple[AnyEvent, ...]:
     """All complete events of a journal, whichever moment its writer was cut off at.
 

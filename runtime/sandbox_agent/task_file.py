@@ -59,9 +59,29 @@ def read_task(
         source = SourceMap(here)
     else:
         data, source = _read_file(Path(path), variables, ())
+    return _settled(data, source, settings, overrides or {})
+
+
+def amend_task(
+    data: dict[str, Any],
+    name: str,
+    settings: Sequence[str],
+    overrides: Mapping[str, tuple[Any, str]],
+) -> tuple[Task, SourceMap]:
+    """As `read_task`, of fields at hand. name: of where they come from, for messages."""
+    source = SourceMap(Position(name, None, None, Path.cwd()))
+    return _settled({"version": 1, **data}, source, settings, overrides)
+
+
+def _settled(
+    data: Any,
+    source: SourceMap,
+    settings: Sequence[str],
+    overrides: Mapping[str, tuple[Any, str]],
+) -> tuple[Task, SourceMap]:
     for setting in settings:
         _apply_setting(data, source, setting)
-    for name, (value, flag) in (overrides or {}).items():
+    for name, (value, flag) in overrides.items():
         if name == "prompt":
             data.pop("prompt_file", None)
         place = Position(flag, None, None, Path.cwd())

@@ -35,7 +35,7 @@ def check(task: Task, source: SourceMap) -> tuple[ScriptedModel, str]:
                 raise source.error(
                     ("sandbox", field, index), f"{path} is not there", "make it, or remove it"
                 )
-    model = _model(task, source)
+    model = model_of(task, source)
     _known_tools(task, model)
     return model, prompt
 
@@ -125,7 +125,8 @@ def _folder(path: Path, field: PathTuple, source: SourceMap) -> None:
         raise source.error(field, f"{path} is not a folder", "name a folder")
 
 
-def _model(task: Task, source: SourceMap) -> ScriptedModel:
+def model_of(task: Task, source: SourceMap) -> ScriptedModel:
+    """The task's model. Raises ConfigError."""
     steps = task.model.steps
     if not steps.exists():
         raise source.error(

@@ -88,6 +88,26 @@ def _build() -> _Parser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     _run(verbs.add_parser("run", help="run a task", description="Run a task."))
+    _resume(
+        verbs.add_parser(
+            "resume",
+            help="go on with a run",
+            description="Go on with a run that was interrupted or paused, failed, spent a budget, "
+            "or whose agent was killed. What was in flight then is told to the model, and is not "
+            "run again. All is as it was, but for what is given here; budgets count anew. Exit "
+            "codes as of run.",
+        )
+    )
+    _cancel(
+        verbs.add_parser(
+            "cancel",
+            help="stop a run from another terminal",
+            description="Interrupt a run, whichever program it is part of, as Ctrl-C would; once "
+            "more skips the grace period. The run exits with 130. Exit code: 0 when it was told, "
+            "1 when it is not going, or not over after --wait; 7, with --wait, when something "
+            "could not be stopped.",
+        )
+    )
     _exec(
         verbs.add_parser(
             "exec",
@@ -156,10 +176,42 @@ def _task_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(parser: argparse.ArgumentParser) -> None:
     _task_arguments(parser)
+    _reporting(parser)
+    parser.set_defaults(module="run")
+
+
+def _reporting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", dest="message_file", metavar="FILE", help="final message to FILE")
     parser.add_argument("--json", action="store_true", help="all events on stdout, one a line")
     _die_with_parent(parser)
-    parser.set_defaults(module="run")
+
+
+def _which_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run", metavar="RUN", help="its id, the beginning of it, its folder's path, or `last`"
+    )
+    parser.add_argument("--out", metavar="DIR", help="where run folders are")
+
+
+def _resume(parser: argparse.ArgumentParser) -> None:
+    _which_run(parser)
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help="what more the agent is told; - reads stdin"
+    )
+    parser.add_argument("--model", metavar="M", help="another model, scripted:FILE")
+    parser.add_argument(
+        "--set", metavar="A.B=V", action="append", default=[], help="set a field; V is YAML"
+    )
+    parser.add_argument("--grace", metavar="S", help="from an interrupt to SIGTERM")
+    parser.add_argument("--timeout", metavar="S", help="wall time from now on (budgets.time)")
+    _reporting(parser)
+    parser.set_defaults(module="resume")
+
+
+def _cancel(parser: argparse.ArgumentParser) -> None:
+    _which_run(parser)
+    parser.add_argument("--wait", metavar="S", help="wait for its end, so long")
+    parser.set_defaults(module="cancel")
 
 
 def _validate(parser: argparse.ArgumentParser) -> None:

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
-import os
-import tempfile
-import time
-from pathlib import Path
 
-import msgspec
-
-from sandbox_agent import events
-from sandbox_agent.cli.changes import Snapshot, summary
+from sandbox_agent.cli.carrying import carry_out
 from sandbox_agent.cli.console import Console
-from sandbox_agent.cli.conversing import converse_until_over
-from sandbox_agent.cli.progress import Progress
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.task_arguments import task_of
-from sandbox_agent.conversation import Conversation, RunResult
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.run_folder import default_output_dir
 from sandbox_agent.wiring import converse, placed
@@ -27,94 +16,15 @@ from sandbox_agent.wiring import converse, placed
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
     """Runs the task; its end decides the exit code."""
     task, source = task_of(arguments, console)
-    message_file = _message_file(arguments.message_file)
-    progress = Progress()
-    conversation: Conversation | None = None
-    until = time.monotonic() + (task.budgets.time or math.inf)
-
-    def stopped() -> bool:
-        """Whether to wait no longer for a reader that does not read. The budget of time counts
-        as well: waiting here keeps the loop from seeing that it is spent."""
-        token = conversation.cancel_token if conversation is not None else None
-        asked = signals.first is not None or (token is not None and token.is_cancelled)
-        return asked or time.monotonic() > until
-
-    def on_event(event: events.AnyEvent) -> None:
-        line = progress.line(event)
-        if line is not None:
-            console.err(line + "\n")
-        if arguments.json:
-            console.stdout.write(msgspec.json.encode(event) + b"\n", stopped)
-
-    runs = task.output.dir or default_output_dir()
-    before = Snapshot.take(task.workspace.path, runs)
-    signals.hold()
     try:
-        conversation = converse(task, source, on_event=on_event)
-        result = converse_until_over(
-            conversation, signals, die_with_parent=arguments.die_with_parent
+        return carry_out(
+            lambda on_event: converse(task, source, on_event=on_event),
+            arguments,
+            console,
+            signals,
+            workspace=task.workspace.path,
+            runs=task.output.dir or default_output_dir(),
+            time_limit=task.budgets.time,
         )
     except ConfigError as error:
         raise placed(error, task, source) from None
-    _report(result, console)
-    for line in summary(before, Snapshot.take(task.workspace.path, runs)):
-        console.err(line + "\n")
-    _final_message(result, message_file, arguments.json, console)
-    return result.exit_code
-
-
-def _report(result: RunResult, console: Console) -> None:
-    console.err(": ".join(filter(None, (result.status.value, result.reason))) + "\n")
-    for survivor in result.survivors:
-        console.err(f"could not stop pid {survivor.pid}: {survivor.command}\n")
-    console.err(f"record: {result.run_dir}\n")
-
-
-def _message_file(name: str | None) -> Path | None:
-    """Refuses what can be known to fail before the run: afterwards the work would be done and
-    its answer lost."""
-    if name is None:
-        return None
-    path = Path(name)
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigError(
-            f"-o {name} cannot be written", file="command line", mend="name a file in a folder"
-        )
-    return path
-
-
-def _final_message(
-    result: RunResult, message_file: Path | None, as_json: bool, console: Console
-) -> None:
-    message = result.message
-    if message is None:
-        return
-    text = message if message.endswith("\n") else message + "\n"
-    if message_file is not None:
-        _replace(message_file, text)
-    if not as_json:
-        console.out(text)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes the file whole or not at all; a device or pipe (`-o /dev/fd/3`) is written to."""
-    data = text.encode("utf-8", "backslashreplace")
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
-            return
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(fd, "wb") as file:
-                file.write(data)
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise ConfigError(
-            f"the final message cannot be written: {error.strerror}", file=str(path)
-        ) from None

@@ -42,7 +42,7 @@ def task_of(arguments: argparse.Namespace, console: Console) -> tuple[Task, Sour
             )
         overrides["model"] = (name, "SANDBOX_AGENT_MODEL")
     if arguments.prompt is not None:
-        overrides["prompt"] = (_prompt(arguments.prompt), "--prompt")
+        overrides["prompt"] = (prompt_text(arguments.prompt), "--prompt")
     return read_task(path, _variables(arguments.var), arguments.set, overrides)
 
 
@@ -60,7 +60,8 @@ def _task_path(arguments: argparse.Namespace) -> Path | None:
     )
 
 
-def _prompt(text: str) -> str:
+def prompt_text(text: str) -> str:
+    """The text of `--prompt`: as given, or of standard input for `-`. Raises ConfigError."""
     if text != "-":
         return text
     with open(0, "rb", closefd=False) as stdin:

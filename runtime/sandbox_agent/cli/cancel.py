@@ -1,0 +1,87 @@
+"""`sandbox-agent cancel`: interrupts a run, whichever process it is part of."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from sandbox_agent_sandbox.units import parse_duration
+
+from sandbox_agent import journal
+from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.signals import Signals
+from sandbox_agent.control import knock, wait_until_over
+from sandbox_agent.errors import AgentError, ConfigError, JournalError, NotGoing
+from sandbox_agent.record import Record, read_record
+from sandbox_agent.run_lookup import find_run
+from sandbox_agent.status import SURVIVORS, Status
+
+
+def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
+    """Tells the run to stop and, with --wait, waits for its record."""
+    wait = _seconds(arguments.wait)
+    folder = find_run(arguments.run, Path(arguments.out) if arguments.out else None)
+    door = _knock(folder)
+    try:
+        console.err(f"run {folder.name}: told to stop\n")
+        if wait is None:
+            return 0
+        if not wait_until_over(door, wait):
+            raise AgentError(f"the run {folder.name} is still going after {wait:g} seconds")
+    finally:
+        os.close(door)
+    return _report(folder, console)
+
+
+def _knock(folder: Path) -> int:
+    try:
+        door = knock(folder)
+        if door is None:
+            raise NotGoing(_why_not(folder))
+    except PermissionError:
+        raise ConfigError(
+            f"the run {folder.name} is not yours", field="RUN", mend="ask whoever started it"
+        ) from None
+    return door
+
+
+def _why_not(folder: Path) -> str:
+    """Why nobody listens."""
+    name, record = folder.name, _record(folder)
+    if journal.in_use(folder / journal.FILE_NAME):
+        return f"the run {name} is not going at this moment, but a program has it open; try again"
+    if record is None or record.status is Status.RUNNING:
+        who = f" (process {record.pid})" if record is not None else ""
+        return (
+            f"the agent of the run {name}{who} is dead, and its calls ended with it\n"
+            f"  mend: `sandbox-agent resume {name}` goes on"
+        )
+    return f"the run {name} is over: {record.status.value}: {record.reason}"
+
+
+def _report(folder: Path, console: Console) -> int:
+    record = _record(folder)
+    if record is None or record.status is Status.RUNNING:
+        raise NotGoing(_why_not(folder))
+    console.err(f"{record.status.value}: {record.reason}\n")
+    for survivor in record.survivors:
+        console.err(f"could not stop pid {survivor.pid}: {survivor.command}\n")
+    return SURVIVORS if record.survivors else 0
+
+
+def _record(folder: Path) -> Record | None:
+    try:
+        return read_record(folder)
+    except (FileNotFoundError, JournalError):
+        return None
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        what, _, mend = str(error).partition("; ")
+        raise ConfigError(what, file="--wait", mend=mend) from None
