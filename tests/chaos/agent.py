@@ -224,7 +224,7 @@ class Agent:
         budget = None
         if plan.cause is Cause.BUDGET:
             budget = max(0.001, plan.jitter) if plan.phase is Phase.OPENING else BUDGET
-        made = Conversation(
+        return Conversation(
             model=self._model,
             tools=["shell", slow.slow_import, *tools.FUNCTIONS.values()],
             workspace=self._folder / "work",
@@ -236,7 +236,6 @@ class Agent:
             output_dir=self._folder / "runs",
             on_event=self._on_event,
         )
-        return made
 
     def _close(self) -> None:
         conversation, self._conversation = self._conversation, None

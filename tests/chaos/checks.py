@@ -20,6 +20,10 @@ BOUND = 0.150
 AGENT_BOUND = 0.250
 """Seconds after the agent's death until nothing is left."""
 
+EXIT_BOUND = 0.600
+"""Seconds from a command's recorded end to the end of its process: closing, telling, and the
+interpreter's own."""
+
 NOISE = 0.400
 """Seconds added to every bound, for a machine on which several umpires and busy tools share the
 processors. The latencies in the report are measured, not bounded."""
@@ -93,13 +97,16 @@ def bounded(seen: Seen) -> Iterator[str]:
     if deadly and seen.phase() in (Phase.IN_FLIGHT, Phase.STARTING, Phase.VERIFY):
         # Nothing can go on without them, and nothing is left to be waited for.
         flagged, limit = seen.strike.at, BOUND + NOISE
-    if flagged is not None and flagged < seen.returned:
-        if seen.returned - flagged > limit:
-            yield f"bounded: {_ms(seen.returned - flagged)} from the flag to the return"
+    returned = seen.stopped_at() or seen.returned
+    if seen.returned - returned > EXIT_BOUND + NOISE:
+        yield f"bounded: the command ended {_ms(seen.returned - returned)} after its run"
+    if flagged is not None and flagged < returned:
+        if returned - flagged > limit:
+            yield f"bounded: {_ms(returned - flagged)} from the flag to the return"
         if seen.closed is not None and seen.closed - max(flagged, seen.returned) > 1 + limit:
             yield f"bounded: {_ms(seen.closed - seen.returned)} until it was closed"
     if seen.strike.hurried is not None and flagged is not None:
-        late = seen.returned - seen.strike.hurried
+        late = returned - seen.strike.hurried
         if late > term + BOUND + NOISE:
             yield f"bounded: {_ms(late)} from the second interrupt to the return"
     for call, at in seen.strike.cancelled.items():

@@ -222,7 +222,7 @@ def _deck(dice: random.Random) -> list[tuple[Cause, Phase]]:
     with something over for strikes that come too late. What is hard to hit is in it twice."""
     deck = [(c, p) for c, phases in LEGAL_PHASES.items() for p in sorted(phases)]
     running = sum(p in (Phase.IN_FLIGHT, Phase.VERIFY) for _, p in deck)
-    wanted = round(5.2 * (len(deck) - running)) - running
+    wanted = round(5.6 * (len(deck) - running)) - running
     fewer = [c for c in Cause if c in COMMAND or c in AGENT_DIES]
     causes = _endless(dice, [*Cause, *(c for c in Cause if c not in fewer)])
     deck += [(next(causes), Phase.IN_FLIGHT) for _ in range(wanted)]
@@ -271,7 +271,7 @@ def _round(
         ready=dice.random() < 0.7,
         jitter=dice.random() * spread,
         pause=dice.random() * 0.04,
-        long=dice.uniform(0.02, 0.15),
+        long=dice.uniform(0.12, 0.30),
         choice=dice.randrange(1 << 30),
         by_arun=dice.random() < 0.5,
         command=command,

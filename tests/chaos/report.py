@@ -17,7 +17,7 @@ ENOUGH = 20
 FULL = 10_000
 """Rounds of a full run."""
 
-RUNGS = ("flag", "term", "kill", "no call", "close", "agent killed")
+RUNGS = ("flag", "term", "kill", "no call", "close", "command's own end", "agent killed")
 
 MEDIAN = {"flag": 60.0, "term": 60.0, "kill": 60.0, "no call": 60.0, "agent killed": 120.0}
 """Milliseconds that the median of a rung may be late, so that a slow ladder shows however much
@@ -25,7 +25,7 @@ noise single rounds are allowed. Judged from `JUDGED` rounds on."""
 
 JUDGED = 8
 
-RATE = 0.8
+RATE = 0.6
 """Share of the calls that must behave as their rung promises; the rest may be the noise's."""
 
 Verdict = dict[str, Any]

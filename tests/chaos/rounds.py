@@ -166,6 +166,18 @@ class Umpire:
 
     def _strays(self, door: Door, seen: Seen, *, alive: bool) -> list[str]:
         """Who should not be there. A living agent may keep a spawner and its init, no more."""
+        found = self._look(door, seen, alive=alive)
+        if found and alive and seen.plan.cause is Cause.KILL_SPAWNER:
+            # Init is no process of a call. Orphaned, it is on its way out, in the agent's bound.
+            with contextlib.suppress(AssertionError):
+                observer.eventually(
+                    lambda: not self._look(door, seen, alive=alive), checks.AGENT_BOUND
+                )
+            left = set(self._look(door, seen, alive=alive))
+            found = [one for one in found if one in left or "sleep" in one]
+        return found
+
+    def _look(self, door: Door, seen: Seen, *, alive: bool) -> list[str]:
         marks = [use.mark for use in seen.plan.uses]
         everything = observer.everything()
         parents = {process.pid: process for process in everything}
@@ -270,11 +282,12 @@ def _latency(seen: Seen) -> dict[str, float]:
     if seen.gone_ms is not None:
         return {"agent killed": seen.gone_ms}
     found = {}
-    flagged, plan = seen.flagged_at(), seen.plan
+    flagged, plan, stopped = seen.flagged_at(), seen.plan, seen.stopped_at()
     usual = plan.cause not in (Cause.INTERRUPT_TWICE, Cause.CLOSE, *checks.SANDBOX)
     if (
         flagged is not None
-        and flagged < (seen.returned or 0)
+        and stopped is not None
+        and flagged < stopped
         and usual
         and plan.phase is not Phase.SHUTDOWN
     ):
@@ -282,8 +295,9 @@ def _latency(seen: Seen) -> dict[str, float]:
         order = ["flag", "term", "kill"]
         last = max(rungs, key=order.index, default="no call")
         due = {"term": seen.times[0], "kill": sum(seen.times)}.get(last, 0.0)
-        assert seen.returned is not None
-        found[last] = (seen.returned - flagged - due) * 1000
+        found[last] = (stopped - flagged - due) * 1000
+    if plan.command and seen.returned is not None and stopped is not None:
+        found["command's own end"] = (seen.returned - stopped) * 1000
     if seen.closed is not None and seen.returned is not None:
         found["close"] = (seen.closed - seen.returned) * 1000
     return found

@@ -89,6 +89,14 @@ class Seen:
     def wrote(self, use: Use, what: str) -> bool:
         return (self.work / ".chaos" / f"{use.mark}.{what}").exists()
 
+    def stopped_at(self) -> float | None:
+        """When all was stopped: at the return; of a command, at the recorded end, after which its
+        interpreter has yet to end."""
+        over = self.of("segment_ended")
+        if self.plan.command and over:
+            return float(over[-1]["t"])
+        return self.returned
+
     # --- the strike ----------------------------------------------------------------------------
 
     def struck_at(self) -> float | None:
