@@ -38,7 +38,8 @@ def test_ctrl_z_stops_the_tools_with_us_and_fg_continues_both(person: Person) ->
         tools = [pid for pid in tools if "sandbox-agent" not in observer.look(pid).command]  # type: ignore[union-attr]
         agent.send_signal(signal.SIGTSTP)
         wait_for(lambda: state(agent.pid) == "T", "the agent is stopped")
-        assert {state(pid) for pid in tools} == {"T"}
+        # D: a shell that waits for its vfork child, which is stopped before its exec. vfork(2).
+        assert {state(pid) for pid in tools} in ({"T"}, {"T", "D"})
         agent.send_signal(signal.SIGCONT)
         wait_for(lambda: "T" not in {state(pid) for pid in tools}, "the tools go on")
         agent.send_signal(signal.SIGINT)
