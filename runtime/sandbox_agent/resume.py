@@ -156,9 +156,10 @@ def _setup(past: PastRun, options: Options) -> Setup:
 def _lost(past: PastRun, options: Options) -> Settings:
     """Settings in place of those that a journal cut in its first line has lost. Nothing had begun.
 
-    The walls are not guessed: somebody may have wanted narrower ones than the default.
+    Walls and `verify` are not guessed: somebody may have wanted more than the default.
     """
-    missing = [name for name in ("model", "tools", "workspace", "sandbox") if name not in options]
+    needed = ("model", "tools", "workspace", "sandbox", "verify")
+    missing = [name for name in needed if name not in options]
     if missing:
         raise ConfigError(
             f"{past.journal} ends before it says what the run was made with",
