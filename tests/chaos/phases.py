@@ -15,7 +15,7 @@ SELF_MADE = {Cause.TIMEOUT, Cause.BUDGET}
 
 
 def event(kind: str, message: Message) -> bool:
-    return message["say"] == "event" and message["event"] == kind
+    return bool(message["say"] == "event" and message["event"] == kind)
 
 
 def over(message: Message) -> bool:

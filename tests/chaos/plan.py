@@ -87,6 +87,9 @@ COMMAND = frozenset({Cause.SIGINT, Cause.SIGTERM, Cause.SIGHUP})
 
 AGENT_DIES = frozenset({Cause.KILL_AGENT, Cause.FREEZE_AND_KILL_AGENT})
 
+SOUGHT = frozenset(c for c in Cause if c.startswith(("kill_", "stop_", "freeze_")))
+"""Causes whose victims are looked for in /proc."""
+
 ALL_PHASES = frozenset(Phase)
 _CALL = frozenset({Phase.STARTING, Phase.IN_FLIGHT, Phase.VERIFY})
 
@@ -222,7 +225,7 @@ def _deck(dice: random.Random) -> list[tuple[Cause, Phase]]:
     with something over for strikes that come too late. What is hard to hit is in it twice."""
     deck = [(c, p) for c, phases in LEGAL_PHASES.items() for p in sorted(phases)]
     running = sum(p in (Phase.IN_FLIGHT, Phase.VERIFY) for _, p in deck)
-    wanted = round(5.6 * (len(deck) - running)) - running
+    wanted = round(4.7 * (len(deck) - running)) - running
     fewer = [c for c in Cause if c in COMMAND or c in AGENT_DIES]
     causes = _endless(dice, [*Cause, *(c for c in Cause if c not in fewer)])
     deck += [(next(causes), Phase.IN_FLIGHT) for _ in range(wanted)]
@@ -269,7 +272,8 @@ def _round(
         # Sometimes too few places: what waits in the queue must never start after the flag.
         parallel=dice.choice((1, 2, 8, 8, 8)),
         ready=dice.random() < 0.7,
-        jitter=dice.random() * spread,
+        # Victims have to be looked for, which is jitter enough in the shortest of phases.
+        jitter=dice.random() * (0.003 if phase is Phase.STARTING and cause in SOUGHT else spread),
         pause=dice.random() * 0.04,
         long=dice.uniform(0.12, 0.30),
         choice=dice.randrange(1 << 30),

@@ -42,6 +42,7 @@ class Report:
         self.by_identity: Counter[str] = Counter()
         self.commands = 0
         self.hits: dict[str, Counter[tuple[str, str]]] = {table: Counter() for table in LEGAL}
+        self.aimed: Counter[tuple[str, str]] = Counter()
         self.latency: dict[str, list[float]] = {}
         self.slowest: dict[str, list[tuple[float, int, str, str]]] = {}
         self.rates: dict[str, list[int]] = {}
@@ -63,6 +64,7 @@ class Report:
             slowest.append((round(late, 1), verdict["round"], identity, verdict["cause"]))
             slowest.sort(reverse=True)
             del slowest[5:]
+        self.aimed[verdict["planned"], verdict["cause"]] += 1
         if verdict["phase"] is None:
             self.missed += 1
         else:
@@ -123,6 +125,7 @@ class Report:
                 table: {f"{a} x {b}": self.hits[table][a, b] for a, b in pairs}
                 for table, pairs in LEGAL.items()
             },
+            "aimed": {f"{a} x {b}": self.aimed[a, b] for a, b in LEGAL["phase x cause"]},
             "fewest_hits": {table: least for table, (least, _) in self.fewest().items()},
             "notes": dict(self.notes),
             "violations": self.violations,

@@ -41,14 +41,13 @@ class Post:
             env={**environment, "PYTHONPATH": tests, "TMPDIR": str(self.person.folder)},
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE if sys.stderr is None else None,
-            text=False,
         )
 
     def give(self, session: Session) -> None:
         self.session, self.since = session, time.monotonic()
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(msgspec.json.encode(session) + b"\n")
+            self.process.stdin.write(msgspec.json.encode(session).decode() + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # told by the end of its output
@@ -57,7 +56,7 @@ class Post:
         """The verdicts that have come; None when the umpire is dead."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        return msgspec.json.decode(line) if line.endswith(b"\n") else None
+        return msgspec.json.decode(line) if line.endswith("\n") else None
 
     def close(self) -> None:
         # Its agents die with it: they read from its sockets.

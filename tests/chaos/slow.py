@@ -22,5 +22,5 @@ def slow_import(mark: str, brief: bool, token: CancelToken) -> str:
     try:
         from chaos.tools import waiting
     except ImportError:
-        from chaos_tools import waiting  # type: ignore[import-not-found]
+        from chaos_tools import waiting  # type: ignore[import-not-found,no-redef]
     return str(waiting(mark, brief, token))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import time
@@ -49,12 +50,26 @@ class Strike:
 
 
 def by_depth(root: int) -> dict[int, list[observer.Process]]:
-    """Everything below a process, by its distance from it."""
-    levels = {root: 0}
+    """Everything below a process, by its distance from it. Quick: while a call starts, reading all
+    of /proc would take longer than what is to be struck."""
     found: dict[int, list[observer.Process]] = {}
-    for process in observer.descendants(root):
-        depth = levels[process.pid] = levels[process.parent] + 1
-        found.setdefault(depth, []).append(process)
+    level = [root]
+    for depth in itertools.count(1):
+        pids = itertools.chain.from_iterable(map(_children, level))
+        below = [process for process in map(observer.look, pids) if process is not None]
+        if not below:
+            return found
+        found[depth] = below
+        level = [process.pid for process in below]
+    raise AssertionError
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    with contextlib.suppress(OSError):  # it has ended
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += [int(word) for word in file.read().split()]
     return found
 
 
@@ -98,7 +113,7 @@ def strike(plan: Round, agent: int, ask: Ask, open_calls: Callable[[], list[str]
             done.at = done.flagged = time.monotonic()
             _kill(agent, signal.SIGKILL)
         case Cause.FREEZE_AND_KILL_AGENT:
-            done.frozen = observer.descendants(agent)
+            done.frozen = list(itertools.chain.from_iterable(by_depth(agent).values()))
             for process in done.frozen:
                 send(process, signal.SIGSTOP)
             done.at = done.flagged = time.monotonic()

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import leaks
 import msgspec
@@ -31,7 +32,7 @@ def main() -> None:
     for line in sys.stdin.buffer:
         session = msgspec.json.decode(line, type=Session)
         try:
-            answer = {"verdicts": umpire.play(session)}
+            answer: dict[str, Any] = {"verdicts": umpire.play(session)}
         except Exception:
             answer = {"bug": traceback.format_exc(), "verdicts": []}
         os.write(out, msgspec.json.encode(answer) + b"\n")
