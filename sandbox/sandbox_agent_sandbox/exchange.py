@@ -102,6 +102,7 @@ class Exchange:
             if not reader.closed:
                 reader.drain()
         self._exit_status = life.exit_status()
+        life.let_go()
         if cancelled is None and token is not None and self._was_terminated():
             self._late_reason = await _cancelled_within(token, TERM_WINDOW)
         if cancelled is not None:

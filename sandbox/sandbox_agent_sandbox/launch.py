@@ -71,6 +71,7 @@ class Launch:
             self._handle.kill()
             self._process.wait()
         os.close(self._log)
+        self._pidfd = Descriptor(-1)
 
 
 def _tie() -> list[str]:

@@ -38,8 +38,9 @@ class Life:
     def flag(self, reason: CancelReason) -> None:
         """Change the word and wake the worker. No lock: safe in signal handlers."""
         self.slot.cancel(reason)
+        wake = self.wake  # held while it is written to, see Descriptor
         with suppress(OSError):  # full or hung up: nobody is left to be woken
-            os.write(self.wake.number, b"!")
+            os.write(wake.number, b"!")
 
     def terminate(self) -> None:
         """SIGTERM to the call's init, if it has been born."""
@@ -56,3 +57,8 @@ class Life:
     def exit_status(self) -> int | None:
         """The worker's, as `subprocess` gives it; None when its init did not live to tell."""
         return worker_status(self.status.number)
+
+    def let_go(self) -> None:
+        """It is over: give its descriptors back now. Their owners form a circle, which the
+        collector may come by late, or never."""
+        self.wake = self.status = Descriptor(-1)

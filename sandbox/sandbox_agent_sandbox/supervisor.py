@@ -167,6 +167,7 @@ class Supervisor:
             return ()
         self._order(self._close)
         self._thread.join()
+        self._bell = Descriptor(-1)  # now, and not when the collector comes by
         return self.survivors
 
     def _all(self) -> list[Life]:
@@ -176,8 +177,9 @@ class Supervisor:
     def _order(self, order: Callable[[float], None]) -> None:
         # deque.append and eventfd_write are safe in signal handlers that interrupt either.
         self._orders.append(order)
-        with suppress(OSError):
-            os.eventfd_write(self._bell.number, 1)
+        bell = self._bell  # held while it is written to, see Descriptor
+        with suppress(OSError, ValueError):  # ValueError: closed, and nobody is left to hear it
+            os.eventfd_write(bell.number, 1)
 
     # --- the thread ------------------------------------------------------------------------
 

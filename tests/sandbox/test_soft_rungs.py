@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -240,7 +241,8 @@ def test_a_worker_ended_by_somebody_elses_sigterm_during_a_cancel_is_cancelled(
 ) -> None:
     async def terminate_everybody(cell: Cell, request: CallRequest) -> None:
         for process in ours():  # as Jenkins and systemd do
-            os.kill(process.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
 
     result, _ = stop(tmp_path, "sleeps", grace=PATIENT, strike=terminate_everybody)
     assert (result.outcome, result.rung) == (Outcome.CANCELLED, Rung.FLAG)
