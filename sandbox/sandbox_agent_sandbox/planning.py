@@ -75,7 +75,7 @@ def make_plan(
     """Decide everything about one sandbox.
 
     workspace: an existing folder, bound writable. hidden: what no tool may see, such as the folder
-    of the runs' records. tool_paths: where tools' code lies, bound read-only.
+    of the runs' records. tool_paths: where tools' code lies, bound read-only and imported from.
     Raises PolicyError, with the field and the mend.
     """
     home = _resolve(workspace, "workspace")
@@ -120,7 +120,7 @@ def make_plan(
         network=policy.network,
         ceilings=_ceilings(policy.limits),
         environment=_environment(policy, facts, visible),
-        import_path=tuple(_import_path(visible)),
+        import_path=tuple(_import_path(visible, tool_paths)),
     )
 
 
@@ -233,9 +233,10 @@ def _environment(policy: Policy, facts: HostFacts, visible: Sequence[Path]) -> d
     return environment
 
 
-def _import_path(visible: Sequence[Path]) -> list[str]:
-    """This process's own module path, as far as it can be seen inside."""
-    entries = [*import_roots(), *(entry for entry in sys.path if entry)]
+def _import_path(visible: Sequence[Path], tool_paths: Sequence[Path]) -> list[str]:
+    """This process's own module path, as far as it can be seen inside; then where tools' code lies
+    that another process, whose run is resumed here, had on its own."""
+    entries = [*import_roots(), *(entry for entry in sys.path if entry), *map(str, tool_paths)]
     return list(dict.fromkeys(e for e in entries if _inside(Path(e).resolve(), visible)))
 
 

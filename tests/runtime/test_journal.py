@@ -133,17 +133,17 @@ def test_a_journal_has_one_writer(tmp_path: Path) -> None:
 
 
 FORKED = """
-import os, sys
+import os, select
 from pathlib import Path
 from sandbox_agent.journal import JournalWriter
 path = Path({path!r})
 writer = JournalWriter(path)
-ready, go = os.pipe(), os.pipe()
+ready = os.pipe()
+parent = os.pidfd_open(os.getpid())
 child = os.fork()
 if child == 0:
-    os.close(go[1])
     os.write(ready[1], b"x")
-    os.read(go[0], 1)  # until the parent has died
+    select.select([parent], [], [])  # until the parent has died
     JournalWriter(path).close()
     print("free", flush=True)
     os._exit(0)
