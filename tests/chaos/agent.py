@@ -39,6 +39,10 @@ BUDGET = 0.9
 """Seconds of time in rounds whose budget is to be spent. The sandbox opens in less."""
 
 
+STDERR = "stderr"
+"""The file, in a session's folder, that agents write their standard error to."""
+
+
 def tool_call(use: Use) -> tuple[str, dict[str, Any]]:
     if use.tool is Tool.SHELL:
         return "shell", {"command": tools.shell_text(use.mark, use.brief)}
@@ -329,6 +333,9 @@ def fork(session: Session, folder: Path) -> tuple[int, socket.socket]:
     pid = os.fork()
     if pid == 0:
         ours.close()
+        log = os.open(folder / STDERR, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 2)
+        os.close(log)
         random.seed()
         Agent(session, folder, theirs).run()
     theirs.close()

@@ -69,10 +69,16 @@ EXIT = {Cause.SIGINT: 130, Cause.SIGTERM: 143, Cause.SIGHUP: 129}
 
 def judge(seen: Seen) -> list[str]:
     """Everything that is wrong with this round."""
-    found = list(seen.complaints)
+    found = [*seen.complaints, *quiet(seen.stderr)]
     for check in (stopped, bounded, tools, results, started, outcomes, journal, ends, words):
         found += check(seen)
     return found
+
+
+def quiet(stderr: str) -> list[str]:
+    """Nobody's exception goes unhandled, in whatever thread or callback."""
+    at = stderr.find("Traceback (most recent call last)")
+    return [f"ends: on standard error: {stderr[max(0, at - 200) :][:1500]}"] if at >= 0 else []
 
 
 def stopped(seen: Seen) -> Iterator[str]:

@@ -139,7 +139,7 @@ class Command(Door):
         task = _write_task(plan, folder)
         read, write = os.pipe2(os.O_CLOEXEC)
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)
-        self._stderr = open(folder / "stderr", "w+b")  # noqa: SIM115
+        self._stderr = open(folder / agent.STDERR, "wb")  # noqa: SIM115
         command = [sys.executable, "-m", "sandbox_agent", "run", "--json", str(task)]
         environment = {k: v for k, v in os.environ.items() if k != "SANDBOX_AGENT_CHAOS"}
         self.began = time.monotonic()
@@ -166,11 +166,6 @@ class Command(Door):
             "at": event["t"],
             "final": event.get("final"),
         }
-
-    @property
-    def stderr(self) -> str:
-        self._stderr.seek(0)
-        return self._stderr.read().decode(errors="replace")
 
     def await_death(self, timeout: float) -> bool:
         gone = super().await_death(timeout)

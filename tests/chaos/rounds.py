@@ -16,6 +16,7 @@ from typing import Any
 import observer
 
 from chaos import checks, strikes
+from chaos.agent import STDERR
 from chaos.doors import Command, Door, Embedded, Gone
 from chaos.phases import ARRIVAL, SELF_MADE, arrive
 from chaos.plan import AGENT_DIES, Cause, Phase, Round, Session
@@ -56,6 +57,7 @@ class Umpire:
                 else:
                     if isinstance(door, Embedded):
                         verdicts[-1]["violations"] += self._over(door)
+                        verdicts[-1]["violations"] += checks.quiet(_stderr(folder))
             finally:
                 if not getattr(door, "exit_code", None) is not None:
                     door.kill()
@@ -222,8 +224,7 @@ class Umpire:
             with contextlib.suppress(FileNotFoundError):
                 seen.journal = (run / "journal.jsonl").read_bytes()
                 seen.record = json.loads((run / "result.json").read_bytes())
-        if isinstance(door, Command):
-            seen.stderr = door.stderr
+        seen.stderr = _stderr(folder)
         seen.read()
 
     def _sweep(self) -> None:
@@ -301,6 +302,11 @@ def _latency(seen: Seen) -> dict[str, float]:
     if seen.closed is not None and seen.returned is not None:
         found["close"] = (seen.closed - seen.returned) * 1000
     return found
+
+
+def _stderr(folder: Path) -> str:
+    path = folder / STDERR
+    return path.read_text(errors="replace") if path.exists() else ""
 
 
 def _begins(plan: Round) -> Any:

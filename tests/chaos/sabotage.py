@@ -249,7 +249,7 @@ VARIANTS = (
         (
             (
                 f"{_CELL}/life.py",
-                '            os.write(self.wake.number, b"!")\n',
+                '            os.write(wake.number, b"!")\n',
                 "            pass\n",
             ),
         ),
