@@ -171,10 +171,22 @@ class Conversation:
                 "await arun() there"
             )
         with CtrlC(self.interrupt) as ctrl_c, asyncio.Runner() as runner:
-            result = runner.run(self.arun())
+            result = runner.run(self._arun_from(lambda: ctrl_c.pressed))
         if ctrl_c.pressed:
             raise KeyboardInterrupt
         return result
+
+    async def _arun_from(self, pressed: Callable[[], bool]) -> RunResult:
+        """`arun`, for whose Ctrl-C may have come when there was no run yet to be interrupted."""
+
+        def catch_up() -> None:
+            token = self.cancel_token
+            if pressed() and token is not None and not token.is_cancelled:
+                self.interrupt()
+
+        # The first thing in the loop once the run has been made, which needs no turn of the loop.
+        asyncio.get_running_loop().call_soon(catch_up)
+        return await self.arun()
 
     async def arun(self) -> RunResult:
         """Run until the agent is done or something ends it.
