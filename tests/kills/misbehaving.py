@@ -82,11 +82,13 @@ def after_flag(token: CancelToken) -> str:
 
 
 def after_term(token: CancelToken) -> str:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCONT})
     try:
         say("half ")
         token.wait()
         time.sleep(300)
     finally:
+        signal.sigwait({signal.SIGCONT})  # it follows SIGTERM, and would undo a SIGSTOP
         go_wrong()
     return "whole"
 
