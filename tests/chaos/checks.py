@@ -251,7 +251,7 @@ def outcomes(seen: Seen) -> Iterator[str]:
             # which were dying, have been flagged.
             expected = {"crashed"} | (STOPPED if end["detail"] == "failed" else set())
         elif cause in (Cause.KILL_WORKER, Cause.KILL_CALL_INIT):
-            expected = EXPECTED.get(use.tool, STOPPED) | {"crashed"}
+            expected = STOPPED | {"crashed"}  # the victim's, unless the flag came first
         elif cause in _LESS_SURE or seen.times[0] > 1:
             expected = STOPPED
         else:
