@@ -46,7 +46,9 @@ def agent(*argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("verb", ["run", "exec", "validate", "schema", "init", "doctor"])
+@pytest.mark.parametrize(
+    "verb", ["run", "resume", "cancel", "exec", "validate", "schema", "init", "doctor"]
+)
 def test_every_verb_has_help(verb: str) -> None:
     done = agent(verb, "--help")
     assert (done.returncode, done.stderr) == (0, "")
