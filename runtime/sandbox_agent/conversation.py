@@ -257,6 +257,8 @@ class Conversation:
             # One assignment: from here on `interrupt` and `cancel_token` mean this run, both.
             self._run = run
         except BaseException:
+            if self._control is not None:
+                self._control.close()
             self._going.release()
             raise
         return run

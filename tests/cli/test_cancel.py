@@ -15,7 +15,7 @@ import identity
 import observer
 import pytest
 import struck
-from identity import BIN, Person
+from identity import BIN, CHECKOUT, Person
 
 AGENT = str(BIN / "sandbox-agent")
 
@@ -92,6 +92,24 @@ def test_a_run_whose_agent_is_dead_is_told(me: Person) -> None:
     me.write(me.folder / "task" / "steps.yaml", json.dumps([{"say": "x"}, {"final": "On."}]))
     assert me.run([AGENT, "resume", str(run.run_folder)]).stdout == "On.\n"
     assert not (run.run_folder / "control").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "number", "words"),
+    [
+        ("after-write", 2, "is dead"),  # it was told something
+        ("before-record", 1, "is dead"),
+        ("after-write", 3, "is dead"),  # its first segment has begun
+        ("before-record", 2, "is over: done"),  # the journal has its end, the record has not
+    ],
+)
+def test_what_a_killed_agent_left_is_judged_by_its_journal(
+    me: Person, where: str, number: int, words: str
+) -> None:
+    script = str(CHECKOUT / "tests" / "runtime" / "striking_itself.py")
+    assert me.run(["python", script, str(me.folder / "x"), where, str(number)]).returncode == -9
+    (folder,) = (me.folder / "x" / "runs").iterdir()
+    told(cancel(me, str(folder)), 1, folder.name, words)
 
 
 def test_an_agent_that_dies_while_it_is_waited_for_is_told(me: Person) -> None:

@@ -133,7 +133,7 @@ def main(folder: Path, where: str, number: int) -> None:
     from sandbox_agent import Conversation
 
     Striker(where, number).lie_in_wait()
-    (folder / "work").mkdir()
+    (folder / "work").mkdir(parents=True)
     made = Conversation(model=Recording(), output_dir=folder / "runs", **options(folder))
     with made as conversation:
         conversation.send_message("go")

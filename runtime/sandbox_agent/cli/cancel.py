@@ -13,6 +13,7 @@ from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.control import knock, wait_until_over
 from sandbox_agent.errors import AgentError, ConfigError, JournalError, NotGoing
+from sandbox_agent.fold import fold
 from sandbox_agent.record import Record, read_record
 from sandbox_agent.run_lookup import find_run
 from sandbox_agent.status import SURVIVORS, Status
@@ -48,16 +49,19 @@ def _knock(folder: Path) -> int:
 
 def _why_not(folder: Path) -> str:
     """Why nobody listens."""
-    name, record = folder.name, _record(folder)
-    if journal.in_use(folder / journal.FILE_NAME):
+    name, path, record = folder.name, folder / journal.FILE_NAME, _record(folder)
+    if journal.in_use(path):
         return f"the run {name} is not going at this moment, but a program has it open; try again"
-    if record is None or record.status is Status.RUNNING:
-        who = f" (process {record.pid})" if record is not None else ""
-        return (
-            f"the agent of the run {name}{who} is dead, and its calls ended with it\n"
-            f"  mend: `sandbox-agent resume {name}` goes on"
-        )
-    return f"the run {name} is over: {record.status.value}: {record.reason}"
+    end = fold(journal.read_journal(path)).segment_end
+    begun = record if record is not None and record.status is Status.RUNNING else None
+    # An agent may have died after the journal had its end, or before it had the next beginning.
+    if end is not None and (begun is None or begun.segment <= end.n):
+        return f"the run {name} is over: {end.status}: {end.reason}"
+    who = f" (process {begun.pid})" if begun is not None else ""
+    return (
+        f"the agent of the run {name}{who} is dead, and its calls ended with it\n"
+        f"  mend: `sandbox-agent resume {name}` goes on"
+    )
 
 
 def _report(folder: Path, console: Console) -> int:

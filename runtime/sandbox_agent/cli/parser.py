@@ -182,7 +182,9 @@ def _run(parser: argparse.ArgumentParser) -> None:
 
 def _reporting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", dest="message_file", metavar="FILE", help="final message to FILE")
-    parser.add_argument("--json", action="store_true", help="all events on stdout, one a line")
+    parser.add_argument(
+        "--json", action="store_true", help="events on stdout as they come, one a line"
+    )
     _die_with_parent(parser)
 
 
