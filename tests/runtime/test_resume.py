@@ -206,9 +206,13 @@ def test_the_ends_are_in_the_journal_before_anything_else(tmp_path: Path, watch:
 def test_a_journal_cut_at_any_byte_resumes_and_no_byte_is_lost(
     tmp_path: Path, watch: Watch
 ) -> None:
-    with talk(tmp_path, watch, shell("true"), FINAL) as conv:
+    with talk(tmp_path, watch, shell("true", "true"), FINAL, parallel=1) as conv:
         conv.send_message("go")
         conv.run()
+    # One that was resumed after a kill, so that the cuts are also those of a killed resume.
+    cut_after(conv, Started)
+    with resumed(conv.run_dir, shell("true"), FINAL) as conv:
+        assert conv.run().status is Status.DONE
     path, torn = conv.run_dir / FILE_NAME, conv.run_dir / f"{FILE_NAME}.torn"
     whole = path.read_bytes()
     options = {"tools": ["shell"], "workspace": tmp_path, "sandbox": None, "verify": ()}
