@@ -203,6 +203,18 @@ def test_the_ends_are_in_the_journal_before_anything_else(tmp_path: Path, watch:
     assert (conv.run_dir / FILE_NAME).read_bytes() == data
 
 
+def cuts(whole: bytes) -> list[int]:
+    """Every byte near the ends of lines, some in their middles. (That each and every one loads is
+    the journal's own test.)"""
+    places, start = [], 0
+    for line in whole.splitlines(keepends=True):
+        length = len(line)
+        near = [n for n in range(length) if n < 20 or n >= length - 20 or n % 67 == 0]
+        places += [start + n for n in near]
+        start += length
+    return places
+
+
 def test_a_journal_cut_at_any_byte_resumes_and_no_byte_is_lost(
     tmp_path: Path, watch: Watch
 ) -> None:
@@ -216,7 +228,7 @@ def test_a_journal_cut_at_any_byte_resumes_and_no_byte_is_lost(
     path, torn = conv.run_dir / FILE_NAME, conv.run_dir / f"{FILE_NAME}.torn"
     whole = path.read_bytes()
     options = {"tools": ["shell"], "workspace": tmp_path, "sandbox": None, "verify": ()}
-    for length in range(len(whole)):
+    for length in cuts(whole):
         path.write_bytes(whole[:length])
         known = length >= whole.index(b"\n")
         again = resumed(conv.run_dir, FINAL, message="x", **({} if known else options))
