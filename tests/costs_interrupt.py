@@ -67,32 +67,16 @@ def spins() -> str:
         open("finally", "a").close()
 """
 
-EXECED = """
+TREE = """
 trap '' INT TERM HUP
-i=0; while [ $i -lt {count} ]; do (setsid sleep 300.{mark} &); i=$((i+1)); done
+i=0; while [ $i -lt {count} ]; do (setsid {program}{mark} &); i=$((i+1)); done
 echo up; while :; do sleep 301; done
 """
-"""Double-forked, of sessions of their own, ignoring INT, TERM and HUP."""
+"""Double-forked and exec'ed, of sessions of their own, ignoring INT, TERM and HUP."""
 
-PYTHONS = """
-exec {python} -S -c '
-import os, signal, sys, time
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(number, signal.SIG_IGN)
-for i in range({count}):
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        time.sleep(300)
-    os.waitpid(child, 0)
-os.write(1, b"up")
-while True:
-    time.sleep(300)
-' 300.{mark}
-"""
-"""The same of processes that were forked from a Python and did not exec."""
+SLEEP = "sleep 300."
+# Not a name that is looked for in PATH, which may find a slow script in front of the interpreter.
+PYTHON = f"{os.path.realpath(sys.executable)} -I -S -c 'import time; time.sleep(300)' "
 
 BARE = """
 import ctypes, os, signal, sys
@@ -329,38 +313,32 @@ def arun_row(workspace: Path, rounds: int) -> Row:
 # --- the last rung --------------------------------------------------------------------------
 
 
-def tree(text: str, count: int, mark: str) -> str:
-    return text.format(count=count, mark=mark, python="/usr/bin/env python3")
+def tree(program: str, count: int, mark: str) -> str:
+    return TREE.format(program=program, count=count, mark=mark)
 
 
-def all_up(mark: str, count: int) -> list[observer.Process]:
-    """The processes of trees, once all of them are up: every second one is then stopped."""
+def all_up(program: str, count: int, mark: str) -> None:
+    """Wait until all processes of trees have exec'ed, then stop every second one."""
+    begin = program.replace("'", "")
 
     def look() -> list[observer.Process] | None:
-        # Whoever was only handed the text of the tree is not part of it.
-        found = [
-            process
-            for process in observer.marked(mark)
-            if not process.command.startswith("bash") and "libc.unshare" not in process.command
-        ]
+        found = [p for p in observer.marked(mark) if p.command.startswith(begin)]
         return found if len(found) >= count else None
 
-    found = observer.eventually(look, 120)
-    for process in found[::2]:
+    for process in observer.eventually(look, 120)[::2]:
         os.kill(process.pid, signal.SIGSTOP)
-    return found
 
 
-def killed(workspace: Path, text: str, count: int, calls: int) -> float:
+def killed(workspace: Path, program: str, count: int, calls: int) -> float:
     """Seconds from the first KILL rung until the last of `calls` parallel calls is proven dead."""
     mark = observer.new_mark()
 
     async def main() -> float:
         async with bench(workspace, grace=0.05, term=0.05) as (_, cell):
             token = RunToken()
-            made = [command(workspace, tree(text, count, mark)) for _ in range(calls)]
+            made = [command(workspace, tree(program, count, mark)) for _ in range(calls)]
             going = [asyncio.create_task(cell.call(one, token=token)) for one in made]
-            await asyncio.to_thread(all_up, mark, calls * count)
+            await asyncio.to_thread(all_up, program, calls * count, mark)
             token.cancel(CancelReason.INTERRUPT)
             results = await asyncio.gather(*going)
             assert {result.outcome for result in results} == {Outcome.KILLED}, results
@@ -372,10 +350,10 @@ def killed(workspace: Path, text: str, count: int, calls: int) -> float:
     return asyncio.run(main())
 
 
-def bare_kill(text: str, count: int, namespaces: int) -> float:
+def bare_kill(program: str, count: int, namespaces: int) -> float:
     """The same of bare pid namespaces, whose inits get a SIGKILL one after the other."""
     mark = observer.new_mark()
-    argv = [sys.executable, "-S", "-c", BARE, tree(text, count, mark)]
+    argv = [sys.executable, "-S", "-c", BARE, tree(program, count, mark)]
     with contextlib.ExitStack() as stack:
         handles = []
         for _ in range(namespaces):
@@ -385,7 +363,7 @@ def bare_kill(text: str, count: int, namespaces: int) -> float:
             assert process.stdout is not None
             handles.append(os.pidfd_open(int(process.stdout.readline())))
         try:
-            all_up(mark, namespaces * count)
+            all_up(program, namespaces * count, mark)
             poll = select.poll()
             begin = time.monotonic()
             for handle in handles:
@@ -405,14 +383,14 @@ def bare_kill(text: str, count: int, namespaces: int) -> float:
 
 
 def kill_rows(workspace: Path, rounds: int, count: int = 100, many: int = 16) -> Iterator[Row]:
-    for kind, text, one_bound, many_bound in (
-        ("exec'ed", EXECED, 0.1, 0.25),
-        ("forked Python", PYTHONS, 0.15, 0.6),
+    for kind, program, one_bound, many_bound in (
+        ("sleep", SLEEP, 0.1, 0.25),
+        ("Python", PYTHON, 0.15, 0.6),
     ):
         for calls, bound in ((1, one_bound), (many, many_bound)):
             times = rounds if calls == 1 else max(1, rounds // 2)
-            bare = [bare_kill(text, count, calls) for _ in range(times)]
-            ours = [killed(workspace, text, count, calls) for _ in range(times)]
+            bare = [bare_kill(program, count, calls) for _ in range(times)]
+            ours = [killed(workspace, program, count, calls) for _ in range(times)]
             trees = f"{calls} x {count} {kind} processes"
             yield Row(f"{trees}: bare SIGKILL of init to empty", bare)
             yield Row(
