@@ -161,8 +161,9 @@ class Umpire:
             raise Gone
         end = seen.strike.at + HANG
         while seen.lasting or seen.gone_ms is None:
-            seen.lasting = self._strays(door, seen, alive=False)
+            # What a look does not find was gone when the look began.
             seen.gone_ms = (time.monotonic() - seen.strike.at) * 1000
+            seen.lasting = self._strays(door, seen, alive=False)
             if not seen.lasting or time.monotonic() > end:
                 return
 

@@ -101,6 +101,7 @@ class Runner:
         self.found: str | None = None
         self._progress = progress
         self._shown = 0.0
+        self._deaths = 0
 
     def run(self) -> Report:
         """Play the plan's first `most` rounds."""
@@ -156,7 +157,7 @@ class Runner:
 
     def _feed(self, post: Post, queues: dict[str, Iterator[Session]]) -> None:
         post.session = None
-        over = time.monotonic() > self._end or self.found
+        over = time.monotonic() > self._end or self.found or self._deaths > 2
         session = None if over else next(queues[post.kind], None)
         if session is not None:
             post.give(session)
@@ -184,6 +185,7 @@ class Runner:
         self._feed(post, queues)
 
     def _take(self, answer: dict[str, Any] | None, kind: str, session: Session) -> None:
+        self._deaths = self._deaths + 1 if answer is None else 0
         if answer is None or "bug" in answer:
             why = answer["bug"] if answer else "the umpire died"
             number = session.rounds[0].number
