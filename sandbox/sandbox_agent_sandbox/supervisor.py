@@ -245,6 +245,8 @@ class Supervisor:
                 self._ended(life, proven=False)
 
     def _start(self, life: Life, channels: list[Descriptor], now: float) -> None:
+        if life.id not in self._lives:
+            return  # the sandbox's end was seen before this order, and took the call along
         if self._failure is not None or self._closing is not None or self._launch is None:
             life.failure = str(self._failure or "the sandbox was closed")
             self._ended(life, proven=True)
