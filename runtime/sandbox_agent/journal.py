@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,11 @@ from sandbox_agent.events import VERSION, AnyEvent, JournalOpened
 FILE_NAME = "journal.jsonl"
 TORN_SUFFIX = ".torn"
 """What was torn off journals is kept beside them, under their name and this."""
+
+DYING = 0.5
+"""Seconds for which a lock may be that of a process which is dying: it lets go of one file after
+the other."""
+_LOOK_AGAIN = 0.01
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
@@ -46,22 +52,24 @@ class JournalWriter:
     """Appends events to a journal, and keeps it locked until it is closed: a journal has one
     writer. flock(2): the kernel lets go of the lock when this process dies, however it dies.
 
-    create: make the file where there is none. Before the first event a torn last line is put
-    aside: it was never a complete event, and the next one appended to it would make a line that
-    nobody can read. A last line that lacks only its newline is complete, and gets it.
+    create: make the file where there is none. patience: seconds to wait for the lock.
+
+    Before the first event a torn last line is put aside: it was never a complete event, and the
+    next one appended to it would make a line that nobody can read. A last line that lacks only its
+    newline is complete, and gets it.
 
     Raises BlockingIOError when somebody else has the lock, OSError from here and from `append`: a
     full or broken disk is the caller's to decide about. After a failed `append` the file holds
     whole events only, and `append` may be tried again.
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(self, path: Path, *, create: bool = True, patience: float = 0.0) -> None:
         self.path = path
         self._size = -1
         flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         self._fd = os.open(path, flags, 0o600)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._fd, fcntl.LOCK_EX, patience)
         except BaseException:
             self.close()
             raise
@@ -126,12 +134,24 @@ def in_use(path: Path) -> bool:
     """Whether somebody has the journal open to write. Raises OSError when it cannot be read."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        _lock(fd, fcntl.LOCK_SH, DYING)
     except BlockingIOError:
         return True
     finally:
         os.close(fd)
     return False
+
+
+def _lock(fd: int, kind: int, patience: float) -> None:
+    """flock(2), which knows no time limit. Raises BlockingIOError when it was not to be had."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_LOOK_AGAIN)
 
 
 def read_journal(path: Path) -> tuple[AnyEvent, ...]:

@@ -54,7 +54,7 @@ class PastRun:
         try:
             if not stat.S_ISREG(os.stat(self.journal).st_mode):
                 raise OSError(errno.EINVAL, "it is no ordinary file")
-            return journal.JournalWriter(self.journal, create=False)
+            return journal.JournalWriter(self.journal, create=False, patience=journal.DYING)
         except BlockingIOError:
             raise StateError(
                 f"the run {self.folder.name} is going, or some program still has it open; wait for "

@@ -48,7 +48,8 @@ EXIT_CODES: dict[Status, int] = {
     Status.ERROR: 70,
 }
 """The usual exit code of each end. A signal other than INT and an error with a code of its own
-change it; see `ending`."""
+change it; see `ending`. Paused is 0: nothing failed, and only the program that asked for it meets
+it, where the status says that there is more to do."""
 
 SURVIVORS = 7
 """The exit code when something could not be stopped. Beats all others."""
