@@ -35,9 +35,12 @@ from chaos.strikes import VERIFY_COMMAND
 GAP = 0.12
 """Seconds that the model thinks in a gap that is to be struck."""
 
-BUDGET = 0.9
+BUDGET = 1.2
 """Seconds of time in rounds whose budget is to be spent. The sandbox opens in less."""
 
+
+GAP_LEAD = 0.4
+"""Seconds that the calls before such a gap may take when its budget is to be spent in it."""
 
 STDERR = "stderr"
 """The file, in a session's folder, that agents write their standard error to."""
@@ -70,6 +73,8 @@ class Script:
         self._until = None
         if plan.cause is Cause.BUDGET and plan.phase is not Phase.OPENING:
             early = plan.jitter if plan.phase is Phase.STARTING else plan.long
+            if plan.phase is Phase.GAP:
+                early += GAP_LEAD
             self._until = time.monotonic() + BUDGET - early
 
     async def complete(self, history: Sequence[Any], specs: Any, token: Any) -> ModelTurn:
@@ -82,7 +87,9 @@ class Script:
                 self._until = None
         if think:
             self._agent.say("thinking")
-            await asyncio.sleep(think if self._agent.plan.cause is not Cause.BUDGET else 0.5)
+            await asyncio.sleep(
+                think if self._agent.plan.cause is not Cause.BUDGET else 2 * GAP_LEAD
+            )
         return turn
 
     async def aclose(self) -> None:

@@ -10,6 +10,12 @@ import time
 
 from sandbox_agent import CancelToken
 
+# First: between the tool's start and its first words there is nothing to import.
+try:
+    from chaos.tools import waiting
+except ImportError:
+    from chaos_tools import waiting  # type: ignore[import-not-found,no-redef]
+
 if "SANDBOX_AGENT_CHAOS" not in os.environ:  # the umpire and its agents import this as well
     try:
         time.sleep(0.12)
@@ -19,8 +25,4 @@ if "SANDBOX_AGENT_CHAOS" not in os.environ:  # the umpire and its agents import 
 
 def slow_import(mark: str, brief: bool, token: CancelToken) -> str:
     """Imports slowly; then as `waiting`."""
-    try:
-        from chaos.tools import waiting
-    except ImportError:
-        from chaos_tools import waiting  # type: ignore[import-not-found,no-redef]
     return str(waiting(mark, brief, token))
