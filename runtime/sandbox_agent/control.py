@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandbox_agent import forks
+from sandbox_agent.recorder import complain
 
 FILE_NAME = "control"
 
@@ -97,6 +98,15 @@ class Control:
             self._pipe = -1
             os.close(pipe)
             os.close(bell)
+
+
+def listen(folder: Path, interrupt: Callable[[], object]) -> Control | None:
+    """A Control; None, with a warning, on a disk that knows no named pipes: no reason to fail."""
+    try:
+        return Control(folder, interrupt)
+    except OSError as error:
+        complain(f"`sandbox-agent cancel` cannot reach this run: {error}")
+        return None
 
 
 _QUIETLY = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW

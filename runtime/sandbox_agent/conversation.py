@@ -19,19 +19,19 @@ from sandbox_agent_sandbox.outcome import Survivor
 
 from sandbox_agent import run_folder
 from sandbox_agent.calls import OnOutput as OnOutput
-from sandbox_agent.control import Control
+from sandbox_agent.control import Control, listen
 from sandbox_agent.ending import STOPPED, end_by_error
 from sandbox_agent.errors import ConfigError, StateError
 from sandbox_agent.events import AnyEvent, UserText
 from sandbox_agent.models import Model
 from sandbox_agent.recorder import OnEvent as OnEvent
-from sandbox_agent.recorder import complain
 from sandbox_agent.result import RunResult as RunResult
 from sandbox_agent.run import Run
 from sandbox_agent.settings import Budgets, Interrupt
 from sandbox_agent.setup import Options, Setup, make_setup
 from sandbox_agent.sigint import CtrlC
 from sandbox_agent.status import Status, move
+from sandbox_agent.waiting import complete
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.policy import Policy
@@ -253,7 +253,9 @@ class Conversation:
             run = Run(self._setup, self._segments + 1)
             self._status = move(self._status, Status.RUNNING)
             self._segments += 1
-            self._control = _control_of(run, self.run_dir)
+            self._control = listen(
+                self.run_dir, lambda: run.interrupt(why="cancelled from outside")
+            )
             # One assignment: from here on `interrupt` and `cancel_token` mean this run, both.
             self._run = run
         except BaseException:
@@ -363,7 +365,7 @@ class Conversation:
         if run is not None and threading.get_ident() != run.thread:
             run.ledger.over.wait(self._patience())
         survivors = self._host.close()
-        _complete(self._setup.model.aclose)
+        complete(self._setup.model.aclose)
         self._close_journal()
         return survivors
 
@@ -423,19 +425,3 @@ class Conversation:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-
-def _control_of(run: Run, folder: Path) -> Control | None:
-    """The way for others to stop the run. A disk that knows no named pipes is no reason to fail."""
-    try:
-        return Control(folder, lambda: run.interrupt(why="cancelled from outside"))
-    except OSError as error:
-        complain(f"`sandbox-agent cancel` cannot reach this run: {error}")
-        return None
-
-
-def _complete(work: Callable[[], Any]) -> None:
-    """Run an async function to its end from ordinary code, also where a loop is running."""
-    thread = threading.Thread(target=lambda: asyncio.run(work()), name="sandbox-agent-close")
-    thread.start()
-    thread.join()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 Waitable = asyncio.Future[Any]
@@ -32,3 +33,10 @@ async def settle(
             continue
         break
     return {item for item in pending if item.done()}
+
+
+def complete(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Run an async function to its end from ordinary code, also where a loop is running."""
+    thread = threading.Thread(target=lambda: asyncio.run(work()), name="sandbox-agent-close")
+    thread.start()
+    thread.join()
