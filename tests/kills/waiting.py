@@ -11,10 +11,10 @@ from sandbox_agent import CancelToken
 def tool(token: CancelToken) -> str:
     """A process that the mark finds, and a tool that only SIGKILL ends."""
     subprocess.Popen(["sleep", f"300.{Path('mark').read_text()}"], start_new_session=True)
-    os.write(1, b"begun\n")
-    token.wait()
-    os.write(1, b"flag\n")
     try:
+        os.write(1, b"begun\n")
+        token.wait()
+        os.write(1, b"flag\n")
         time.sleep(300)
     finally:
         os.write(1, b"term\n")
