@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ from chaos.runner import BOTH, ROOT, TESTS, USER, Runner, say
 
 
 def main() -> int:
+    # Commands that we strike with SIGHUP would inherit nohup's "ignored", and rightly keep to it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
     parser.add_argument("--rounds", type=int, default=300, metavar="N", help="300")
     parser.add_argument("--seed", type=int, metavar="S", help="of the plan; a random one")
