@@ -53,10 +53,15 @@ def by_depth(root: int) -> dict[int, list[observer.Process]]:
     """Everything below a process, by its distance from it. Quick: while a call starts, reading all
     of /proc would take longer than what is to be struck."""
     found: dict[int, list[observer.Process]] = {}
+    top = observer.look(root)
     level = [root]
     for depth in itertools.count(1):
         pids = itertools.chain.from_iterable(map(_children, level))
         below = [process for process in map(observer.look, pids) if process is not None]
+        if depth == 1 and top is not None:
+            # Until its exec a vfork child is the agent: it runs in the agent's memory, and the
+            # agent's thread is suspended until then. Who stops it has stopped the agent. vfork(2)
+            below = [process for process in below if process.command != top.command]
         if not below:
             return found
         found[depth] = below
