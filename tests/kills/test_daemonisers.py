@@ -52,7 +52,7 @@ DAEMONISERS = [
     ),
     Daemoniser(
         "screen",
-        "mkdir -m 700 screens; export SCREENDIR=$PWD/screens; screen -dmS it sleep 300.{mark}",
+        "mkdir -m 700 /tmp/screens; export SCREENDIR=/tmp/screens; screen -dmS it sleep 300.{mark}",
         "screen -S it -Q select .",
         "SCREEN ",
     ),
