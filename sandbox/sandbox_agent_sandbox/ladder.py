@@ -16,8 +16,10 @@ survivors have been named.
 
 from __future__ import annotations
 
+import os
 import select
 import signal
+import time
 from contextlib import suppress
 from enum import Enum
 from typing import Protocol
@@ -243,16 +245,28 @@ class Process:
         poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(limit * 1000))
 
-    def kill_tree(self) -> None:
-        """SIGKILL to the process and all its descendants that can be seen: not a proof."""
+    def kill_tree(self, limit: float) -> None:
+        """SIGKILL to the process and all its descendants that can be seen; wait at most `limit`
+        seconds for their ends. Not a proof: what they start at this very moment is not seen."""
         tree: list[psutil.Process] = []
         if self._process is not None:
             with suppress(psutil.Error):
                 tree = self._process.children(recursive=True)
+        ends = []
+        for process in tree:
+            with suppress(psutil.Error, OSError):
+                ends.append(os.pidfd_open(process.pid))
         self.kill()
         for process in tree:
             with suppress(psutil.Error):
                 process.kill()
+        deadline = time.monotonic() + limit
+        poll = select.poll()
+        for end in ends:
+            poll.register(end, select.POLLIN)
+            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            poll.unregister(end)
+            os.close(end)
 
     def survivors(self) -> tuple[Survivor, ...]:
         """What of the tree is still there, zombies left out: they run nothing and hold nothing."""

@@ -59,7 +59,7 @@ class Launch:
 
         What it starts at this very moment reads an end of file where it waits for it, and exits.
         """
-        self._handle.kill_tree()
+        self._handle.kill_tree(_BURY_LIMIT)
 
     def bury(self) -> None:
         """Reap the spawner, which follows its init; one that is stopped or stuck is killed."""
