@@ -18,7 +18,7 @@ except ImportError:
 
 if "SANDBOX_AGENT_CHAOS" not in os.environ:  # the umpire and its agents import this as well
     try:
-        time.sleep(0.12)
+        time.sleep(0.12)  # what is slow about it; nobody waits for it to be over
     except BaseException:
         time.sleep(0.06)  # SIGTERM came; it starts all the later
 

@@ -107,7 +107,10 @@ Ask = Callable[..., None]
 
 
 def strike(plan: Round, agent: int, ask: Ask, open_calls: Callable[[], list[str]]) -> Strike:
-    """Strike as planned, now. open_calls: ids of the calls that have not ended."""
+    """Strike as planned, now. open_calls: ids of the calls that have not ended.
+
+    The pause between two blows is drawn by the plan and waits for nothing: it is what is tried.
+    """
     done = Strike()
     match plan.cause:
         case Cause.CTRL_C | Cause.SIGINT | Cause.SIGTERM | Cause.SIGHUP:

@@ -83,7 +83,7 @@ def polling(mark: str, brief: bool, token: CancelToken) -> str:
     while not token.is_cancelled:
         if time.monotonic() > end:
             return _returned(mark)
-        time.sleep(0.003)
+        time.sleep(0.003)  # a tool that polls, as tools do
     _look_late(mark, token)
     return _returned(mark)
 

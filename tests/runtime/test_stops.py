@@ -357,6 +357,7 @@ def test_a_cancelled_task_stops_the_work_then_is_cancelled(
         await loop.run_in_executor(None, watch.wait_up, 2)
         for _ in range(times):
             task.cancel()
+            # Not to synchronise: the cancellations shall fall on different rungs.
             await asyncio.sleep(0.02)
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -6,10 +6,9 @@ import argparse
 import os
 from pathlib import Path
 
-from sandbox_agent_sandbox.units import parse_duration
-
 from sandbox_agent import journal
 from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.control import knock, wait_until_over
 from sandbox_agent.errors import AgentError, ConfigError, JournalError, NotGoing
@@ -21,7 +20,7 @@ from sandbox_agent.status import SURVIVORS, Status
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
     """Tells the run to stop and, with --wait, waits for its record."""
-    wait = _seconds(arguments.wait)
+    wait = seconds_of("--wait", arguments.wait)
     folder = find_run(arguments.run, Path(arguments.out) if arguments.out else None)
     door = _knock(folder)
     try:
@@ -79,13 +78,3 @@ def _record(folder: Path) -> Record | None:
         return read_record(folder)
     except (FileNotFoundError, JournalError):
         return None
-
-
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        what, _, mend = str(error).partition("; ")
-        raise ConfigError(what, file="--wait", mend=mend) from None

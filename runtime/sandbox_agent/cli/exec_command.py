@@ -15,12 +15,12 @@ from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import CancelToken
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 from sandbox_agent_sandbox.policy import Policy
-from sandbox_agent_sandbox.units import parse_duration
 from sandbox_agent_sandbox.worker.shell import exec_argv
 
 from sandbox_agent import events
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.conversing import converse_until_over
+from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import AgentFailed, ConfigError
@@ -78,7 +78,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         raise ConfigError(
             f"there is no folder {workspace}", file="--workspace", mend="name a folder"
         )
-    grace = _seconds("--grace", arguments.grace)
+    grace = seconds_of("--grace", arguments.grace)
     interrupt = Interrupt() if grace is None else Interrupt(grace=grace)
     ended: list[events.Ended] = []
     passer = console.passer()
@@ -159,20 +159,10 @@ def _argv(given: list[str]) -> list[str]:
 def _policy(arguments: argparse.Namespace) -> Policy:
     """That of --policy or the default one, with no limit of time that nobody asked for."""
     policy = read_policy(Path(arguments.policy)) if arguments.policy else Policy()
-    given = _seconds("--timeout", arguments.timeout)
+    given = seconds_of("--timeout", arguments.timeout)
     if given == 0:
         raise ConfigError("0 is no time to run", file="--timeout", mend="write more than 0")
     written = "timeout" in policy.limits.model_fields_set
     timeout = given if given is not None else policy.limits.timeout if written else None
     limits = policy.limits.model_copy(update={"timeout": timeout})
     return policy.model_copy(update={"limits": limits})
-
-
-def _seconds(flag: str, text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        what, _, mend = str(error).partition("; ")
-        raise ConfigError(what, file=flag, mend=mend) from None

@@ -1,0 +1,21 @@
+"""Durations on the command line."""
+
+from __future__ import annotations
+
+from sandbox_agent_sandbox.units import parse_duration
+
+from sandbox_agent.errors import ConfigError
+
+
+def seconds_of(flag: str, text: str | None) -> float | None:
+    """The seconds that `text` says; None when the flag was not given.
+
+    Raises ConfigError, which names the flag and the mend.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        what, _, mend = str(error).partition("; ")
+        raise ConfigError(what, file=flag, mend=mend) from None
