@@ -23,7 +23,7 @@ from sandbox_agent.control import Control, listen
 from sandbox_agent.ending import STOPPED, end_by_error
 from sandbox_agent.errors import ConfigError, StateError
 from sandbox_agent.events import AnyEvent, UserText
-from sandbox_agent.models import Model
+from sandbox_agent.models import Model, OnDelta
 from sandbox_agent.recorder import OnEvent as OnEvent
 from sandbox_agent.result import RunResult as RunResult
 from sandbox_agent.run import Run
@@ -50,7 +50,8 @@ class Conversation:
     commands that decide whether the agent is right in saying that it is done. output_dir: where
     run folders go; None for `$XDG_STATE_HOME/sandbox-agent`. durable: sync the journal to the disk
     once per turn. on_event, on_output: called in the run's thread with each event as it is
-    written, and with each piece of output (call id, "stdout" or "stderr", bytes). They must not
+    written, and with each piece of output (call id, "stdout" or "stderr", bytes). on_delta: the
+    same with each `ModelDelta` of an answer that is still coming. They must not
     block; what they raise becomes a warning. They may call `interrupt` and `cancel_call`.
     separate_output: have calls write standard error to a pipe of its own; else all comes as
     "stdout", in the order in which it was written.
@@ -78,6 +79,7 @@ class Conversation:
         durable: bool = False,
         on_event: OnEvent | None = None,
         on_output: OnOutput | None = None,
+        on_delta: OnDelta | None = None,
         separate_output: bool = False,
     ) -> None:
         base = Path(output_dir or run_folder.default_output_dir()).absolute()
@@ -95,6 +97,7 @@ class Conversation:
             durable=durable,
             on_event=on_event,
             on_output=on_output,
+            on_delta=on_delta,
             separate_output=separate_output,
         )
         self._begin_with(setup, Status.IDLE, segments=0)

@@ -21,6 +21,8 @@ import msgspec
 from sandbox_agent_ipc.messages import FunctionRef, ToolSpec
 from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
 
+from sandbox_agent.usage import TokenUsage
+
 VERSION = 1
 """Of this file. Stands in the first line of every journal."""
 
@@ -51,8 +53,8 @@ class ToolSetting(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True):
     """What a conversation was made with: all that another process needs to go on with it.
 
-    model: its name, as `wiring` understands it. policy: the sandbox's policy as data. grace, term,
-    time: seconds. turns, time: budgets, None for no bound.
+    model, model_options: its name and what else `wiring` makes it from. policy: the sandbox's
+    policy as data. grace, term, time: seconds. turns, time: budgets, None for no bound.
     """
 
     model: str
@@ -65,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True):
     turns: int | None
     time: float | None
     verify: tuple[str, ...]
+    model_options: dict[str, Any] = {}
 
 
 class JournalOpened(Event, frozen=True, tag="journal"):
@@ -105,6 +108,7 @@ class SegmentStarted(Event, frozen=True, tag="segment"):
     time: float | None
     verify: tuple[str, ...]
     choices: tuple[ToolSetting, ...] = ()
+    model_options: dict[str, Any] = {}
 
 
 class UserText(Event, frozen=True, tag="user_message"):
@@ -117,21 +121,29 @@ class Asked(msgspec.Struct, frozen=True):
     """A call as the model asked for it.
 
     id: the runtime's, unique in the run. arguments: an object, or the model's own text where that
-    is not one.
+    is not one. kept: as in `TurnTaken`.
     """
 
     id: str
     tool: str
     arguments: dict[str, Any] | str
+    kept: dict[str, Any] = {}
 
 
 class TurnTaken(Event, frozen=True, tag="model_turn"):
-    """The model answered. turn: counted from 1 over the whole run. final: it says it is done."""
+    """The model answered. turn: counted from 1 over the whole run. final: it says it is done.
+
+    reasoning: what it thought aloud. kept: what its provider wants to be given back. usage: what
+    the answer used up; None where nobody counts.
+    """
 
     turn: int
     text: str
     final: bool
     calls: tuple[Asked, ...] = ()
+    reasoning: str = ""
+    kept: dict[str, Any] = {}
+    usage: TokenUsage | None = None
 
 
 class Dispatching(Event, frozen=True, tag="dispatching"):

@@ -63,15 +63,16 @@ class CallState:
 class Fold:
     """The state of a run. `apply` events in their order.
 
-    conversation: user messages and model turns, in order. turns: how many the model took.
-    calls: every call by id, in the order in which they were asked for. verified: what the last
-    segment's `verify` commands said. segment: the last that began; segment_end: its end, None
-    while it is going or when the agent died in it.
+    conversation: user messages and model turns, in order. turns: how many were taken. models: by
+    whom, by turn. calls: every call by id, in the order in which they were asked for. verified:
+    what the last segment's `verify` commands said. segment: the last that began; segment_end: its
+    end, None while it is going or when the agent died in it.
     """
 
     opened: JournalOpened | None = None
     conversation: list[UserText | TurnTaken] = field(default_factory=list)
     turns: int = 0
+    models: dict[int, str] = field(default_factory=dict)
     calls: dict[str, CallState] = field(default_factory=dict)
     verified: list[Verified] = field(default_factory=list)
     segment: SegmentStarted | None = None
@@ -90,6 +91,7 @@ class Fold:
             case TurnTaken():
                 self.conversation.append(event)
                 self.turns = event.turn
+                self.models[event.turn] = self.segment.model if self.segment is not None else ""
                 for call in event.calls:
                     self._ask(call)
             case Dispatching():
@@ -136,8 +138,9 @@ class Fold:
             if isinstance(item, UserText):
                 messages.append(UserMessage(item.text))
                 continue
-            calls = tuple(Call(c.id, c.tool, c.arguments) for c in item.calls)
-            messages.append(AssistantMessage(item.text, calls))
+            calls = tuple(Call(c.id, c.tool, c.arguments, c.kept) for c in item.calls)
+            model = self.models[item.turn]
+            messages.append(AssistantMessage(item.text, calls, model, item.reasoning, item.kept))
             messages.extend(self._result(call.id) for call in item.calls)
         return messages
 

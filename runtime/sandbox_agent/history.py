@@ -20,6 +20,7 @@ class Call(msgspec.Struct, frozen=True):
     id: str
     tool: str
     arguments: dict[str, Any] | str
+    kept: dict[str, Any] = {}
 
 
 class UserMessage(msgspec.Struct, frozen=True):
@@ -27,8 +28,13 @@ class UserMessage(msgspec.Struct, frozen=True):
 
 
 class AssistantMessage(msgspec.Struct, frozen=True):
+    """What a model answered. model: its name. kept: as in `ModelTurn`, for that model alone."""
+
     text: str
     calls: tuple[Call, ...] = ()
+    model: str = ""
+    reasoning: str = ""
+    kept: dict[str, Any] = {}
 
 
 class ToolMessage(msgspec.Struct, frozen=True):

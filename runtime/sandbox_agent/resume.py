@@ -137,7 +137,7 @@ def _setup(past: PastRun, options: Options) -> Setup:
     known = past.settings or _lost(past, options)
     return make_setup(
         past.folder,
-        model=options["model"] if "model" in options else _model(known.model),
+        model=options["model"] if "model" in options else _model(known),
         tools=options["tools"] if "tools" in options else [choice_of(c) for c in known.choices],
         workspace=options.get("workspace", known.workspace),
         sandbox=options.get("sandbox", known.policy),
@@ -149,6 +149,7 @@ def _setup(past: PastRun, options: Options) -> Setup:
         durable=options.get("durable", False),
         on_event=options.get("on_event"),
         on_output=options.get("on_output"),
+        on_delta=options.get("on_delta"),
         separate_output=options.get("separate_output", False),
     )
 
@@ -181,11 +182,11 @@ def _lost(past: PastRun, options: Options) -> Settings:
     )
 
 
-def _model(name: str) -> Any:
+def _model(known: Settings) -> Any:
     # Imported here: it makes conversations, which is what we are part of.
-    from sandbox_agent.wiring import model_named
+    from sandbox_agent.wiring import model_again
 
-    return model_named(name)
+    return model_again(known.model, known.model_options)
 
 
 def _budgets(known: Settings, given: Budgets | Mapping[str, Any]) -> Budgets:

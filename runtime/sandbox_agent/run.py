@@ -29,7 +29,7 @@ from sandbox_agent.events import (
     wall_clock,
 )
 from sandbox_agent.ledger import Ledger
-from sandbox_agent.models import ModelCall, ModelTurn
+from sandbox_agent.models import ModelCall, ModelDelta, ModelTurn
 from sandbox_agent.record import Record, Times, Usage, calls_of, verified_of, write_record
 from sandbox_agent.recorder import complain
 from sandbox_agent.setup import Setup
@@ -38,6 +38,9 @@ from sandbox_agent.stopping import Stopping
 from sandbox_agent.tools.registry import Registry
 from sandbox_agent.turn import Crew
 from sandbox_agent.waiting import settle
+
+_MODEL_MARGIN = 0.1
+"""Seconds beyond grace and term that a model has to end a request that nobody wants any more."""
 
 
 class Run:
@@ -59,6 +62,7 @@ class Run:
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[None] = self._loop.create_future()
         self._requests = 0
+        self._on_delta = setup.on_delta
         self._calls_before = len(self._state.calls)
         # Said by a segment that ended before it was judged; then `verify` is what is left to do.
         self._message = self._state.final_words()
@@ -100,6 +104,7 @@ class Run:
                 why = f"the budget of {seconds:g} seconds is spent"
                 timer = self._loop.call_later(seconds, self.stopping.stop, CancelReason.BUDGET, why)
             self._write_record(self._record(End(Status.RUNNING, "")))
+            self._setup.model.start()
             return await self._steps()
         except (AgentError, SandboxError) as error:
             return end_by_error(error)
@@ -175,12 +180,14 @@ class Run:
     async def _ask(self, registry: Registry) -> ModelTurn | None:
         """The model's next turn. None when the run was stopped before it came."""
         model = self._setup.model
-        asking = self._crew.spawn(model.complete(self._state.history(), registry.specs, self.token))
+        history, specs = self._state.history(), registry.specs
+        asking = self._crew.spawn(model.complete(history, specs, self.token, self._tell))
         await settle({asking, self._woken}, self.foreign_cancel, first=True)
         if not asking.done():
             asking.cancel()
-            grace = self._host.walls.interrupt.grace
-            if not await settle({asking}, self.foreign_cancel, timeout=grace):
+            interrupt = self._host.walls.interrupt
+            limit = interrupt.grace + interrupt.term + _MODEL_MARGIN
+            if not await settle({asking}, self.foreign_cancel, timeout=limit):
                 # It runs no tool, so leaving it behind breaks no promise; waiting for it would.
                 complain(f"model {model.name} does not stop when cancelled; it was left behind")
                 self._crew.tasks.discard(asking)
@@ -195,6 +202,15 @@ class Run:
         except Exception as error:
             raise ModelError(f"model {model.name} failed: {error!r}") from error
 
+    def _tell(self, delta: ModelDelta) -> None:
+        if self._on_delta is None or self.token.is_cancelled:
+            return
+        try:
+            self._on_delta(delta)
+        except Exception as error:
+            self._on_delta = None  # Once is enough: pieces come in thousands.
+            complain(f"on_delta raised {error!r}; it hears no more of this run")
+
     def _take(self, turn: ModelTurn) -> tuple[Asked, ...]:
         """Write the turn down. From here on each of its calls gets an end, whatever happens."""
         self._requests += 1
@@ -207,7 +223,16 @@ class Run:
         text = _encodable(turn.text)
         if turn.final and not calls:
             self._message = text
-        self.ledger.record(TurnTaken, turn=number, text=text, final=turn.final, calls=calls)
+        self.ledger.record(
+            TurnTaken,
+            turn=number,
+            text=text,
+            final=turn.final,
+            calls=calls,
+            reasoning=_encodable(turn.reasoning),
+            kept=turn.kept,
+            usage=turn.usage,
+        )
         return calls
 
     async def _sync(self) -> None:
@@ -328,7 +353,7 @@ def _asked(call_id: str, call: ModelCall) -> Asked:
         arguments = _encodable(repr(call.arguments))
     if not isinstance(arguments, dict | str):
         arguments = _encodable(repr(call.arguments))
-    return Asked(call_id, _encodable(call.name), arguments)
+    return Asked(call_id, _encodable(call.name), arguments, call.kept)
 
 
 def _encodable(text: str) -> str:

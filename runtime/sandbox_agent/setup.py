@@ -11,7 +11,7 @@ from sandbox_agent import run_folder
 from sandbox_agent.calls import OnOutput
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.events import Settings
-from sandbox_agent.models import Model
+from sandbox_agent.models import Model, OnDelta
 from sandbox_agent.recorder import OnEvent, Recorder
 from sandbox_agent.sandbox_host import SandboxHost, Walls, existing_folder, policy_from
 from sandbox_agent.settings import Budgets, Interrupt
@@ -35,6 +35,7 @@ class Options(TypedDict, total=False):
     durable: bool
     on_event: OnEvent | None
     on_output: OnOutput | None
+    on_delta: OnDelta | None
     separate_output: bool
 
 
@@ -51,6 +52,7 @@ class Setup:
     verify: tuple[str, ...]
     name: str | None
     on_output: OnOutput | None
+    on_delta: OnDelta | None
     separate_output: bool
     durable: bool
 
@@ -75,6 +77,7 @@ def make_setup(
     durable: bool,
     on_event: OnEvent | None,
     on_output: OnOutput | None,
+    on_delta: OnDelta | None,
     separate_output: bool,
 ) -> Setup:
     """A conversation's setup, from options as `Conversation` describes them. Starts and writes
@@ -102,6 +105,7 @@ def make_setup(
         verify=tuple(verify),
         name=name,
         on_output=on_output,
+        on_delta=on_delta,
         separate_output=separate_output,
         durable=durable,
     )
@@ -122,4 +126,5 @@ def _settings(
         turns=budgets.turns,
         time=budgets.time,
         verify=verify,
+        model_options=model.options,
     )

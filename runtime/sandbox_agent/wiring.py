@@ -7,7 +7,9 @@ file and the line that name it.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sandbox_agent.conversation import Conversation, OnOutput
 from sandbox_agent.errors import ConfigError
@@ -70,8 +72,9 @@ def converse(
     return conversation
 
 
-def model_named(name: str) -> Model:
-    """The model that a journal names. Raises ConfigError for one that a name does not make."""
+def model_again(name: str, options: Mapping[str, Any]) -> Model:
+    """The model that a journal names, with its `Model.options`. Raises ConfigError for one that a
+    name does not make."""
     kind, _, rest = name.partition(":")
     if kind != "scripted" or not rest:
         raise ConfigError(

@@ -24,7 +24,7 @@ from typing import Any
 
 from sandbox_agent.conversation import Conversation, RunResult
 from sandbox_agent.history import AssistantMessage, ToolMessage
-from sandbox_agent.models import ModelCall, ModelTurn
+from sandbox_agent.models import Model, ModelCall, ModelTurn
 from sandbox_agent.settings import Budgets, Interrupt
 from sandbox_agent.status import Status
 
@@ -52,7 +52,7 @@ def tool_call(use: Use) -> tuple[str, dict[str, Any]]:
     return use.tool.value, {"mark": use.mark, "brief": use.brief}
 
 
-class Script:
+class Script(Model):
     """A model that says what the round wants said, and looks at the histories that it is sent."""
 
     name = "chaos"
@@ -77,7 +77,9 @@ class Script:
                 early += GAP_LEAD
             self._until = time.monotonic() + BUDGET - early
 
-    async def complete(self, history: Sequence[Any], specs: Any, token: Any) -> ModelTurn:
+    async def complete(
+        self, history: Sequence[Any], specs: Any, token: Any, on_delta: Any
+    ) -> ModelTurn:
         self._agent.look_at_history(history)
         think, turn = self._turns.pop(0)
         verify = self._agent.plan.phase is Phase.VERIFY
@@ -91,9 +93,6 @@ class Script:
                 think if self._agent.plan.cause is not Cause.BUDGET else 2 * GAP_LEAD
             )
         return turn
-
-    async def aclose(self) -> None:
-        pass
 
 
 class Agent:

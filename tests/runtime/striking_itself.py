@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from sandbox_agent import journal, run
 from sandbox_agent.history import Message
-from sandbox_agent.models import ModelCall, ModelTurn
+from sandbox_agent.models import Model, ModelCall, ModelTurn
 from sandbox_agent_sandbox import cell, supervisor
 from sandbox_agent_sandbox.supervisor import NewCall
 
@@ -53,7 +53,7 @@ def shell(*names: str) -> ModelTurn:
 TURNS = (shell("a", "b"), shell("c"), ModelTurn("All ran.", final=True))
 
 
-class Recording:
+class Recording(Model):
     """A model that keeps every request. Its turns follow from the history alone."""
 
     name = "recording"
@@ -61,13 +61,12 @@ class Recording:
     def __init__(self) -> None:
         self.requests: list[tuple[Message, ...]] = []
 
-    async def complete(self, history: Sequence[Message], tools: Any, token: Any) -> ModelTurn:
+    async def complete(
+        self, history: Sequence[Message], tools: Any, token: Any, on_delta: Any
+    ) -> ModelTurn:
         self.requests.append(tuple(history))
         taken = sum(type(message).__name__ == "AssistantMessage" for message in history)
         return TURNS[taken]
-
-    async def aclose(self) -> None:
-        pass
 
 
 def options(folder: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from sandbox_agent.events import (
 from sandbox_agent.fold import fold
 from sandbox_agent.history import ToolMessage
 from sandbox_agent.journal import parse_journal, read_journal
-from sandbox_agent.models import ModelTurn
+from sandbox_agent.models import Model, ModelTurn
 from sandbox_agent.record import read_record
 from sandbox_agent.status import Status
 from talking import FINAL, Watch, calls, shell, talk
@@ -121,7 +121,7 @@ def test_what_the_model_gets_wrong_is_told_to_the_model(tmp_path: Path, watch: W
     assert {end.started for end in found.values()} == {"no"}
 
 
-class Answers:
+class Answers(Model):
     """A model that gives the answers it was made with, or raises them."""
 
     name = "answers"
@@ -130,7 +130,7 @@ class Answers:
         self.answers = list(answers)
         self.heard: list[Any] = []
 
-    async def complete(self, history: Any, tools: Any, token: Any) -> ModelTurn:
+    async def complete(self, history: Any, tools: Any, token: Any, on_delta: Any) -> ModelTurn:
         self.heard.append(list(history))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -169,7 +169,7 @@ def test_the_exit_status_and_the_output_of_a_failed_command_are_told(
     with talk(tmp_path, watch, shell("echo out; echo err >&2; exit 3"), FINAL) as conv:
         conv.run()
         model = Answers(FINAL.turn)
-        asyncio.run(model.complete(conv._recorder.state.history(), (), None))
+        asyncio.run(model.complete(conv._recorder.state.history(), (), None, None))
     (heard,) = model.heard
     result = next(message for message in heard if isinstance(message, ToolMessage))
     assert result.content == "out\nerr\n[exit status 3]"

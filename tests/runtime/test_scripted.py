@@ -31,7 +31,7 @@ def script(folder: Path, text: str) -> ScriptedModel:
 
 
 def ask(model: ScriptedModel, *history: Message) -> ModelTurn:
-    return asyncio.run(model.complete(history, (), RunToken()))
+    return asyncio.run(model.complete(history, (), RunToken(), lambda delta: None))
 
 
 def said(*results: str, outcome: Outcome = Outcome.OK) -> list[Message]:

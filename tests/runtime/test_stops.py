@@ -27,6 +27,7 @@ from sandbox_agent.events import (
     Verified,
 )
 from sandbox_agent.history import ToolMessage
+from sandbox_agent.models import Model
 from sandbox_agent.record import read_record
 from sandbox_agent.settings import Budgets, Interrupt
 from sandbox_agent.status import Status
@@ -588,7 +589,7 @@ def test_a_sandbox_that_dies_is_an_error_and_the_next_run_has_a_new_one(
         assert conv.run().status is Status.DONE
 
 
-class Slow:
+class Slow(Model):
     """A model that takes its time, and may not care for being cancelled."""
 
     name = "slow"
@@ -598,7 +599,7 @@ class Slow:
         self.asked = threading.Event()
         self.let_go: asyncio.Event | None = None
 
-    async def complete(self, history: Any, tools: Any, token: Any) -> Any:
+    async def complete(self, history: Any, tools: Any, token: Any, on_delta: Any) -> Any:
         self.let_go = asyncio.Event()
         self.asked.set()
         while True:
@@ -609,9 +610,6 @@ class Slow:
                     raise
             else:
                 return FINAL.turn
-
-    async def aclose(self) -> None:
-        pass
 
 
 def test_an_interrupt_while_the_model_thinks_returns_at_once(tmp_path: Path, watch: Watch) -> None:
@@ -626,7 +624,7 @@ def test_a_model_may_look_at_its_token_as_a_tool_would(tmp_path: Path, watch: Wa
     asked = threading.Event()
 
     class Polite(Slow):
-        async def complete(self, history: Any, tools: Any, token: Any) -> Any:
+        async def complete(self, history: Any, tools: Any, token: Any, on_delta: Any) -> Any:
             asked.set()
             while not token.is_cancelled:
                 await asyncio.sleep(0)

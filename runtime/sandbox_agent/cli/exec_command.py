@@ -25,7 +25,7 @@ from sandbox_agent.cli.signals import Signals
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import AgentFailed, ConfigError
 from sandbox_agent.history import AssistantMessage, Message
-from sandbox_agent.models import ModelCall, ModelTurn
+from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta
 from sandbox_agent.policy_file import read_policy
 from sandbox_agent.settings import Interrupt
 from sandbox_agent.tools.registry import ToolChoice
@@ -46,7 +46,7 @@ class _CommandFailed(AgentFailed):
         self.exit_code = exit_code
 
 
-class _OneCall:
+class _OneCall(Model):
     """A model that runs one command and is done. ended: where its end is put by a listener."""
 
     name = "exec"
@@ -56,7 +56,11 @@ class _OneCall:
         self._ended = ended
 
     async def complete(
-        self, history: Sequence[Message], tools: Sequence[ToolSpec], token: CancelToken
+        self,
+        history: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        token: CancelToken,
+        on_delta: OnDelta,
     ) -> ModelTurn:
         if any(isinstance(message, AssistantMessage) for message in history):
             code = _exit_code(self._ended[0]) if self._ended else OURS
@@ -64,9 +68,6 @@ class _OneCall:
                 raise _CommandFailed(code)
             return ModelTurn(text="", final=True)
         return ModelTurn(text="", calls=(ModelCall(tools[0].name, {"argv": self._argv}),))
-
-    async def aclose(self) -> None:
-        """Nothing to let go of."""
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:

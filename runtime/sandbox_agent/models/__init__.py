@@ -2,52 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any
 
 import msgspec
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import CancelToken
 
 from sandbox_agent.history import Message
+from sandbox_agent.usage import TokenUsage
 
 
 class ModelCall(msgspec.Struct, frozen=True):
     """A tool call that a model asks for.
 
-    arguments: an object, or JSON text of one as providers send it.
+    arguments: an object, or JSON text of one as providers send it. kept: as `ModelTurn.kept`.
     """
 
     name: str
     arguments: dict[str, Any] | str
+    kept: dict[str, Any] = {}
 
 
 class ModelTurn(msgspec.Struct, frozen=True):
-    """A model's answer: text, or calls to be made, or both. final: it is done (without calls)."""
+    """A model's answer: text, or calls to be made, or both. final: it is done (without calls).
+
+    reasoning: what it thought aloud, for the record. kept: what its provider wants to be given
+    back with this turn, such as signed thinking; only a model of the same name gets it.
+    usage: None where nothing was used up that anybody counts.
+    """
 
     text: str
     calls: tuple[ModelCall, ...] = ()
     final: bool = False
+    reasoning: str = ""
+    kept: dict[str, Any] = {}
+    usage: TokenUsage | None = None
 
 
-class Model(Protocol):
-    """Something that goes on with a conversation."""
+class DeltaKind(StrEnum):
+    """Of what a piece of an answer is part. RESTART: the pieces so far are void, since the request
+    is repeated."""
+
+    TEXT = "text"
+    REASONING = "reasoning"
+    CALL = "call"
+    RESTART = "restart"
+
+
+class ModelDelta(msgspec.Struct, frozen=True):
+    """A piece of an answer that is still coming. Of a call: its name, then its arguments' text."""
+
+    kind: DeltaKind
+    text: str
+
+
+OnDelta = Callable[[ModelDelta], object]
+
+
+class Model(ABC):
+    """Something that goes on with a conversation. Only `name` and `complete` must be given."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """As in `model:` of a task file."""
-        ...
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What else `model:` says, as JSON can hold it: the journal keeps it, and a resumed run
+        makes the model anew from it. Never a secret."""
+        return {}
+
+    def start(self) -> None:  # noqa: B027  (optional)
+        """A run begins: get ready, without waiting. May be called often."""
+
+    @abstractmethod
     async def complete(
-        self, history: Sequence[Message], tools: Sequence[ToolSpec], token: CancelToken
+        self,
+        history: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        token: CancelToken,
+        on_delta: OnDelta,
     ) -> ModelTurn:
         """The next turn. Its task is cancelled when the run is stopped.
 
+        on_delta: called in the event loop with pieces of the answer as they come, if they do.
         Raises ModelError when there is no answer to be had (the run ends as `error`), AgentFailed
         when the agent cannot go on (it ends as `failed`).
         """
-        ...
 
     async def aclose(self) -> None:
         """Let go of what it holds. Nothing is asked of it afterwards."""
-        ...
+        return

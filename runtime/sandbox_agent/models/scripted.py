@@ -19,7 +19,7 @@ from sandbox_agent_sandbox.outcome import Outcome
 from sandbox_agent import yaml_source
 from sandbox_agent.errors import AgentFailed
 from sandbox_agent.history import AssistantMessage, Message, ToolMessage
-from sandbox_agent.models import ModelCall, ModelTurn
+from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta
 
 _STOPPED = {Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED, Outcome.UNKNOWN}
 """Outcomes that no script can foresee: somebody else stopped the call."""
@@ -38,7 +38,7 @@ class Step:
     call_places: tuple[str, ...] = ()
 
 
-class ScriptedModel:
+class ScriptedModel(Model):
     """See the module. Make one with `load_script`, or from steps of your own."""
 
     def __init__(self, steps: Sequence[Step], name: str = "scripted") -> None:
@@ -50,7 +50,11 @@ class ScriptedModel:
         return self._name
 
     async def complete(
-        self, history: Sequence[Message], tools: Sequence[ToolSpec], token: CancelToken
+        self,
+        history: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        token: CancelToken,
+        on_delta: OnDelta,
     ) -> ModelTurn:
         """The next turn. Raises AgentFailed when there is none, or when the last one's results are
         not as expected."""
@@ -77,9 +81,6 @@ class ScriptedModel:
                     f"{step.where}: expected results that match {pattern.pattern!r}; "
                     f"got: {_excerpt(text)}"
                 )
-
-    async def aclose(self) -> None:
-        """Nothing to let go of."""
 
 
 def _last_results(history: Sequence[Message]) -> list[ToolMessage]:
