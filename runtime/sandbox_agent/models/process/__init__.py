@@ -1,0 +1,1 @@
+"""The process that asks providers, and the host's side of it."""

@@ -1,0 +1,1 @@
+"""What runs in the model process: litellm, and as little else as may be."""
