@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import leaks
@@ -58,16 +59,38 @@ def main() -> int:
     say(f"chaos: seed {seed}, {options.rounds} rounds as {kind}, {posts} umpires")
     begin = time.monotonic()
     runner = Runner(seed, kind, posts, most=options.rounds, minutes=options.minutes, progress=True)
+    stopped_by = end_early(runner)
     report = runner.run()
     print(report.summary())
     seconds = time.monotonic() - begin
     print(f"\n{seconds:.0f} s, {seconds / max(1, report.rounds) * 1000:.0f} ms a round")
-    data = {**header(seed, kind, posts), "seconds": round(seconds, 1), **report.as_json()}
+    early = report.rounds < options.rounds
+    data = {**header(seed, kind, posts), "asked": options.rounds, "ended_early": early}
+    data |= {"seconds": round(seconds, 1), **report.as_json()}
     (options.out or Path("chaos.json")).write_text(json.dumps(data, indent=1) + "\n")
     thin = report.rounds >= FULL and min(least for least, _ in report.fewest().values()) < ENOUGH
     if thin:
         say(f"chaos: a legal pair has fewer than {ENOUGH} hits")
+    if stopped_by and not report.violations:
+        return 128 + stopped_by[0]
     return 1 if report.violations or thin or not report.rounds else 0
+
+
+def end_early(runner: Runner) -> list[int]:
+    """At SIGINT or SIGTERM begin nothing more, so that the report tells of what was done.
+
+    A second one ends us at once, without a report. Returns where the signal will be noted.
+    """
+    stopped_by: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped_by.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        runner.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return stopped_by
 
 
 def replay(what: str, kind: str) -> int:

@@ -41,6 +41,8 @@ class Post:
             env={**environment, "PYTHONPATH": tests, "TMPDIR": str(self.person.folder)},
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE if sys.stderr is None else None,
+            # A terminal's Ctrl-C is for us alone. Ignored instead, agents would inherit that.
+            start_new_session=True,
         )
 
     def give(self, session: Session) -> None:
@@ -112,6 +114,10 @@ class Runner:
         for late in self.report.as_a_rule():
             self._violation({"round": None, "violations": [late]}, self.kind)
         return self.report
+
+    def stop(self) -> None:
+        """Begin no session any more; those at play come to their end. For signal handlers."""
+        self._end = 0.0
 
     def replay(self, number: int) -> list[dict[str, Any]]:
         """Play the session of one round, up to that round. Returns its verdicts."""

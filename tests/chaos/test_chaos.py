@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import signal
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from chaos.plan import COMMAND, LEGAL, LEGAL_PHASES, Phase, Round, Tool, sessions
 from chaos.report import ENOUGH, FULL
-from chaos.runner import ROOT, USER, Runner
+from chaos.runner import ROOT, TESTS, USER, Runner
 from chaos.sabotage import CHECKOUT, VARIANTS, Sabotage
 
 SEED = 4
@@ -50,6 +55,38 @@ def test_a_round_replays_from_its_seed() -> None:
     last = verdicts[-1]
     assert (last["cause"], last["phase"]) == (plan.cause, plan.phase)
     assert last["tools"] == [use.tool for use in plan.uses]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_early_and_the_report_tells_of_the_rounds_done(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    out = tmp_path / "chaos.json"
+    argv = ["--rounds", "10000", "--seed", str(SEED), "--as", "user", "--umpires", "1"]
+    chaos = subprocess.Popen(
+        [sys.executable, "-m", "chaos", *argv, "--out", str(out)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    with chaos:
+        assert chaos.stderr is not None
+        for line in chaos.stderr:
+            if " rounds, " in line and "violations" in line:  # the first session is over
+                break
+        if number is signal.SIGINT:  # as from a terminal: all who belong to it get it
+            os.killpg(chaos.pid, number)
+        else:
+            chaos.send_signal(number)
+        rest = chaos.stderr.read()
+        assert chaos.wait() == 128 + number, rest
+    report = json.loads(out.read_text())
+    assert report["ended_early"] is True
+    assert 0 < report["rounds"] < report["asked"] == 10_000
+    assert report["violations"] == []
 
 
 def test_the_plan_is_the_seeds_alone() -> None:
