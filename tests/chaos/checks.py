@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 
+from history_rules import problems_of_history
 from sandbox_agent.fold import fold
 from sandbox_agent.history import ToolMessage
 from sandbox_agent.journal import parse_journal
@@ -301,16 +302,19 @@ _WHOLE = {
 
 
 def journal(seen: Seen) -> Iterator[str]:
-    """8: every prefix loads and makes a valid history; result.json says the same."""
+    """8: every prefix loads and makes a history that providers take; result.json says the same."""
     dice = random.Random(seen.plan.choice)
     sizes = [len(seen.journal), *(dice.randrange(len(seen.journal) + 1) for _ in range(CUTS))]
     for size in sizes:
         try:
             state = fold(parse_journal(seen.journal[:size]))
-            told = [m.call_id for m in state.history() if isinstance(m, ToolMessage)]
+            history = state.history()
         except Exception as error:
             yield f"journal: cut at {size} of {len(seen.journal)} it does not load: {error!r}"
             continue
+        for problem in problems_of_history(history):
+            yield f"history: cut at {size} of {len(seen.journal)}: {problem}"
+        told = [m.call_id for m in history if isinstance(m, ToolMessage)]
         if told != [call.id for call in state.calls.values() if not call.verify]:
             yield f"journal: cut at {size} its history has not one result for each call"
     order = {"dispatching": 0, "started": 1, "ended": 2}

@@ -292,6 +292,29 @@ VARIANTS = (
         _causes(Cause.KILL_INIT, Cause.KILL_SPAWNER),
     ),
     Sabotage(
+        "history without a turn's last result",
+        (
+            (
+                f"{_RUN}/fold.py",
+                "messages.extend(self._result(call.id) for call in item.calls)",
+                "messages.extend(self._result(call.id) for call in item.calls[:-1])",
+            ),
+        ),
+        "history: .* no result of",
+    ),
+    Sabotage(
+        "history with results in another order",
+        (
+            (
+                f"{_RUN}/fold.py",
+                "messages.extend(self._result(call.id) for call in item.calls)",
+                "messages.extend(self._result(call.id) for call in item.calls[::-1])",
+            ),
+        ),
+        "history: .* is due",
+        lambda plan: len(plan.uses) > 1,
+    ),
+    Sabotage(
         "torn journal",
         (
             (
