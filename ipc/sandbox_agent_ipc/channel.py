@@ -27,6 +27,9 @@ MAX_DATAGRAM = 192 * 1024
 """Bytes. What fits the socket buffer of a stock kernel (net.core.wmem_default); what is larger,
 such as a call's arguments, goes by `big_arguments`."""
 
+INLINE_BODY = 64 * 1024
+"""Bytes. A longer body travels in a sealed memfd."""
+
 MAX_DESCRIPTORS = 8
 """Descriptors with one datagram."""
 
@@ -166,6 +169,22 @@ def big_arguments(data: bytes) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def send_with_body(
+    sock: socket.socket, message: msgspec.Struct, field: str, fds: Sequence[int] = ()
+) -> None:
+    """Sends a message whose `field` may be long: beyond INLINE_BODY it goes in a sealed memfd, the
+    last of the descriptors, and is None in the message. Raises as `send_datagram`, and OSError."""
+    body = getattr(message, field, None)
+    if body is None or len(body) <= INLINE_BODY:
+        send_datagram(sock, message, fds)
+        return
+    memfd_fd = big_arguments(body)
+    try:
+        send_datagram(sock, msgspec.structs.replace(message, **{field: None}), [*fds, memfd_fd])
+    finally:
+        os.close(memfd_fd)
 
 
 def read_arguments(fd: int, limit: int) -> bytes:

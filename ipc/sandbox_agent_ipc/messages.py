@@ -187,7 +187,52 @@ class Described(Message, frozen=True, tag="described"):
     tools: list[ToolSpec | ToolProblem]
 
 
+# --- sessions: a worker that stays -----------------------------------------------------------
+
+
+class Serve(Message, frozen=True, tag="serve"):
+    """Host to worker: be a session. The function is called with the worker's end of it, and serves
+    requests until the host hangs up."""
+
+    function: FunctionRef
+    cwd: str
+    env: dict[str, str]
+
+
+class Serving(Message, frozen=True, tag="serving"):
+    """Worker to host, once: the session's function is ready for requests."""
+
+
+class Request(Message, frozen=True, tag="request"):
+    """Host to a session: one more request. Its slot, word and deadline are as in Call.
+
+    With it comes the read end of its own wake pipe, and then, when body is None, a sealed memfd
+    that holds the body.
+    """
+
+    id: str
+    slot: int
+    word: int
+    body: bytes | None
+    deadline_ns: int
+
+
+class Reply(Message, frozen=True, tag="reply"):
+    """Session to host: a piece of what it answers."""
+
+    id: str
+    body: bytes
+
+
+class Done(Message, frozen=True, tag="done"):
+    """Session to host: the last of a request. Whatever was done for it is over."""
+
+    id: str
+    body: bytes
+
+
 FromInit = InitBorn | InitHello | InitFailed | CallBorn | CallFailed | Frozen
 ToInit = NewCall | Freeze | Thaw
 FromWorker = Ready | Started | Result | Described
-ToWorker = Call | Describe
+ToWorker = Call | Describe | Serve
+FromSession = Ready | Serving | Reply | Done

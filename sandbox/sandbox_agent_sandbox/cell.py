@@ -18,6 +18,7 @@ from sandbox_agent_ipc.messages import (
     Describe,
     Described,
     FunctionRef,
+    Serve,
     ToolProblem,
     ToolSpec,
 )
@@ -29,6 +30,7 @@ from sandbox_agent_sandbox.exchange import Exchange
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState, Survivor
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.request import CallRequest as CallRequest
+from sandbox_agent_sandbox.session import Session
 from sandbox_agent_sandbox.supervisor import Supervisor
 
 DESCRIBE_LIMIT = 60.0
@@ -127,6 +129,24 @@ class Cell:
             )
         return exchange.result()
 
+    async def session(self, function: FunctionRef, env: dict[str, str]) -> Session:
+        """Start a worker that stays and answers requests; return when it serves.
+
+        function: of a trusted module of ours, called with a `ServerEnd`. env: added to the plan's
+        environment. Raises SandboxBroken when it does not come to serve.
+        """
+        self._check()
+        session = Session(self._supervisor, self._claim_or_none, self._slot_is_free)
+        environment = {**self._plan.environment, **env}
+        await session.open(Serve(function, self._plan.workspace, environment))
+        return session
+
+    async def _claim_or_none(self, name: str, token: RunToken | None) -> Slot | None:
+        try:
+            return await self._claim(name, token)
+        except _Skipped:
+            return None
+
     def cancel(self, call_id: str, reason: CancelReason) -> bool:
         """Flag one call in flight. False when there is none of this id."""
         return self._supervisor.cancel(call_id, reason)
@@ -193,9 +213,12 @@ class Cell:
             await exchange.run(message(slot.index, slot.word), token)
         finally:
             exchange.close()
-            for waiter in self._slot_waiters:
-                _wake(waiter)
+            self._slot_is_free()
         return exchange
+
+    def _slot_is_free(self) -> None:
+        for waiter in self._slot_waiters:
+            _wake(waiter)
 
     async def _claim(self, call_id: str, token: RunToken | None) -> Slot:
         """A slot of the board; where all are taken, the first that comes free."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -13,7 +11,7 @@ from functools import partial
 import msgspec
 from sandbox_agent_ipc.aio import MessageReader, OutputReader
 from sandbox_agent_ipc.board import Slot
-from sandbox_agent_ipc.channel import big_arguments, call_socketpair, send_datagram
+from sandbox_agent_ipc.channel import send_with_body
 from sandbox_agent_ipc.codec import check_protocol
 from sandbox_agent_ipc.errors import IpcError, ProtocolError, TornFrame
 from sandbox_agent_ipc.messages import (
@@ -30,15 +28,13 @@ from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.capture import Capture
-from sandbox_agent_sandbox.descriptors import Descriptor, pipe
+from sandbox_agent_sandbox.channels import make_channels
+from sandbox_agent_sandbox.descriptors import Descriptor
 from sandbox_agent_sandbox.life import Life
 from sandbox_agent_sandbox.outcome import CallResult
 from sandbox_agent_sandbox.request import CallRequest
 from sandbox_agent_sandbox.supervisor import Supervisor
 from sandbox_agent_sandbox.verdict import Evidence, decide
-
-_INLINE_ARGUMENTS = 64 * 1024
-"""Bytes. Longer arguments travel in a sealed memfd."""
 
 _FLOOD_PAUSE = 0.001
 """Seconds between reads of a stream that is past its limit: the pipe fills and slows the writer."""
@@ -123,48 +119,29 @@ class Exchange:
         on_ended: Callable[[], None],
     ) -> Life:
         request = self._request
-        inbox_host, inbox_worker = call_socketpair()
-        outbox_read, outbox_write = pipe()
-        wake_read, wake_write = pipe()
-        status_read, status_write = pipe()
-        # The host waits on neither. Each end of a pipe is non-blocking for itself alone.
-        os.set_blocking(wake_write.number, False)
-        os.set_blocking(status_read.number, False)
-        stdout_read, stdout_write = pipe()
-        stderr_write = stdout_write
-        outputs = [("stdout", stdout_read)]
-        if request.separate_output:
-            stderr_read, stderr_write = pipe()
-            outputs.append(("stderr", stderr_read))
-        with inbox_host:
+        channels = make_channels(separate_output=request.separate_output)
+        with channels.inbox:
             try:
-                _send(inbox_host, message)
+                # Queued before its reader exists: the worker finds it there.
+                send_with_body(channels.inbox, message, "arguments")
                 self._sent = True
             except (IpcError, OSError) as error:
                 self._failure = str(error)
         self._readers.append(
-            MessageReader(outbox_read.detach(), FromWorker, self._on_message, self._on_closed)
+            MessageReader(channels.outbox.detach(), FromWorker, self._on_message, self._on_closed)
         )
-        for name, read in outputs:
+        for name, read in channels.outputs:
             self._readers.append(self._output_reader(loop, name, read))
         life = Life(
             id=request.id,
             slot=self._slot,
-            wake=wake_write,
-            status=status_read,
+            wake=channels.wake,
+            status=channels.status,
             on_ended=on_ended,
             abort_sandbox=self._supervisor.give_up,
         )
         self._life = life
-        channels = [
-            Descriptor(inbox_worker.detach()),
-            outbox_write,
-            wake_read,
-            status_write,
-            stdout_write,
-            stderr_write,
-        ]
-        self._supervisor.start(life, channels, request.timeout)
+        self._supervisor.start(life, channels.worker, request.timeout)
         for reader in self._readers:
             reader.start(loop)
         return life
@@ -263,16 +240,6 @@ class Exchange:
             reader.close()
         if self._life is None:
             self._slot.release(True)  # nobody was ever told of it
-
-
-def _send(sock: socket.socket, message: Call | Describe) -> None:
-    """Queue the message in the socket before its reader exists: the worker finds it there."""
-    arguments = message.arguments if isinstance(message, Call) else None
-    if arguments is None or len(arguments) <= _INLINE_ARGUMENTS:
-        send_datagram(sock, message)
-        return
-    memfd = Descriptor(big_arguments(arguments))
-    send_datagram(sock, msgspec.structs.replace(message, arguments=None), [memfd.number])
 
 
 async def _cancelled_within(token: RunToken, seconds: float) -> CancelReason | None:

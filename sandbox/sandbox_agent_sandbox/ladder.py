@@ -118,6 +118,11 @@ class Ladder:
         """Set the end of the call's own time."""
         self._timeout = when
 
+    def prolong(self, when: float) -> None:
+        """Put the end of the call's own time off, while it still matters."""
+        if self._timeout is not None:
+            self._timeout = when
+
     def finish(self, now: float) -> None:
         """The worker's last message is here: it should be gone in a moment."""
         if self.state in (State.STARTING, State.RUNNING):

@@ -20,6 +20,7 @@ from sandbox_agent_sandbox.outcome import Survivor
 class Life:
     """What the supervisor keeps for a call from the request to the proof of its end.
 
+    within: for a request to a session, the session's own life, whose process it shares.
     `flag` may be called by anybody at any time; all else belongs to the supervisor's thread,
     until `on_ended` has been called, from which on nothing changes any more.
     """
@@ -30,6 +31,7 @@ class Life:
     status: Descriptor
     on_ended: Callable[[], None]
     abort_sandbox: Callable[[], None]
+    within: Life | None = None
     process: Process | None = None
     ladder: Ladder = field(init=False)
     survivors: tuple[Survivor, ...] = ()

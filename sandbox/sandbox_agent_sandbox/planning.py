@@ -54,6 +54,9 @@ _ETC_NETWORK = ("gai.conf", "host.conf", "hosts", "resolv.conf")
 _KERNELS = (Path("/proc"), Path("/sys"), Path("/dev"))
 """Not folders of anybody's, and not to be shared: what lies there acts on the host."""
 
+_TMP = Path("/tmp")
+"""The sandbox's own."""
+
 _HOME = "/tmp/home"
 _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -68,20 +71,20 @@ def make_plan(
     policy: Policy,
     facts: HostFacts,
     *,
-    workspace: Path,
+    workspace: Path | None,
     hidden: Sequence[Path] = (),
     tool_paths: Sequence[Path] = (),
 ) -> Plan:
     """Decide everything about one sandbox.
 
-    workspace: an existing folder, bound writable. hidden: what no tool may see, such as the folder
-    of the runs' records. tool_paths: where tools' code lies, bound read-only and imported from.
-    Raises PolicyError, with the field and the mend.
+    workspace: an existing folder, bound writable; None for a sandbox that has none. hidden: what
+    no tool may see, such as the folder of the runs' records. tool_paths: where tools' code lies,
+    bound read-only and imported from. Raises PolicyError, with the field and the mend.
     """
-    home = _resolve(workspace, "workspace")
+    home = _TMP if workspace is None else _resolve(workspace, "workspace")
     if not home.is_dir():
         raise PolicyError(f"workspace {home} is not a folder; name one, or create it first")
-    identity = _identity(facts, home)
+    identity = _identity(facts, None if workspace is None else home)
     binds: dict[str, Bind] = {}
     links: dict[str, str] = {}
     protected = []
@@ -97,7 +100,8 @@ def make_plan(
         add(path)
     for path in policy.read:
         add(_resolve(path, "read"), own=True)
-    add(workspace.absolute(), writable=True)
+    if workspace is not None:
+        add(workspace.absolute(), writable=True)
     for path in policy.write:
         add(_resolve(path, "write"), writable=True)
     for path in policy.protect:
@@ -124,12 +128,12 @@ def make_plan(
     )
 
 
-def _identity(facts: HostFacts, workspace: Path) -> Identity:
+def _identity(facts: HostFacts, workspace: Path | None) -> Identity:
     """Who the tools are: never 0 inside, and never root outside."""
     if facts.uid != 0:
         return Identity(facts.uid, facts.gid, facts.uid, facts.gid)
-    status = workspace.stat()
-    if status.st_uid != 0:
+    status = None if workspace is None else workspace.stat()
+    if status is not None and status.st_uid != 0:
         gid = status.st_gid or status.st_uid
         return Identity(status.st_uid, gid, status.st_uid, gid)
     return Identity(UNPRIVILEGED_ID, UNPRIVILEGED_ID, OUTSIDE_ID, OUTSIDE_ID)

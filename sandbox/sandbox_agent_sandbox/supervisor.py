@@ -97,6 +97,45 @@ class Supervisor:
         self._lives[life.id] = life
         self._order(lambda now: self._start(life, channels, now))
 
+    def join(
+        self, life: Life, session: Life, *, grace: float, term: float, silence: float | None
+    ) -> None:
+        """Make `life` a request to a session: its ladder acts on the session's process.
+
+        silence: seconds until its time is up, unless `prolong` is called before. It ends with
+        `leave`, or with the session.
+        """
+        with self._idle:
+            self._active += 1
+        now = time.monotonic()
+        life.within, life.process = session, session.process
+        life.ladder = Ladder(life, grace=grace, term=term, now=now)
+        life.ladder.time_out_at(None if silence is None else now + silence)
+        self._lives[life.id] = life
+
+        def order(now: float) -> None:
+            if life.id not in self._lives:
+                return
+            if session.id in self._lives:
+                life.ladder.birth(now)
+            else:
+                self._ended(life, proven=True)
+
+        self._order(order)
+
+    def prolong(self, life: Life, silence: float) -> None:
+        """Something was heard of a request: its time begins anew."""
+        self._order(lambda now: life.ladder.prolong(now + silence))
+
+    def leave(self, life: Life) -> None:
+        """A session has done what a request asked for."""
+
+        def order(now: float) -> None:
+            if life.id in self._lives:
+                self._ended(life, proven=True)
+
+        self._order(order)
+
     def cancel(self, call_id: str, reason: CancelReason) -> bool:
         """Flag one call, now, in the calling thread; the rungs follow. No lock is taken."""
         life = self._lives.get(call_id)
@@ -107,12 +146,13 @@ class Supervisor:
         self._order(lambda now: life.ladder.flag(at))
         return True
 
-    def escalate(self) -> None:
-        """Every flagged call straight to TERM. No lock is taken."""
+    def escalate(self, call_id: str | None = None) -> None:
+        """Every flagged call, or this one alone, straight to TERM. No lock is taken."""
 
         def order(now: float) -> None:
             for life in self._all():
-                life.ladder.escalate(now)
+                if call_id is None or life.id == call_id:
+                    life.ladder.escalate(now)
 
         self._order(order)
 
@@ -311,13 +351,17 @@ class Supervisor:
 
     def _ended(self, life: Life, *, proven: bool) -> None:
         life.ladder.end(time.monotonic(), proven=proven)
-        if life.process is not None:
+        if life.process is not None and not proven:
+            life.survivors = life.process.survivors()
+        del self._lives[life.id]
+        if life.process is not None and life.within is None:
+            for request in self._all():
+                if request.within is life:
+                    request.failure = "its session has ended"
+                    self._ended(request, proven=proven)
             self._epoll.unregister(life.process.pidfd)
             del self._by_pidfd[life.process.pidfd]
-            if not proven:
-                life.survivors = life.process.survivors()
             os.close(life.process.pidfd)
-        del self._lives[life.id]
         life.slot.release(proven)
         with self._idle:
             self._active -= 1
@@ -373,7 +417,8 @@ class Supervisor:
             self.survivors = self._init.survivors()
         for life in self._all():
             life.failure = life.failure or "the sandbox is gone"
-            self._ended(life, proven=not self.survivors)
+            if life.id in self._lives:  # else a session before it in the list has taken it along
+                self._ended(life, proven=not self.survivors)
         if self._init is not None:
             os.close(self._init.pidfd)
             self._init = None

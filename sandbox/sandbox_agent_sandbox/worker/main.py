@@ -23,6 +23,7 @@ from sandbox_agent_ipc.messages import (
     Ready,
     Result,
     ResultKind,
+    Serve,
     Started,
     ToWorker,
 )
@@ -35,6 +36,7 @@ from sandbox_agent_sandbox.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.walls.ceilings import apply_ceilings
 from sandbox_agent_sandbox.walls.descriptors import keep_only, standard_streams
 from sandbox_agent_sandbox.worker.invoke import NotStarted, describe_all, invoke
+from sandbox_agent_sandbox.worker.serving import serve
 
 _MAX_ARGUMENTS = 64 << 20
 
@@ -84,6 +86,9 @@ def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     os.chdir(message.cwd)
     if isinstance(message, Describe):
         outbox.send(Described(describe_all(message.functions)))
+        return
+    if isinstance(message, Serve):
+        serve(message, inbox, outbox, board_fd)
         return
     arguments = message.arguments
     if arguments is None:
