@@ -14,18 +14,24 @@ SHOWN = 5
 """Candidates that a message lists."""
 
 
-def find_run(run: str, output_dir: Path | None = None) -> Path:
+def is_path(run: str) -> bool:
+    """Whether RUN is a path, whatever runs there are."""
+    return os.sep in run
+
+
+def find_run(run: str, output_dir: Path | None = None, here: Path | None = None) -> Path:
     """The folder of a run.
 
     run: an id, the beginning of exactly one, the path of a run folder or of its journal, or
     `last`. What has a slash in it is a path. output_dir: where run folders are; None for the
-    default. Raises ConfigError: there is none, there are several, it is no run, it is not ours.
+    default. here: where relative paths start, if not in the current folder. Raises ConfigError:
+    there is none, there are several, it is no run, it is not ours.
     """
-    base = output_dir or default_output_dir()
+    base, here = output_dir or default_output_dir(), here or Path()
     if not run:
         raise ConfigError("no run was named", field="RUN", mend=_MEND)
-    if os.sep in run:
-        return _checked(Path(run).expanduser(), run)
+    if is_path(run):
+        return _checked(here / Path(run).expanduser(), run)
     names = _runs(base)
     if run == LAST:
         if not names:
@@ -44,7 +50,7 @@ def find_run(run: str, output_dir: Path | None = None) -> Path:
             field="RUN",
             mend="write more of the id",
         )
-    for path in (base / run, Path(run)):
+    for path in (base / run, here / run):
         if os.path.lexists(path):
             return _checked(path, run)
     raise ConfigError(f"there is no run {run} in {base}", field="RUN", mend=_MEND)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sandbox_agent_ipc.messages import ToolSpec
@@ -13,6 +13,9 @@ from sandbox_agent_ipc.token import CancelToken
 
 from sandbox_agent.history import Message
 from sandbox_agent.usage import TokenUsage
+
+if TYPE_CHECKING:
+    from sandbox_agent.fold import Fold
 
 
 class ModelCall(msgspec.Struct, frozen=True):
@@ -93,6 +96,20 @@ class Model(ABC):
         Raises ModelError when there is no answer to be had (the run ends as `error`), AgentFailed
         when the agent cannot go on (it ends as `failed`).
         """
+
+    def review(self, state: Fold) -> str:
+        """See what came of its last answer: called when the calls of a turn have ended, and when
+        `verify` has had its say. Raises AgentFailed when the agent cannot go on from there.
+
+        Returns what the end of the run is to say of that, if this is the end.
+        """
+        return ""
+
+    def told(self, turn: int) -> tuple[str, ...]:
+        """What a user says after that turn, or before the first for 0: nothing that a model could
+        know, unless it repeats a conversation. For whoever speaks for the user; nobody else sends
+        it."""
+        return ()
 
     async def aclose(self) -> None:
         """Let go of what it holds. Nothing is asked of it afterwards."""

@@ -1,0 +1,96 @@
+"""How what happens now differs from what was recorded, in words. Text of tools is hostile: control
+characters and marks that reorder text are written out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sandbox_agent_sandbox.outcome import Outcome
+
+from sandbox_agent.events import Asked, Ended
+from sandbox_agent.history import tool_text
+from sandbox_agent.recording import Verdict
+
+STOPPED = frozenset({Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED, Outcome.UNKNOWN})
+"""Outcomes of calls that somebody else stopped: nobody can foresee them."""
+
+EXCERPT = 100
+"""Characters that a message shows of each text."""
+_BEFORE = 20
+"""Of these, from before the first difference."""
+
+
+def of_results(recorded: Ended, now: Ended) -> str | None:
+    """How one call's result differs from the recorded one; None when it does not, or when one of
+    them was stopped from outside. What a call had said when its own time was up is not compared:
+    it is where it happened to stand."""
+    if recorded.outcome in STOPPED or now.outcome in STOPPED:
+        return None
+    facts = _facts(recorded), _facts(now)
+    texts = tool_text(recorded), tool_text(now)
+    timed_out = recorded.outcome is now.outcome is Outcome.TIMEOUT
+    if facts[0] == facts[1] and (texts[0] == texts[1] or timed_out):
+        return None
+    return _both(facts, texts)
+
+
+def of_verdicts(recorded: Verdict, now: Verdict) -> str | None:
+    """The same of a `verify` command: whether it passed is all that counts."""
+    if recorded.ended.outcome in STOPPED or now.ended.outcome in STOPPED:
+        return None
+    if recorded.passed is now.passed:
+        return None
+    words = {True: "passed", False: "failed"}
+    facts = [f"{words[one.passed]}, {_facts(one.ended)}" for one in (recorded, now)]
+    return _both((facts[0], facts[1]), (tool_text(recorded.ended), tool_text(now.ended)))
+
+
+def of_texts(recorded: tuple[str, ...], now: tuple[str, ...]) -> str | None:
+    """The same of what the user said."""
+    if recorded == now:
+        return None
+    words = ["the user said nothing", "the user said"]
+    facts = [words[bool(said)] for said in (recorded, now)]
+    return _both((facts[0], facts[1]), ("\n".join(recorded), "\n".join(now)))
+
+
+def call_text(call: Asked) -> str:
+    """A call as a message names it: its tool and the beginning of its arguments."""
+    arguments: Any = call.arguments
+    text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+    return f"{plain(call.tool)} {plain(text)}"
+
+
+def _facts(ended: Ended) -> str:
+    status = "" if ended.exit_status is None else f", exit status {ended.exit_status}"
+    started = "" if ended.started.value == "yes" else f", started: {ended.started.value}"
+    return f"{ended.outcome.value}{status}{started}"
+
+
+def _both(facts: tuple[str, str], texts: tuple[str, str]) -> str:
+    at = _first_difference(*texts)
+    sides = [
+        f"{fact}: {_excerpt(text, at)}" if text else fact
+        for fact, text in zip(facts, texts, strict=True)
+    ]
+    return f"recorded {sides[0]}; now {sides[1]}"
+
+
+def _first_difference(one: str, other: str) -> int:
+    for place, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return place
+    return min(len(one), len(other))
+
+
+def _excerpt(text: str, at: int) -> str:
+    begin = 0 if at < EXCERPT - _BEFORE else at - _BEFORE
+    shown = repr(text[begin : begin + EXCERPT])
+    return f"{'...' if begin else ''}{shown}{'...' if begin + EXCERPT < len(text) else ''}"
+
+
+def plain(text: str) -> str:
+    """The beginning of `text`, with what is not printable written out."""
+    short = text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)

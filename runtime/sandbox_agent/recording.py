@@ -1,0 +1,115 @@
+"""A run as its journal tells it, for whoever goes over it again. Reads, and locks nothing: the
+journal may be somebody else's, on a disk that cannot be written, or of a run that is still going.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox_agent import journal
+from sandbox_agent.errors import ConfigError, JournalError
+from sandbox_agent.events import AnyEvent, Ended, Settings, TurnTaken, UserText, Verified
+from sandbox_agent.fold import Fold, unfinished
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a `verify` command said. ended: its call's end."""
+
+    passed: bool
+    ended: Ended
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recorded run, as far as it came.
+
+    folder: the run's. turns: the model's, of all segments, in order. told: what the user said
+    after each turn, by its number counted from 1; under 0 what was said before the first.
+    verdicts: of `verify`, by the turn that it was about, then by command; the last where there
+    are several.
+    """
+
+    folder: Path
+    state: Fold
+    turns: tuple[TurnTaken, ...]
+    told: Mapping[int, tuple[str, ...]]
+    verdicts: Mapping[int, Mapping[str, Verdict]]
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self.folder.name
+
+    @property
+    def settings(self) -> Settings | None:
+        """What its last segment was made with; None where the journal was cut before that."""
+        return self.state.settings()
+
+    def end_of(self, call_id: str) -> Ended:
+        """The end of a call; where nobody saw it, as far as the journal tells."""
+        call = self.state.calls[call_id]
+        return call.ended or unfinished(call)
+
+
+def read_recording(path: Path | str) -> Recording:
+    """The recorded run of a run folder, or of the journal in it.
+
+    Raises ConfigError when it cannot be read, JournalError when it is damaged or of another
+    version.
+    """
+    given = Path(path).absolute()
+    file = given / journal.FILE_NAME if given.is_dir() else given
+    events = journal.parse_journal(_read(file), str(file))
+    turns: list[TurnTaken] = []
+    told: dict[int, tuple[str, ...]] = {}
+    verdicts: dict[int, dict[str, Verdict]] = {}
+    state = folded(events, file)
+    for event in events:
+        match event:
+            case TurnTaken():
+                turns.append(event)
+            case UserText():
+                told[len(turns)] = (*told.get(len(turns), ()), event.text)
+            case Verified() if (ended := _end_of_verify(state, event)) is not None:
+                verdicts.setdefault(len(turns), {})[event.command] = Verdict(event.passed, ended)
+    return Recording(file.parent, state, tuple(turns), told, verdicts)
+
+
+def folded(events: tuple[AnyEvent, ...], file: Path) -> Fold:
+    """The state after these events. Raises JournalError, naming the line of `file`."""
+    state = Fold()
+    for number, event in enumerate(events, 1):
+        try:
+            state.apply(event)
+        except JournalError as error:
+            raise JournalError(f"{file}:{number}: {error}") from None
+    return state
+
+
+def _end_of_verify(state: Fold, event: Verified) -> Ended | None:
+    call = state.calls.get(event.call)
+    return call.ended if call is not None else None
+
+
+def _read(file: Path) -> bytes:
+    try:
+        # Not blocking: a named pipe in its place would have us wait for a writer.
+        fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as opened:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise _unreadable(file, "it is no ordinary file")
+            return opened.read()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise _unreadable(file, why or str(error)) from None
+
+
+def _unreadable(file: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"{file} cannot be read: {why}", mend="name the folder of a run that you may read"
+    )
