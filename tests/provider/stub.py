@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 
 from provider.requests import Request, Requests
@@ -50,11 +51,17 @@ class Stub:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+        self.close()
         if error is None and self._server.failures:
             raise self._server.failures[0]
+
+    def close(self) -> None:
+        """Break off what is going on, and serve no more: a provider that is gone. Idempotent."""
+        assert self._loop is not None
+        if self._thread.is_alive():
+            with suppress(RuntimeError):  # its loop has ended meanwhile
+                self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
 
     def _main(self) -> None:
         try:

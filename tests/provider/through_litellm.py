@@ -1,7 +1,9 @@
 """Run as a process: what the real litellm makes of the stub's answers, told as JSON.
 
-Reads {case: arguments of acompletion} from its standard input, asks for all of them at once, and
-writes {case: what came} to its standard output. litellm's import costs seconds, so it is done once.
+Reads {"exchanges": {name: arguments of acompletion}, "questions": {name: [function, arguments]}}
+from its standard input and writes {name: what came} to its standard output. litellm's import costs
+seconds, so it is done once, and all is asked for at once; what waits for a time-out comes last,
+when nothing else holds the loop up.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from typing import Any
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -21,53 +24,65 @@ Json = dict[str, Any]
 
 
 async def exchange(arguments: Json) -> Json:
-    """One request. pieces: the deltas of a stream; answer: the whole message; error: what was
-    raised, with the pieces that had come before."""
+    """One request. pieces: what a stream brought, up to its end or `error`. received: the finish
+    reason that really came, None where litellm made one up. answer: one that was not streamed.
+    given_up: when the task was cancelled, after `give_up` seconds."""
     arguments = dict(arguments)
-    cancel_after = arguments.pop("cancel_after", None)
-    pieces: list[Json] = []
-    chunks: list[Any] = []
+    give_up = arguments.pop("give_up", None)
+    found: Json = {"pieces": []}
+    task = asyncio.create_task(ask(arguments, found))
+    if give_up is not None:
+        await asyncio.sleep(give_up)
+        found["given_up"] = time.monotonic()
+        task.cancel()
+    await asyncio.wait([task])
+    return found
+
+
+async def ask(arguments: Json, found: Json) -> None:
     try:
         answer = await litellm.acompletion(num_retries=0, max_retries=0, **arguments)
-        if arguments.get("stream"):
-            async for chunk in answer:
-                chunks.append(chunk)
-                pieces.append(chunk.model_dump(exclude_none=True))
-                if cancel_after is not None and len(chunks) >= cancel_after:
-                    await answer.aclose()
-                    return {"pieces": pieces, "cancelled": True}
-            received = answer.received_finish_reason
-            answer = litellm.stream_chunk_builder(chunks, messages=arguments["messages"])
-        else:
-            received = answer.choices[0].finish_reason
-        whole = answer and answer.model_dump(exclude_none=True)
-        return {"pieces": pieces, "answer": whole, "finish_received": received}
+        if not arguments.get("stream"):
+            found["answer"] = answer.model_dump(exclude_none=True)
+            return
+        async for chunk in answer:
+            found["pieces"].append(chunk.model_dump(exclude_none=True))
+        found["received"] = answer.received_finish_reason
     except Exception as error:
-        return {"pieces": pieces, "error": told(error)}
+        found["error"] = told(error)
 
 
 def told(error: Exception) -> Json:
-    response = getattr(error, "response", None)
-    kinds = [kind.__name__ for kind in type(error).__mro__]
+    original = getattr(error, "original_exception", None)
+    headers = getattr(error, "litellm_response_headers", None) or {}
     return {
-        "kinds": kinds[: kinds.index("Exception")],
+        "kinds": [kind.__name__ for kind in type(error).__mro__],
         "status": getattr(error, "status_code", None),
-        "provider": getattr(error, "llm_provider", None),
-        "code": getattr(error, "code", None),
         "words": str(error),
-        "retry_after": response.headers.get("retry-after") if response is not None else None,
-        "litellm_headers": dict(getattr(error, "litellm_response_headers", None) or {}),
-        "body": repr(getattr(error, "body", None))[:500],
-        "original": repr(getattr(error, "original_exception", None))[:300],
-        "original_kind": type(getattr(error, "original_exception", None)).__name__,
-        "cause": repr(error.__cause__ or error.__context__)[:300],
+        "retry_after": headers.get("retry-after"),
+        "original": original and type(original).__name__,
+        "cause": type(error.__cause__ or error.__context__).__name__,
     }
 
 
+def answered(function: str, arguments: Json) -> Json:
+    try:
+        value = getattr(litellm, function)(**arguments)
+        return {"value": value if isinstance(value, (dict, float)) else list(value)}
+    except Exception as error:
+        return {"error": told(error)}
+
+
 async def main() -> None:
-    cases = json.load(sys.stdin)
-    answers = await asyncio.gather(*(exchange(one) for one in cases.values()))
-    json.dump(dict(zip(cases, answers, strict=True)), sys.stdout)
+    asked = json.load(sys.stdin)
+    told = {name: answered(*question) for name, question in asked["questions"].items()}
+    exchanges = asked["exchanges"]
+    patient = {name for name, one in exchanges.items() if "give_up" in one or "timeout" in one}
+    for group in (exchanges.keys() - patient, patient):
+        names = sorted(group)
+        found = await asyncio.gather(*(exchange(exchanges[name]) for name in names))
+        told.update(zip(names, found, strict=True))
+    json.dump(told, sys.stdout)
 
 
 if __name__ == "__main__":
