@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sandbox_agent_ipc.errors import SandboxAgentError
+from sandbox_agent_ipc.model_messages import FailureKind
 
 
 class AgentError(SandboxAgentError):
@@ -55,9 +56,16 @@ class ConfigError(AgentError):
 
 
 class ModelError(AgentError):
-    """The model or its provider failed: no answer, a refused key, an answer that makes no sense."""
+    """The model or its provider failed: no answer, a refused key, an answer that makes no sense.
+
+    kind: what of all that it was, None where the model is no provider's.
+    """
 
     exit_code = 4
+
+    def __init__(self, text: str, kind: FailureKind | None = None) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class AgentFailed(AgentError):

@@ -82,6 +82,10 @@ class Model(ABC):
     def start(self) -> None:  # noqa: B027  (optional)
         """A run begins: get ready, without waiting. May be called often."""
 
+    def escalate(self) -> None:  # noqa: B027  (optional)
+        """A second interrupt: what was told to stop gets no more time. From any thread and signal
+        handlers."""
+
     @abstractmethod
     async def complete(
         self,

@@ -1,0 +1,87 @@
+"""What the process that asks providers is given: the keys, where the network is, and no more.
+
+It sees the system's own folders and the interpreter, like a tool; no workspace, and of the home
+folder only the credentials that providers' libraries look for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.plan import Plan
+
+_CREDENTIALS = {
+    "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
+    "AWS_CONFIG_FILE": "~/.aws/config",
+    "GOOGLE_APPLICATION_CREDENTIALS": "~/.config/gcloud/application_default_credentials.json",
+}
+"""Variables that name a file, and where it lies when they are not set."""
+
+_FILES = (
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AZURE_FEDERATED_TOKEN_FILE",
+)
+"""Further variables that name a file or folder."""
+
+_NOT_PASSED = ("LD_", "PYTHON", "MALLOC_", "GLIBC_", "COVERAGE_")
+_OWN = {"PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "TERM", "LANG"}
+"""The sandbox's, not the host's."""
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the model process, beyond the sandbox's own.
+
+    environ: the host's. Which variable a provider's key is in is its library's matter, so all are
+    passed on but those that would change how the process itself runs.
+    """
+    passed = {
+        name: value
+        for name, value in environ.items()
+        if name not in _OWN and not name.startswith(_NOT_PASSED)
+    }
+    for name, usual in _CREDENTIALS.items():
+        if name not in passed and (path := _file(usual)) is not None:
+            passed[name] = str(path)
+    passed["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else its import fetches prices
+    passed["LITELLM_MODE"] = "PRODUCTION"  # else its import reads a .env
+    return passed
+
+
+def make_model_plan(environ: Mapping[str, str]) -> Plan:
+    """How the sandbox of the model process is built. Raises PolicyError, SandboxUnavailable."""
+    import sandbox_agent_sandbox.planning as planning
+    from sandbox_agent_sandbox.policy import Limits, Policy
+    from sandbox_agent_sandbox.probe import host_facts
+
+    import sandbox_agent
+
+    named = environment(environ)
+    files = [_file(named[name]) for name in (*_CREDENTIALS, *_FILES) if named.get(name)]
+    policy = Policy(
+        network="host",
+        read=[path for path in files if path is not None],
+        limits=Limits(
+            timeout=None, memory=8 * 2**30, processes=1024, cpu_time=10**9, open_files=4096
+        ),
+    )
+    return planning.make_plan(
+        policy,
+        host_facts(),
+        workspace=None,
+        tool_paths=[Path(sandbox_agent.__file__).parents[1]],
+    )
+
+
+def _file(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        return path if path.is_absolute() and path.exists() else None
+    except (OSError, RuntimeError):
+        return None

@@ -1,0 +1,76 @@
+"""The process that asks providers: one event loop, one task per request.
+
+It holds the keys, so nobody may look into it: it cannot be traced or dumped, and it lives in a pid
+namespace that tools do not see. It has no workspace and runs no tool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+
+import msgspec
+from sandbox_agent_ipc.model_messages import Ask, Failure, FailureKind, Piece
+from sandbox_agent_sandbox import syscalls
+from sandbox_agent_sandbox.worker.serving import Asked, ServerEnd
+
+from sandbox_agent.models.process.inside import asking
+
+_ask = msgspec.msgpack.Decoder(Ask)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def serve(end: ServerEnd) -> None:
+    """Serve until the host hangs up. Never returns: taking litellm down takes a second."""
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    asking.load()
+    gc.freeze()
+    asyncio.run(_serve(end))
+    os._exit(0)
+
+
+async def _serve(end: ServerEnd) -> None:
+    loop = asyncio.get_running_loop()
+    hung_up: asyncio.Future[None] = loop.create_future()
+    tasks: set[asyncio.Task[None]] = set()
+
+    def on_readable() -> None:
+        asked = end.receive()
+        if asked is None:
+            loop.remove_reader(end.socket.fileno())
+            hung_up.set_result(None)
+            return
+        task = loop.create_task(_one(end, asked))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    loop.add_reader(end.socket.fileno(), on_readable)
+    end.ready()
+    await hung_up
+    os._exit(0)
+
+
+async def _one(end: ServerEnd, asked: Asked) -> None:
+    loop, work = asyncio.get_running_loop(), asyncio.current_task()
+    assert work is not None
+    wake = asked.token.wake_fd
+
+    def woken() -> None:
+        loop.remove_reader(wake)  # it stays readable for ever
+        work.cancel()
+
+    def tell(piece: Piece) -> None:
+        end.reply(asked, _encode(piece))
+
+    loop.add_reader(wake, woken)
+    try:
+        result = await asking.answer(_ask.decode(asked.body), tell)
+    except asyncio.CancelledError:
+        result = Failure(FailureKind.CONNECTION, "cancelled")
+    except Exception as error:
+        result = Failure(FailureKind.PROVIDER, f"a bug in sandbox-agent: {error!r}"[:2000])
+    finally:
+        loop.remove_reader(wake)
+    end.done(asked, _encode(result))
+    asked.close()

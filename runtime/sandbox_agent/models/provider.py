@@ -1,0 +1,273 @@
+"""A model that a provider runs, asked through litellm, in the model process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from sandbox_agent_ipc.messages import ToolSpec
+from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Piece
+from sandbox_agent_ipc.reason import CancelReason
+from sandbox_agent_ipc.token import CancelToken, RunToken
+
+from sandbox_agent.errors import ConfigError, ModelError
+from sandbox_agent.history import Message
+from sandbox_agent.models import DeltaKind, Model, ModelCall, ModelDelta, ModelTurn, OnDelta
+from sandbox_agent.models.process.host import Asking, Result
+from sandbox_agent.models.process.shared import Lease
+from sandbox_agent.models.prompt import system_prompt
+from sandbox_agent.models.shortening import Shortener
+from sandbox_agent.models.wire import Wire
+from sandbox_agent.settings import Interrupt
+from sandbox_agent.usage import TokenUsage
+
+EMPTY_ANSWERS = 3
+"""Answers of nothing at all, one after the other, that are taken for an error of the provider."""
+
+_KINDS = {kind.value for kind in DeltaKind}
+
+OWN_PARAMS = frozenset(
+    "model messages tools stream stream_options api_base base_url timeout request_timeout"
+    " max_retries num_retries mock_response metadata user_continue_message logger_fn".split()
+)
+"""Arguments of litellm that are not for `params`: this program sets them itself."""
+
+
+class ProviderModel(Model):
+    """Any model that litellm speaks to. The keys come from the environment, as litellm names them.
+
+    name: as litellm names it, "openai/gpt-4o". api_base: of another server that speaks the same.
+    timeout: seconds that it may be silent, before an answer and between its pieces. retries: of
+    what may pass by itself. stream: have the answer come in pieces. params: further arguments of
+    `litellm.completion`, such as temperature. interrupt: how long a request that is told to stop
+    may take, before its process is ended.
+
+    All of them in one program share one model process, from the first `start` or request to the
+    last `aclose`. Raises ConfigError for what cannot be.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        api_base: str | None = None,
+        timeout: float = 300.0,
+        retries: int = 2,
+        stream: bool = True,
+        params: Mapping[str, Any] | None = None,
+        interrupt: Interrupt = Interrupt(),  # noqa: B008  (frozen)
+    ) -> None:
+        self._name = name
+        self._api_base = api_base
+        self._timeout = timeout
+        self._retries = retries
+        self._stream = stream
+        self._params = _checked(params or {})
+        self._interrupt = interrupt
+        self._wire = Wire(name, system_prompt())
+        self._shortener = Shortener()
+        self._lease: Lease | None = None
+        self._asking: Asking | None = None
+        self._window: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All but the defaults. An address's user and password are left out."""
+        given = {
+            "api_base": None if self._api_base is None else _without_password(self._api_base),
+            "timeout": self._timeout,
+            "retries": self._retries,
+            "stream": self._stream,
+            "params": self._params,
+        }
+        usual = {"api_base": None, "timeout": 300.0, "retries": 2, "stream": True, "params": {}}
+        return {name: value for name, value in given.items() if value != usual[name]}
+
+    def start(self) -> None:
+        """Begin to start the model process."""
+        self._held().process.start()
+
+    def escalate(self) -> None:
+        """End the process without further grace, if a request that was told to stop is in it."""
+        asking = self._asking
+        if asking is not None:
+            asking.escalate()
+
+    async def complete(
+        self,
+        history: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        token: CancelToken,
+        on_delta: OnDelta,
+    ) -> ModelTurn:
+        """The next turn. An answer of nothing at all is asked for again; one that does not fit the
+        model's window is asked for once more with more of the older output left out."""
+        harder, empty = False, 0
+        while True:
+            sent = self._shortener.fit(history, self._window, harder=harder)
+            result = await self._ask(self._request(sent, tools), token, on_delta)
+            if isinstance(result, Failure):
+                if result.kind is FailureKind.CONTEXT_WINDOW and not harder:
+                    harder = True
+                    continue
+                raise _error(self._name, result)
+            self._window = result.window or self._window
+            if result.input is not None:
+                self._shortener.counted(sent, result.input)
+            if result.text.strip() or result.calls:
+                return _turn(result)
+            empty += 1
+            if empty == EMPTY_ANSWERS:
+                raise ModelError(
+                    f"{self._name}: the model answered with nothing, {empty} times",
+                    FailureKind.PROVIDER,
+                )
+
+    async def aclose(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            await asyncio.to_thread(lease.close)
+
+    # ------------------------------------------------------------------------------------------
+
+    def _held(self) -> Lease:
+        if self._lease is None:
+            self._lease = Lease()
+        return self._lease
+
+    def _request(self, history: Sequence[Message], tools: Sequence[ToolSpec]) -> Ask:
+        return Ask(
+            model=self._name,
+            messages=self._wire.messages(history),
+            tools=self._wire.tools(tools),
+            api_base=self._api_base,
+            timeout=self._timeout,
+            retries=self._retries,
+            stream=self._stream,
+            params=self._params,
+        )
+
+    async def _ask(self, ask: Ask, token: CancelToken, on_delta: OnDelta) -> Answer | Failure:
+        """One request, seen through to its end even where whoever waits is cancelled."""
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        mine = RunToken()
+
+        def hear(piece: Piece) -> None:
+            if piece.kind in _KINDS and not over.done():
+                on_delta(ModelDelta(DeltaKind(piece.kind), piece.text))
+
+        def on_piece(piece: Piece) -> None:
+            with suppress(RuntimeError):  # the loop is closed, and with it whoever listens
+                loop.call_soon_threadsafe(hear, piece)
+
+        def on_result(result: object) -> None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_resolve, over)
+
+        forget = _follow(token, mine)
+        asking = self._held().process.ask(ask, self._interrupt, mine, on_piece)
+        self._asking = asking
+        asking.result.add_done_callback(on_result)
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            while not over.done():
+                try:
+                    await asyncio.wait([over])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    mine.cancel(CancelReason.CANCELLED)
+        finally:
+            forget()
+            self._asking = None
+        if cancelled is not None:
+            raise cancelled
+        result: Result = asking.result.result()
+        if result is None:
+            raise asyncio.CancelledError
+        return result
+
+
+def _follow(token: CancelToken, mine: RunToken) -> Any:
+    """Cancel `mine` with `token`. Returns what takes that back."""
+    if isinstance(token, RunToken):
+        return token.add_callback(lambda: mine.cancel(token.reason or CancelReason.CANCELLED))
+    return lambda: None
+
+
+def _turn(answer: Answer) -> ModelTurn:
+    calls = tuple(ModelCall(call.name, call.arguments, call.kept) for call in answer.calls)
+    usage = None
+    if answer.input is not None or answer.output is not None:
+        usage = TokenUsage(
+            answer.input or 0,
+            answer.output or 0,
+            answer.cached,
+            answer.reasoning_tokens,
+            answer.cost_usd,
+        )
+    return ModelTurn(
+        text=answer.text,
+        calls=calls,
+        final=not calls,
+        reasoning=answer.reasoning,
+        kept=answer.kept,
+        usage=usage,
+    )
+
+
+def _error(name: str, failure: Failure) -> ModelError:
+    status = f" (HTTP {failure.status})" if failure.status else ""
+    times = f", after {failure.attempts} attempts" if failure.attempts > 1 else ""
+    what = _WORDS.get(failure.kind, "the provider failed")
+    return ModelError(f"{name}: {what}{status}{times}: {failure.text}", failure.kind)
+
+
+_WORDS = {
+    FailureKind.UNKNOWN_MODEL: "there is no such model",
+    FailureKind.MISSING_KEY: "its key is missing",
+    FailureKind.AUTHENTICATION: "the provider refused the key",
+    FailureKind.CONTEXT_WINDOW: "the conversation is too long for the model",
+    FailureKind.CONTENT_POLICY: "the provider's content policy stopped it",
+    FailureKind.RATE_LIMIT: "the provider's rate limit was hit",
+    FailureKind.TIMEOUT: "the provider was silent for too long",
+    FailureKind.CONNECTION: "the provider cannot be reached",
+    FailureKind.BAD_REQUEST: "the provider refused the request",
+    FailureKind.CRASHED: "no answer",
+}
+
+
+def _checked(params: Mapping[str, Any]) -> dict[str, Any]:
+    for name in params:
+        if name in OWN_PARAMS:
+            raise ConfigError(
+                f"{name} is not for params",
+                field=f"model.params.{name}",
+                mend="remove it; what can be said of it are fields of `model:` themselves",
+            )
+        if any(word in name.lower() for word in ("key", "token", "secret", "password")) and (
+            not name.lower().endswith("tokens")
+        ):
+            raise ConfigError(
+                f"{name} looks like a secret, and a task and its record are no place for one",
+                field=f"model.params.{name}",
+                mend="put it into the environment variable that litellm reads it from",
+            )
+    return dict(params)
+
+
+def _without_password(address: str) -> str:
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
