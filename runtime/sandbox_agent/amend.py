@@ -58,7 +58,7 @@ def _as_task(known: Settings) -> dict[str, Any]:
         "workspace": {"path": known.workspace},
         "sandbox": known.policy,
         "interrupt": {"grace": known.grace, "term": known.term},
-        "budgets": {"turns": known.turns, "time": known.time},
+        "budgets": known.budgets,
         "parallel": known.parallel,
         "verify": list(known.verify),
     }
@@ -80,7 +80,7 @@ def _options(task: Task, source: SourceMap, touched: set[str]) -> Options:
     if "interrupt" in touched:
         options["interrupt"] = Interrupt(task.interrupt.grace, task.interrupt.term)
     if "budgets" in touched:
-        options["budgets"] = Budgets(task.budgets.turns, task.budgets.time)
+        options["budgets"] = Budgets(**task.budgets.model_dump())
     if "parallel" in touched:
         options["parallel"] = task.parallel
     if "verify" in touched:

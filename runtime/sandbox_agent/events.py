@@ -21,6 +21,7 @@ import msgspec
 from sandbox_agent_ipc.messages import FunctionRef, ToolSpec
 from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
 
+from sandbox_agent.settings import Budgets
 from sandbox_agent.usage import TokenUsage
 
 VERSION = 1
@@ -54,7 +55,8 @@ class Settings(msgspec.Struct, frozen=True):
     """What a conversation was made with: all that another process needs to go on with it.
 
     model, model_options: its name and what else `wiring` makes it from. policy: the sandbox's
-    policy as data. grace, term, time: seconds. turns, time: budgets, None for no bound.
+    policy as data. grace, term, time: seconds. turns, time, tokens, cost_usd, repeats: budgets,
+    None for no bound.
     """
 
     model: str
@@ -68,6 +70,14 @@ class Settings(msgspec.Struct, frozen=True):
     time: float | None
     verify: tuple[str, ...]
     model_options: dict[str, Any] = {}
+    tokens: int | None = None
+    cost_usd: float | None = None
+    repeats: int | None = None
+
+    @property
+    def budgets(self) -> dict[str, Any]:
+        """The budgets, by their names."""
+        return {name: getattr(self, name) for name in Budgets.__struct_fields__}
 
 
 class JournalOpened(Event, frozen=True, tag="journal"):
@@ -109,6 +119,9 @@ class SegmentStarted(Event, frozen=True, tag="segment"):
     verify: tuple[str, ...]
     choices: tuple[ToolSetting, ...] = ()
     model_options: dict[str, Any] = {}
+    tokens: int | None = None
+    cost_usd: float | None = None
+    repeats: int | None = None
 
 
 class UserText(Event, frozen=True, tag="user_message"):
@@ -208,7 +221,8 @@ class SegmentEnded(Event, frozen=True, tag="segment_ended"):
     """A `run()` is over, and so is all of its work. The last event of a segment.
 
     status: a Status. reason: in words. requests, calls: of this segment. seconds: wall time.
-    survivors: what could not be stopped.
+    survivors: what could not be stopped. usage: of all its answers together; None where nobody
+    counts.
     """
 
     n: int
@@ -219,6 +233,7 @@ class SegmentEnded(Event, frozen=True, tag="segment_ended"):
     calls: int
     seconds: float
     survivors: tuple[Survivor, ...] = ()
+    usage: TokenUsage | None = None
 
 
 AnyEvent = (

@@ -6,6 +6,7 @@ memory and what a later process reads from the file cannot differ.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -31,6 +32,7 @@ from sandbox_agent.events import (
 from sandbox_agent.history import (
     AssistantMessage,
     Call,
+    History,
     Message,
     ToolMessage,
     UserMessage,
@@ -63,20 +65,28 @@ class CallState:
 class Fold:
     """The state of a run. `apply` events in their order.
 
-    conversation: user messages and model turns, in order. turns: how many were taken. models: by
-    whom, by turn. calls: every call by id, in the order in which they were asked for. verified:
-    what the last segment's `verify` commands said. segment: the last that began; segment_end: its
-    end, None while it is going or when the agent died in it.
+    conversation: user messages and model turns, in order. heard: how many of them are the user's.
+    turns: how many were taken. models: by whom, by turn. calls: every call by id, in the order in
+    which they were asked for. verified: what the last segment's `verify` commands said. segment:
+    the last that began; segment_end: its end, None while it is going or when the agent died in it.
+
+    To apply an event, and to answer what a run asks at every turn, costs the same however long the
+    run has been going.
     """
 
     opened: JournalOpened | None = None
     conversation: list[UserText | TurnTaken] = field(default_factory=list)
+    heard: int = 0
     turns: int = 0
     models: dict[int, str] = field(default_factory=dict)
     calls: dict[str, CallState] = field(default_factory=dict)
     verified: list[Verified] = field(default_factory=list)
     segment: SegmentStarted | None = None
     segment_end: SegmentEnded | None = None
+    _messages: list[Message] = field(default_factory=list)
+    _answers: int = 0
+    _places: dict[str, int] = field(default_factory=dict)
+    """Of the messages of calls without an end, by call."""
 
     def apply(self, event: AnyEvent) -> None:
         """Take one event in. Raises JournalError for one that cannot follow what went before."""
@@ -88,12 +98,10 @@ class Fold:
                 self.verified.clear()
             case UserText():
                 self.conversation.append(event)
+                self.heard += 1
+                self._messages.append(UserMessage(event.text))
             case TurnTaken():
-                self.conversation.append(event)
-                self.turns = event.turn
-                self.models[event.turn] = self.segment.model if self.segment is not None else ""
-                for call in event.calls:
-                    self._ask(call)
+                self._take(event)
             case Dispatching():
                 if event.command is not None:
                     self._ask(Asked(event.call, event.tool, {}), verify=True)
@@ -101,8 +109,7 @@ class Fold:
             case Started():
                 self._move(event.call, Phase.STARTED)
             case Ended():
-                self._move(event.call, Phase.ENDED)
-                self.calls[event.call] = replace(self.calls[event.call], ended=event)
+                self._move(event.call, Phase.ENDED, event)
             case Verified():
                 self.verified.append(event)
             case SegmentEnded():
@@ -110,12 +117,26 @@ class Fold:
             case CancelRequested():
                 pass
 
+    def _take(self, turn: TurnTaken) -> None:
+        model = self.segment.model if self.segment is not None else ""
+        self.conversation.append(turn)
+        self.turns = turn.turn
+        self.models[turn.turn] = model
+        self._answers += 1
+        calls = tuple(Call(c.id, c.tool, c.arguments, c.kept) for c in turn.calls)
+        answer = AssistantMessage(turn.text, calls, model, turn.reasoning, turn.kept)
+        self._messages.append(answer)
+        for call in turn.calls:
+            self._ask(call)
+            self._places[call.id] = len(self._messages)
+            self._messages.append(_result(self.calls[call.id]))
+
     def _ask(self, call: Asked, *, verify: bool = False) -> None:
         if call.id in self.calls:
             raise JournalError(f"call {call.id} is asked for twice; the journal is damaged")
         self.calls[call.id] = CallState(call.id, call.tool, Phase.ASKED, verify)
 
-    def _move(self, call_id: str, to: Phase) -> None:
+    def _move(self, call_id: str, to: Phase, ended: Ended | None = None) -> None:
         call = self.calls.get(call_id)
         if call is None:
             raise JournalError(f"call {call_id} was never asked for; the journal is damaged")
@@ -124,30 +145,26 @@ class Fold:
                 f"call {call_id} cannot go from {call.phase.name.lower()} to {to.name.lower()}; "
                 f"the journal is damaged"
             )
-        self.calls[call_id] = replace(call, phase=to)
+        self.calls[call_id] = call = replace(call, phase=to, ended=ended)
+        if (place := self._places.get(call_id)) is not None:
+            self._messages[place] = _result(call)
+            if ended is not None:
+                del self._places[call_id]
 
     def open_calls(self) -> list[CallState]:
         """Calls without an end: in flight, or, of a run whose agent died, in flight then."""
         return [call for call in self.calls.values() if call.ended is None]
 
-    def history(self) -> list[Message]:
+    def history(self) -> History:
         """The conversation as a model is told it. Valid after every prefix of a journal: a call
         without an end reads as the truth about it, see `unfinished`."""
-        messages: list[Message] = []
-        for item in self.conversation:
-            if isinstance(item, UserText):
-                messages.append(UserMessage(item.text))
-                continue
-            calls = tuple(Call(c.id, c.tool, c.arguments, c.kept) for c in item.calls)
-            model = self.models[item.turn]
-            messages.append(AssistantMessage(item.text, calls, model, item.reasoning, item.kept))
-            messages.extend(self._result(call.id) for call in item.calls)
-        return messages
+        # What is said of a call that has not ended will change, and a history does not.
+        messages = list(self._messages) if self._places else self._messages
+        return History(messages, self._answers)
 
-    def _result(self, call_id: str) -> ToolMessage:
-        call = self.calls[call_id]
-        ended = call.ended or unfinished(call)
-        return ToolMessage(call.id, call.tool, tool_text(ended), ended.outcome, ended.started)
+    def results(self, calls: Sequence[Asked]) -> list[ToolMessage]:
+        """What a model is told of these calls."""
+        return [_result(self.calls[call.id]) for call in calls]
 
     def unanswered(self) -> bool:
         """Whether the user said something after the model's last turn."""
@@ -178,6 +195,11 @@ class Fold:
 
 
 _VERDICTS = (Status.DONE, Status.FAILED)
+
+
+def _result(call: CallState) -> ToolMessage:
+    ended = call.ended or unfinished(call)
+    return ToolMessage(call.id, call.tool, tool_text(ended), ended.outcome, ended.started)
 
 
 def unfinished(call: CallState) -> Ended:

@@ -6,7 +6,9 @@ of its calls, in their order, however they ended.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, overload
 
 import msgspec
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
@@ -53,6 +55,49 @@ class ToolMessage(msgspec.Struct, frozen=True):
 Message = UserMessage | AssistantMessage | ToolMessage
 
 
+class History(Sequence[Message]):
+    """The messages of a conversation up to now. It stays as it is while the conversation goes on,
+    and to make one costs the same however long that is: `messages` only ever grows.
+
+    answers: how many of them are a model's.
+    """
+
+    __slots__ = ("_length", "_messages", "answers")
+
+    def __init__(self, messages: list[Message], answers: int) -> None:
+        self._messages = messages
+        self._length = len(messages)
+        self.answers = answers
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, place: int) -> Message: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Message]: ...
+    def __getitem__(self, place: int | slice) -> Message | list[Message]:
+        if isinstance(place, slice):
+            return [self._messages[at] for at in range(*place.indices(self._length))]
+        # What a range refuses or counts from its end, a sequence of that length does.
+        return self._messages[range(self._length)[place]]
+
+    def __iter__(self) -> Iterator[Message]:
+        return islice(self._messages, self._length)
+
+    def goes_on(self, earlier: Sequence[Message]) -> bool:
+        """Whether `earlier` is how this conversation began."""
+        same = isinstance(earlier, History) and earlier._messages is self._messages
+        return same and len(earlier) <= self._length
+
+
+def answers_in(history: Sequence[Message]) -> int:
+    """How often a model has answered. For a conversation's own history no work that grows."""
+    if isinstance(history, History):
+        return history.answers
+    return sum(isinstance(message, AssistantMessage) for message in history)
+
+
 def tool_text(ended: Ended) -> str:
     """What a model reads of a call that ended: what it said, then how it ended."""
     parts = [ended.content, _ending(ended)]
@@ -66,7 +111,7 @@ def _ending(ended: Ended) -> str:
         case Outcome.OK | Outcome.ERROR:
             if ended.exit_status:
                 return f"[{_exit(ended.exit_status)}]"
-            return f"[{ended.detail}]" if ended.detail else ""
+            return f"[{_flat(ended.detail)}]" if ended.detail else ""
         case Outcome.CANCELLED:
             how = "cancelled: it was told to stop, and stopped"
         case Outcome.KILLED:
@@ -104,8 +149,13 @@ def _line(text: str, ended: Ended) -> str:
     if ended.survivors:
         pids = ", ".join(str(survivor.pid) for survivor in ended.survivors)
         alive = f". It could not be stopped: processes {pids} still run"
-    detail = f" ({ended.detail})" if ended.detail else ""
+    detail = f" ({_flat(ended.detail)})" if ended.detail else ""
     return f"[{text}{alive}{detail}]"
+
+
+def _flat(text: str) -> str:
+    """Text of several lines as one: the end of a call is the last line of what is said of it."""
+    return " ".join(text.split())
 
 
 def _exit(status: int) -> str:

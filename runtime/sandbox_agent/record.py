@@ -36,10 +36,16 @@ class Times(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Of this segment. requests: answers of the model. calls: that were asked for."""
+    """Of this segment. requests: answers of the model. calls: that were asked for.
+
+    tokens, cost_usd: what the answers used up, as the budgets of these names count it. cost_usd:
+    None where no price is known.
+    """
 
     requests: int = 0
     calls: int = 0
+    tokens: int = 0
+    cost_usd: float | None = None
 
 
 class CallRecord(msgspec.Struct, frozen=True):

@@ -176,9 +176,8 @@ def _lost(past: PastRun, options: Options) -> Settings:
         grace=interrupt.grace,
         term=interrupt.term,
         parallel=8,
-        turns=budgets.turns,
-        time=budgets.time,
         verify=(),
+        **msgspec.structs.asdict(budgets),
     )
 
 
@@ -192,4 +191,4 @@ def _model(known: Settings) -> Any:
 def _budgets(known: Settings, given: Budgets | Mapping[str, Any]) -> Budgets:
     if isinstance(given, Budgets):
         return given
-    return msgspec.structs.replace(Budgets(known.turns, known.time), **given)
+    return msgspec.structs.replace(Budgets(**known.budgets), **given)

@@ -32,7 +32,9 @@ from sandbox_agent.ledger import Ledger
 from sandbox_agent.models import ModelCall, ModelDelta, ModelTurn
 from sandbox_agent.record import Record, Times, Usage, calls_of, verified_of, write_record
 from sandbox_agent.recorder import complain
+from sandbox_agent.repetition import Repetition
 from sandbox_agent.setup import Setup
+from sandbox_agent.spending import Spending
 from sandbox_agent.status import Status
 from sandbox_agent.stopping import Stopping
 from sandbox_agent.tools.registry import Registry
@@ -61,7 +63,8 @@ class Run:
         self._crew = Crew(self.ledger, setup.parallel, self.foreign_cancel)
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[None] = self._loop.create_future()
-        self._requests = 0
+        self._spending = Spending(setup.budgets)
+        self._repetition = Repetition(setup.budgets.repeats)
         self._on_delta = setup.on_delta
         self._calls_before = len(self._state.calls)
         # Said by a segment that ended before it was judged; then `verify` is what is left to do.
@@ -80,6 +83,7 @@ class Run:
                 self.stopping.stop(CancelReason.INTERRUPT, why, exit_code)
             case 2:
                 self._host.escalate()
+                self._setup.model.escalate()
 
     def pause(self) -> None:
         """End the run after the step that it is at, unless it ends by itself before."""
@@ -119,12 +123,11 @@ class Run:
         if self._message is not None and not self._state.unanswered():
             return await self._verify()
         self._message = None
-        budget = self._setup.budgets.turns
         while not self.token.is_cancelled:
             if self.stopping.pausing:
                 return End(Status.PAUSED, "paused between two steps")
-            if budget is not None and self._requests >= budget:
-                self.stopping.stop(CancelReason.BUDGET, f"the budget of {budget} turns is spent")
+            if (why := self._spending.spent()) is not None:
+                self.stopping.stop(CancelReason.BUDGET, why)
                 break
             turn = await self._ask(registry)
             if turn is None:
@@ -133,8 +136,14 @@ class Run:
             if calls:
                 await self._crew.make(calls, self._caller(), registry)
                 await self._sync()
-            elif turn.final and not self._state.unanswered():
-                return await self._verify()
+            elif turn.final:
+                if not self._state.unanswered():
+                    return await self._verify()
+                continue
+            results = self._state.results(calls)
+            why = self._repetition.see(turn.text, calls, results, self._state.heard)
+            if why is not None:
+                return End(Status.FAILED, why)
         return STOPPED
 
     async def _open(self) -> Registry | None:
@@ -197,7 +206,7 @@ class Run:
             return asking.result()
         except Cancelled:
             return None  # A model that looks at its token, as a tool would.
-        except AgentError:
+        except (AgentError, SandboxError):
             raise
         except Exception as error:
             raise ModelError(f"model {model.name} failed: {error!r}") from error
@@ -213,7 +222,6 @@ class Run:
 
     def _take(self, turn: ModelTurn) -> tuple[Asked, ...]:
         """Write the turn down. From here on each of its calls gets an end, whatever happens."""
-        self._requests += 1
         number = self._state.turns + 1
         calls = tuple(
             _asked(f"call_{number}_{place}", call) for place, call in enumerate(turn.calls, 1)
@@ -233,6 +241,10 @@ class Run:
             kept=turn.kept,
             usage=turn.usage,
         )
+        try:
+            self._spending.count(turn, self._setup.model.name)
+        except ModelError as error:
+            self.ledger.fail(error)  # So its calls are skipped.
         return calls
 
     async def _sync(self) -> None:
@@ -298,6 +310,7 @@ class Run:
             calls=record.usage.calls,
             seconds=record.times.seconds,
             survivors=record.survivors,
+            usage=self._spending.usage,
         )
         self._write_record(record)
         if self.ledger.trouble is not None and record.status is not Status.ERROR:
@@ -323,7 +336,12 @@ class Run:
             model=self._setup.model.name,
             workspace=str(self._host.walls.workspace),
             times=self._times,
-            usage=Usage(self._requests, sum(not call.verify for call in calls)),
+            usage=Usage(
+                self._spending.requests,
+                sum(not call.verify for call in calls),
+                self._spending.tokens,
+                self._spending.cost_usd,
+            ),
             message=self._message,
             verify=verified_of(self._state),
             survivors=survivors,

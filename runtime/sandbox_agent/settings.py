@@ -29,25 +29,43 @@ class Interrupt(msgspec.Struct, frozen=True):
                 )
 
 
+REPEATS = 5
+"""How often in a row the same calls may lead to the same results; see `repetition`."""
+
+
 class Budgets(msgspec.Struct, frozen=True):
     """What one run may use. None: no bound.
 
-    turns: requests to the model. time: seconds of wall time, from the start of `run()`.
+    turns: requests to the model. time: seconds of wall time, from the start of `run()`. tokens:
+    that the model's answers use up, read and written together. cost_usd: US dollars, likewise.
+    repeats: how often in a row the same calls may lead to the same results.
+
+    Turns, tokens and cost are looked at before each request to the model. So the answer that
+    crosses one of them is the last, and the calls that it asks for are still made.
     """
 
     turns: int | None = None
     time: float | None = None
+    tokens: int | None = None
+    cost_usd: float | None = None
+    repeats: int | None = REPEATS
 
     def __post_init__(self) -> None:
-        if self.turns is not None and self.turns < 1:
-            raise ConfigError(
-                f"{self.turns!r} turns are no budget",
-                field="budgets.turns",
-                mend="give a whole number above 0, or leave it out for no bound",
-            )
+        for name, unit in (("turns", "turns"), ("tokens", "tokens"), ("repeats", "repeats")):
+            least = 2 if name == "repeats" else 1
+            count = getattr(self, name)
+            if count is not None and not (isinstance(count, int) and count >= least):
+                raise _no_budget(name, f"{count!r} {unit}", f"a whole number from {least} on")
         if self.time is not None and not self.time > 0:
-            raise ConfigError(
-                f"{self.time!r} seconds are no budget",
-                field="budgets.time",
-                mend="give a time above 0, or leave it out for no bound",
-            )
+            raise _no_budget("time", f"{self.time!r} seconds", "a time above 0")
+        cost = self.cost_usd
+        if cost is not None and not (isinstance(cost, int | float) and 0 < cost < math.inf):
+            raise _no_budget("cost_usd", f"{cost!r} dollars", "an amount above 0")
+
+
+def _no_budget(name: str, what: str, good: str) -> ConfigError:
+    return ConfigError(
+        f"{what} are no budget",
+        field=f"budgets.{name}",
+        mend=f"give {good}, or None for no bound",
+    )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import msgspec
+
 from sandbox_agent import run_folder
 from sandbox_agent.calls import OnOutput
 from sandbox_agent.errors import ConfigError
@@ -123,8 +125,7 @@ def _settings(
         grace=walls.interrupt.grace,
         term=walls.interrupt.term,
         parallel=parallel,
-        turns=budgets.turns,
-        time=budgets.time,
         verify=verify,
         model_options=model.options,
+        **msgspec.structs.asdict(budgets),
     )

@@ -5,6 +5,7 @@ Relative paths in a file start at its folder. `task_file` reads the file; here i
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from sandbox_agent_sandbox.policy import Count, Duration, Policy, PolicyPath, Strict, not_enforced
+
+from sandbox_agent.settings import REPEATS
 
 BUILT_IN_TOOLS = ("shell", "files")
 """Names of built-in tools and sets of tools that a task file may list."""
@@ -31,6 +34,15 @@ def _text(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(_text)]
+
+
+def _amount(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{value!r} is not an amount of money; write a number such as 2 or 0.5")
+    return value
+
+
+Amount = Annotated[float, BeforeValidator(_amount), Field(gt=0)]
 
 
 class ModelChoice(Strict):
@@ -177,18 +189,30 @@ class Interrupt(Strict):
 
 
 class Budgets(Strict):
-    """When to end a run that goes on and on."""
+    """When to end a run that goes on and on.
 
-    unenforced: ClassVar[Mapping[str, str]] = {
-        "tokens": "a budget of tokens (budgets.tokens)",
-        "cost_usd": "a budget of money (budgets.cost_usd)",
-    }
+    `turns`, `tokens` and `cost_usd` are looked at before each request to the model: the answer that
+    crosses one of them is the last, and the calls that it asks for are still made.
+    """
 
     turns: Annotated[Count, Field(ge=1)] | None = 40
     """Answers of the model; null for no limit."""
 
     time: Annotated[Duration, Field(gt=0)] | None = None
     """Wall time of a run; null for no limit."""
+
+    tokens: Annotated[Count, Field(ge=1)] | None = None
+    """Tokens that the model reads and writes, all requests of a run together, as its provider
+    counts them. A model that counts none, such as a scripted one, spends none."""
+
+    cost_usd: Amount | None = None
+    """US dollars that the model's answers cost. Of a model whose price is not known the first
+    answer ends the run as an error."""
+
+    repeats: Annotated[Count, Field(ge=2)] | None = REPEATS
+    """How often in a row the model may ask for exactly the same calls and get exactly the same
+    results; then the run has failed. null for no limit, as for a model that waits by asking again
+    and again."""
 
 
 class Output(Strict):

@@ -60,7 +60,7 @@ def converse(
         workspace=task.workspace.path,
         sandbox=task.sandbox,
         interrupt=Interrupt(task.interrupt.grace, task.interrupt.term),
-        budgets=Budgets(task.budgets.turns, task.budgets.time),
+        budgets=Budgets(**task.budgets.model_dump()),
         parallel=task.parallel,
         verify=task.verify,
         output_dir=task.output.dir,

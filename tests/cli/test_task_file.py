@@ -66,9 +66,14 @@ def test_relative_paths_of_a_setting_start_at_the_current_folder(
 
 def test_settings_are_yaml_and_win_over_the_file(tmp_path: Path) -> None:
     read = task(
-        tmp_path, "budgets: {turns: 3}\n", "budgets.turns=7", "verify=[a, b]", "tools=[files]"
+        tmp_path,
+        "budgets: {turns: 3, tokens: 200k, cost_usd: 2}\n",
+        "budgets.turns=7",
+        "verify=[a, b]",
+        "tools=[files]",
     )
     assert read.budgets.turns == 7
+    assert (read.budgets.tokens, read.budgets.cost_usd, read.budgets.repeats) == (200_000, 2.0, 5)
     assert read.verify == ["a", "b"]
     assert [tool.name for tool in read.tools] == ["files"]
     assert task(tmp_path, "", "sandbox.limits.timeout=null").sandbox.limits.timeout is None
@@ -209,14 +214,23 @@ DURATION = "write a number of seconds, or a number with ms, s, m, h or d, like 5
             "  mend: remove it",
         ),
         (
-            "budgets: {tokens: 200k}\n",
-            "task.yaml:4:11: budgets.tokens: this version does not enforce a budget of tokens "
-            "(budgets.tokens)\n  mend: remove it",
+            "budgets: {tokens: lots}\n",
+            "task.yaml:4:11: budgets.tokens: 'lots' is not a count\n"
+            "  mend: write a whole number, or one with k or M, like 200k",
         ),
         (
-            "budgets: {cost_usd: 2}\n",
-            "task.yaml:4:11: budgets.cost_usd: this version does not enforce a budget of money "
-            "(budgets.cost_usd)\n  mend: remove it",
+            "budgets: {cost_usd: 2 dollars}\n",
+            "task.yaml:4:11: budgets.cost_usd: '2 dollars' is not an amount of money\n"
+            "  mend: write a number such as 2 or 0.5",
+        ),
+        (
+            "budgets: {cost_usd: .inf}\n",
+            "task.yaml:4:11: budgets.cost_usd: inf is not an amount of money\n"
+            "  mend: write a number such as 2 or 0.5",
+        ),
+        (
+            "budgets: {repeats: 1}\n",
+            "task.yaml:4:11: budgets.repeats: 1 is out of range\n  mend: write at least 2",
         ),
         (
             "output: {junit: a.xml}\n",

@@ -20,6 +20,7 @@ from sandbox_agent.cli.progress import Progress
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.conversation import Conversation, OnEvent, RunResult
 from sandbox_agent.errors import ConfigError
+from sandbox_agent.record import Usage
 
 
 def carry_out(
@@ -72,7 +73,19 @@ def _report(result: RunResult, console: Console) -> None:
     console.err(": ".join(filter(None, (result.status.value, result.reason))) + "\n")
     for survivor in result.survivors:
         console.err(f"could not stop pid {survivor.pid}: {survivor.command}\n")
+    if used := _used(result.record.usage):
+        console.err(f"used: {used}\n")
     console.err(f"record: {result.run_dir}\n")
+
+
+def _used(usage: Usage) -> str:
+    """Tokens and money; "" where nobody counts them."""
+    parts = []
+    if usage.tokens:
+        parts.append(f"{usage.tokens:,} tokens in {usage.requests} answers")
+    if usage.cost_usd is not None:
+        parts.append(f"${usage.cost_usd:.4f}" if usage.cost_usd < 1 else f"${usage.cost_usd:.2f}")
+    return ", ".join(parts)
 
 
 def _message_file(name: str | None) -> Path | None:

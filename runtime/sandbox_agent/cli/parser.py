@@ -167,7 +167,11 @@ def _task_arguments(parser: argparse.ArgumentParser) -> None:
         "--var", metavar="K=V", action="append", default=[], help="value of ${K} in the task file"
     )
     parser.add_argument(
-        "--set", metavar="A.B=V", action="append", default=[], help="set a field; V is YAML"
+        "--set",
+        metavar="A.B=V",
+        action="append",
+        default=[],
+        help="set a field, as budgets.tokens=200k",
     )
     parser.add_argument("--grace", metavar="S", help="from an interrupt to SIGTERM")
     parser.add_argument("--timeout", metavar="S", help="wall time of the run (budgets.time)")
@@ -202,7 +206,11 @@ def _resume(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="M", help="another model, scripted:FILE")
     parser.add_argument(
-        "--set", metavar="A.B=V", action="append", default=[], help="set a field; V is YAML"
+        "--set",
+        metavar="A.B=V",
+        action="append",
+        default=[],
+        help="set a field, as budgets.tokens=200k",
     )
     parser.add_argument("--grace", metavar="S", help="from an interrupt to SIGTERM")
     parser.add_argument("--timeout", metavar="S", help="wall time from now on (budgets.time)")

@@ -18,7 +18,7 @@ from sandbox_agent_sandbox.outcome import Outcome
 
 from sandbox_agent import yaml_source
 from sandbox_agent.errors import AgentFailed
-from sandbox_agent.history import AssistantMessage, Message, ToolMessage
+from sandbox_agent.history import AssistantMessage, Message, ToolMessage, answers_in
 from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta
 
 _STOPPED = {Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED, Outcome.UNKNOWN}
@@ -58,7 +58,7 @@ class ScriptedModel(Model):
     ) -> ModelTurn:
         """The next turn. Raises AgentFailed when there is none, or when the last one's results are
         not as expected."""
-        taken = sum(isinstance(message, AssistantMessage) for message in history)
+        taken = answers_in(history)
         if taken:
             self._compare(self.steps[taken - 1] if taken <= len(self.steps) else None, history)
         if taken >= len(self.steps):

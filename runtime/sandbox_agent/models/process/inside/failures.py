@@ -1,0 +1,237 @@
+"""What went wrong, in our words and the provider's: litellm's exceptions as failures.
+
+Told apart by the names of the classes, so that nothing here has to import them. litellm wraps what
+it caught, often more than once, so the causes are looked at too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox_agent_ipc.model_messages import FailureKind
+
+from .plain import clean, one_line, without_secrets
+
+LONGEST = 2000
+"""Characters of a failure's text."""
+
+_KINDS = (
+    ("ContextWindowExceededError", FailureKind.CONTEXT_WINDOW),
+    ("ContentPolicyViolationError", FailureKind.CONTENT_POLICY),
+    ("AuthenticationError", FailureKind.AUTHENTICATION),
+    ("PermissionDeniedError", FailureKind.AUTHENTICATION),
+    ("RateLimitError", FailureKind.RATE_LIMIT),
+    ("Timeout", FailureKind.TIMEOUT),
+    ("APITimeoutError", FailureKind.TIMEOUT),
+    ("ServiceUnavailableError", FailureKind.PROVIDER),
+    ("BadGatewayError", FailureKind.PROVIDER),
+    ("InternalServerError", FailureKind.PROVIDER),
+    ("APIResponseValidationError", FailureKind.PROVIDER),
+    ("NotFoundError", FailureKind.BAD_REQUEST),
+    ("BadRequestError", FailureKind.BAD_REQUEST),
+    ("UnprocessableEntityError", FailureKind.BAD_REQUEST),
+)
+"""The first that fits: some of the classes are subclasses of later ones."""
+
+_CONNECTION_CAUSES = {
+    "ClientConnectorError", "ClientOSError", "ClientPayloadError", "ConnectError",
+    "ConnectionError", "NetworkError", "ReadError", "RemoteProtocolError",
+    "ServerDisconnectedError", "WriteError",
+}  # fmt: skip
+_TIMEOUT_CAUSES = {"APITimeoutError", "TimeoutException", "TimeoutError"}
+_LIBRARIES = ("aiohttp", "httpcore", "httpx", "openai", "builtins")
+
+_BY_STATUS = {
+    401: FailureKind.AUTHENTICATION,
+    403: FailureKind.AUTHENTICATION,
+    408: FailureKind.TIMEOUT,
+    413: FailureKind.CONTEXT_WINDOW,
+    429: FailureKind.RATE_LIMIT,
+}
+
+_CONTEXT = re.compile(
+    r"context[ _](length|window|size|limit)|prompt is too long|too many (input )?tokens"
+    r"|input (length|is too long)|request_too_large|maximum size",
+    re.IGNORECASE,
+)
+_CONTENT = re.compile(r"content_filter|content_policy|content filtering policy", re.IGNORECASE)
+_NO_KEY = re.compile(
+    r"missing (credentials|\w+ api key)|api_key client option must be|no api key|api key is "
+    r"(required|missing)|missing api key",
+    re.IGNORECASE,
+)
+_NO_MODEL = re.compile(
+    r"model_not_found|model `[^`]*` does not exist|^model: |unknown model|no such model"
+    r"|model ['\"`][^'\"`]*['\"`] (is )?not found|not a valid model",
+    re.IGNORECASE,
+)
+_NO_QUOTA = re.compile(
+    r"insufficient_quota|exceeded your current quota|credit balance is too low|billing",
+    re.IGNORECASE,
+)
+_NO_PROVIDER = "LLM Provider NOT provided"
+
+_PREFIX = re.compile(
+    r"\s*(litellm\.)?[A-Z]\w*(Error|Exception|Timeout)\s*(:|-|(?<=Timeout)\.)\s*"
+    r"|\s*Error code: \d+ - "
+)
+_TAIL = re.compile(
+    r"\.?\s*(Handle with `litellm|LiteLLM Retried|LiteLLM\.Info|Give Feedback|Received Model Group"
+    r"|Traceback \(most recent|Learn more: https://docs\.litellm).*",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Trouble(Exception):
+    """Why an attempt failed. status: HTTP's. passing: it may not happen again. wait: seconds that
+    the provider asks to be left alone."""
+
+    kind: FailureKind
+    text: str
+    status: int | None = None
+    passing: bool = False
+    wait: float | None = None
+
+
+def trouble_of(error: Exception, *, wait: float | None = None) -> Trouble:
+    """What this exception of litellm means. wait: from `retry.asked_wait`."""
+    error = unwrapped(error)
+    status = _status(error)
+    words = words_of(error)
+    kind = _kind(error, status, words)
+    if kind is FailureKind.CONNECTION:
+        words = _connection_words(error) or words
+    text = one_line(without_secrets(words), LONGEST) or type(error).__name__
+    if kind is FailureKind.BAD_REQUEST and status == 404:
+        text += " (nothing there answers this: is api_base right?)"
+    return Trouble(kind, text, status, _is_passing(kind, status, f"{words} {error}"), wait)
+
+
+def unwrapped(error: Exception) -> Exception:
+    """The exception inside litellm's wrapper for what happens in the middle of a stream."""
+    inner = getattr(error, "original_exception", None)
+    return inner if isinstance(inner, Exception) else error
+
+
+def words_of(error: BaseException) -> str:
+    """What the provider said, without what litellm put around it."""
+    text = clean(getattr(error, "message", None) or str(error))[: 32 * LONGEST]
+    if _NO_PROVIDER in text:
+        return "litellm knows no provider of a model of this name"
+    while True:
+        shorter = _PREFIX.sub("", text, count=1) if _PREFIX.match(text) else text
+        if shorter == text:
+            break
+        text = shorter
+    text = _TAIL.sub("", text)
+    return _inside(_from_bytes(text.strip())) or str(getattr(error, "code", None) or "")
+
+
+def _kind(error: Exception, status: int | None, words: str) -> FailureKind:
+    raw = f"{words} {getattr(error, 'code', '')} {str(error)[: 32 * LONGEST]}"
+    names = {kind.__name__ for kind in type(error).__mro__}
+    kind = next((kind for name, kind in _KINDS if name in names), FailureKind.PROVIDER)
+    if _NO_PROVIDER in raw or (status == 404 and _NO_MODEL.search(words)):
+        return FailureKind.UNKNOWN_MODEL
+    if _NO_KEY.search(words):
+        return FailureKind.MISSING_KEY
+    if kind in (FailureKind.PROVIDER, FailureKind.TIMEOUT):
+        return _by_cause(error) or (
+            _BY_STATUS.get(status or 0, kind) if kind is FailureKind.PROVIDER else kind
+        )
+    if kind is FailureKind.BAD_REQUEST:
+        if _CONTENT.search(raw):
+            return FailureKind.CONTENT_POLICY
+        if status not in _BY_STATUS and _CONTEXT.search(words):
+            return FailureKind.CONTEXT_WINDOW
+        return _BY_STATUS.get(status or 0, kind)
+    return kind
+
+
+def _by_cause(error: Exception) -> FailureKind | None:
+    """What happened below HTTP, if that is what happened."""
+    for cause in _causes(error):
+        # litellm's own classes have such names too, and use them for anything.
+        mro = [one for one in type(cause).__mro__ if one.__module__.split(".")[0] in _LIBRARIES]
+        names = {one.__name__ for one in mro}
+        if names & _TIMEOUT_CAUSES:
+            return FailureKind.TIMEOUT
+        if names & _CONNECTION_CAUSES or type(cause).__name__ == "APIConnectionError" in names:
+            return FailureKind.CONNECTION
+    return None
+
+
+def _connection_words(error: Exception) -> str:
+    """The most exact that is known of a connection's trouble: what the system said is deepest."""
+    for cause in reversed(list(_causes(error))):
+        if text := str(cause).strip():
+            return re.sub(r" ssl:(<[^>]*>|\w+)", "", text)
+    return ""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What led to it, the nearest first."""
+    seen: set[int] = set()
+    cause = error.__cause__ or error.__context__
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _is_passing(kind: FailureKind, status: int | None, words: str) -> bool:
+    if kind in (FailureKind.TIMEOUT, FailureKind.CONNECTION):
+        return True
+    if kind is FailureKind.RATE_LIMIT:
+        return not _NO_QUOTA.search(words)
+    if kind is not FailureKind.PROVIDER:
+        return False
+    return status is None or status >= 500 or status in (200, 409, 425)
+
+
+def _status(error: Exception) -> int | None:
+    status = getattr(error, "status_code", None)
+    try:
+        return int(status) if status is not None else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _from_bytes(text: str) -> str:
+    """Some of litellm's messages are the repr of bytes."""
+    if re.fullmatch(r"b(['\"]).*\1", text, re.DOTALL):
+        with_escapes = text[2:-1].encode("latin-1", "replace").decode("unicode_escape")
+        return with_escapes.encode("latin-1", "replace").decode("utf-8", "replace")
+    return text
+
+
+def _inside(text: str) -> str:
+    """The message of a JSON or HTML body; the text itself when it is neither."""
+    if text.startswith(("{", "[")):
+        try:
+            found = _message(json.loads(text))
+        except (ValueError, RecursionError):
+            found = ""
+        return found or text
+    if re.match(r"\s*<(!doctype|html|head|\?xml)", text, re.IGNORECASE):
+        text = re.sub(r"(?is)<(script|style)\b.*?</\1>", " ", text)
+        return re.sub(r"<[^>]*>", " ", text)
+    return text
+
+
+def _message(value: Any) -> str:
+    if isinstance(value, list):
+        return next(filter(None, map(_message, value[:1])), "")
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        return ""
+    return next(filter(None, (_message(value.get(key)) for key in _MESSAGES)), "")
+
+
+_MESSAGES = ("error", "message", "detail", "msg")

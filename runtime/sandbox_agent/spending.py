@@ -1,0 +1,63 @@
+"""What a run uses up, beside what it may."""
+
+from __future__ import annotations
+
+from sandbox_agent.errors import ModelError
+from sandbox_agent.models import ModelTurn
+from sandbox_agent.settings import Budgets
+from sandbox_agent.usage import TokenUsage
+
+_DIGITS = 9
+"""Of a dollar. Sums of floats are off by less, so that ten times 0.1 is 1 and not a bit below."""
+
+
+class Spending:
+    """Counts one run's answers. The budget of time has a clock of its own.
+
+    requests: answers so far. usage: of all of them; None while nobody has counted.
+    """
+
+    def __init__(self, budgets: Budgets) -> None:
+        self._budgets = budgets
+        self.requests = 0
+        self.usage: TokenUsage | None = None
+
+    def count(self, turn: ModelTurn, model: str) -> None:
+        """Count an answer of `model`.
+
+        Raises ModelError when money is to be counted and nobody knows what the answer costs: a
+        budget that cannot be kept is no budget.
+        """
+        self.requests += 1
+        if turn.usage is None:
+            return
+        self.usage = turn.usage if self.usage is None else self.usage.plus(turn.usage)
+        if self._budgets.cost_usd is not None and turn.usage.cost_usd is None:
+            raise ModelError(
+                f"budgets.cost_usd: what {model} costs is not known, so its cost cannot be held "
+                f"against a budget; set budgets.cost_usd to null, and bound the run by "
+                f"budgets.tokens"
+            )
+
+    @property
+    def tokens(self) -> int:
+        """Read and written."""
+        return 0 if self.usage is None else self.usage.total
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Of the answers whose price is known; None when none is."""
+        if self.usage is None or self.usage.cost_usd is None:
+            return None
+        return round(self.usage.cost_usd, _DIGITS)
+
+    def spent(self) -> str | None:
+        """Why the model is not to be asked again; None while it may be."""
+        bounds, cost = self._budgets, self.cost_usd or 0.0
+        if bounds.turns is not None and self.requests >= bounds.turns:
+            return f"the budget of {bounds.turns} turns is spent"
+        if bounds.tokens is not None and self.tokens >= bounds.tokens:
+            return f"the budget of {bounds.tokens} tokens is spent: {self.tokens} were used"
+        if bounds.cost_usd is not None and cost >= bounds.cost_usd:
+            return f"the budget of ${bounds.cost_usd:g} is spent: ${cost:g} were used"
+        return None
