@@ -11,7 +11,8 @@ from typing import Any
 
 @dataclass
 class Request:
-    """One request. headers: names in lower case. body: decoded; None if it was no JSON.
+    """One request. headers: names in lower case. body: decoded; None if it was no
+    JSON, or if it is not kept.
 
     Times are CLOCK_MONOTONIC seconds, so other processes' journals compare with them. at: it had
     been read. events: how many pieces of the answer have been written so far. answered: the whole
@@ -21,8 +22,8 @@ class Request:
 
     number: int
     path: str
-    headers: dict[str, str]
-    body: Any
+    headers: dict[str, str] = field(repr=False)
+    body: Any = field(repr=False)
     at: float
     events: int = 0
     answered: float | None = None

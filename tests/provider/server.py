@@ -24,14 +24,16 @@ LARGEST = 1 << 30
 
 
 class Server:
-    """choose: the answer to a request. validate: refuse what the providers would refuse."""
+    """choose: the answer to a request. validate: refuse what the providers would refuse. keep: the
+    bodies of requests; of a long conversation they are more and more of the same."""
 
-    def __init__(self, choose: Choose, requests: Requests, *, validate: bool) -> None:
+    def __init__(self, choose: Choose, requests: Requests, *, validate: bool, keep: bool) -> None:
         self.gates = Gates()
         self.failures: list[Exception] = []
         self._choose = choose
         self._requests = requests
         self._validate = validate
+        self._keep = keep
         self._closing = False
         self._runner: web.AppRunner | None = None
 
@@ -79,6 +81,9 @@ class Server:
         except Exception as error:  # of a test's own callable, or of ours: not to be overlooked
             self.failures.append(error)
             raise
+        finally:
+            if not self._keep:
+                request.body = None
 
     async def _respond(self, http: web.Request, request: Request) -> web.StreamResponse:
         anthropic = http.path == anthropic_shape.PATH

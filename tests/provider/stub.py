@@ -18,7 +18,8 @@ class Stub:
 
     script: answers in their order, a Script, or a callable from request to answer, which is called
     in the server's thread. validate: refuse what the providers would refuse, and note it in
-    `violations`. port: 0 for a free one.
+    `violations`. keep: the requests' bodies, of which long conversations make gigabytes. port: 0
+    for a free one.
     """
 
     def __init__(
@@ -26,10 +27,11 @@ class Stub:
         script: Script | Sequence[Answer] | Answer | Callable[[Request], Answer] = (),
         *,
         validate: bool = True,
+        keep: bool = True,
         port: int = 0,
     ) -> None:
         self._log = Requests()
-        self._server = Server(chooser(script), self._log, validate=validate)
+        self._server = Server(chooser(script), self._log, validate=validate, keep=keep)
         self._port = port
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()

@@ -240,6 +240,13 @@ def test_requests_are_recorded_with_key_body_and_time() -> None:
     assert before < request.at < time.monotonic()
 
 
+def test_bodies_need_not_be_kept() -> None:
+    with Stub([ONE, TWO], keep=False) as stub:
+        assert [text(ask(stub)), text(ask(stub))] == ["one", "two"]
+        stub.wait_answered(1)
+    assert [request.body for request in stub.requests] == [None, None]
+
+
 @both
 def test_what_breaks_a_rule_is_refused_and_noted(provider: str) -> None:
     stray = [USER, {"role": "tool", "tool_call_id": "x", "content": "?"}]
