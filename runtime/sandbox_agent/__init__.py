@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from sandbox_agent.models import Model as Model
     from sandbox_agent.models import ModelCall as ModelCall
     from sandbox_agent.models import ModelTurn as ModelTurn
+    from sandbox_agent.models.replay import ReplayModel as ReplayModel
+    from sandbox_agent.models.replay import load_replay as load_replay
     from sandbox_agent.models.scripted import ScriptedModel as ScriptedModel
     from sandbox_agent.models.scripted import load_script as load_script
     from sandbox_agent.result import RunResult as RunResult
@@ -59,6 +61,7 @@ _HOMES = {
         "StateError",
     ),
     "sandbox_agent.models": ("Model", "ModelCall", "ModelTurn"),
+    "sandbox_agent.models.replay": ("ReplayModel", "load_replay"),
     "sandbox_agent.models.scripted": ("ScriptedModel", "load_script"),
     "sandbox_agent.result": ("RunResult",),
     "sandbox_agent.settings": ("Budgets", "Interrupt"),

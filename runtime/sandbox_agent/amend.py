@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sandbox_agent.errors import ConfigError
@@ -45,14 +46,16 @@ def amended(
         )
     if not touched or past.settings is None:
         return {}
-    data = {name: value for name, value in _as_task(past.settings).items() if name in touched}
+    data = {name: value for name, value in as_task(past.settings).items() if name in touched}
     # A task has a model. Where none is asked for, this one is looked at by nobody.
     data.setdefault("model", "scripted:-")
     task, source = amend_task(data, str(past.journal), settings, overrides)
-    return _options(task, source, touched)
+    return _options(task, source, touched, past.folder.parent)
 
 
-def _as_task(known: Settings) -> dict[str, Any]:
+def as_task(known: Settings) -> dict[str, Any]:
+    """What a run was made with, as the fields of a task. Without `tools` where one of them was a
+    function that was handed over as an object, which has no name that a task could say."""
     data: dict[str, Any] = {
         "model": known.model,
         "workspace": {"path": known.workspace},
@@ -67,10 +70,10 @@ def _as_task(known: Settings) -> dict[str, Any]:
     return data
 
 
-def _options(task: Task, source: SourceMap, touched: set[str]) -> Options:
+def _options(task: Task, source: SourceMap, touched: set[str], runs: Path) -> Options:
     options: Options = {}
     if "model" in touched:
-        options["model"] = model_of(task, source)
+        options["model"] = model_of(task, source, runs)
     if "workspace" in touched:
         options["workspace"] = task.workspace.path
     if "tools" in touched:

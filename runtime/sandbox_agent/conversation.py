@@ -350,6 +350,11 @@ class Conversation:
         return run.token
 
     @property
+    def model(self) -> Model:
+        """Who answers."""
+        return self._setup.model
+
+    @property
     def status(self) -> Status:
         return self._status
 

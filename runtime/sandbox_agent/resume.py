@@ -17,9 +17,9 @@ from typing import Any, Self
 import msgspec
 
 from sandbox_agent import journal
-from sandbox_agent.errors import ConfigError, JournalError, StateError
-from sandbox_agent.events import AnyEvent, Settings, UserText
-from sandbox_agent.fold import Fold
+from sandbox_agent.errors import ConfigError, StateError
+from sandbox_agent.events import Settings, UserText
+from sandbox_agent.recording import folded
 from sandbox_agent.settings import Budgets, Interrupt
 from sandbox_agent.setup import Options, Setup, make_setup
 from sandbox_agent.status import Status
@@ -43,7 +43,7 @@ class PastRun:
         self._writer: journal.JournalWriter | None = writer
         try:
             self.events = journal.parse_journal(writer.read(), str(self.journal))
-            self.state = self._fold(self.events)
+            self.state = folded(self.events, self.journal)
         except BaseException:
             self.close()
             raise
@@ -65,15 +65,6 @@ class PastRun:
                 f"{self.journal} cannot be opened: {error.strerror}",
                 mend="name the folder of a run that you may write to",
             ) from None
-
-    def _fold(self, events: tuple[AnyEvent, ...]) -> Fold:
-        state = Fold()
-        for number, event in enumerate(events, 1):
-            try:
-                state.apply(event)
-            except JournalError as error:
-                raise JournalError(f"{self.journal}:{number}: {error}") from None
-        return state
 
     def take_writer(self) -> journal.JournalWriter:
         """The open journal, for somebody who closes it."""

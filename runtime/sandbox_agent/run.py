@@ -135,6 +135,7 @@ class Run:
             calls = self._take(turn)
             if calls:
                 await self._crew.make(calls, self._caller(), registry)
+                self._setup.model.review(self._state)
                 await self._sync()
             elif turn.final:
                 if not self._state.unanswered():
@@ -264,10 +265,11 @@ class Run:
             call_id = f"verify_{self._segment}_{place}"
             if not await self._crew.verify(call_id, command, caller):
                 failed.append(command)
+        remark = self._setup.model.review(self._state)
         if failed:
-            return End(Status.FAILED, "verify failed: " + "; ".join(failed))
+            return End(Status.FAILED, "verify failed: " + "; ".join(failed) + remark)
         verified = ", and verify agrees" if self._setup.verify else ""
-        return End(Status.DONE, f"the agent is done{verified}")
+        return End(Status.DONE, f"the agent is done{verified}{remark}")
 
     def _caller(self) -> Caller:
         cell, limits = self._host.cell, self._host.walls.policy.limits

@@ -21,7 +21,7 @@ BUILT_IN_TOOLS = ("shell", "files")
 """Names of built-in tools and sets of tools that a task file may list."""
 
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 def _text(value: Any) -> Any:
@@ -54,19 +54,39 @@ class ModelChoice(Strict):
     }
 
     name: Text
-    """`scripted:FILE`: a list of turns in a YAML file; needs no key and no network."""
+    """`scripted:FILE`: a list of turns in a YAML file; needs no key and no network. `replay:RUN`:
+    what the model of a recorded run said; RUN is an id, the beginning of one, a path, or `last`."""
+
+    check: bool = False
+    """With `replay:RUN`: results are compared with the recorded ones, and the first that differs
+    ends the run as failed."""
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
         kind, _, rest = name.partition(":")
-        if kind != "scripted" or not rest.strip():
+        if kind not in ("scripted", "replay") or not rest.strip():
             raise PydanticCustomError(
                 "unknown_model",
-                "{name} is not a model that this version knows; write scripted:steps.yaml",
+                "{name} is not a model that this version knows; "
+                "write scripted:steps.yaml or replay:RUN",
                 {"name": repr(name)},
             )
         return name
+
+    @model_validator(mode="after")
+    def _something_to_check(self) -> ModelChoice:
+        if self.check and self.replayed is None:
+            raise ValueError(
+                f"{self.name!r} has no recorded results to check against; write replay:RUN"
+            )
+        return self
+
+    @property
+    def replayed(self) -> str | None:
+        """RUN of `replay:RUN`."""
+        kind, _, rest = self.name.partition(":")
+        return rest.strip() if kind == "replay" else None
 
     @property
     def steps(self) -> Path:
@@ -148,12 +168,15 @@ ModelField = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": "^scripted:."},
+                {"type": "string", "pattern": "^(scripted|replay):."},
                 {
                     "type": "object",
                     "additionalProperties": False,
                     "required": ["name"],
-                    "properties": {"name": {"type": "string", "pattern": "^scripted:."}},
+                    "properties": {
+                        "name": {"type": "string", "pattern": "^(scripted|replay):."},
+                        "check": {"type": "boolean"},
+                    },
                 },
             ],
         }
@@ -232,7 +255,7 @@ class Task(Strict):
     version: Literal[1]
     """Of this format."""
 
-    name: Annotated[str, Field(pattern=_NAME)] | None = None
+    name: Annotated[str, Field(pattern=NAME)] | None = None
     """Letters, digits, dots, dashes and underscores. Default: the name of the file."""
 
     prompt: Text | None = None

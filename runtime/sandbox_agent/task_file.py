@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sandbox_agent.errors import ConfigError
+from sandbox_agent.run_lookup import is_path
 from sandbox_agent.task import Task
 from sandbox_agent.task_errors import config_error
 from sandbox_agent.yaml_source import PathTuple, Position, SourceMap, dotted, load, loads
@@ -258,14 +259,15 @@ def _anchor(
 
 
 def _anchor_model(data: dict[str, Any], source: SourceMap) -> None:
-    """The same for `scripted:FILE`."""
+    """The same for `scripted:FILE`, and for `replay:RUN` where RUN is a path."""
     model = data.get("model")
     path: PathTuple = ("model", "name") if isinstance(model, dict) else ("model",)
     name = model.get("name") if isinstance(model, dict) else model
     if not isinstance(name, str):
         return
     kind, separator, rest = name.partition(":")
-    if kind != "scripted" or not rest.strip():
+    by_path = kind == "scripted" or (kind == "replay" and is_path(rest.strip()))
+    if not by_path or not rest.strip():
         return
     anchored = f"{kind}{separator}{source.position(path).folder / Path(rest.strip()).expanduser()}"
     if isinstance(model, dict):

@@ -7,15 +7,17 @@ file and the line that name it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sandbox_agent.conversation import Conversation, OnOutput
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.models import Model
+from sandbox_agent.models.replay import ReplayModel, load_replay
 from sandbox_agent.models.scripted import ScriptedModel, load_script
 from sandbox_agent.recorder import OnEvent
+from sandbox_agent.run_lookup import find_run
 from sandbox_agent.settings import Budgets, Interrupt
 from sandbox_agent.task import Task
 from sandbox_agent.task_errors import suggest
@@ -24,12 +26,17 @@ from sandbox_agent.tools.registry import BUILT_IN, ToolChoice
 from sandbox_agent.yaml_source import PathTuple, SourceMap
 
 
-def check(task: Task, source: SourceMap) -> tuple[ScriptedModel, str]:
-    """The task's model and prompt, when all that it names is there. Starts nothing.
+def check(task: Task, source: SourceMap) -> tuple[Model, tuple[str, ...]]:
+    """The task's model, and what it is told, when all that it names is there. Starts nothing.
 
-    Raises ConfigError with the place of the first thing that is not.
+    A task without a prompt whose model is a replay is told what the recorded run was told. Raises
+    ConfigError with the place of the first thing that is not there, JournalError for a recorded run
+    that is damaged.
     """
-    prompt = prompt_of(task, source)
+    model = model_of(task, source) if task.model.replayed is not None else None
+    prompts = () if model is None or task.prompt or task.prompt_file else model.told(0)
+    if not prompts:
+        prompts = (prompt_of(task, source),)
     _folder(task.workspace.path, ("workspace", "path"), source)
     for field in ("read", "write", "protect"):
         for index, path in enumerate(getattr(task.sandbox, field)):
@@ -37,26 +44,30 @@ def check(task: Task, source: SourceMap) -> tuple[ScriptedModel, str]:
                 raise source.error(
                     ("sandbox", field, index), f"{path} is not there", "make it, or remove it"
                 )
-    model = model_of(task, source)
-    _known_tools(task, model)
-    return model, prompt
+    model = model or model_of(task, source)
+    if isinstance(model, ScriptedModel):
+        _known_tools(task, model)
+    return model, prompts
 
 
 def converse(
     task: Task,
     source: SourceMap,
     *,
+    tools: Sequence[ToolChoice] | None = None,
     on_event: OnEvent | None = None,
     on_output: OnOutput | None = None,
 ) -> Conversation:
     """A conversation that is told the task's prompt and is ready to run. Starts nothing.
 
-    Raises ConfigError.
+    tools: instead of the task's. Raises ConfigError, and JournalError as `check`.
     """
-    model, prompt = check(task, source)
+    model, prompts = check(task, source)
+    if tools is None:
+        tools = [ToolChoice(entry.name, entry.timeout) for entry in task.tools]
     conversation = Conversation(
         model=model,
-        tools=[ToolChoice(entry.name, entry.timeout) for entry in task.tools],
+        tools=tools,
         workspace=task.workspace.path,
         sandbox=task.sandbox,
         interrupt=Interrupt(task.interrupt.grace, task.interrupt.term),
@@ -68,7 +79,8 @@ def converse(
         on_event=on_event,
         on_output=on_output,
     )
-    tell(conversation, prompt)
+    for prompt in prompts:
+        tell(conversation, prompt)
     return conversation
 
 
@@ -76,6 +88,11 @@ def model_again(name: str, options: Mapping[str, Any]) -> Model:
     """The model that a journal names, with its `Model.options`. Raises ConfigError for one that a
     name does not make."""
     kind, _, rest = name.partition(":")
+    if kind == "replay" and "folder" in options:
+        try:
+            return load_replay(options["folder"], bool(options.get("check")))
+        except ConfigError as error:
+            raise ConfigError(error.what, field="model", mend=_PUT_BACK) from None
     if kind != "scripted" or not rest:
         raise ConfigError(
             f"the model {name!r} cannot be made from its name",
@@ -86,9 +103,12 @@ def model_again(name: str, options: Mapping[str, Any]) -> Model:
         raise ConfigError(
             f"there is no file {rest}",
             field="model",
-            mend="put it back, or give another model, with model= or --model",
+            mend=_PUT_BACK,
         )
     return load_script(rest, name)
+
+
+_PUT_BACK = "put it back, or give another model, with model= or --model"
 
 
 def tell(conversation: Conversation, text: str) -> None:
@@ -128,14 +148,25 @@ def _folder(path: Path, field: PathTuple, source: SourceMap) -> None:
         raise source.error(field, f"{path} is not a folder", "name a folder")
 
 
-def model_of(task: Task, source: SourceMap) -> ScriptedModel:
-    """The task's model. Raises ConfigError."""
+def model_of(task: Task, source: SourceMap, runs: Path | None = None) -> Model:
+    """The task's model. runs: where recorded runs are; None for where the task's go. Raises
+    ConfigError, and JournalError for a recorded run that is damaged."""
+    if task.model.replayed is not None:
+        return _replay(task, source, runs or task.output.dir)
     steps = task.model.steps
     if not steps.exists():
         raise source.error(
             ("model",), f"there is no file {steps}", "write the list of turns, or fix the path"
         )
     return load_script(steps, task.model.name)
+
+
+def _replay(task: Task, source: SourceMap, runs: Path | None) -> ReplayModel:
+    here = source.position(("model",)).folder
+    try:
+        return load_replay(find_run(task.model.replayed or "", runs, here), task.model.check)
+    except ConfigError as error:
+        raise source.error(("model",), error.what, error.mend) from None
 
 
 def _known_tools(task: Task, model: ScriptedModel) -> None:

@@ -62,6 +62,8 @@ def test_relative_paths_of_a_setting_start_at_the_current_folder(
     assert read.workspace.path == here / "ws"
     assert read.sandbox.read == [here / "b"]
     assert task(tmp_path, "", "model=scripted:other.yaml").model.steps == here / "other.yaml"
+    assert task(tmp_path, "", "model=replay:./run").model.replayed == str(here / "run")
+    assert task(tmp_path, "", "model=replay:last").model.replayed == "last"
 
 
 def test_settings_are_yaml_and_win_over_the_file(tmp_path: Path) -> None:
@@ -305,9 +307,12 @@ def test_a_bad_field_is_told_with_place_and_mend(tmp_path: Path, more: str, mess
         ("version: 2\nmodel: scripted:a\n", "task.yaml:1:1: version: version 2 is not known\n"
          "  mend: write version: 1, or upgrade"),
         ("version: 1\nmodel: gpt-5\n", "task.yaml:2:1: model: 'gpt-5' is not a model that this "
-         "version knows\n  mend: write scripted:steps.yaml"),
-        ("version: 1\nmodel: replay:last\n", "task.yaml:2:1: model: 'replay:last' is not a model "
-         "that this version knows\n  mend: write scripted:steps.yaml"),
+         "version knows\n  mend: write scripted:steps.yaml or replay:RUN"),
+        ("version: 1\nmodel: 'replay: '\n", "task.yaml:2:1: model: 'replay: ' is not a model "
+         "that this version knows\n  mend: write scripted:steps.yaml or replay:RUN"),
+        ("version: 1\nmodel: {name: 'scripted:a', check: true}\n",
+         "task.yaml:2:1: model: 'scripted:a' has no recorded results to check against\n"
+         "  mend: write replay:RUN"),
         ("version: 1\nmodel: {name: 'scripted:a', stream: true}\n",
          "task.yaml:2:29: model.stream: this version does not enforce models that are reached by "
          "network (model.stream)\n  mend: remove it"),

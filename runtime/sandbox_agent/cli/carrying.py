@@ -56,6 +56,10 @@ def carry_out(
             console.err(line + "\n")
         if arguments.json:
             console.stdout.write(msgspec.json.encode(event) + b"\n", stopped)
+        if isinstance(event, events.TurnTaken) and conversation is not None:
+            # At once, so that it is heard with the next turn and keeps a last one from being it.
+            for text in conversation.model.told(event.turn):
+                conversation.send_message(text)
 
     workspace = workspace.absolute()  # as `runs` is, which is to be left out
     before = Snapshot.take(workspace, runs)

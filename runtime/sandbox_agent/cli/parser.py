@@ -160,7 +160,16 @@ def _task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", nargs="?", metavar="TASK", help="task file (task.yaml)")
     parser.add_argument("--prompt", metavar="TEXT", help="what the agent is told; - reads stdin")
     parser.add_argument(
-        "--model", metavar="M", help="scripted:FILE (SANDBOX_AGENT_MODEL when there is no TASK)"
+        "--model",
+        metavar="M",
+        help="scripted:FILE, or replay:RUN, which needs no TASK: all is as the recorded run had it "
+        "(SANDBOX_AGENT_MODEL when there is no TASK)",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="with replay:RUN, compare the results with the recorded ones, and stop at the first "
+        "that differs",
     )
     parser.add_argument("--workspace", metavar="D", help="the folder that the agent works in")
     parser.add_argument(
@@ -204,7 +213,7 @@ def _resume(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", metavar="TEXT", help="what more the agent is told; - reads stdin"
     )
-    parser.add_argument("--model", metavar="M", help="another model, scripted:FILE")
+    parser.add_argument("--model", metavar="M", help="another model, scripted:FILE or replay:RUN")
     parser.add_argument(
         "--set",
         metavar="A.B=V",

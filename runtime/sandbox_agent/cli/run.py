@@ -7,7 +7,7 @@ import argparse
 from sandbox_agent.cli.carrying import carry_out
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
-from sandbox_agent.cli.task_arguments import task_of
+from sandbox_agent.cli.task_arguments import assignment_of
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.run_folder import default_output_dir
 from sandbox_agent.wiring import converse, placed
@@ -15,10 +15,11 @@ from sandbox_agent.wiring import converse, placed
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
     """Runs the task; its end decides the exit code."""
-    task, source = task_of(arguments, console)
+    assignment = assignment_of(arguments)
+    task, source = assignment.task, assignment.source
     try:
         return carry_out(
-            lambda on_event: converse(task, source, on_event=on_event),
+            lambda on_event: converse(task, source, tools=assignment.tools, on_event=on_event),
             arguments,
             console,
             signals,

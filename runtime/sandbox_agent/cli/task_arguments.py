@@ -5,21 +5,68 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sandbox_agent.cli.console import Console
+from sandbox_agent.again import task_again
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.task import Task
 from sandbox_agent.task_file import MAX_PROMPT, read_task
+from sandbox_agent.tools.registry import ToolChoice
 from sandbox_agent.yaml_source import SourceMap
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_REPLAY = "replay:"
 
 
-def task_of(arguments: argparse.Namespace, console: Console) -> tuple[Task, SourceMap]:
-    """The task that the command line asks for, and the places of its values. Raises ConfigError."""
-    path = _task_path(arguments)
+@dataclass(frozen=True)
+class Assignment:
+    """What a command line asks for. source: the places of the task's values. tools: instead of the
+    task's; None for those."""
+
+    task: Task
+    source: SourceMap
+    tools: Sequence[ToolChoice] | None = None
+
+
+def assignment_of(arguments: argparse.Namespace) -> Assignment:
+    """The task that the command line asks for. Raises ConfigError, and JournalError when it asks
+    for a recorded run that is damaged."""
+    overrides, variables = _overrides(arguments), _variables(arguments.var)
+    run = _run_to_replay(arguments)
+    if run is not None:
+        found = Assignment(*task_again(run, arguments.set, overrides))
+    else:
+        path = _task_path(arguments)
+        if path is None and "model" not in overrides:
+            overrides["model"] = _model_of_environment(), "SANDBOX_AGENT_MODEL"
+        found = Assignment(*read_task(path, variables, arguments.set, overrides))
+    return _checking(found) if arguments.check else found
+
+
+def _run_to_replay(arguments: argparse.Namespace) -> str | None:
+    """RUN, where `--model replay:RUN` is all that is said of what to do."""
+    model = arguments.model or ""
+    if arguments.task is not None or arguments.prompt is not None or not model.startswith(_REPLAY):
+        return None
+    return str(model.removeprefix(_REPLAY).strip())
+
+
+def _checking(found: Assignment) -> Assignment:
+    task = found.task
+    if task.model.replayed is None:
+        raise ConfigError(
+            f"{task.model.name} has no recorded results to compare with",
+            file="--check",
+            mend="give --model replay:RUN as well, or leave it out",
+        )
+    checked = task.model.model_copy(update={"check": True})
+    return replace(found, task=task.model_copy(update={"model": checked}))
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, tuple[Any, str]]:
     overrides: dict[str, tuple[Any, str]] = {}
     for field, flag in (
         ("model", "--model"),
@@ -31,19 +78,21 @@ def task_of(arguments: argparse.Namespace, console: Console) -> tuple[Task, Sour
         value = getattr(arguments, flag.removeprefix("--"))
         if value is not None:
             overrides[field] = (value, flag)
-    if path is None and arguments.model is None:
-        name = os.environ.get("SANDBOX_AGENT_MODEL")
-        if not name:
-            raise ConfigError(
-                "no TASK and no model",
-                file="command line",
-                field="model",
-                mend="give --model scripted:steps.yaml, or set SANDBOX_AGENT_MODEL",
-            )
-        overrides["model"] = (name, "SANDBOX_AGENT_MODEL")
     if arguments.prompt is not None:
         overrides["prompt"] = (prompt_text(arguments.prompt), "--prompt")
-    return read_task(path, _variables(arguments.var), arguments.set, overrides)
+    return overrides
+
+
+def _model_of_environment() -> str:
+    name = os.environ.get("SANDBOX_AGENT_MODEL")
+    if not name:
+        raise ConfigError(
+            "no TASK and no model",
+            file="command line",
+            field="model",
+            mend="give --model scripted:steps.yaml, or set SANDBOX_AGENT_MODEL",
+        )
+    return name
 
 
 def _task_path(arguments: argparse.Namespace) -> Path | None:

@@ -1,0 +1,166 @@
+"""A model that says again what another said in a recorded run: no key, no network, no cost.
+
+Each request takes the next recorded turn, also after an interrupt and in another process: the
+position is the number of answers that the history holds, so the model itself keeps no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sandbox_agent_ipc.messages import ToolSpec
+from sandbox_agent_ipc.token import CancelToken
+from sandbox_agent_sandbox.outcome import Outcome
+
+from sandbox_agent.errors import AgentFailed
+from sandbox_agent.events import TurnTaken
+from sandbox_agent.fold import Fold
+from sandbox_agent.history import AssistantMessage, Message, ToolMessage, UserMessage, answers_in
+from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta, divergence
+from sandbox_agent.recording import Recording, Verdict, read_recording
+from sandbox_agent.status import Status
+
+_ENDS: dict[str | None, str] = {
+    None: "it has no end: it is still going, or its agent was killed",
+    Status.DONE: "it was done",
+    Status.FAILED: "it had failed",
+    Status.BUDGET: "it had spent a budget",
+    Status.INTERRUPTED: "it was interrupted",
+    Status.PAUSED: "it was paused",
+}
+
+
+class ReplayModel(Model):
+    """See the module. Make one with `load_replay`.
+
+    check: compare what comes of each turn with what came of it then, and end the run as failed at
+    the first difference. Results of calls that were stopped from outside are not compared.
+    """
+
+    def __init__(self, recording: Recording, *, check: bool = False) -> None:
+        self.recording = recording
+        self.check = check
+
+    @property
+    def name(self) -> str:
+        return f"replay:{self.recording.run}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        check = {"check": True} if self.check else {}
+        return {"folder": str(self.recording.folder), **check}
+
+    async def complete(
+        self,
+        history: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        token: CancelToken,
+        on_delta: OnDelta,
+    ) -> ModelTurn:
+        """The next turn, all of it. Raises AgentFailed when there is none; with `check` also when
+        the user has not said what was said after the last turn then."""
+        turns = self.recording.turns
+        taken = answers_in(history)
+        if self.check and 0 < taken <= len(turns):
+            self._compare_told(taken, history)
+        if taken >= len(turns):
+            now = {m.call_id: m.outcome for m in history if isinstance(m, ToolMessage)}
+            raise AgentFailed(
+                f"{self.name}: the recorded run ends here, after {len(turns)} turns: "
+                f"{self._end()}{self._remark(now)}"
+            )
+        return _again(turns[taken])
+
+    def told(self, turn: int) -> tuple[str, ...]:
+        return tuple(self.recording.told.get(turn, ()))
+
+    def review(self, state: Fold) -> str:
+        """With `check`: compares what came of the last turn. Raises AgentFailed, naming turn and
+        call, at the first difference."""
+        if not self.check:
+            return ""
+        if not 0 < state.turns <= len(self.recording.turns):
+            return ""
+        self._compare_calls(state)
+        if self.recording.turns[state.turns - 1].calls:
+            return ""
+        self._compare_verdicts(state)
+        return self._remark({c.id: c.ended.outcome for c in state.calls.values() if c.ended})
+
+    def _remark(self, now: Mapping[str, Outcome]) -> str:
+        """What the run's end says of the check. now: the outcomes of all calls, by id."""
+        if not self.check:
+            return ""
+        stopped = sum(
+            bool({self.recording.end_of(call.id).outcome, now.get(call.id)} & divergence.STOPPED)
+            for turn in self.recording.turns
+            for call in turn.calls
+            if call.id in now
+        )
+        if not stopped:
+            return "; all results are as recorded"
+        calls = "1 call was" if stopped == 1 else f"{stopped} calls were"
+        pronoun = "is" if stopped == 1 else "are"
+        return f"; results are as recorded; {calls} stopped, and {pronoun} not compared"
+
+    def _compare_calls(self, state: Fold) -> None:
+        for asked in self.recording.turns[state.turns - 1].calls:
+            call = state.calls.get(asked.id)
+            if call is None or call.ended is None:
+                continue  # Another model's turn, in a run that this one was to go on with.
+            found = divergence.of_results(self.recording.end_of(asked.id), call.ended)
+            if found is not None:
+                self._diverged(state.turns, f"{asked.id}, {divergence.call_text(asked)}", found)
+
+    def _compare_verdicts(self, state: Fold) -> None:
+        recorded = self.recording.verdicts.get(state.turns, {})
+        for verified in state.verified:
+            then, ended = recorded.get(verified.command), state.calls[verified.call].ended
+            if then is None or ended is None:
+                continue  # `verify` has been changed since.
+            found = divergence.of_verdicts(then, Verdict(verified.passed, ended))
+            if found is not None:
+                self._diverged(state.turns, f"verify {verified.command!r}", found)
+
+    def _compare_told(self, turn: int, history: Sequence[Message]) -> None:
+        now: list[str] = []
+        for message in reversed(history):
+            if isinstance(message, AssistantMessage):
+                break
+            if isinstance(message, UserMessage):
+                now.insert(0, message.text)
+        found = divergence.of_texts(self.told(turn), tuple(now))
+        if found is not None:
+            self._diverged(turn, "what the user said after it", found)
+
+    def _diverged(self, turn: int, what: str, found: str) -> None:
+        raise AgentFailed(f"{self.name} diverges at turn {turn}, {what}: {found}")
+
+    def _end(self) -> str:
+        end = self.recording.state.segment_end
+        if end is None:
+            return _ENDS[None]
+        words = _ENDS.get(end.status, "it ended with an error")
+        return f"{words} ({divergence.plain(end.reason)})" if end.reason else words
+
+
+def load_replay(path: Path | str, check: bool = False) -> ReplayModel:
+    """The model that replays a recorded run.
+
+    path: of the run's folder, or of the journal in it. check: see `ReplayModel`. Raises
+    ConfigError when it cannot be read, JournalError when it is damaged or of another version.
+    """
+    return ReplayModel(read_recording(path), check=check)
+
+
+def _again(turn: TurnTaken) -> ModelTurn:
+    return ModelTurn(
+        text=turn.text,
+        calls=tuple(ModelCall(call.tool, call.arguments, call.kept) for call in turn.calls),
+        final=turn.final,
+        reasoning=turn.reasoning,
+        kept=turn.kept,
+        usage=turn.usage,
+    )
