@@ -32,6 +32,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
+from sandbox_agent_sandbox.secret_looks import looks_secret
 from sandbox_agent_sandbox.units import parse_count, parse_duration, parse_size
 
 Duration = Annotated[
@@ -185,6 +186,30 @@ def _variable_value(value: str) -> str:
     return value
 
 
+def _no_secrets(variables: dict[str, str]) -> dict[str, str]:
+    """The values stand in the policy, and so in the record of every run that it is for."""
+    found = {name: why for name in variables if (why := looks_secret(name, variables[name]))}
+    if not found:
+        return variables
+    raise ValidationError.from_exception_data(
+        "set",
+        [
+            InitErrorDetails(
+                type=PydanticCustomError(
+                    "secret_in_record",
+                    "{name} {why}, and what is set here is written into the record of every run; "
+                    "name it in env.pass and set it outside, which keeps its value out of the "
+                    "file and the record",
+                    {"name": name, "why": why},
+                ),
+                loc=(name,),
+                input=name,
+            )
+            for name, why in found.items()
+        ],
+    )
+
+
 VariableName = Annotated[str, AfterValidator(_variable_name)]
 VariableValue = Annotated[str, AfterValidator(_variable_value)]
 
@@ -197,10 +222,12 @@ class EnvPolicy(Strict):
     unenforced = {"secret": "secret variables (env.secret)"}
 
     pass_: list[VariableName] = Field(default=[], alias="pass")
-    """Names of variables that tools get with the value that they have outside."""
+    """Names of variables that tools get with the value that they have outside. The record of a run
+    holds the names alone."""
 
-    set: dict[VariableName, VariableValue] = {}
-    """Variables that tools get with these values. Wins over `pass`."""
+    set: Annotated[dict[VariableName, VariableValue], AfterValidator(_no_secrets)] = {}
+    """Variables that tools get with these values. Wins over `pass`. The record of a run holds them,
+    so what is called like a secret (KEY, TOKEN, PASSWORD and the like) is refused: `pass` it."""
 
 
 class Limits(Strict):
