@@ -11,7 +11,7 @@ from sandbox_agent.events import Settings
 from sandbox_agent.resume import PastRun
 from sandbox_agent.settings import Budgets, Interrupt
 from sandbox_agent.setup import Options
-from sandbox_agent.task import Task
+from sandbox_agent.task import ModelChoice, Task
 from sandbox_agent.task_file import amend_task
 from sandbox_agent.tools.registry import ToolChoice
 from sandbox_agent.wiring import model_of
@@ -57,7 +57,7 @@ def as_task(known: Settings) -> dict[str, Any]:
     """What a run was made with, as the fields of a task. Without `tools` where one of them was a
     function that was handed over as an object, which has no name that a task could say."""
     data: dict[str, Any] = {
-        "model": known.model,
+        "model": {"name": known.model, **_options_of(known)},
         "workspace": {"path": known.workspace},
         "sandbox": known.policy,
         "interrupt": {"grace": known.grace, "term": known.term},
@@ -68,6 +68,12 @@ def as_task(known: Settings) -> dict[str, Any]:
     if all(isinstance(choice.tool, str) for choice in known.choices):
         data["tools"] = [{"name": c.tool, "timeout": c.timeout} for c in known.choices]
     return data
+
+
+def _options_of(known: Settings) -> dict[str, Any]:
+    """What a task file says of the model beside its name."""
+    fields = ModelChoice.model_fields
+    return {name: value for name, value in known.model_options.items() if name in fields}
 
 
 def _options(task: Task, source: SourceMap, touched: set[str], runs: Path) -> Options:

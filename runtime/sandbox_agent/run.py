@@ -108,7 +108,7 @@ class Run:
                 why = f"the budget of {seconds:g} seconds is spent"
                 timer = self._loop.call_later(seconds, self.stopping.stop, CancelReason.BUDGET, why)
             self._write_record(self._record(End(Status.RUNNING, "")))
-            self._setup.model.start()
+            self._setup.model.start(self._host.walls.interrupt)
             return await self._steps()
         except (AgentError, SandboxError) as error:
             return end_by_error(error)

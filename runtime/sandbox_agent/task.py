@@ -10,11 +10,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from sandbox_agent_sandbox.policy import Count, Duration, Policy, PolicyPath, Strict, not_enforced
 
+from sandbox_agent.models.settings import RETRIES, TIMEOUT, check_params
 from sandbox_agent.settings import REPEATS
 
 BUILT_IN_TOOLS = ("shell", "files")
@@ -45,17 +47,50 @@ def _amount(value: Any) -> Any:
 Amount = Annotated[float, BeforeValidator(_amount), Field(gt=0)]
 
 
+def _address(value: Any) -> Any:
+    """Refuses what is no address of a server, and a password in one: it would be recorded."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parts = urlsplit(value.strip())
+        parts.port  # noqa: B018  (raises for what is no number)
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not an address: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{value!r} is not an address; write http://host:port/path")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("has a user or password in it; the key belongs into the environment")
+    return value.strip()
+
+
+_LOCAL = ("scripted", "replay")
+
+
 class ModelChoice(Strict):
     """Which model answers. As text: the name alone."""
 
-    unenforced: ClassVar[Mapping[str, str]] = {
-        name: f"models that are reached by network (model.{name})"
-        for name in ("api_base", "timeout", "retries", "stream", "params")
-    }
-
     name: Text
-    """`scripted:FILE`: a list of turns in a YAML file; needs no key and no network. `replay:RUN`:
-    what the model of a recorded run said; RUN is an id, the beginning of one, a path, or `last`."""
+    """As litellm names it (`openai/gpt-4o`, `anthropic/claude-sonnet-4-5`); its key is in the
+    environment. `scripted:FILE`: a list of turns in a YAML file; needs no key and no network.
+    `replay:RUN`: what the model of a recorded run said; RUN is an id, the beginning of one, a path,
+    or `last`."""
+
+    api_base: Annotated[str, BeforeValidator(_address)] | None = None
+    """Of another server that speaks the provider's language, such as one of your own."""
+
+    timeout: Annotated[Duration, Field(gt=0, le=86400)] = TIMEOUT
+    """How long the provider may be silent, before an answer and between its pieces."""
+
+    retries: Annotated[Count, Field(le=20)] = RETRIES
+    """How often a request is repeated after what may pass: rate limits, overload, connections that
+    fail or break off, silence. With growing pauses, or those that the provider asks for."""
+
+    stream: bool = True
+    """Have answers come in pieces."""
+
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of `litellm.completion`: temperature, max_tokens, reasoning_effort. Never a
+    key: those are in the environment."""
 
     check: bool = False
     """With `replay:RUN`: results are compared with the recorded ones, and the first that differs
@@ -65,14 +100,30 @@ class ModelChoice(Strict):
     @classmethod
     def _known(cls, name: str) -> str:
         kind, _, rest = name.partition(":")
-        if kind not in ("scripted", "replay") or not rest.strip():
+        if kind in _LOCAL and not rest.strip():
             raise PydanticCustomError(
                 "unknown_model",
-                "{name} is not a model that this version knows; "
-                "write scripted:steps.yaml or replay:RUN",
+                "{name} names nothing; write scripted:steps.yaml or replay:RUN",
                 {"name": repr(name)},
             )
-        return name
+        return name.strip()
+
+    @model_validator(mode="after")
+    def _for_providers(self) -> ModelChoice:
+        if self.provided:
+            check_params(self.params)
+            return self
+        for field in ("api_base", "timeout", "retries", "stream", "params"):
+            if field in self.model_fields_set:
+                raise ValueError(
+                    f"{field} is for models of providers; remove it from {self.name!r}"
+                )
+        return self
+
+    @property
+    def provided(self) -> bool:
+        """Whether a provider runs it."""
+        return self.name.partition(":")[0] not in _LOCAL
 
     @model_validator(mode="after")
     def _something_to_check(self) -> ModelChoice:
@@ -168,14 +219,19 @@ ModelField = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": "^(scripted|replay):."},
+                {"type": "string", "minLength": 1},
                 {
                     "type": "object",
                     "additionalProperties": False,
                     "required": ["name"],
                     "properties": {
-                        "name": {"type": "string", "pattern": "^(scripted|replay):."},
+                        "name": {"type": "string", "minLength": 1},
                         "check": {"type": "boolean"},
+                        "api_base": {"type": "string", "pattern": "^https?://."},
+                        "timeout": {"type": ["number", "string"]},
+                        "retries": {"type": "integer", "minimum": 0, "maximum": 20},
+                        "stream": {"type": "boolean"},
+                        "params": {"type": "object"},
                     },
                 },
             ],

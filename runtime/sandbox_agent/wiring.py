@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from sandbox_agent.conversation import Conversation, OnOutput
-from sandbox_agent.errors import ConfigError
+from sandbox_agent.errors import ConfigError, ModelError
 from sandbox_agent.models import Model
+from sandbox_agent.models.catalogue import problem_with
+from sandbox_agent.models.provider import ProviderModel
 from sandbox_agent.models.replay import ReplayModel, load_replay
 from sandbox_agent.models.scripted import ScriptedModel, load_script
 from sandbox_agent.recorder import OnEvent
@@ -31,7 +33,7 @@ def check(task: Task, source: SourceMap) -> tuple[Model, tuple[str, ...]]:
 
     A task without a prompt whose model is a replay is told what the recorded run was told. Raises
     ConfigError with the place of the first thing that is not there, JournalError for a recorded run
-    that is damaged.
+    that is damaged, ModelError for a provider's model that cannot answer here.
     """
     model = model_of(task, source) if task.model.replayed is not None else None
     prompts = () if model is None or task.prompt or task.prompt_file else model.told(0)
@@ -93,12 +95,15 @@ def model_again(name: str, options: Mapping[str, Any]) -> Model:
             return load_replay(options["folder"], bool(options.get("check")))
         except ConfigError as error:
             raise ConfigError(error.what, field="model", mend=_PUT_BACK) from None
-    if kind != "scripted" or not rest:
+    if kind == "replay" or not name:
         raise ConfigError(
             f"the model {name!r} cannot be made from its name",
             field="model",
             mend="give one that answers instead, with model= or --model",
         )
+    if kind != "scripted":
+        known = ("api_base", "timeout", "retries", "stream", "params")
+        return ProviderModel(name, **{key: options[key] for key in known if key in options})
     if not Path(rest).exists():
         raise ConfigError(
             f"there is no file {rest}",
@@ -153,12 +158,32 @@ def model_of(task: Task, source: SourceMap, runs: Path | None = None) -> Model:
     ConfigError, and JournalError for a recorded run that is damaged."""
     if task.model.replayed is not None:
         return _replay(task, source, runs or task.output.dir)
+    if task.model.provided:
+        return _provided(task, source)
     steps = task.model.steps
     if not steps.exists():
         raise source.error(
             ("model",), f"there is no file {steps}", "write the list of turns, or fix the path"
         )
     return load_script(steps, task.model.name)
+
+
+def _provided(task: Task, source: SourceMap) -> Model:
+    """A provider's model, after what can be known of it at once."""
+    choice = task.model
+    problem = problem_with(choice.name, choice.api_base, os.environ)
+    if problem is not None:
+        kind, text, mend = problem
+        error = source.error(("model",), text, mend)
+        raise ModelError(str(error), kind)
+    return ProviderModel(
+        choice.name,
+        api_base=choice.api_base,
+        timeout=choice.timeout,
+        retries=choice.retries,
+        stream=choice.stream,
+        params=choice.params,
+    )
 
 
 def _replay(task: Task, source: SourceMap, runs: Path | None) -> ReplayModel:

@@ -12,6 +12,7 @@ from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import CancelToken
 
 from sandbox_agent.history import Message
+from sandbox_agent.settings import Interrupt
 from sandbox_agent.usage import TokenUsage
 
 if TYPE_CHECKING:
@@ -79,8 +80,11 @@ class Model(ABC):
         makes the model anew from it. Never a secret."""
         return {}
 
-    def start(self) -> None:  # noqa: B027  (optional)
-        """A run begins: get ready, without waiting. May be called often."""
+    def start(self, interrupt: Interrupt) -> None:  # noqa: B027  (optional)
+        """A run begins: get ready, without waiting.
+
+        interrupt: how long a request that is told to stop may take, in this run.
+        """
 
     def escalate(self) -> None:  # noqa: B027  (optional)
         """A second interrupt: what was told to stop gets no more time. From any thread and signal

@@ -19,6 +19,7 @@ from sandbox_agent.models import DeltaKind, Model, ModelCall, ModelDelta, ModelT
 from sandbox_agent.models.process.host import Asking, Result
 from sandbox_agent.models.process.shared import Lease
 from sandbox_agent.models.prompt import system_prompt
+from sandbox_agent.models.settings import RETRIES, TIMEOUT, check_params
 from sandbox_agent.models.shortening import Shortener
 from sandbox_agent.models.wire import Wire
 from sandbox_agent.settings import Interrupt
@@ -29,12 +30,6 @@ EMPTY_ANSWERS = 3
 
 _KINDS = {kind.value for kind in DeltaKind}
 
-OWN_PARAMS = frozenset(
-    "model messages tools stream stream_options api_base base_url timeout request_timeout"
-    " max_retries num_retries mock_response metadata user_continue_message logger_fn".split()
-)
-"""Arguments of litellm that are not for `params`: this program sets them itself."""
-
 
 class ProviderModel(Model):
     """Any model that litellm speaks to. The keys come from the environment, as litellm names them.
@@ -42,8 +37,7 @@ class ProviderModel(Model):
     name: as litellm names it, "openai/gpt-4o". api_base: of another server that speaks the same.
     timeout: seconds that it may be silent, before an answer and between its pieces. retries: of
     what may pass by itself. stream: have the answer come in pieces. params: further arguments of
-    `litellm.completion`, such as temperature. interrupt: how long a request that is told to stop
-    may take, before its process is ended.
+    `litellm.completion`, such as temperature.
 
     All of them in one program share one model process, from the first `start` or request to the
     last `aclose`. Raises ConfigError for what cannot be.
@@ -54,11 +48,10 @@ class ProviderModel(Model):
         name: str,
         *,
         api_base: str | None = None,
-        timeout: float = 300.0,
-        retries: int = 2,
+        timeout: float = TIMEOUT,
+        retries: int = RETRIES,
         stream: bool = True,
         params: Mapping[str, Any] | None = None,
-        interrupt: Interrupt = Interrupt(),  # noqa: B008  (frozen)
     ) -> None:
         self._name = name
         self._api_base = api_base
@@ -66,8 +59,8 @@ class ProviderModel(Model):
         self._retries = retries
         self._stream = stream
         self._params = _checked(params or {})
-        self._interrupt = interrupt
-        self._wire = Wire(name, system_prompt())
+        self._interrupt = Interrupt()
+        self._wire: Wire | None = None
         self._shortener = Shortener()
         self._lease: Lease | None = None
         self._asking: Asking | None = None
@@ -87,11 +80,18 @@ class ProviderModel(Model):
             "stream": self._stream,
             "params": self._params,
         }
-        usual = {"api_base": None, "timeout": 300.0, "retries": 2, "stream": True, "params": {}}
+        usual: dict[str, Any] = {
+            "api_base": None,
+            "timeout": 300.0,
+            "retries": 2,
+            "stream": True,
+            "params": {},
+        }
         return {name: value for name, value in given.items() if value != usual[name]}
 
-    def start(self) -> None:
-        """Begin to start the model process."""
+    def start(self, interrupt: Interrupt) -> None:
+        """Begin to start the model process, unless it is there."""
+        self._interrupt = interrupt
         self._held().process.start()
 
     def escalate(self) -> None:
@@ -143,6 +143,8 @@ class ProviderModel(Model):
         return self._lease
 
     def _request(self, history: Sequence[Message], tools: Sequence[ToolSpec]) -> Ask:
+        if self._wire is None:
+            self._wire = Wire(self._name, system_prompt([tool.name for tool in tools]))
         return Ask(
             model=self._name,
             messages=self._wire.messages(history),
@@ -245,21 +247,10 @@ _WORDS = {
 
 
 def _checked(params: Mapping[str, Any]) -> dict[str, Any]:
-    for name in params:
-        if name in OWN_PARAMS:
-            raise ConfigError(
-                f"{name} is not for params",
-                field=f"model.params.{name}",
-                mend="remove it; what can be said of it are fields of `model:` themselves",
-            )
-        if any(word in name.lower() for word in ("key", "token", "secret", "password")) and (
-            not name.lower().endswith("tokens")
-        ):
-            raise ConfigError(
-                f"{name} looks like a secret, and a task and its record are no place for one",
-                field=f"model.params.{name}",
-                mend="put it into the environment variable that litellm reads it from",
-            )
+    try:
+        check_params(params)
+    except ValueError as error:
+        raise ConfigError(str(error), field="model.params") from None
     return dict(params)
 
 
