@@ -1,28 +1,186 @@
-"""Our history as providers read it: OpenAI's format, which litellm translates for the others."""
+"""Our history as providers read it: OpenAI's format, which litellm translates for the others.
+
+What it does beyond translating, so that no provider refuses what models and tools have said:
+
+- Messages of the user that follow each other become one: some models' templates want turns.
+- An answer without text and calls is left out; blank text beside calls too.
+- Arguments of a call that are no JSON object become `{"malformed_arguments": TEXT}`.
+- Names of tools that no provider takes (`[a-zA-Z0-9_-]`, at most 64) are spelt with underscores;
+  only a model that invents tools says any.
+- What another model wanted kept (signed thoughts) is not sent to this one.
+
+Results of tools are text. Images would go into `_result`, as parts of its content.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
+from typing import Any
 
+import msgspec
 from sandbox_agent_ipc.messages import ToolSpec
 
-from sandbox_agent.history import Message
+from sandbox_agent.history import (
+    AssistantMessage,
+    Call,
+    History,
+    Message,
+    ToolMessage,
+    UserMessage,
+)
+
+LONGEST_DESCRIPTION = 1024
+"""Characters of a tool's description. OpenAI refuses more."""
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_BLANK = "(empty)"
+
+_KEPT = ("thinking_blocks", "reasoning_content", "reasoning_details", "reasoning_items",
+         "provider_specific_fields")  # fmt: skip
+_KEPT_OF_CALL = ("provider_specific_fields", "extra_content")
+"""What litellm reads again, or passes on. Nothing else of what a provider sends goes back."""
+
+_NINE = re.compile(r"mistral|mixtral|codestral|devstral|magistral|ministral|pixtral", re.IGNORECASE)
+"""Models whose calls have ids of nine letters and digits."""
+
+_encode = msgspec.json.Encoder().encode
+_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Wire:
-    """Encodes for one model of one conversation; each message once.
+    """Encodes one conversation for one model; each message once, while the history only grows.
 
     model: its name; what other models want kept is not sent to it. system: the system prompt.
     """
 
     def __init__(self, model: str, system: str) -> None:
         self._model = model
-        self._system = system
+        self._nine = bool(_NINE.search(model))
+        self._system = _encode({"role": "system", "content": system}) if system else b""
+        self._encoded: dict[int, tuple[Message, bytes]] = {}
+        self._specs: Sequence[ToolSpec] = ()
+        self._tools = b""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._seen: Sequence[Message] = ()
+        self._body = bytearray(self._system)
+        self._user: list[str] = []  # what the user said last, and may go on saying
 
     def messages(self, history: Sequence[Message]) -> bytes:
         """The JSON array of `messages`."""
-        raise NotImplementedError
+        if not _goes_on(self._seen, history):
+            self._forget()
+            # Of a history that was shortened, most is as it was.
+            kept = {id(message) for message in history}
+            self._encoded = {key: pair for key, pair in self._encoded.items() if key in kept}
+        for place in range(len(self._seen), len(history)):
+            self._take(history[place])
+        self._seen = history
+        last = _user(self._user) if self._user else b""
+        comma = b"," if last and self._body else b""
+        return b"".join((b"[", self._body, comma, last, b"]"))
 
     def tools(self, specs: Sequence[ToolSpec]) -> bytes:
         """The JSON array of `tools`; b"" when there are none."""
-        raise NotImplementedError
+        if specs is not self._specs and tuple(specs) != self._specs:
+            self._specs = tuple(specs)
+            self._tools = _encode([_tool(spec) for spec in specs]) if specs else b""
+        return self._tools
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, UserMessage):
+            self._user.append(message.text)
+            return
+        if isinstance(message, AssistantMessage) and _is_empty(message):
+            return
+        if self._user:
+            self._append(_user(self._user))
+            self._user = []
+        known = self._encoded.get(id(message))
+        if known is None:
+            # The message goes with it: its id may not become another's.
+            known = self._encoded[id(message)] = (message, self._message(message))
+        self._append(known[1])
+
+    def _append(self, encoded: bytes) -> None:
+        if self._body:
+            self._body += b","
+        self._body += encoded
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def _message(self, message: AssistantMessage | ToolMessage) -> bytes:
+        if isinstance(message, ToolMessage):
+            return self._result(message)
+        said: dict[str, Any] = {"role": "assistant", "content": message.text}
+        if not message.text.strip():
+            said["content"] = None
+        mine = message.model == self._model
+        if mine:
+            said |= {key: message.kept[key] for key in _KEPT if key in message.kept}
+        if message.calls:
+            said["tool_calls"] = [self._call(call, mine) for call in message.calls]
+        return _encode(said)
+
+    def _call(self, call: Call, mine: bool) -> dict[str, Any]:
+        function = {"name": tool_name(call.tool), "arguments": _arguments(call.arguments)}
+        said: dict[str, Any] = {"id": self._id(call.id), "type": "function", "function": function}
+        if mine:
+            said |= {key: call.kept[key] for key in _KEPT_OF_CALL if key in call.kept}
+        return said
+
+    def _result(self, message: ToolMessage) -> bytes:
+        content = message.content if message.content.strip() else _BLANK
+        said = {"role": "tool", "tool_call_id": self._id(message.call_id), "content": content}
+        return _encode(said)
+
+    def _id(self, name: str) -> str:
+        return hashlib.sha256(name.encode()).hexdigest()[:9] if self._nine else name
+
+
+def tool_name(name: str) -> str:
+    """The name as providers take it. The same for the same name."""
+    if _NAME.fullmatch(name):
+        return name
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "unnamed"
+
+
+def _user(texts: list[str]) -> bytes:
+    said = "\n\n".join(text for text in texts if text.strip())
+    return _encode({"role": "user", "content": said or _BLANK})
+
+
+def _is_empty(message: AssistantMessage) -> bool:
+    return not message.calls and not message.text.strip()
+
+
+def _arguments(arguments: dict[str, Any] | str) -> str:
+    """A JSON object as text, whatever the model wrote."""
+    if not isinstance(arguments, str):
+        return _encode(arguments).decode()
+    if not arguments.strip():
+        return "{}"
+    try:
+        _object(arguments)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return _encode({"malformed_arguments": arguments}).decode()
+    return arguments
+
+
+def _tool(spec: ToolSpec) -> dict[str, Any]:
+    description = spec.description
+    if len(description) > LONGEST_DESCRIPTION:
+        description = description[: LONGEST_DESCRIPTION - 4] + " ..."
+    parameters = {"type": "object", "properties": {}} | spec.parameters
+    function = {"name": spec.name, "description": description, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+def _goes_on(earlier: Sequence[Message], history: Sequence[Message]) -> bool:
+    """Whether it begins as what was sent last: for a conversation that grows, known at once."""
+    if isinstance(history, History) and history.goes_on(earlier):
+        return True
+    return list(history[: len(earlier)]) == list(earlier)

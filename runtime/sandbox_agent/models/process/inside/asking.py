@@ -1,20 +1,223 @@
-"""Asking a provider, with litellm."""
+"""Asking a provider, with litellm. Nothing of what a provider does gets out as an exception."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import os
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
-from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, Piece
+import msgspec
+from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Piece
+
+from . import keys
+from .failures import LONGEST, Trouble, trouble_of, unwrapped
+from .plain import one_line, without_secrets
+from .request import arguments_of, cost_of, provider_of, wants_thoughts, window_of
+from .retry import LONGEST_ASKED, asked_wait, pause, rest
+from .stream import Gathering, TooLong
+
+Tell = Callable[[Piece], None]
+
+_BREATH = 0.005
+"""Seconds that a stream which never pauses may keep the loop from everything else."""
+
+_CLOSING = 1.0
+"""Seconds that closing a stream may take."""
+
+_ENDLESS_REPETITION = 1 << 60
 
 
 def load() -> None:
-    """Imports litellm, and what its first request would import. Seconds; blocks."""
-    raise NotImplementedError
+    """Imports litellm, and what its first request would import. Seconds; blocks.
+
+    Without the garbage collector, which would look through all of it again and again, in vain.
+    """
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it fetches one
+    os.environ["LITELLM_MODE"] = "PRODUCTION"  # or it reads whatever .env lies about
+    gc.disable()
+    try:
+        _import()
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
-async def answer(ask: Ask, tell: Callable[[Piece], None]) -> Answer | Failure:
+def _import() -> None:
+    import logging
+
+    import litellm
+
+    litellm.suppress_debug_info = True  # printed to standard output otherwise
+    litellm.disable_token_counter = True  # what the provider did not count is not known
+    # A hundred equal pieces are an error for it; tables and indented code have them too.
+    vars(litellm)["REPEATED_STREAMING_CHUNK_LIMIT"] = _ENDLESS_REPETITION
+    if not os.environ.get("LITELLM_LOG"):
+        logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
+    with suppress(ImportError):
+        import openai.resources.chat  # noqa: F401  (most of what the first request imports)
+
+
+async def answer(ask: Ask, tell: Tell) -> Answer | Failure:
     """One chat completion, repetitions included. Needs `load()` before.
 
     tell: called with each piece as it comes. Cancelling the task closes the connection.
     """
-    raise NotImplementedError
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            found = await _attempt(ask, tell)
+            return msgspec.structs.replace(found, attempts=attempt)
+        except Trouble as caught:
+            trouble = caught
+        wait, why_not = _next_wait(trouble, attempt, ask.retries)
+        if wait is None:
+            text = one_line(f"{trouble.text}{why_not}", LONGEST)
+            return Failure(trouble.kind, text, trouble.status, attempt)
+        tell(Piece("restart", f"{trouble.text}; asking again in {wait:.1f} s"))
+        await rest(wait, tell)
+
+
+def _next_wait(trouble: Trouble, attempt: int, retries: int) -> tuple[float | None, str]:
+    """Seconds until the next attempt; None for no further one, and why, if that is not plain."""
+    if not trouble.passing or attempt > retries:
+        return None, ""
+    if trouble.wait is None:
+        return pause(attempt), ""
+    if trouble.wait > LONGEST_ASKED:
+        too_long = f" (it asks to wait {trouble.wait:.0f} s; at most {LONGEST_ASKED:.0f} s are)"
+        return None, too_long
+    return trouble.wait, ""
+
+
+async def _attempt(ask: Ask, tell: Tell) -> Answer:
+    """Raises Trouble."""
+    provider = provider_of(ask.model, ask.api_base)
+    gathering = Gathering(tell, ask.answer_limit)
+    try:
+        arguments = arguments_of(ask, provider)
+        if ask.stream:
+            finish, usage = await _streamed(arguments, gathering, ask.timeout)
+        else:
+            finish, usage = await _whole(arguments, gathering, ask.timeout)
+    except Trouble:
+        raise
+    except TooLong:
+        text = f"the answer is longer than {ask.answer_limit} bytes"
+        raise Trouble(FailureKind.PROVIDER, text) from None
+    except TimeoutError:
+        text = f"the provider was silent for {ask.timeout:g} s"
+        raise Trouble(FailureKind.TIMEOUT, text, passing=True) from None
+    except Exception as error:
+        raise _told(error, ask, provider) from None
+    if finish == "content_filter":
+        raise Trouble(FailureKind.CONTENT_POLICY, "the provider's filter stopped the answer")
+    return _answer(ask, provider, gathering, finish, usage)
+
+
+async def _streamed(
+    arguments: dict[str, Any], gathering: Gathering, silence: float
+) -> tuple[str, Any]:
+    """The finish reason, and what was used up, of an answer in pieces."""
+    import litellm
+
+    loop = asyncio.get_running_loop()
+    heard = breath = loop.time()
+    finish, usage = "", None
+    async with asyncio.timeout(silence):
+        stream = await litellm.acompletion(**arguments)
+    try:
+        while True:
+            async with asyncio.timeout_at(heard + silence):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                break
+            usage = getattr(chunk, "usage", None) or usage
+            for choice in (chunk.choices or ())[:1]:
+                finish = choice.finish_reason or finish
+                if gathering.add(choice.delta):
+                    heard = loop.time()
+            if loop.time() - breath > _BREATH:
+                await asyncio.sleep(0)
+                breath = loop.time()
+    finally:
+        await _close(stream)
+    # A stream that broke off gets a finish reason too, from litellm.
+    if not getattr(stream, "received_finish_reason", finish):
+        raise _broken_off(gathering)
+    return finish, usage
+
+
+async def _whole(
+    arguments: dict[str, Any], gathering: Gathering, silence: float
+) -> tuple[str, Any]:
+    """The finish reason, and what was used up, of an answer in one piece."""
+    import litellm
+
+    async with asyncio.timeout(silence):
+        response = await litellm.acompletion(**arguments)
+    choices = getattr(response, "choices", None)
+    if not choices:
+        raise _broken_off(gathering)
+    gathering.add(choices[0].message)
+    return choices[0].finish_reason or "", getattr(response, "usage", None)
+
+
+async def _close(stream: Any) -> None:
+    """Close the connection, unless the answer was read to its end."""
+    with suppress(Exception):
+        async with asyncio.timeout(_CLOSING):
+            await stream.aclose()
+
+
+def _broken_off(gathering: Gathering) -> Trouble:
+    if gathering.is_empty:
+        text = "what came is no answer of a model (is api_base right?)"
+        return Trouble(FailureKind.PROVIDER, text, passing=True)
+    return Trouble(FailureKind.CONNECTION, "the answer broke off in the middle", passing=True)
+
+
+def _answer(ask: Ask, provider: str, gathering: Gathering, finish: str, usage: Any) -> Answer:
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    counted = bool(prompt or completion)  # it makes up zeros
+    return Answer(
+        text=gathering.text,
+        calls=gathering.calls,
+        reasoning=gathering.reasoning,
+        kept=gathering.kept(reasoning=wants_thoughts(provider)),
+        finish=finish,
+        input=prompt if counted else None,
+        output=completion if counted else None,
+        cached=_count(getattr(usage, "prompt_tokens_details", None), "cached_tokens"),
+        reasoning_tokens=_count(
+            getattr(usage, "completion_tokens_details", None), "reasoning_tokens"
+        ),
+        cost_usd=cost_of(ask.model, provider, usage) if counted else None,
+        window=window_of(ask.model),
+    )
+
+
+def _count(of: Any, name: str) -> int:
+    value = getattr(of, name, None)
+    return value if isinstance(value, int) and 0 <= value < 1 << 63 else 0
+
+
+def _told(error: Exception, ask: Ask, provider: str) -> Trouble:
+    try:
+        trouble = trouble_of(error, wait=asked_wait(unwrapped(error)))
+    except Exception:  # of something worse than we can imagine
+        text = one_line(without_secrets(repr(error)), LONGEST)
+        return Trouble(FailureKind.PROVIDER, text)
+    kind, text = trouble.kind, trouble.text
+    if kind is FailureKind.UNKNOWN_MODEL and not provider:
+        text = f"litellm knows no provider of {ask.model!r}: write it as PROVIDER/MODEL"
+    elif kind in (FailureKind.MISSING_KEY, FailureKind.AUTHENTICATION):
+        names = keys.missing(provider, os.environ)
+        if names:
+            kind = FailureKind.MISSING_KEY
+            text = f"there is no key: set {' or '.join(names)}; the answer was: {text}"
+    return replace(trouble, kind=kind, text=one_line(text, LONGEST))

@@ -38,8 +38,8 @@ _KINDS = (
 """The first that fits: some of the classes are subclasses of later ones."""
 
 _CONNECTION_CAUSES = {
-    "ClientConnectorError", "ClientOSError", "ClientPayloadError", "ConnectError",
-    "ConnectionError", "NetworkError", "ReadError", "RemoteProtocolError",
+    "APIConnectionError", "ClientConnectorError", "ClientOSError", "ClientPayloadError",
+    "ConnectError", "ConnectionError", "NetworkError", "ReadError", "RemoteProtocolError",
     "ServerDisconnectedError", "WriteError",
 }  # fmt: skip
 _TIMEOUT_CAUSES = {"APITimeoutError", "TimeoutException", "TimeoutError"}
@@ -156,12 +156,12 @@ def _kind(error: Exception, status: int | None, words: str) -> FailureKind:
 def _by_cause(error: Exception) -> FailureKind | None:
     """What happened below HTTP, if that is what happened."""
     for cause in _causes(error):
-        # litellm's own classes have such names too, and use them for anything.
-        mro = [one for one in type(cause).__mro__ if one.__module__.split(".")[0] in _LIBRARIES]
-        names = {one.__name__ for one in mro}
+        if type(cause).__module__.split(".")[0] not in _LIBRARIES:
+            continue  # litellm has classes of such names too, and uses them for anything
+        names = {one.__name__ for one in type(cause).__mro__}
         if names & _TIMEOUT_CAUSES:
             return FailureKind.TIMEOUT
-        if names & _CONNECTION_CAUSES or type(cause).__name__ == "APIConnectionError" in names:
+        if names & _CONNECTION_CAUSES:
             return FailureKind.CONNECTION
     return None
 

@@ -1,0 +1,220 @@
+"""Putting an answer together from its pieces, whatever they are.
+
+litellm's own builder is not used: it doubles signed thinking, and makes {} of arguments that were
+cut off (https://github.com/BerriAI/litellm, `stream_chunk_builder`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sandbox_agent_ipc.model_messages import AnswerCall, Piece
+
+from .plain import clean, length, plain
+
+_NOT_KEPT = {"id", "type", "index", "function", "custom"}
+"""Of a call: what is ours to say. The rest is the provider's, and is given back to it."""
+
+_CALL_BYTES = 64
+"""What a call without any text counts as: an endless stream of empty ones has an end too."""
+
+
+class TooLong(Exception):
+    """The answer has more bytes than it may have."""
+
+
+class _Call:
+    def __init__(self) -> None:
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+        self.kept: dict[str, Any] = {}
+
+    def is_whole(self) -> bool:
+        """Its arguments look complete. A guess, made only for providers that number nothing."""
+        return bool(self.arguments) and self.arguments[-1].rstrip().endswith("}")
+
+
+class Gathering:
+    """An answer that is coming. tell: hears its pieces. limit: bytes of all of them together."""
+
+    def __init__(self, tell: Callable[[Piece], None], limit: int) -> None:
+        self._tell = tell
+        self._limit = limit
+        self._size = 0
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: list[_Call] = []
+        self._open: dict[Any, _Call] = {}
+        self._thinking: list[dict[str, Any]] = []
+        self._unsigned: list[str] = []
+        self._fields: dict[str, Any] = {}
+        self._details: list[dict[str, Any]] = []
+
+    def add(self, delta: Any) -> bool:
+        """Takes a delta of a stream, or a whole message. Returns whether anything was in it.
+
+        Raises TooLong.
+        """
+        before = self._size
+        self._add_text("reasoning", self._reasoning, getattr(delta, "reasoning_content", None))
+        for block in getattr(delta, "thinking_blocks", None) or ():
+            self._add_thinking(plain(block))
+        self._add_text("text", self._text, getattr(delta, "content", None))
+        self._add_text("text", self._text, getattr(delta, "refusal", None))
+        for call in getattr(delta, "tool_calls", None) or ():
+            self._add_call(call, getattr(call, "index", None))
+        function = getattr(delta, "function_call", None)  # OpenAI's former way, of one call
+        if function is not None:
+            self._add_part(self._opened(None, "", function), function)
+        self._add_fields(delta)
+        return self._size > before
+
+    @property
+    def text(self) -> str:
+        return clean("".join(self._text))
+
+    @property
+    def reasoning(self) -> str:
+        return clean("".join(self._reasoning))
+
+    @property
+    def calls(self) -> list[AnswerCall]:
+        return [
+            AnswerCall(clean(call.name), clean("".join(call.arguments)), call.kept)
+            for call in self._calls
+        ]
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing has come."""
+        return not (self._text or self._reasoning or self._calls)
+
+    def kept(self, *, reasoning: bool) -> dict[str, Any]:
+        """What this provider wants back with the turn. reasoning: it wants its thoughts."""
+        found: dict[str, Any] = {}
+        if self._thinking:
+            found["thinking_blocks"] = self._thinking
+        if self._fields:
+            found["provider_specific_fields"] = self._fields
+        if self._details:
+            found["reasoning_details"] = self._details
+        if reasoning and self._reasoning:
+            found["reasoning_content"] = self.reasoning
+        return found
+
+    # --- parts -------------------------------------------------------------------------------
+
+    def _add_text(self, kind: str, parts: list[str], text: Any) -> None:
+        if not text:
+            return
+        text = text if isinstance(text, str) else str(text)
+        self._count(length(text))
+        parts.append(text)
+        self._tell(Piece(kind, clean(text)))
+
+    def _add_thinking(self, block: Any) -> None:
+        """Anthropic signs a block with its last piece, which then holds all of its text; Bedrock
+        sends the signature with no text. Without a signature nobody wants it back."""
+        if not isinstance(block, dict):
+            return
+        self._count(sum(length(value) for value in block.values() if isinstance(value, str)))
+        if block.get("type") == "redacted_thinking":
+            self._thinking.append(block)
+        elif block.get("signature"):
+            whole = block.get("thinking") or "".join(self._unsigned)
+            self._thinking.append(block | {"thinking": whole})
+            self._unsigned.clear()
+        else:
+            self._unsigned.append(clean(block.get("thinking")))
+
+    def _add_call(self, delta: Any, index: Any) -> None:
+        part = getattr(delta, "function", None) or getattr(delta, "custom", None)
+        call = self._opened(index, clean(getattr(delta, "id", None)), part)
+        self._add_part(call, part)
+        for key, value in (getattr(delta, "model_extra", None) or {}).items():
+            if key not in _NOT_KEPT and value is not None:
+                value = plain(value)
+                self._count(_size(value))
+                call.kept[clean(key)] = value
+
+    def _opened(self, index: Any, id: str, part: Any) -> _Call:
+        """The call that this piece is of. Providers should number calls; some number none, or all
+        with 0, and then a second name begins a second call."""
+        call = self._open.get(index)
+        name = clean(getattr(part, "name", None))
+        if call is not None and call.name and name:
+            other = bool(id and call.id and id != call.id) or call.is_whole()
+            if other or (call.arguments and name != call.name):
+                call = None
+        if call is None:
+            self._count(_CALL_BYTES)
+            call = self._open[index] = _Call()
+            self._calls.append(call)
+        call.id = call.id or id
+        return call
+
+    def _add_part(self, call: _Call, part: Any) -> None:
+        name = clean(getattr(part, "name", None))
+        arguments = getattr(part, "arguments", None) or getattr(part, "input", None)
+        if name and name != call.name:
+            self._count(length(name))
+            call.name += name
+            self._tell(Piece("call", name))
+        if arguments:
+            text = arguments if isinstance(arguments, str) else str(arguments)
+            self._count(length(text))
+            call.arguments.append(text)
+            self._tell(Piece("call", clean(text)))
+
+    def _add_fields(self, delta: Any) -> None:
+        fields = getattr(delta, "provider_specific_fields", None)
+        if isinstance(fields, Mapping):
+            for key in _FIELDS & fields.keys():
+                value = plain(fields[key])
+                self._count(_size(value))
+                earlier = self._fields.get(key)
+                both = isinstance(earlier, list) and isinstance(value, list)
+                self._fields[key] = earlier + value if both else value
+        details = getattr(delta, "reasoning_details", None)
+        for detail in details if isinstance(details, list) else ():
+            self._add_detail(plain(detail))
+
+    def _add_detail(self, detail: Any) -> None:
+        """OpenRouter's: pieces of one thought follow each other, with the same type and index."""
+        if not isinstance(detail, dict):
+            return
+        self._count(_size(detail))
+        last = self._details[-1] if self._details else {}
+        same = all(last.get(key) == detail.get(key) for key in ("type", "index", "format"))
+        if not last or not same or detail.get("index") is None:
+            self._details.append(detail)
+            return
+        for key, value in detail.items():
+            if key in _JOINED and isinstance(value, str) and isinstance(last.get(key), str):
+                last[key] += value
+            elif value is not None:
+                last[key] = value
+
+    def _count(self, size: int) -> None:
+        self._size += size
+        if self._size > self._limit:
+            raise TooLong
+
+
+_FIELDS = {"thought_signatures", "server_side_tool_invocations", "compaction_blocks"}
+"""Of litellm's provider_specific_fields: those that it reads again when they come back."""
+
+_JOINED = ("text", "summary", "data")
+
+
+def _size(value: Any) -> int:
+    """About how many bytes it has."""
+    if isinstance(value, str):
+        return length(value)
+    if isinstance(value, dict):
+        return sum(_size(key) + _size(item) for key, item in value.items())
+    if isinstance(value, list):
+        return sum(map(_size, value)) + len(value)
+    return 8
