@@ -67,8 +67,9 @@ class ReplayModel(Model):
             self._compare_told(taken, history)
         if taken >= len(turns):
             now = {m.call_id: m.outcome for m in history if isinstance(m, ToolMessage)}
+            so_far = "1 turn" if len(turns) == 1 else f"{len(turns)} turns"
             raise AgentFailed(
-                f"{self.name}: the recorded run ends here, after {len(turns)} turns: "
+                f"{self.name}: the recorded run ends here, after {so_far}: "
                 f"{self._end()}{self._remark(now)}"
             )
         return _again(turns[taken])
