@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from sandbox_agent.errors import JournalError
 from sandbox_agent.events import (
@@ -132,3 +134,65 @@ def test_a_segment_that_ended_is_known_to_have() -> None:
     )
     state.apply(end)
     assert state.segment_end == end
+
+
+# --- histories, while the conversation goes on ----------------------------------------------
+
+
+def test_a_history_stays_as_it_was_taken() -> None:
+    state = fold((UserText(text="go", **NOW), TURN, ended("a")))
+    open_one = state.history()
+    copy = list(open_one)
+    state.apply(ended("b"))
+    whole = state.history()
+    state.apply(UserText(text="more", **NOW))
+    state.apply(TurnTaken(turn=2, text="done", final=True, **NOW))
+    assert list(open_one) == copy
+    assert open_one[-1].outcome is Outcome.SKIPPED  # type: ignore[union-attr]
+    assert [len(whole), whole.answers, len(state.history()), state.history().answers] == [
+        *(4, 1),
+        *(6, 2),
+    ]
+    assert list(whole) == list(state.history())[:4]
+
+
+def test_a_history_is_a_sequence_like_any() -> None:
+    state = fold((UserText(text="go", **NOW), TURN, ended("a"), ended("b")))
+    history, plain = state.history(), list(state.history())
+    state.apply(UserText(text="beyond its end", **NOW))
+    assert [history[n] for n in range(-4, 4)] == plain * 2
+    for part in (slice(1, 3), slice(None, None, -1), slice(-2, None), slice(2, 99)):
+        assert history[part] == plain[part]
+    for place in (4, -5):
+        with pytest.raises(IndexError):
+            history[place]
+    assert list(reversed(history)) == plain[::-1]
+    assert plain[-1] in history
+
+
+def test_a_history_knows_how_it_began() -> None:
+    state, other = fold((UserText(text="go", **NOW),)), fold((UserText(text="go", **NOW),))
+    first = state.history()
+    state.apply(TurnTaken(turn=1, text="done", final=True, **NOW))
+    assert state.history().goes_on(first)
+    assert not first.goes_on(state.history())
+    assert not state.history().goes_on(other.history())
+
+
+def test_what_a_turn_asks_of_the_fold_costs_the_same_after_many_others() -> None:
+    def thousand_times(state: Fold) -> float:
+        begun = time.perf_counter()
+        for _ in range(1000):
+            state.history(), state.unanswered(), state.final_words()
+        return time.perf_counter() - begun
+
+    def after(turns: int) -> float:
+        state = Fold()
+        for turn in range(1, turns + 1):
+            call = Asked(f"call_{turn}_1", "shell", {"command": "x"})
+            state.apply(TurnTaken(turn=turn, text="", final=False, calls=(call,), **NOW))
+            state.apply(ended(call.id))
+        return min(thousand_times(state) for _ in range(5))
+
+    # To go through them all would take a thousand times as long.
+    assert after(10_000) < 10 * after(10)
