@@ -23,20 +23,26 @@ class Spending:
         self.usage: TokenUsage | None = None
 
     def count(self, turn: ModelTurn, model: str) -> None:
-        """Count an answer of `model`.
+        """Count an answer of `model`. One without usage used up nothing.
 
-        Raises ModelError when money is to be counted and nobody knows what the answer costs: a
-        budget that cannot be kept is no budget.
+        Raises ModelError when it cannot be held against a budget: no price is known, or, with a
+        usage of 0 tokens, nobody has counted. A budget that cannot be kept is no budget.
         """
         self.requests += 1
-        if turn.usage is None:
+        usage, budgets = turn.usage, self._budgets
+        if usage is None:
             return
-        self.usage = turn.usage if self.usage is None else self.usage.plus(turn.usage)
-        if self._budgets.cost_usd is not None and turn.usage.cost_usd is None:
+        self.usage = usage if self.usage is None else self.usage.plus(usage)
+        if budgets.tokens is not None and not usage.total:
             raise ModelError(
-                f"budgets.cost_usd: what {model} costs is not known, so its cost cannot be held "
-                f"against a budget; set budgets.cost_usd to null, and bound the run by "
-                f"budgets.tokens"
+                f"budgets.tokens: {model} does not say how many tokens it uses, so they cannot be "
+                f"held against a budget; set budgets.tokens to null, and bound the run by "
+                f"budgets.turns and budgets.time"
+            )
+        if budgets.cost_usd is not None and usage.cost_usd is None:
+            raise ModelError(
+                f"budgets.cost_usd: what {model} costs is not known, so it cannot be held against "
+                f"a budget; set budgets.cost_usd to null, and bound the run by budgets.tokens"
             )
 
     @property

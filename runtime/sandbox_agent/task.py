@@ -282,7 +282,7 @@ class Budgets(Strict):
 
     tokens: Annotated[Count, Field(ge=1)] | None = None
     """Tokens that the model reads and writes, all requests of a run together, as its provider
-    counts them. A model that counts none, such as a scripted one, spends none."""
+    counts them; one that does not count ends the run as an error. A scripted model spends none."""
 
     cost_usd: Amount | None = None
     """US dollars that the model's answers cost. Of a model whose price is not known the first

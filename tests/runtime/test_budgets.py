@@ -23,6 +23,7 @@ from talking import FINAL, Watch, shell, talk
 
 CENTS = TokenUsage(input=90, output=10, cost_usd=0.1)
 UNPRICED = TokenUsage(input=90, output=10)
+UNCOUNTED = TokenUsage(cost_usd=0.1)
 
 
 class Costly(Model):
@@ -110,22 +111,33 @@ def test_what_nobody_counts_spends_nothing(tmp_path: Path, watch: Watch) -> None
 
 
 @pytest.mark.parametrize("steps", [STEPS, (FINAL,)])
-def test_a_budget_of_money_is_not_guessed_for_a_model_without_a_price(
-    tmp_path: Path, watch: Watch, steps: tuple[Step, ...]
+@pytest.mark.parametrize(
+    ("budget", "each", "words"),
+    [
+        ({"cost_usd": 2.0}, UNPRICED, "budgets.cost_usd: what costly costs is not known"),
+        ({"tokens": 10**6}, UNCOUNTED, "budgets.tokens: costly does not say how many tokens"),
+    ],
+)
+def test_a_budget_that_cannot_be_kept_ends_the_run_with_the_first_answer(
+    tmp_path: Path,
+    watch: Watch,
+    budget: dict[str, Any],
+    each: TokenUsage,
+    words: str,
+    steps: tuple[Step, ...],
 ) -> None:
-    conv, result = ran(tmp_path, watch, Costly(*steps, each=UNPRICED), cost_usd=2.0)
+    conv, result = ran(tmp_path, watch, Costly(*steps, each=each), **budget)
     assert (result.status, result.exit_code) == (Status.ERROR, 4)
     assert isinstance(result.error, ModelError)
-    for words in ("budgets.cost_usd", "costly", "not known", "budgets.tokens"):
-        assert words in result.reason
+    assert result.reason.startswith(words)
+    assert "to null, and bound the run by budgets." in result.reason
     # The answer is kept, and nothing was done on its behalf.
     assert lines(tmp_path) == []
     assert sum(isinstance(event, TurnTaken) for event in conv.events) == 1
     assert {end.outcome for end in talking.ends(conv).values()} <= {"skipped"}
     assert not conv.cancel_call("call_1_1")
-    with Conversation.resume(
-        conv.run_dir, model=Costly(*steps, each=UNPRICED), budgets={"cost_usd": None}
-    ) as again:
+    model, none = Costly(*steps, each=each), dict.fromkeys(budget)
+    with Conversation.resume(conv.run_dir, model=model, budgets=none) as again:
         assert again.run().status is Status.DONE
 
 
