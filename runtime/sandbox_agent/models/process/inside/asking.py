@@ -48,8 +48,11 @@ def load() -> None:
 
 def _import() -> None:
     import logging
+    import warnings
 
     import litellm
+
+    warnings.simplefilter("ignore")  # about what providers send, and about its own code
 
     litellm.suppress_debug_info = True  # printed to standard output otherwise
     litellm.disable_token_counter = True  # what the provider did not count is not known
@@ -89,8 +92,8 @@ def _next_wait(trouble: Trouble, attempt: int, retries: int) -> tuple[float | No
     if trouble.wait is None:
         return pause(attempt), ""
     if trouble.wait > LONGEST_ASKED:
-        too_long = f" (it asks to wait {trouble.wait:.0f} s; at most {LONGEST_ASKED:.0f} s are)"
-        return None, too_long
+        asked = f"it asks to be left alone for {trouble.wait:.0f} s"
+        return None, f" ({asked}; no more than {LONGEST_ASKED:.0f} s are waited)"
     return trouble.wait, ""
 
 
@@ -219,5 +222,6 @@ def _told(error: Exception, ask: Ask, provider: str) -> Trouble:
         names = keys.missing(provider, os.environ)
         if names:
             kind = FailureKind.MISSING_KEY
-            text = f"there is no key: set {' or '.join(names)}; the answer was: {text}"
+            said = f"; the answer was: {text}" if trouble.status else ""
+            text = f"there is no key: set {' or '.join(names)}{said}"
     return replace(trouble, kind=kind, text=one_line(text, LONGEST))

@@ -6,9 +6,11 @@ it caught, often more than once, so the causes are looked at too.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +63,7 @@ _CONTEXT = re.compile(
 _CONTENT = re.compile(r"content_filter|content_policy|content filtering policy", re.IGNORECASE)
 _NO_KEY = re.compile(
     r"missing (credentials|\w+ api key)|api_key client option must be|no api key|api key is "
-    r"(required|missing)|missing api key",
+    r"(required|missing)|missing api key|unable to locate credentials|default credentials were not",
     re.IGNORECASE,
 )
 _NO_MODEL = re.compile(
@@ -73,20 +75,28 @@ _NO_QUOTA = re.compile(
     r"insufficient_quota|exceeded your current quota|credit balance is too low|billing",
     re.IGNORECASE,
 )
+_NO_PACKAGE = re.compile(r"no module named|pip install", re.IGNORECASE)
 _NO_PROVIDER = "LLM Provider NOT provided"
+_NO_ANSWER = re.compile(
+    r"Unable to get json response|Expecting |Unterminated string|Extra data:"
+    r"|Empty or invalid response|Invalid response object|\d{3}, message"
+)
+_NO_ANSWER_CAUSES = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""litellm stumbles over what is not formed as it should be."""
 
 _PREFIX = re.compile(
-    r"\s*(litellm\.)?[A-Z]\w*(Error|Exception|Timeout)\s*(:|-|(?<=Timeout)\.)\s*"
-    r"|\s*Error code: \d+ - "
+    r"\s*(litellm\.)?[A-Z]\w*(Error|Exception|Timeout)( [A-Z]\w*Error)?\s*[:-]\s*"
+    r"|\s*litellm\.Timeout\.?\s*|\s*Error code: \d+ - |\s*\d{3}, message[:=]\s*"
+    r"|\s*[A-Z]\w*Exception (?=[A-Z])"
 )
 _TAIL = re.compile(
     r"\.?\s*(Handle with `litellm|LiteLLM Retried|LiteLLM\.Info|Give Feedback|Received Model Group"
-    r"|Traceback \(most recent|Learn more: https://docs\.litellm).*",
+    r"|Traceback \(most recent|Learn more: https://docs\.litellm|To drop these, set).*",
     re.DOTALL,
 )
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # Python itself sets attributes of exceptions, so it cannot be frozen
 class Trouble(Exception):
     """Why an attempt failed. status: HTTP's. passing: it may not happen again. wait: seconds that
     the provider asks to be left alone."""
@@ -104,12 +114,22 @@ def trouble_of(error: Exception, *, wait: float | None = None) -> Trouble:
     status = _status(error)
     words = words_of(error)
     kind = _kind(error, status, words)
-    if kind is FailureKind.CONNECTION:
+    passing = _is_passing(kind, status, f"{words} {error}")
+    if kind in (FailureKind.CONNECTION, FailureKind.TIMEOUT):
         words = _connection_words(error) or words
     text = one_line(without_secrets(words), LONGEST) or type(error).__name__
-    if kind is FailureKind.BAD_REQUEST and status == 404:
+    is_http = True  # where litellm itself gave up, it says 400, 401 or 500 all the same
+    if kind is FailureKind.PROVIDER and _is_no_answer(error, words):
+        is_http, text = False, f"what came is no answer of a model: {text}"
+    elif kind is FailureKind.BAD_REQUEST and status == 404:
         text += " (nothing there answers this: is api_base right?)"
-    return Trouble(kind, text, status, _is_passing(kind, status, f"{words} {error}"), wait)
+    elif kind is FailureKind.BAD_REQUEST and _NO_PACKAGE.search(words):
+        is_http, text = False, f"litellm needs another package for this provider: {text}"
+    elif kind is FailureKind.CONNECTION or _NO_KEY.search(words) or _NO_PROVIDER in str(error):
+        is_http = False
+    elif "UnsupportedParamsError" in type(error).__name__:
+        is_http, text = False, f"{text}; params: {{drop_params: true}} leaves such ones out"
+    return Trouble(kind, text, status if is_http else None, passing, wait)
 
 
 def unwrapped(error: Exception) -> Exception:
@@ -121,8 +141,6 @@ def unwrapped(error: Exception) -> Exception:
 def words_of(error: BaseException) -> str:
     """What the provider said, without what litellm put around it."""
     text = clean(getattr(error, "message", None) or str(error))[: 32 * LONGEST]
-    if _NO_PROVIDER in text:
-        return "litellm knows no provider of a model of this name"
     while True:
         shorter = _PREFIX.sub("", text, count=1) if _PREFIX.match(text) else text
         if shorter == text:
@@ -140,6 +158,8 @@ def _kind(error: Exception, status: int | None, words: str) -> FailureKind:
         return FailureKind.UNKNOWN_MODEL
     if _NO_KEY.search(words):
         return FailureKind.MISSING_KEY
+    if kind is FailureKind.PROVIDER and _NO_PACKAGE.search(words):
+        return FailureKind.BAD_REQUEST
     if kind in (FailureKind.PROVIDER, FailureKind.TIMEOUT):
         return _by_cause(error) or (
             _BY_STATUS.get(status or 0, kind) if kind is FailureKind.PROVIDER else kind
@@ -167,11 +187,19 @@ def _by_cause(error: Exception) -> FailureKind | None:
 
 
 def _connection_words(error: Exception) -> str:
-    """The most exact that is known of a connection's trouble: what the system said is deepest."""
-    for cause in reversed(list(_causes(error))):
-        if text := str(cause).strip():
+    """The nearest cause that says more than that there was trouble."""
+    for cause in _causes(error):
+        text = _PREFIX.sub("", str(cause).strip(), count=1)
+        if text and text not in ("Connection error.", "Request timed out."):
+            if type(cause).__name__.startswith(("Invalid", "UnsupportedProtocol")):
+                text = f"{text} is no address"
             return re.sub(r" ssl:(<[^>]*>|\w+)", "", text)
     return ""
+
+
+def _is_no_answer(error: Exception, words: str) -> bool:
+    caused = any(isinstance(cause, _NO_ANSWER_CAUSES) for cause in _causes(error))
+    return _NO_ANSWER.match(words) is not None or caused
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -213,11 +241,9 @@ def _from_bytes(text: str) -> str:
 def _inside(text: str) -> str:
     """The message of a JSON or HTML body; the text itself when it is neither."""
     if text.startswith(("{", "[")):
-        try:
-            found = _message(json.loads(text))
-        except (ValueError, RecursionError):
-            found = ""
-        return found or text
+        for read in (json.loads, ast.literal_eval):  # bodies, and the repr of bodies
+            with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                return _message(read(text)) or text
     if re.match(r"\s*<(!doctype|html|head|\?xml)", text, re.IGNORECASE):
         text = re.sub(r"(?is)<(script|style)\b.*?</\1>", " ", text)
         return re.sub(r"<[^>]*>", " ", text)

@@ -43,10 +43,13 @@ def arguments_of(ask: Ask, provider: str) -> dict[str, Any]:
 
     Raises msgspec.MsgspecError when messages or tools are no JSON.
     """
+    messages = msgspec.json.decode(ask.messages)
+    if not sees(ask.model):
+        messages = [_without_images(message) for message in messages]
     given: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(ask.params))
     given |= {
         "model": ask.model,
-        "messages": msgspec.json.decode(ask.messages),
+        "messages": messages,
         "stream": ask.stream,
         "timeout": min(ask.timeout + _MARGIN, _LONGEST) if math.isfinite(ask.timeout) else _LONGEST,
         # Its own: they repeat behind our back, and each anew.
@@ -68,6 +71,28 @@ def arguments_of(ask: Ask, provider: str) -> dict[str, Any]:
 def wants_thoughts(provider: str) -> bool:
     """Whether what the model thought is to be given back with its turn."""
     return provider in _THINK_BACK
+
+
+@lru_cache(maxsize=256)
+def sees(model: str) -> bool:
+    """Whether the model takes images, as far as litellm knows."""
+    import litellm
+
+    try:
+        return bool(litellm.supports_vision(model))
+    except Exception:
+        return False
+
+
+def _without_images(message: dict[str, Any]) -> dict[str, Any]:
+    """A message with a note in place of its images."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    texts = [part["text"] for part in content if part.get("type") == "text"]
+    images = len(content) - len(texts)
+    note = f"[{images} image{'s' if images > 1 else ''}, which you cannot see]"
+    return message | {"content": "\n".join([*texts, note])}
 
 
 @lru_cache(maxsize=256)
