@@ -70,7 +70,7 @@ def test_a_run_is_replayed_as_it_was_without_its_task(person: Person) -> None:
     person.write(person.work / "task.yaml", "not the task that is meant")
     again = replay(person, "--check")
     assert (again.returncode, again.stdout) == (0, "Both.\n"), again.stderr
-    assert "all results are as recorded" in again.stderr
+    assert "results are as recorded" in again.stderr
     (person.work / "one").unlink()
     assert replay(person).returncode == 0  # of the replay
     one, two, three = runs(person)
@@ -128,7 +128,7 @@ def test_a_task_of_ones_own_replays_too(me: Person) -> None:
     me.write(me.folder / "t.yaml", task + "model: {name: 'replay:./record', check: true}\n")
     done = me.run([AGENT, "run", "../t.yaml", "--out", "../runs"])
     assert (done.returncode, done.stdout) == (0, "Both.\n"), done.stderr
-    assert "all results are as recorded" in done.stderr
+    assert "results are as recorded" in done.stderr
     prompts = [e["text"] for e in journals.read(runs(me)[-1]) if e["event"] == "user_message"]
     assert prompts == ["Other words."]
     # Without a prompt of its own it is told what the recorded run was.
@@ -154,7 +154,7 @@ def test_what_the_user_said_later_is_said_again_in_its_place(me: Person) -> None
     assert done.returncode == 3, done.stderr
     done = me.run([AGENT, "resume", "last", *out, "--set", "budgets.turns=9"])
     assert (done.returncode, done.stdout) == (0, "Second.\n"), done.stderr
-    assert "all results are as recorded" in done.stderr
+    assert "results are as recorded" in done.stderr
     said = [e["text"] for e in journals.read(runs(me)[-1]) if e["event"] == "user_message"]
     assert said == ["Start everything that gets away.", "And more."]
 

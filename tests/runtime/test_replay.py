@@ -148,7 +148,7 @@ def test_a_replay_that_was_stopped_goes_on_where_it_was(tmp_path: Path, watch: W
         result = again.run()
         segments = [event for event in again.events if isinstance(event, SegmentStarted)]
     assert (result.status, result.message) == (Status.DONE, "Done.")
-    assert "all results are as recorded" in result.reason
+    assert "results are as recorded" in result.reason
     assert segments[1].model_options == {"folder": str(run), "check": True}
     run.rename(tmp_path / "moved")
     with pytest.raises(ConfigError, match=r"cannot be read.*\n  mend: put it back, or give"):
@@ -240,7 +240,7 @@ def test_what_is_no_journal_is_named(tmp_path: Path) -> None:
 def test_results_as_recorded_are_said_to_be_so(tmp_path: Path) -> None:
     run = recorded(tmp_path, *TWO, verify=["true"])
     result = replayed(tmp_path, run, verify=["true"])
-    assert result.reason == ("the agent is done, and verify agrees; all results are as recorded")
+    assert result.reason == ("the agent is done, and verify agrees; results are as recorded")
     assert replayed(tmp_path, run, check=False).reason == "the agent is done"
 
 
@@ -273,6 +273,15 @@ def test_the_first_divergence_is_named(tmp_path: Path, command: str, words: list
     assert replayed(tmp_path, run, check=False).status is Status.DONE
 
 
+def test_a_divergence_that_was_gone_on_from_is_not_forgotten(tmp_path: Path) -> None:
+    run = recorded(tmp_path, shell("wc -l < given || echo x > given"), FINAL)
+    result = replayed(tmp_path, run)
+    for number in (1, 2):
+        assert "diverges at turn 1, call_1_1, shell" in result.reason, number
+        with Conversation.resume(result.run_dir) as again:
+            result = again.run()
+
+
 def test_a_tool_that_is_not_offered_any_more_diverges(tmp_path: Path) -> None:
     run = recorded(tmp_path, calls(("list_files", {})), FINAL, tools=["files"])
     result = replayed(tmp_path, run)
@@ -297,7 +306,7 @@ def test_a_time_limit_is_compared_and_not_what_was_said_until_then(tmp_path: Pat
     run = recorded(tmp_path, shell("cat given; sleep 300", timeout=0.3), FINAL)
     (tmp_path / "work" / "given").write_text("something\n")
     result = replayed(tmp_path, run)
-    assert (result.status, "all results" in result.reason) == (Status.DONE, True)
+    assert (result.status, "as recorded" in result.reason) == (Status.DONE, True)
 
 
 def test_a_call_that_hangs_now_diverges(tmp_path: Path) -> None:
@@ -321,7 +330,7 @@ def test_a_verdict_that_differs_is_named(tmp_path: Path) -> None:
     result = replayed(tmp_path, failed, verify=verify)
     assert result.status is Status.FAILED
     assert result.reason.startswith("verify failed: ")
-    assert result.reason.endswith("; all results are as recorded")
+    assert result.reason.endswith("; results are as recorded")
     # Other commands than were recorded have nothing to be compared with.
     assert replayed(tmp_path, run, verify=["true"]).status is Status.DONE
 
@@ -371,7 +380,7 @@ def test_a_message_that_is_missing_diverges_where_it_is_checked(
                 conv.send_message(message)
             return conv.run().reason
 
-    assert "all results" in again(True, "more", "and more")
+    assert "as recorded" in again(True, "more", "and more")
     assert "done" in again(False)
     assert "done" in again(False, "other words")
     assert "turn 1, what the user said after it: recorded the user said: 'more" in again(True)

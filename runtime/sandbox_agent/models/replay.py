@@ -70,7 +70,7 @@ class ReplayModel(Model):
             so_far = "1 turn" if len(turns) == 1 else f"{len(turns)} turns"
             raise AgentFailed(
                 f"{self.name}: the recorded run ends here, after {so_far}: "
-                f"{self._end()}{self._remark(now)}"
+                f"{self._end()}{self._not_compared(now)}"
             )
         return _again(turns[taken])
 
@@ -80,40 +80,40 @@ class ReplayModel(Model):
     def review(self, state: Fold) -> str:
         """With `check`: compares what came of the last turn. Raises AgentFailed, naming turn and
         call, at the first difference."""
-        if not self.check:
+        if not self.check or not 0 < state.turns <= len(self.recording.turns):
             return ""
-        if not 0 < state.turns <= len(self.recording.turns):
-            return ""
-        self._compare_calls(state)
         if self.recording.turns[state.turns - 1].calls:
+            self._compare_calls(state, state.turns)
             return ""
+        # A run that was gone on with after a difference must not end with no difference known.
+        for turn in range(1, state.turns):
+            self._compare_calls(state, turn)
         self._compare_verdicts(state)
-        return self._remark({c.id: c.ended.outcome for c in state.calls.values() if c.ended})
+        now = {call.id: call.ended.outcome for call in state.calls.values() if call.ended}
+        return f"; results are as recorded{self._not_compared(now)}"
 
-    def _remark(self, now: Mapping[str, Outcome]) -> str:
-        """What the run's end says of the check. now: the outcomes of all calls, by id."""
-        if not self.check:
-            return ""
+    def _not_compared(self, now: Mapping[str, Outcome]) -> str:
+        """How many calls were stopped. now: the outcomes of all calls, by id."""
         stopped = sum(
             bool({self.recording.end_of(call.id).outcome, now.get(call.id)} & divergence.STOPPED)
             for turn in self.recording.turns
             for call in turn.calls
             if call.id in now
         )
-        if not stopped:
-            return "; all results are as recorded"
-        calls = "1 call was" if stopped == 1 else f"{stopped} calls were"
-        pronoun = "is" if stopped == 1 else "are"
-        return f"; results are as recorded; {calls} stopped, and {pronoun} not compared"
+        if not self.check or not stopped:
+            return ""
+        if stopped == 1:
+            return "; 1 call was stopped, and is not compared"
+        return f"; {stopped} calls were stopped, and are not compared"
 
-    def _compare_calls(self, state: Fold) -> None:
-        for asked in self.recording.turns[state.turns - 1].calls:
+    def _compare_calls(self, state: Fold, turn: int) -> None:
+        for asked in self.recording.turns[turn - 1].calls:
             call = state.calls.get(asked.id)
             if call is None or call.ended is None:
                 continue  # Another model's turn, in a run that this one was to go on with.
             found = divergence.of_results(self.recording.end_of(asked.id), call.ended)
             if found is not None:
-                self._diverged(state.turns, f"{asked.id}, {divergence.call_text(asked)}", found)
+                self._diverged(turn, f"{asked.id}, {divergence.call_text(asked)}", found)
 
     def _compare_verdicts(self, state: Fold) -> None:
         recorded = self.recording.verdicts.get(state.turns, {})
