@@ -169,6 +169,13 @@ class ResultKind(StrEnum):
     SKIPPED = "skipped"
 
 
+class Image(msgspec.Struct, frozen=True):
+    """An image for the model to look at. media_type: as in "image/png"; data: the file's bytes."""
+
+    media_type: str
+    data: bytes
+
+
 class Result(Message, frozen=True, tag="result"):
     """Worker to host, last message of a call.
 
@@ -179,6 +186,7 @@ class Result(Message, frozen=True, tag="result"):
     kind: ResultKind
     content: str
     exit_status: int | None = None
+    images: tuple[Image, ...] = ()
 
 
 class Described(Message, frozen=True, tag="described"):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.outcome import StartedState as StartedState
     from sandbox_agent_sandbox.outcome import Survivor as Survivor
     from sandbox_agent_sandbox.policy import Policy as Policy
+    from sandbox_agent_sandbox.worker.tool_result import Image as Image
     from sandbox_agent_sandbox.worker.tool_result import ToolError as ToolError
     from sandbox_agent_sandbox.worker.tool_result import ToolResult as ToolResult
 
@@ -50,7 +51,7 @@ _HOMES = {
     "sandbox_agent_ipc.token": ("CancelToken", "Cancelled"),
     "sandbox_agent_sandbox.outcome": ("Outcome", "StartedState", "Survivor"),
     "sandbox_agent_sandbox.policy": ("Policy",),
-    "sandbox_agent_sandbox.worker.tool_result": ("ToolError", "ToolResult"),
+    "sandbox_agent_sandbox.worker.tool_result": ("Image", "ToolError", "ToolResult"),
     "sandbox_agent.conversation": ("Conversation",),
     "sandbox_agent.errors": (
         "AgentError",

@@ -177,6 +177,7 @@ class Caller:
             output_bytes=max(result.output_bytes, output.total),
             output_file=file,
             detail=result.detail,
+            images=result.images,
         )
 
     def _spill(self, call_id: str, text: bytes) -> str | None:

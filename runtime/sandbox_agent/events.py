@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sandbox_agent_ipc.messages import FunctionRef, ToolSpec
+from sandbox_agent_ipc.messages import FunctionRef, Image, ToolSpec
 from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
 
 from sandbox_agent.settings import Budgets
@@ -184,6 +184,7 @@ class Ended(Event, frozen=True, tag="ended"):
     content: what the model is told, without what it is told of the outcome. output_bytes: how
     much the tool printed in all. output_file: relative to the run folder, where what did not fit
     into content lies; None when it fitted. detail: why, where the outcome alone does not say.
+    images: what the tool gave the model to look at (data in base64).
     """
 
     call: str
@@ -197,6 +198,7 @@ class Ended(Event, frozen=True, tag="ended"):
     output_bytes: int = 0
     output_file: str | None = None
     detail: str = ""
+    images: tuple[Image, ...] = ()
 
 
 class CancelRequested(Event, frozen=True, tag="cancel_requested"):

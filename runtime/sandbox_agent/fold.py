@@ -199,7 +199,8 @@ _VERDICTS = (Status.DONE, Status.FAILED)
 
 def _result(call: CallState) -> ToolMessage:
     ended = call.ended or unfinished(call)
-    return ToolMessage(call.id, call.tool, tool_text(ended), ended.outcome, ended.started)
+    text = tool_text(ended)
+    return ToolMessage(call.id, call.tool, text, ended.outcome, ended.started, ended.images)
 
 
 def unfinished(call: CallState) -> Ended:

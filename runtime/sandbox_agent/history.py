@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, overload
 
 import msgspec
+from sandbox_agent_ipc.messages import Image
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 
 from sandbox_agent.events import Ended
@@ -42,7 +43,7 @@ class AssistantMessage(msgspec.Struct, frozen=True):
 class ToolMessage(msgspec.Struct, frozen=True):
     """The one result of one call.
 
-    content: all that the model reads, the end of the call included.
+    content: all that the model reads, the end of the call included. images: what it looks at.
     """
 
     call_id: str
@@ -50,6 +51,7 @@ class ToolMessage(msgspec.Struct, frozen=True):
     content: str
     outcome: Outcome
     started: StartedState
+    images: tuple[Image, ...] = ()
 
 
 Message = UserMessage | AssistantMessage | ToolMessage

@@ -35,6 +35,7 @@ from sandbox_agent_sandbox.outcome import CallResult
 from sandbox_agent_sandbox.request import CallRequest
 from sandbox_agent_sandbox.supervisor import Supervisor
 from sandbox_agent_sandbox.verdict import Evidence, decide
+from sandbox_agent_sandbox.worker.images import acceptable
 
 _FLOOD_PAUSE = 0.001
 """Seconds between reads of a stream that is past its limit: the pipe fills and slows the writer."""
@@ -256,6 +257,8 @@ async def _cancelled_within(token: RunToken, seconds: float) -> CancelReason | N
 
 def _bounded(result: Result, limit: int) -> Result:
     """A worker cuts its own result; one that a tool has taken over need not."""
+    if result.images:
+        result = msgspec.structs.replace(result, images=acceptable(result.images)[0])
     data = result.content.encode("utf-8", "replace")
     if len(data) <= 2 * limit:  # with its note on what was left out it is a little longer
         return result

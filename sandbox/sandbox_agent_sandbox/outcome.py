@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 import msgspec
+from sandbox_agent_ipc.messages import Image
 
 
 class Outcome(StrEnum):
@@ -77,3 +78,4 @@ class CallResult(msgspec.Struct, frozen=True):
     rungs_ms: dict[str, float] = {}
     survivors: tuple[Survivor, ...] = ()
     detail: str = ""
+    images: tuple[Image, ...] = ()

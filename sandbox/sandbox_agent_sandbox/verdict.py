@@ -56,6 +56,7 @@ def decide(seen: Evidence) -> CallResult:
         rungs_ms=seen.rungs_ms,
         survivors=seen.survivors,
         detail=detail,
+        images=result.images if result is not None else (),
     )
 
 

@@ -48,6 +48,8 @@ _DENSITIES = (0.25, 0.5)
 A short conversation would give more than the second: it is mostly descriptions of tools."""
 _FRAME = 24
 """Bytes that a message, and a call, takes beside its text."""
+_IMAGE = 6000
+"""Bytes of text that cost as much as an image, about."""
 _LONGEST_END = 1000
 """Characters of a last line that may be how a call ended. Beyond, it is some tool's output."""
 _WORTH_IT = 120
@@ -165,7 +167,7 @@ class Shortener:
         message = self._history[place]
         assert isinstance(message, ToolMessage)
         after = shortened(message, characters)
-        if len(after.content) >= len(before.content):
+        if _size(after) >= _size(before):
             return False
         self._kept[place] = characters
         self._changed.add(place)
@@ -188,13 +190,15 @@ def shortened(message: ToolMessage, keep: int = KEPT) -> ToolMessage:
     text, end = _apart(message)
     head, tail = _head(text, keep), _tail(text, keep)
     left_out = len(text) - len(head) - len(tail)
-    if left_out < _WORTH_IT:
+    what = f"{left_out} characters" if left_out else ""
+    if message.images:
+        images = "1 image" if len(message.images) == 1 else f"{len(message.images)} images"
+        what = f"{what} and {images}" if what else images
+    elif left_out < _WORTH_IT:
         return message
-    note = (
-        f"[... {left_out} characters left out to fit the context; ask again for what is needed ...]"
-    )
+    note = f"[... {what} left out to fit the context; ask again for what is needed ...]"
     content = "\n".join(part for part in (head, note, tail, end) if part)
-    return msgspec.structs.replace(message, content=content)
+    return msgspec.structs.replace(message, content=content, images=())
 
 
 def _apart(message: ToolMessage) -> tuple[str, str]:
@@ -225,7 +229,7 @@ def _size(message: Message) -> int:
         case UserMessage():
             return _FRAME + _bytes_of(message.text)
         case ToolMessage():
-            return _FRAME + _bytes_of(message.content)
+            return _FRAME + _bytes_of(message.content) + _IMAGE * len(message.images)
     size = _FRAME + _bytes_of(message.text) + _json_of(message.kept)
     for call in message.calls:
         arguments = call.arguments

@@ -9,18 +9,20 @@ What it does beyond translating, so that no provider refuses what models and too
   only a model that invents tools says any.
 - What another model wanted kept (signed thoughts) is not sent to this one.
 
-Results of tools are text. Images would go into `_result`, as parts of its content.
+Images in results of tools are parts of their content. The model process, which knows what a model
+can see, leaves them out where it cannot, and litellm puts them where a provider takes them.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sandbox_agent_ipc.messages import ToolSpec
+from sandbox_agent_ipc.messages import Image, ToolSpec
 
 from sandbox_agent.history import (
     AssistantMessage,
@@ -133,12 +135,20 @@ class Wire:
         return said
 
     def _result(self, message: ToolMessage) -> bytes:
-        content = message.content if message.content.strip() else _BLANK
+        content: Any = message.content if message.content.strip() else _BLANK
+        if message.images:
+            content = [{"type": "text", "text": content}, *map(_image, message.images)]
         said = {"role": "tool", "tool_call_id": self._id(message.call_id), "content": content}
         return _encode(said)
 
     def _id(self, name: str) -> str:
         return hashlib.sha256(name.encode()).hexdigest()[:9] if self._nine else name
+
+
+def _image(image: Image) -> dict[str, Any]:
+    data = base64.b64encode(image.data).decode()
+    url = f"data:{image.media_type};base64,{data}"
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def tool_name(name: str) -> str:

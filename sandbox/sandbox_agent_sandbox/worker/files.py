@@ -16,6 +16,7 @@ from typing import Annotated, BinaryIO
 import msgspec
 from sandbox_agent_ipc.token import CancelToken
 
+from sandbox_agent_sandbox.worker.images import MOST_BYTES, media_type_of
 from sandbox_agent_sandbox.worker.textfile import (
     check_text,
     is_binary,
@@ -24,7 +25,7 @@ from sandbox_agent_sandbox.worker.textfile import (
     replace_file,
     saying,
 )
-from sandbox_agent_sandbox.worker.tool_result import ToolError
+from sandbox_agent_sandbox.worker.tool_result import Image, ToolError, ToolResult
 from sandbox_agent_sandbox.worker.tree import Walk, glob_matcher
 
 MOST_READ = 256 * 1024
@@ -45,8 +46,11 @@ _MOST_LINE = 1024 * 1024
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
-def read_file(path: str, offset: Positive | None = None, limit: Positive | None = None) -> str:
+def read_file(
+    path: str, offset: Positive | None = None, limit: Positive | None = None
+) -> str | ToolResult:
     """Read a text file, or some lines of it. A long file is cut, with a notice where to go on.
+    An image (PNG, JPEG, GIF, WebP) is shown to you, if you can see.
 
     Args:
         path: The file.
@@ -56,6 +60,9 @@ def read_file(path: str, offset: Positive | None = None, limit: Positive | None 
     first = offset or 1
     fd = open_regular(path)
     with open(fd, "rb") as file, saying("read", path):
+        image = _image(fd)
+        if image is not None:
+            return ToolResult(f"[{image.media_type}, {len(image.data)} bytes]", images=(image,))
         check_text(path, fd)
         last = _skip_lines(file, first - 1)
         taken: list[bytes] = []
@@ -76,6 +83,14 @@ def read_file(path: str, offset: Positive | None = None, limit: Positive | None 
         taken.pop()
     text = b"".join(taken).decode(errors="replace")
     return f"{text}[the file goes on: offset={first + len(taken)}]" if more else text
+
+
+def _image(fd: int) -> Image | None:
+    """The file as an image that a model may be shown, if it is one and not too long."""
+    media_type = media_type_of(os.pread(fd, 16, 0))
+    if media_type is None or not is_binary(fd) or os.fstat(fd).st_size > MOST_BYTES:
+        return None
+    return Image(media_type, os.pread(fd, MOST_BYTES, 0))
 
 
 def write_file(path: str, content: str) -> str:

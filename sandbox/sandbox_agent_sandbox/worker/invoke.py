@@ -55,7 +55,8 @@ def invoke(call: Call, arguments: bytes, token: CallToken, started: Callable[[],
         started()
         result = as_result(_run(function, positional, by_name, token))
         kind = ResultKind.ERROR if result.is_error else ResultKind.OK
-        return Result(kind, fit(result.content, call.output_limit), _status(result.exit_status))
+        text = fit(result.content, call.output_limit, result.images)
+        return Result(kind, text, _status(result.exit_status), result.images)
     except NotStarted:
         return Result(ResultKind.SKIPPED, "")
     except BaseException as error:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Sequence
 from pathlib import PurePath
 from types import TracebackType
 from typing import Any
 
 import msgspec
-from sandbox_agent_ipc.messages import MAX_MESSAGE
+from sandbox_agent_ipc.messages import MAX_MESSAGE, Image
 
+from sandbox_agent_sandbox.worker.images import acceptable
 from sandbox_agent_sandbox.worker.tool_result import ToolResult
 
 _MOST = MAX_MESSAGE - 64 * 1024
@@ -25,7 +27,7 @@ _OURS = os.path.dirname(__file__)
 def as_result(value: Any) -> ToolResult:
     """Text as it is, bytes decoded, None as nothing, anything else as JSON or else its repr."""
     if isinstance(value, ToolResult):
-        return ToolResult(str(value.content), bool(value.is_error), value.exit_status)
+        return _with_images(value)
     if value is None:
         return ToolResult("")
     if isinstance(value, str):
@@ -36,6 +38,14 @@ def as_result(value: Any) -> ToolResult:
         return ToolResult(msgspec.json.encode(value, enc_hook=_plain).decode())
     except Exception:  # a circle, keys that JSON does not have, a strange __repr__
         return ToolResult(repr(value))
+
+
+def _with_images(value: ToolResult) -> ToolResult:
+    text = str(value.content)
+    images, left_out = acceptable(value.images)
+    if left_out:
+        text = f"{text}\n{left_out}" if text else left_out
+    return ToolResult(text, bool(value.is_error), value.exit_status, images)
 
 
 def explain(error: BaseException) -> str:
@@ -50,10 +60,13 @@ def explain(error: BaseException) -> str:
         return f"{type(error).__name__} (not shown in full: {type(second).__name__})"
 
 
-def fit(text: str, limit: int) -> str:
-    """Valid Unicode of at most limit bytes: what is too much is left out of the middle."""
+def fit(text: str, limit: int, images: Sequence[Image] = ()) -> str:
+    """Valid Unicode of at most limit bytes: what is too much is left out of the middle.
+
+    images: that travel in the same message.
+    """
     data = text.encode(errors="backslashreplace")
-    limit = min(limit, _MOST)
+    limit = min(limit, _MOST - sum(len(image.data) for image in images))
     if len(data) <= limit:
         return data.decode()
     kept = max(limit - len(_notice(len(data))), 0)

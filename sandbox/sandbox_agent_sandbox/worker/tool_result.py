@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from sandbox_agent_ipc.messages import Image as Image
 
 from sandbox_agent_sandbox.errors import SandboxError
 
@@ -12,11 +13,13 @@ class ToolResult(msgspec.Struct, frozen=True):
 
     content: what the model reads. is_error: the tool reports failure; the model is told so.
     exit_status: of the command that the tool ran; negative is the signal, as in `subprocess`.
+    images: for the model to look at, where it can: PNG, JPEG, GIF or WebP, 8 and 1 MiB at most.
     """
 
     content: str
     is_error: bool = False
     exit_status: int | None = None
+    images: tuple[Image, ...] = ()
 
 
 class ToolError(SandboxError):
