@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -300,6 +301,17 @@ def test_hostile_and_long_text_is_shown_escaped_and_short(tmp_path: Path) -> Non
     assert "xxxold \\x1b]0;title\\x07 \\u202e end'; now" in reason
     assert "xxxnew \\x1b]0" in reason
     assert len(reason) < 700
+
+
+def test_an_image_that_differs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    picture = tmp_path / "work" / "picture.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    run = recorded(tmp_path, calls(("read_file", {"path": "picture.png"})), FINAL, tools=["files"])
+    assert replayed(tmp_path, run, tools=["files"]).status is Status.DONE
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99) + b"x")
+    reason = replayed(tmp_path, run, tools=["files"]).reason
+    assert re.search(r"recorded ok, image/png (\w+).*; now ok, image/png (?!\1)\w+", reason)
 
 
 def test_a_time_limit_is_compared_and_not_what_was_said_until_then(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ characters and marks that reorder text are written out."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -65,7 +66,12 @@ def call_text(call: Asked) -> str:
 def _facts(ended: Ended) -> str:
     status = "" if ended.exit_status is None else f", exit status {ended.exit_status}"
     started = "" if ended.started.value == "yes" else f", started: {ended.started.value}"
-    return f"{ended.outcome.value}{status}{started}"
+    images = "".join(f", {plain(i.media_type)} {_digest(i.data)}" for i in ended.images)
+    return f"{ended.outcome.value}{status}{started}{images}"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
 
 
 def _both(facts: tuple[str, str], texts: tuple[str, str]) -> str:
