@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sandbox_agent_ipc.errors import SandboxAgentError as SandboxAgentError
+    from sandbox_agent_ipc.model_messages import FailureKind as FailureKind
     from sandbox_agent_ipc.reason import CancelReason as CancelReason
     from sandbox_agent_ipc.token import Cancelled as Cancelled
     from sandbox_agent_ipc.token import CancelToken as CancelToken
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from sandbox_agent.errors import StateError as StateError
     from sandbox_agent.models import Model as Model
     from sandbox_agent.models import ModelCall as ModelCall
+    from sandbox_agent.models import ModelDelta as ModelDelta
     from sandbox_agent.models import ModelTurn as ModelTurn
+    from sandbox_agent.models.process.shared import Lease as Lease
+    from sandbox_agent.models.provider import ProviderModel as ProviderModel
     from sandbox_agent.models.replay import ReplayModel as ReplayModel
     from sandbox_agent.models.replay import load_replay as load_replay
     from sandbox_agent.models.scripted import ScriptedModel as ScriptedModel
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "sandbox_agent_ipc.errors": ("SandboxAgentError",),
+    "sandbox_agent_ipc.model_messages": ("FailureKind",),
     "sandbox_agent_ipc.reason": ("CancelReason",),
     "sandbox_agent_ipc.token": ("CancelToken", "Cancelled"),
     "sandbox_agent_sandbox.outcome": ("Outcome", "StartedState", "Survivor"),
@@ -61,8 +66,10 @@ _HOMES = {
         "ModelError",
         "StateError",
     ),
-    "sandbox_agent.models": ("Model", "ModelCall", "ModelTurn"),
+    "sandbox_agent.models": ("Model", "ModelCall", "ModelDelta", "ModelTurn"),
     "sandbox_agent.models.replay": ("ReplayModel", "load_replay"),
+    "sandbox_agent.models.process.shared": ("Lease",),
+    "sandbox_agent.models.provider": ("ProviderModel",),
     "sandbox_agent.models.scripted": ("ScriptedModel", "load_script"),
     "sandbox_agent.result": ("RunResult",),
     "sandbox_agent.settings": ("Budgets", "Interrupt"),

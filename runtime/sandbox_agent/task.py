@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 from pydantic_core import PydanticCustomError
 from sandbox_agent_sandbox.policy import Count, Duration, Policy, PolicyPath, Strict, not_enforced
 
-from sandbox_agent.models.settings import RETRIES, TIMEOUT, check_params
+from sandbox_agent.model_settings import RETRIES, TIMEOUT, check_params
 from sandbox_agent.settings import REPEATS
 
 BUILT_IN_TOOLS = ("shell", "files")

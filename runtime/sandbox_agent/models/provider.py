@@ -15,11 +15,11 @@ from sandbox_agent_ipc.token import CancelToken, RunToken
 
 from sandbox_agent.errors import ConfigError, ModelError
 from sandbox_agent.history import Message
+from sandbox_agent.model_settings import RETRIES, TIMEOUT, check_params
 from sandbox_agent.models import DeltaKind, Model, ModelCall, ModelDelta, ModelTurn, OnDelta
 from sandbox_agent.models.process.host import Asking, Result
 from sandbox_agent.models.process.shared import Lease
 from sandbox_agent.models.prompt import system_prompt
-from sandbox_agent.models.settings import RETRIES, TIMEOUT, check_params
 from sandbox_agent.models.shortening import Shortener
 from sandbox_agent.models.wire import Wire
 from sandbox_agent.settings import Interrupt

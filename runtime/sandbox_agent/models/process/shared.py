@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from types import TracebackType
+from typing import Self
 
 from sandbox_agent_sandbox.outcome import Survivor
 
@@ -15,7 +17,8 @@ _leases = 0
 
 
 class Lease:
-    """A share in the model process. Close it."""
+    """A share in the model process. Close it, or use it in `with`: while one is held, the process
+    stays warm between conversations."""
 
     def __init__(self) -> None:
         global _process, _leases
@@ -25,6 +28,18 @@ class Lease:
             _leases += 1
             self.process = _process
         self._closed = False
+
+    def __enter__(self) -> Self:
+        self.process.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def close(self) -> tuple[Survivor, ...]:
         """Give it back; with the last one the process ends. Blocks; idempotent."""
