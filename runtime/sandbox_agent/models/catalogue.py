@@ -1,24 +1,229 @@
-"""What can be known of a model's name before litellm is imported."""
+"""What can be known of a model's name before litellm is imported, from files that lie in it.
+
+Only what is certain is said: litellm accepts more than its lists hold, and the model process says
+the rest.
+"""
 
 from __future__ import annotations
 
+import difflib
+import importlib.util
+import re
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+import msgspec
 from sandbox_agent_ipc.model_messages import FailureKind
 
+from sandbox_agent.models.process.inside import keys
 
-def problem_with(
-    name: str, api_base: str | None, environ: Mapping[str, str]
-) -> tuple[FailureKind, str, str] | None:
-    """Why this model cannot answer here: kind, what is wrong, mend. None if nothing is known."""
-    raise NotImplementedError
+Problem = tuple[FailureKind, str, str]
+"""Its kind, what is wrong, and the mend."""
+
+_PRICES = "model_prices_and_context_window_backup.json"
+_PROVIDERS = "types/utils.py"
+_MORE_PROVIDERS = "llms/openai_like/providers.json"
+_LISTS = "constants.py"
+_FEWEST_PROVIDERS = 50
+"""Fewer than these were not found in its file: it has changed, and nothing is certain."""
+
+
+class _Entry(msgspec.Struct):
+    """A model's entry in litellm's price list, as far as it is read. rules: of the one entry that
+    is no model, but says whose models names of some form are."""
+
+    litellm_provider: Any = None
+    mode: Any = None
+    max_input_tokens: Any = None
+    input_cost_per_token: Any = None
+    output_cost_per_token: Any = None
+    rules: Any = None
+
+
+def problem_with(name: str, api_base: str | None, environ: Mapping[str, str]) -> Problem | None:
+    """Why this model cannot answer here: kind, what is wrong, mend. None if nothing is known.
+
+    name: as litellm names it. environ: where the keys would be.
+    """
+    if _folder() is None:
+        what = "litellm, through which models are asked, is not installed"
+        return FailureKind.UNKNOWN_MODEL, what, "pip install litellm, or reinstall sandbox-agent"
+    if api_base is not None and not _is_address(api_base):
+        what = f"api_base {api_base!r} is no address of a server"
+        return FailureKind.BAD_REQUEST, what, "write it as http://HOST:PORT/v1"
+    provider = _provider(name)
+    if provider is None:
+        return _unknown(name, api_base) if _is_unknown(name, api_base, environ) else None
+    missing = keys.missing(provider, environ)
+    if missing and not keys.is_elsewhere(provider, api_base, environ):
+        what = f"{name} needs a key, and {' and '.join(missing)} {_are(missing)} not set"
+        mend = f"set {' or '.join(missing)} in the environment"
+        return FailureKind.MISSING_KEY, what, mend
+    return None
 
 
 def context_window(name: str) -> int | None:
     """Tokens that the model can take in; None when it is not known."""
-    raise NotImplementedError
+    entry = _entry(name)
+    window = entry.max_input_tokens if entry else None
+    return window if isinstance(window, int) and window > 0 else None
 
 
 def has_price(name: str) -> bool | None:
     """Whether its cost can be told; None when nothing is known of the model."""
-    raise NotImplementedError
+    entry = _entry(name)
+    if entry is None:
+        return None
+    costs = (entry.input_cost_per_token, entry.output_cost_per_token)
+    return any(isinstance(cost, int | float) for cost in costs)
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+def _provider(name: str) -> str | None:
+    """litellm's name of who is asked; None when it cannot be told."""
+    prefix, slash, _ = name.partition("/")
+    if slash and (prefix in keys.KEYS or prefix in _providers()):
+        return prefix
+    entry = _prices().get(name)
+    if entry is not None:
+        return entry.litellm_provider if isinstance(entry.litellm_provider, str) else None
+    for rule in _rules():
+        info = rule.get("model_info")
+        provider = info.get("litellm_provider") if isinstance(info, dict) else None
+        if isinstance(provider, str) and _matches(rule.get("pattern"), name):
+            return provider
+    return None
+
+
+def _is_unknown(name: str, api_base: str | None, environ: Mapping[str, str]) -> bool:
+    """Whether litellm will, for certain, not know who is to be asked."""
+    if not _prices() or not _providers() or not _lists() or environ.get("USE_LITELLM_PROXY"):
+        return False
+    host = urlsplit(api_base or "").hostname
+    if host and host not in _LOCAL and host in _lists():
+        return False  # of some providers it knows the address
+    # Fine-tuned ones, and versions of Replicate's; and it has lists of names in its source.
+    return not (":" in name or f'"{name}"' in _lists() or name.startswith(_ALSO))
+
+
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+_ALSO = ("amazon_nova", "gdc/", "gpt-image")
+
+
+def _matches(pattern: Any, name: str) -> bool:
+    try:
+        return isinstance(pattern, str) and re.search(pattern, name, re.IGNORECASE) is not None
+    except re.error:
+        return False
+
+
+def _unknown(name: str, api_base: str | None) -> Problem:
+    what = f"no provider of a model named {name!r} is known"
+    mend = "litellm's names are PROVIDER/MODEL, such as openai/gpt-4o"
+    if api_base is not None:
+        mend += f"; for a server that speaks as OpenAI's does, write openai/{name}"
+    elif near := _nearest(name):
+        mend = f"did you mean {near}? {mend}"
+    return FailureKind.UNKNOWN_MODEL, what, mend
+
+
+def _nearest(name: str) -> str:
+    """The name that may have been meant; "" when there is none."""
+    prefix, slash, model = name.partition("/")
+    if slash:
+        found = difflib.get_close_matches(prefix, sorted(_providers()), n=1, cutoff=0.75)
+        return f"{found[0]}/{model}" if found else ""
+    chats = {key for key, entry in _prices().items() if entry.mode in ("chat", "responses")}
+    # Without its provider: that is what a bare name lacks.
+    bare = {key.rpartition("/")[2]: key for key in sorted(chats, key=len, reverse=True)}
+    found = difflib.get_close_matches(name, bare, n=1, cutoff=0.6)
+    if not found:
+        return ""
+    key = bare[found[0]]
+    provider = _prices()[key].litellm_provider
+    return key if "/" in key else f"{provider}/{key}"
+
+
+def _entry(name: str) -> _Entry | None:
+    prices = _prices()
+    prefix, slash, model = name.partition("/")
+    found = prices.get(name)
+    if found is None and slash:
+        bare = prices.get(model)
+        if bare is not None and str(bare.litellm_provider).startswith(prefix):
+            return bare
+    return found
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _are(names: tuple[str, ...]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+# --- litellm's files -------------------------------------------------------------------------
+
+
+@cache
+def _folder() -> Path | None:
+    """Where litellm lies. It is found, not imported: that would take seconds."""
+    try:
+        spec = importlib.util.find_spec("litellm")
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+@cache
+def _prices() -> Mapping[str, _Entry]:
+    """litellm's list of models; empty when it cannot be read."""
+    try:
+        return msgspec.json.decode(_read(_PRICES), type=dict[str, _Entry])
+    except (OSError, msgspec.MsgspecError):
+        return {}
+
+
+def _rules() -> list[dict[str, Any]]:
+    entry = _prices().get("fallback_generalizations")
+    rules = entry.rules if entry else None
+    return [rule for rule in rules if isinstance(rule, dict)] if isinstance(rules, list) else []
+
+
+@cache
+def _lists() -> str:
+    """The source with litellm's lists of names and addresses; "" when it cannot be read."""
+    try:
+        return _read(_LISTS).decode()
+    except (OSError, ValueError):
+        return ""
+
+
+@cache
+def _providers() -> frozenset[str]:
+    """The providers that litellm knows; empty when that cannot be told."""
+    try:
+        source = _read(_PROVIDERS).decode()
+        more = msgspec.json.decode(_read(_MORE_PROVIDERS), type=dict[str, Any])
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return frozenset()
+    body = re.search(r"^class LlmProviders\(.*\n((?:    .*\n|\s*\n)*)", source, re.MULTILINE)
+    found = re.findall(r'^    [A-Z0-9_]+ = "([^"]+)"', body[1], re.MULTILINE) if body else []
+    return frozenset([*found, *more]) if len(found) >= _FEWEST_PROVIDERS else frozenset()
+
+
+def _read(path: str) -> bytes:
+    folder = _folder()
+    if folder is None:
+        raise FileNotFoundError(path)
+    return (folder / path).read_bytes()
