@@ -19,6 +19,7 @@ import msgspec
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, FromModel, Piece
 from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox import syscalls
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
 from sandbox_agent_sandbox.outcome import Survivor
 
@@ -81,11 +82,18 @@ class ModelProcess:
         self._survivors: tuple[Survivor, ...] = ()
 
     def start(self) -> None:
-        """Start it, if that has not been done, without waiting. It takes seconds to be ready."""
+        """Start it, if that has not been done, without waiting. It takes seconds to be ready.
+
+        From here on the program that calls this is not dumpable (no core files, no debugger of the
+        same user): it has the keys in its environment.
+        """
         with self._lock:
             if self._started or self._closed:
                 return
             self._started = True
+            # The keys are in here too: other programs of the same user may neither trace this
+            # process nor read its environment or memory. prctl(2), ptrace(2).
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
             self._thread.start()
         self._soon(self._serving)
 
@@ -199,7 +207,9 @@ class ModelProcess:
             if answer.body is not None:
                 result: Answer | Failure | Piece = _decode(answer.body)
                 assert not isinstance(result, Piece)
-                return result
+                if isinstance(result, Answer) or answer.reason is None:
+                    return result
+                # It failed of being stopped.
             if self._closed or token.is_cancelled:
                 return None
             # It was caught in a process that died, or has itself hung one.
@@ -254,7 +264,11 @@ class ModelProcess:
             except SandboxError:
                 self._cell = None
                 raise
-        return await self._cell.session(_FUNCTION, environment(self._environ))
+        try:
+            return await self._cell.session(_FUNCTION, environment(self._environ))
+        except SandboxBroken:
+            await self._close_cell()  # It may be what prevents it: the next one gets a new one.
+            raise
 
     async def _close_cell(self) -> None:
         cell, self._cell = self._cell, None
