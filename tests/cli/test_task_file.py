@@ -308,8 +308,8 @@ def test_a_bad_field_is_told_with_place_and_mend(tmp_path: Path, more: str, mess
          "  mend: write version: 1, or upgrade"),
         ("version: 1\nmodel: gpt-5\n", "task.yaml:2:1: model: 'gpt-5' is not a model that this "
          "version knows\n  mend: write scripted:steps.yaml or replay:RUN"),
-        ("version: 1\nmodel: 'replay: '\n", "task.yaml:2:1: model: 'replay: ' is not a model "
-         "that this version knows\n  mend: write scripted:steps.yaml or replay:RUN"),
+        ("version: 1\nmodel: 'replay: '\n", "task.yaml:2:1: model: 'replay: ' names nothing\n"
+         "  mend: write scripted:steps.yaml or replay:RUN"),
         ("version: 1\nmodel: {name: 'scripted:a', check: true}\n",
          "task.yaml:2:1: model: 'scripted:a' has no recorded results to check against\n"
          "  mend: write replay:RUN"),
