@@ -34,7 +34,7 @@ class Repetition:
         if self._limit is None:
             return None
         made = [
-            (call.tool, call.arguments, result.outcome, result.content)
+            (call.tool, call.arguments, result.outcome, result.content, result.images)
             for call, result in zip(calls, results, strict=True)
         ]
         turn = (heard, made or text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.events import Asked, Ended, TurnTaken
@@ -13,6 +14,7 @@ from sandbox_agent.models import ModelTurn
 from sandbox_agent.models.scripted import ScriptedModel, Step
 from sandbox_agent.repetition import Repetition
 from sandbox_agent.status import Status
+from sandbox_agent_ipc.messages import Image
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 from talking import FINAL, Watch, shell, talk
 
@@ -92,6 +94,7 @@ OTHERS: list[tuple[Any, Any]] = [
     turn(({"command": "x"}, "out"), ({"command": "x"}, "out")),
     turn(({"command": "x"}, "out"), outcome=Outcome.ERROR),
     ([], []),
+    (SAME[0], [msgspec.structs.replace(SAME[1][0], images=(Image("image/png", b"new"),))]),
 ]
 
 

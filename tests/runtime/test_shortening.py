@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from sandbox_agent.history import (
     UserMessage,
 )
 from sandbox_agent.models.shortening import HIGH, KEPT, LOW, Shortener, shortened
+from sandbox_agent_ipc.messages import Image
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 
 WINDOW = 10_000
@@ -62,7 +64,7 @@ def changed(history: Sequence[Message], sent: Sequence[Message]) -> list[int]:
         assert isinstance(whole, ToolMessage)
         assert isinstance(now, ToolMessage)
         assert (whole.call_id, whole.outcome) == (now.call_id, now.outcome)
-        assert len(now.content) < len(whole.content)
+        assert (len(now.images), len(now.content)) < (len(whole.images), len(whole.content))
     return places
 
 
@@ -167,6 +169,39 @@ def test_what_would_not_get_shorter_stays(text: str) -> None:
     whole = ToolMessage("a", "shell", text, Outcome.OK, StartedState.YES)
     now = shortened(whole)
     assert now is whole or len(now.content) < len(text)
+
+
+PICTURE = Image("image/png", b"\x89PNG")
+NOTE = "left out to fit the context; ask again for what is needed ...]"
+
+
+@pytest.mark.parametrize("keep", [KEPT, 0])
+@pytest.mark.parametrize("text", ["", "a picture", "x" * 300])
+def test_images_are_left_out_and_short_text_beside_them_is_kept(text: str, keep: int) -> None:
+    content = f"{text}\n[exit status 1]" if text else ""
+    whole = ToolMessage(
+        "a", "shell", content, Outcome.ERROR, StartedState.YES, images=(PICTURE, PICTURE)
+    )
+    now = shortened(whole, keep)
+    assert now.images == ()
+    if text and (len(text) < 100 or keep):
+        assert now.content == f"{text}\n[... 2 images {NOTE}\n[exit status 1]"
+    elif text:
+        assert now.content == f"[... 300 characters and 2 images {NOTE}\n[exit status 1]"
+    else:
+        assert now.content == f"[... 2 images {NOTE}"
+
+
+def test_an_image_counts_for_much_text() -> None:
+    talk, shortener = Talk(), Shortener()
+    for _ in range(6):
+        history = talk.turn(100)
+        talk.messages[-1] = msgspec.structs.replace(talk.messages[-1], images=(PICTURE,))
+        sent = shortener.fit(talk.history(), WINDOW)
+    shown = [len(m.images) for m in sent if isinstance(m, ToolMessage)]
+    assert shown == [0] * shown.index(1) + [1] * (6 - shown.index(1))
+    assert 0 < shown.index(1) < 5
+    assert changed(history, sent) == list(range(2, 2 + 2 * shown.index(1), 2))
 
 
 # --- what the provider counts and refuses ---------------------------------------------------

@@ -7,7 +7,8 @@ touched are what the user and the model said, the calls, and the results of the 
 
 A shortened result keeps its first and its last 200 characters (whole lines, where there are any),
 a note of how much was left out between them, and its last line if that stands in brackets: that is
-where a call's end is told. The journal keeps all of it.
+where a call's end is told. Its images are left out, and the note says so. The journal keeps all of
+it.
 
 `harder` is for after a provider has refused what was sent as too long. It is then brought down to
 60 % of its size, and where the rule does not suffice, older results are left out whole (but for the
@@ -151,7 +152,7 @@ class Shortener:
             self._keep(place, 0)
         latest = [place for place in self._results if place >= self._last_turn]
         while latest and self._tokens(self._bytes) > target:
-            longest = max(latest, key=lambda place: len(self._now(place).content))
+            longest = max(latest, key=lambda place: _size(self._now(place)))
             half = max(KEPT, len(self._now(longest).content) // 4)
             if not self._keep(longest, half):
                 latest.remove(longest)
@@ -190,12 +191,14 @@ def shortened(message: ToolMessage, keep: int = KEPT) -> ToolMessage:
     text, end = _apart(message)
     head, tail = _head(text, keep), _tail(text, keep)
     left_out = len(text) - len(head) - len(tail)
-    what = f"{left_out} characters" if left_out else ""
-    if message.images:
-        images = "1 image" if len(message.images) == 1 else f"{len(message.images)} images"
-        what = f"{what} and {images}" if what else images
-    elif left_out < _WORTH_IT:
-        return message
+    if left_out < _WORTH_IT:
+        if not message.images:
+            return message
+        head, tail, left_out = text, "", 0
+    count = len(message.images)
+    images = f"{count} image{'s' if count > 1 else ''}" if count else ""
+    characters = f"{left_out} characters" if left_out else ""
+    what = " and ".join(part for part in (characters, images) if part)
     note = f"[... {what} left out to fit the context; ask again for what is needed ...]"
     content = "\n".join(part for part in (head, note, tail, end) if part)
     return msgspec.structs.replace(message, content=content, images=())
