@@ -19,7 +19,7 @@ from sandbox_agent_ipc.aio import MessageReader, OutputReader
 from sandbox_agent_ipc.board import Slot
 from sandbox_agent_ipc.channel import send_datagram, send_with_body
 from sandbox_agent_ipc.codec import check_protocol
-from sandbox_agent_ipc.errors import ChannelClosed, IpcError, ProtocolError
+from sandbox_agent_ipc.errors import ChannelClosed, IpcError, ProtocolError, TornFrame
 from sandbox_agent_ipc.messages import Done, FromSession, Ready, Reply, Request, Serve, Serving
 from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import RunToken
@@ -34,6 +34,9 @@ from sandbox_agent_sandbox.supervisor import Supervisor
 
 _KEPT_OUTPUT = 16 * 1024
 """Bytes of what a session prints, of which the end explains its death."""
+
+SERVE_LIMIT = 60.0
+"""Seconds that a session's worker may take until it serves, before it is ended."""
 
 _FULL_PAUSE = 0.02
 """Seconds between looks at the flag of a request that the session does not take."""
@@ -123,10 +126,14 @@ class Session:
         self._reader.start(self._loop)
         self._output.start(self._loop)
         try:
-            await asyncio.shield(self._ready)
+            await asyncio.wait([self._ready], timeout=SERVE_LIMIT)
+            if not self._ready.done():
+                self._supervisor.abort(life, f"it did not come to serve in {SERVE_LIMIT:g} s")
+                await asyncio.wait([self._ready])
         except asyncio.CancelledError:
             self._supervisor.abort(life, "nobody wants it any more")
             raise
+        self._ready.result()
 
     @property
     def usable(self) -> bool:
@@ -254,7 +261,11 @@ class Session:
     def _on_closed(self, error: ProtocolError | None) -> None:
         assert self._life is not None
         self._broken = str(error) if error is not None else "it hung up"
-        self._supervisor.abort(self._life, self._broken)
+        if error is None or isinstance(error, TornFrame):
+            # It has died, as a rule, and its init is about to tell of what.
+            self._supervisor.finish(self._life)
+        else:
+            self._supervisor.abort(self._life, self._broken)
 
     def _on_ended(self) -> None:
         """The worker is proven dead, and nothing more will come."""

@@ -26,7 +26,11 @@ def serve(end: ServerEnd) -> None:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     asking.load()
     gc.freeze()
-    asyncio.run(_serve(end))
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    # Not by `asyncio.run`: what breaks the loop would then cancel every request, and each would
+    # say that it was stopped. When the process dies of it instead, they are asked again.
+    loop.run_until_complete(_serve(end))
     os._exit(0)
 
 
