@@ -84,15 +84,23 @@ class Supervisor:
         """Why the sandbox can take no more calls, or None."""
         return self._failure
 
-    def start(self, life: Life, channels: list[Descriptor], timeout: float | None) -> None:
+    def start(
+        self,
+        life: Life,
+        channels: list[Descriptor],
+        timeout: float | None,
+        *,
+        looks: bool = False,
+    ) -> None:
         """Make a call's processes. `life.on_ended` is called from the supervisor's thread.
 
-        channels: the descriptors of NewCall in their order. timeout: seconds from now.
+        channels: the descriptors of NewCall in their order. timeout: seconds from now. looks: see
+        `Ladder`.
         """
         with self._idle:
             self._active += 1
         now = time.monotonic()
-        life.ladder = Ladder(life, grace=self._grace, term=self._term, now=now)
+        life.ladder = Ladder(life, grace=self._grace, term=self._term, now=now, looks=looks)
         life.ladder.time_out_at(None if timeout is None else now + timeout)
         self._lives[life.id] = life
         self._order(lambda now: self._start(life, channels, now))
@@ -143,7 +151,11 @@ class Supervisor:
             return False
         at = time.monotonic()
         life.flag(reason)
-        self._order(lambda now: life.ladder.flag(at))
+        self._orders.append(lambda now: life.ladder.flag(at))
+        if not life.ladder.looks_for_flags:
+            self._ring()
+        # Else the bell stays silent. The thread has nothing to do before grace is over, and woken
+        # now it would be in the way of the worker, which has: its wake-up took twice as long.
         return True
 
     def escalate(self, call_id: str | None = None) -> None:
@@ -217,6 +229,9 @@ class Supervisor:
     def _order(self, order: Callable[[float], None]) -> None:
         # deque.append and eventfd_write are safe in signal handlers that interrupt either.
         self._orders.append(order)
+        self._ring()
+
+    def _ring(self) -> None:
         bell = self._bell  # held while it is written to, see Descriptor
         with suppress(OSError, ValueError):  # ValueError: closed, and nobody is left to hear it
             os.eventfd_write(bell.number, 1)
@@ -254,25 +269,32 @@ class Supervisor:
         return not self._by_pidfd and self._init is None and self._opened_by is None
 
     def _step(self) -> None:
+        now = time.monotonic()
         deadlines = [life.ladder.deadline for life in self._all()]
+        deadlines += [life.ladder.next_look(now) for life in self._all()]
         deadlines.append(self._opened_by)
         if self._closing is not None:
             deadlines.append(self._closing + PROOF_LIMIT)
         due = min((time for time in deadlines if time is not None), default=None)
-        wait = None if due is None else max(0.0, due - time.monotonic())
+        wait = None if due is None else max(0.0, due - now)
         for fd, _ in self._epoll.poll(-1 if wait is None else wait):
             if fd == self._bell.number:
                 with suppress(BlockingIOError):
                     os.eventfd_read(fd)
             elif fd in self._by_pidfd:
-                self._ended(self._by_pidfd[fd], proven=True)
+                self._obey()  # a flag that was up before the end is part of the story
+                if fd in self._by_pidfd:
+                    self._ended(self._by_pidfd[fd], proven=True)
             elif self._init is not None and fd == self._init.pidfd:
                 self._init_ended()
             else:
                 self._hear()
+        self._obey()
+        self._tick(time.monotonic())
+
+    def _obey(self) -> None:
         while self._orders:
             self._orders.popleft()(time.monotonic())
-        self._tick(time.monotonic())
 
     def _tick(self, now: float) -> None:
         if self._opened_by is not None and now >= self._opened_by:

@@ -181,6 +181,17 @@ def test_a_python_tool_that_never_looks_is_ended_by_sigterm_and_tidies_up(
     assert milliseconds(result, Rung.TERM) < 500, "50 ms on an idle machine"
 
 
+@pytest.mark.parametrize("grace", [0.02, 0.3])  # told of the flag, and found by looking
+def test_sigterm_comes_a_grace_period_after_the_flag(tmp_path: Path, grace: float) -> None:
+    async def some_time(cell: Cell, request: CallRequest) -> None:
+        await asyncio.sleep(0.1)  # so that the flag comes between two looks
+
+    result, _ = stop(tmp_path, "sleeps", grace=grace, before=some_time)
+    assert result.rung is Rung.TERM
+    late = result.rungs_ms["term"] - grace * 1000
+    assert 0 <= late < 100, "1 ms on an idle machine"
+
+
 def test_what_takes_its_time_to_tidy_up_gets_it(tmp_path: Path) -> None:
     result, _ = stop(tmp_path, "tidies_up_at_length", grace=0.05)
     assert (result.outcome, result.rung) == (Outcome.CANCELLED, Rung.TERM)
