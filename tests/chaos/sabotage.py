@@ -296,8 +296,10 @@ VARIANTS = (
         (
             (
                 f"{_RUN}/fold.py",
-                "messages.extend(self._result(call.id) for call in item.calls)",
-                "messages.extend(self._result(call.id) for call in item.calls[:-1])",
+                "            self._places[call.id] = len(self._messages)\n",
+                "            if call is turn.calls[-1]:\n"
+                "                continue\n"
+                "            self._places[call.id] = len(self._messages)\n",
             ),
         ),
         "history: .* no result of",
@@ -307,8 +309,10 @@ VARIANTS = (
         (
             (
                 f"{_RUN}/fold.py",
-                "messages.extend(self._result(call.id) for call in item.calls)",
-                "messages.extend(self._result(call.id) for call in item.calls[::-1])",
+                "            self._ask(call)\n            self._places",
+                "            self._ask(call)\n"
+                "        for call in turn.calls[::-1]:\n"
+                "            self._places",
             ),
         ),
         "history: .* is due",
