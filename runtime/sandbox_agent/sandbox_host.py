@@ -127,6 +127,8 @@ class SandboxHost:
 def existing_folder(path: Path | str) -> Path:
     """A workspace as an absolute path. Raises ConfigError when it is not a folder."""
     folder = Path(path).expanduser().absolute()
+    if ".." in folder.parts:
+        folder = folder.resolve()  # the names on the way there do not exist inside
     if not folder.is_dir():
         raise ConfigError(
             f"{path} is not a folder", field="workspace", mend="name one that is there"

@@ -115,9 +115,7 @@ class ModelChoice(Strict):
             return self
         for field in ("api_base", "timeout", "retries", "stream", "params"):
             if field in self.model_fields_set:
-                raise ValueError(
-                    f"{field} is for models of providers; remove it from {self.name!r}"
-                )
+                raise ValueError(f"{field} is for providers' models; remove it")
         return self
 
     @property

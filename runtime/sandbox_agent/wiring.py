@@ -15,7 +15,7 @@ from sandbox_agent.conversation import Conversation, OnOutput
 from sandbox_agent.errors import ConfigError, ModelError
 from sandbox_agent.models import Model
 from sandbox_agent.models.catalogue import problem_with
-from sandbox_agent.models.provider import ProviderModel
+from sandbox_agent.models.provider import THROUGH, ProviderModel
 from sandbox_agent.models.replay import ReplayModel, load_replay
 from sandbox_agent.models.scripted import ScriptedModel, load_script
 from sandbox_agent.recorder import OnEvent
@@ -95,15 +95,15 @@ def model_again(name: str, options: Mapping[str, Any]) -> Model:
             return load_replay(options["folder"], bool(options.get("check")))
         except ConfigError as error:
             raise ConfigError(error.what, field="model", mend=_PUT_BACK) from None
-    if kind == "replay" or not name:
+    if options.get("through") == THROUGH:
+        known = ("api_base", "timeout", "retries", "stream", "params")
+        return ProviderModel(name, **{key: options[key] for key in known if key in options})
+    if kind != "scripted" or not rest:
         raise ConfigError(
             f"the model {name!r} cannot be made from its name",
             field="model",
             mend="give one that answers instead, with model= or --model",
         )
-    if kind != "scripted":
-        known = ("api_base", "timeout", "retries", "stream", "params")
-        return ProviderModel(name, **{key: options[key] for key in known if key in options})
     if not Path(rest).exists():
         raise ConfigError(
             f"there is no file {rest}",

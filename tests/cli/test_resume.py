@@ -137,7 +137,7 @@ def test_damaged_and_foreign_journals_are_refused(me: Person) -> None:
         (["last", "--set", "budgets"], ["budgets"]),
         (["last", "--timeout", "soon"], ["--timeout"]),
         (["last", "--model", "scripted:nowhere.yaml"], ["there is no file"]),
-        (["last", "--model", "gpt"], ["gpt", "scripted:"]),
+        (["last", "--model", "scripted:"], ["names nothing", "scripted:steps.yaml"]),
         (["last", "-o", "/nowhere/x"], ["-o"]),
         ([], ["RUN"]),
     ],

@@ -306,16 +306,25 @@ def test_a_bad_field_is_told_with_place_and_mend(tmp_path: Path, more: str, mess
          "  mend: add `version: 1`"),
         ("version: 2\nmodel: scripted:a\n", "task.yaml:1:1: version: version 2 is not known\n"
          "  mend: write version: 1, or upgrade"),
-        ("version: 1\nmodel: gpt-5\n", "task.yaml:2:1: model: 'gpt-5' is not a model that this "
-         "version knows\n  mend: write scripted:steps.yaml or replay:RUN"),
+        ("version: 1\nmodel: {name: openai/gpt-5, api_base: localhost}\n",
+         "task.yaml:2:29: model.api_base: 'localhost' is not an address\n"
+         "  mend: write http://host:port/path"),
+        ("version: 1\nmodel: {name: openai/gpt-5, api_base: 'http://me:pw@h/v1'}\n",
+         "task.yaml:2:29: model.api_base: has a user or password in it\n"
+         "  mend: the key belongs into the environment"),
+        ("version: 1\nmodel: {name: openai/gpt-5, params: {api_key: x}}\n",
+         "task.yaml:2:1: model: api_key looks like a secret\n"
+         "  mend: put it into the environment variable that litellm reads it from"),
+        ("version: 1\nmodel: {name: openai/gpt-5, params: {messages: []}}\n",
+         "task.yaml:2:1: model: messages is not for params\n"
+         "  mend: remove it, or write model.messages"),
         ("version: 1\nmodel: 'replay: '\n", "task.yaml:2:1: model: 'replay: ' names nothing\n"
          "  mend: write scripted:steps.yaml or replay:RUN"),
         ("version: 1\nmodel: {name: 'scripted:a', check: true}\n",
          "task.yaml:2:1: model: 'scripted:a' has no recorded results to check against\n"
          "  mend: write replay:RUN"),
         ("version: 1\nmodel: {name: 'scripted:a', stream: true}\n",
-         "task.yaml:2:29: model.stream: this version does not enforce models that are reached by "
-         "network (model.stream)\n  mend: remove it"),
+         "task.yaml:2:1: model: stream is for providers' models\n  mend: remove it"),
     ],
 )  # fmt: skip
 def test_a_bad_head_is_told_with_place_and_mend(tmp_path: Path, text: str, message: str) -> None:

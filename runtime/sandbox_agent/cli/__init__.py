@@ -7,6 +7,7 @@ is the run's to handle (see `signals`).
 
 from __future__ import annotations
 
+import datetime  # noqa: F401  (see `main`)
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,11 @@ INTERNAL = 70
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code. `argv`: without the program's name."""
+    """Runs one command and returns its exit code. `argv`: without the program's name.
+
+    A signal's exception that strikes while msgspec's C part imports datetime is swallowed there,
+    and its first use of it is a crash: hence that import at the top of this module.
+    """
     signals = Signals()
     try:
         # First of all, so that nothing later meets KeyboardInterrupt in the middle of an import.

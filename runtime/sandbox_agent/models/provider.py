@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Piece
 from sandbox_agent_ipc.reason import CancelReason
@@ -27,6 +28,9 @@ from sandbox_agent.usage import TokenUsage
 
 EMPTY_ANSWERS = 3
 """Answers of nothing at all, one after the other, that are taken for an error of the provider."""
+
+THROUGH = "litellm"
+"""In `options`: who is to be asked for the model."""
 
 _KINDS = {kind.value for kind in DeltaKind}
 
@@ -72,7 +76,8 @@ class ProviderModel(Model):
 
     @property
     def options(self) -> dict[str, Any]:
-        """All but the defaults. An address's user and password are left out."""
+        """All but the defaults, and what tells it from models that are made otherwise. An address's
+        user and password are left out."""
         given = {
             "api_base": None if self._api_base is None else _without_password(self._api_base),
             "timeout": self._timeout,
@@ -87,7 +92,8 @@ class ProviderModel(Model):
             "stream": True,
             "params": {},
         }
-        return {name: value for name, value in given.items() if value != usual[name]}
+        said = {name: value for name, value in given.items() if value != usual[name]}
+        return {"through": THROUGH, **said}
 
     def start(self, interrupt: Interrupt) -> None:
         """Begin to start the model process, unless it is there."""
@@ -109,20 +115,24 @@ class ProviderModel(Model):
     ) -> ModelTurn:
         """The next turn. An answer of nothing at all is asked for again; one that does not fit the
         model's window is asked for once more with more of the older output left out."""
-        harder, empty = False, 0
+        refused, harder, empty, used = False, False, 0, TokenUsage()
         while True:
             sent = self._shortener.fit(history, self._window, harder=harder)
+            harder = False
             result = await self._ask(self._request(sent, tools), token, on_delta)
             if isinstance(result, Failure):
-                if result.kind is FailureKind.CONTEXT_WINDOW and not harder:
-                    harder = True
+                if result.kind is FailureKind.CONTEXT_WINDOW and not refused:
+                    refused = harder = True
                     continue
                 raise _error(self._name, result)
             self._window = result.window or self._window
             if result.input is not None:
                 self._shortener.counted(sent, result.input)
+            turn = _turn(result)
+            if turn.usage is not None:  # what the empty ones used up counts as well
+                used = used.plus(turn.usage)
             if result.text.strip() or result.calls:
-                return _turn(result)
+                return msgspec.structs.replace(turn, usage=used)
             empty += 1
             if empty == EMPTY_ANSWERS:
                 raise ModelError(
@@ -206,15 +216,14 @@ def _follow(token: CancelToken, mine: RunToken) -> Any:
 
 def _turn(answer: Answer) -> ModelTurn:
     calls = tuple(ModelCall(call.name, call.arguments, call.kept) for call in answer.calls)
-    usage = None
-    if answer.input is not None or answer.output is not None:
-        usage = TokenUsage(
-            answer.input or 0,
-            answer.output or 0,
-            answer.cached,
-            answer.reasoning_tokens,
-            answer.cost_usd,
-        )
+    # Of a provider that does not count nothing is known; not that nothing was used.
+    usage = TokenUsage(
+        answer.input or 0,
+        answer.output or 0,
+        answer.cached,
+        answer.reasoning_tokens,
+        answer.cost_usd,
+    )
     return ModelTurn(
         text=answer.text,
         calls=calls,
