@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from typing import NoReturn
 
 import msgspec
 from sandbox_agent_ipc.model_messages import Ask, Failure, FailureKind, Piece
@@ -40,14 +41,22 @@ async def _serve(end: ServerEnd) -> None:
     tasks: set[asyncio.Task[None]] = set()
 
     def on_readable() -> None:
-        asked = end.receive()
+        try:
+            asked = end.receive()
+        except Exception as error:  # for want of memory, most likely
+            _die(error)
         if asked is None:
             loop.remove_reader(end.socket.fileno())
             hung_up.set_result(None)
             return
         task = loop.create_task(_one(end, asked))
         tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        task.add_done_callback(over)
+
+    def over(task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _die(error)
 
     loop.add_reader(end.socket.fileno(), on_readable)
     end.ready()
@@ -78,3 +87,9 @@ async def _one(end: ServerEnd, asked: Asked) -> None:
         loop.remove_reader(wake)
     end.done(asked, _encode(result))
     asked.close()
+
+
+def _die(error: BaseException) -> NoReturn:
+    """There is a request that can never be answered. Of another process it will be asked again."""
+    os.write(2, f"model process: {error!r}\n".encode())
+    os._exit(70)
