@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 
 class When(StrEnum):
-    """The moment, in the life of a call or, for `handshake`, of the process itself."""
+    """The moment, in the life of a call or, for `handshake`, of the process itself.
+
+    Of the model process, see `Who.MODEL`: in the life of a request to it."""
 
     HANDSHAKE = "handshake"
     """Before the process has said that it is there."""
@@ -33,6 +35,15 @@ class Who(StrEnum):
     INIT = "init"
     SPAWNER = "spawner"
     AGENT = "agent"
+    MODEL = "model process"
+    """It asks providers. Its moments are those of a request; `handshake`: it imports litellm;
+    `before start`: the request is with it, and no provider has been asked."""
+    MODEL_CALL_INIT = "model process's init"
+    """The next three: they keep the model process as they keep a call's worker. Their own births
+    are those of the three above, since the programs are the same; `handshake` is the model
+    process's."""
+    MODEL_INIT = "model sandbox's init"
+    MODEL_SPAWNER = "model sandbox's spawner"
 
 
 class How(StrEnum):
@@ -147,6 +158,52 @@ IMPOSSIBLE = [
         (How.MEMORY,),
         "a MemoryError is an exception like any other, and the killer of the kernel for want of "
         "memory is a SIGKILL",
+    ),
+    Impossible(
+        Who.MODEL_CALL_INIT,
+        (When.MID_FRAME,),
+        None,
+        "it sends one status of four bytes through a pipe, and less than PIPE_BUF is written "
+        "whole or not at all (pipe(7))",
+    ),
+    Impossible(
+        Who.MODEL_CALL_INIT,
+        (When.HANDSHAKE, *SERVING),
+        (How.EXIT, How.EXCEPTION, How.HANG, How.MEMORY),
+        "it does nothing but sigwaitinfo and waitpid, and nothing that happens inside changes "
+        "that; the killer of the kernel for want of memory is a SIGKILL",
+    ),
+    Impossible(
+        Who.MODEL_INIT,
+        (When.MID_FRAME,),
+        None,
+        "its messages are datagrams, which arrive whole or not at all (unix(7))",
+    ),
+    Impossible(
+        Who.MODEL_INIT,
+        (When.HANDSHAKE, *SERVING),
+        (How.HANG,),
+        "between messages it is in poll; from outside a hang looks like SIGSTOP",
+    ),
+    Impossible(
+        Who.MODEL_INIT,
+        SERVING,
+        (How.EXIT, How.EXCEPTION, How.MEMORY),
+        "its sandbox has no other process, so it has nothing to do while that one serves, and "
+        "nothing to fail at; that it fails to make the next one is the case of `handshake`",
+    ),
+    Impossible(
+        Who.MODEL_SPAWNER,
+        (When.MID_FRAME,),
+        None,
+        "its messages are datagrams, which arrive whole or not at all (unix(7))",
+    ),
+    Impossible(
+        Who.MODEL_SPAWNER,
+        (When.HANDSHAKE, *SERVING),
+        (How.EXIT, How.EXCEPTION, How.HANG, How.MEMORY),
+        "once init is born it is in one poll until all is over, allocates nothing and reads "
+        "nothing; the killer of the kernel for want of memory is a SIGKILL",
     ),
 ]
 

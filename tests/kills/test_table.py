@@ -7,6 +7,8 @@ import itertools
 import pytest
 import test_agent
 import test_handshake
+import test_model
+import test_model_outside
 import test_outside
 import test_worker
 from table import IMPOSSIBLE, Death, How, When, Who, deaths
@@ -22,6 +24,8 @@ def has_case(death: Death) -> bool:
             test_handshake.BY_THEMSELVES,
             test_outside.cases(),
             test_agent.cases(),
+            test_model.cases(),
+            test_model_outside.cases(),
         )
     )
 
@@ -44,3 +48,8 @@ def test_every_case_has_an_expectation_and_every_expectation_a_case() -> None:
         test_outside.expected(death)
     agents = {(death.when, death.how) for death in deaths(Who.AGENT)}
     assert agents == set(test_agent.TABLE)
+    models = {(death.when, death.how) for death in test_model.cases()}
+    handshakes = {(When.HANDSHAKE, how) for how in test_model.HANDSHAKE}
+    assert models == set(test_model.TABLE) | handshakes
+    for death in test_model_outside.cases():
+        test_model_outside.expected(death)
