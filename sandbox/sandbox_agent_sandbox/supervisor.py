@@ -33,6 +33,7 @@ from sandbox_agent_ipc.messages import (
 )
 from sandbox_agent_ipc.reason import CancelReason
 
+from sandbox_agent_sandbox.bell import Bell
 from sandbox_agent_sandbox.descriptors import Descriptor
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.ladder import PROOF_LIMIT, Ladder, Process
@@ -55,7 +56,7 @@ class Supervisor:
         self._grace = grace
         self._term = term
         self._orders: deque[Callable[[float], None]] = deque()
-        self._bell = Descriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        self._bell = Bell()
         self._lives: dict[str, Life] = {}
         self._by_pidfd: dict[int, Life] = {}
         self._idle = threading.Condition()
@@ -84,23 +85,15 @@ class Supervisor:
         """Why the sandbox can take no more calls, or None."""
         return self._failure
 
-    def start(
-        self,
-        life: Life,
-        channels: list[Descriptor],
-        timeout: float | None,
-        *,
-        looks: bool = False,
-    ) -> None:
+    def start(self, life: Life, channels: list[Descriptor], timeout: float | None) -> None:
         """Make a call's processes. `life.on_ended` is called from the supervisor's thread.
 
-        channels: the descriptors of NewCall in their order. timeout: seconds from now. looks: see
-        `Ladder`.
+        channels: the descriptors of NewCall in their order. timeout: seconds from now.
         """
         with self._idle:
             self._active += 1
         now = time.monotonic()
-        life.ladder = Ladder(life, grace=self._grace, term=self._term, now=now, looks=looks)
+        life.ladder = Ladder(life, grace=self._grace, term=self._term, now=now)
         life.ladder.time_out_at(None if timeout is None else now + timeout)
         self._lives[life.id] = life
         self._order(lambda now: self._start(life, channels, now))
@@ -152,10 +145,8 @@ class Supervisor:
         at = time.monotonic()
         life.flag(reason)
         self._orders.append(lambda now: life.ladder.flag(at))
-        if not life.ladder.looks_for_flags:
-            self._ring()
-        # Else the bell stays silent. The thread has nothing to do before grace is over, and woken
-        # now it would be in the way of the worker, which has: its wake-up took twice as long.
+        # The thread has nothing to do before grace is over; the worker has.
+        self._bell.ring_in_a_moment()
         return True
 
     def escalate(self, call_id: str | None = None) -> None:
@@ -219,7 +210,7 @@ class Supervisor:
             return ()
         self._order(self._close)
         self._thread.join()
-        self._bell = Descriptor(-1)  # now, and not when the collector comes by
+        self._bell.close()
         return self.survivors
 
     def _all(self) -> list[Life]:
@@ -227,14 +218,9 @@ class Supervisor:
         return list(self._lives.values())
 
     def _order(self, order: Callable[[float], None]) -> None:
-        # deque.append and eventfd_write are safe in signal handlers that interrupt either.
+        # deque.append is safe in signal handlers that interrupt another one.
         self._orders.append(order)
-        self._ring()
-
-    def _ring(self) -> None:
-        bell = self._bell  # held while it is written to, see Descriptor
-        with suppress(OSError, ValueError):  # ValueError: closed, and nobody is left to hear it
-            os.eventfd_write(bell.number, 1)
+        self._bell.ring()
 
     # --- the thread ------------------------------------------------------------------------
 
@@ -242,7 +228,8 @@ class Supervisor:
         try:
             # The embedder's signals are for the embedder's threads.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-            self._epoll.register(self._bell.number, select.EPOLLIN)
+            for number in self._bell.numbers:
+                self._epoll.register(number, select.EPOLLIN)
             self._opened_by = time.monotonic() + OPEN_LIMIT
             try:
                 self._launch = launch(self._plan, self._board_fd)
@@ -269,18 +256,15 @@ class Supervisor:
         return not self._by_pidfd and self._init is None and self._opened_by is None
 
     def _step(self) -> None:
-        now = time.monotonic()
         deadlines = [life.ladder.deadline for life in self._all()]
-        deadlines += [life.ladder.next_look(now) for life in self._all()]
         deadlines.append(self._opened_by)
         if self._closing is not None:
             deadlines.append(self._closing + PROOF_LIMIT)
         due = min((time for time in deadlines if time is not None), default=None)
-        wait = None if due is None else max(0.0, due - now)
+        wait = None if due is None else max(0.0, due - time.monotonic())
         for fd, _ in self._epoll.poll(-1 if wait is None else wait):
-            if fd == self._bell.number:
-                with suppress(BlockingIOError):
-                    os.eventfd_read(fd)
+            if fd in self._bell.numbers:
+                self._bell.heard(fd)
             elif fd in self._by_pidfd:
                 self._obey()  # a flag that was up before the end is part of the story
                 if fd in self._by_pidfd:
