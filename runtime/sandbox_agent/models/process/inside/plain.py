@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from urllib.parse import quote
 _DEEPEST = 32
 _SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
 _SHORTEST_SECRET = 8
+_MASKED = re.compile(r"[\w-]+\*{3,}[\w-]*")
 
 
 def clean(text: Any) -> str:
@@ -53,7 +55,8 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def without_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
-    """The text with the values of variables that are named like secrets replaced by `[NAME]`."""
+    """The text with the values of variables that are named like secrets replaced by `[NAME]`, and
+    what providers repeat of a key, "sk-proj-****1a2b", by stars: half of a short one shows in it."""
     found = {
         spelt: name
         for name, value in environ.items()
@@ -63,7 +66,7 @@ def without_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
     # Long ones first: one may be the beginning of another.
     for value in sorted(found, key=len, reverse=True):
         text = text.replace(value, f"[{found[value]}]")
-    return text
+    return _MASKED.sub("***", text)
 
 
 def one_line(text: str, limit: int) -> str:

@@ -52,7 +52,7 @@ class Gathering:
         self._fields: dict[str, Any] = {}
         self._details: list[dict[str, Any]] = []
 
-    def add(self, delta: Any) -> bool:
+    def add(self, delta: Any, *, whole: bool = False) -> bool:
         """Takes a delta of a stream, or a whole message. Returns whether anything was in it.
 
         Raises TooLong.
@@ -63,8 +63,9 @@ class Gathering:
             self._add_thinking(plain(block))
         self._add_text("text", self._text, getattr(delta, "content", None))
         self._add_text("text", self._text, getattr(delta, "refusal", None))
-        for call in getattr(delta, "tool_calls", None) or ():
-            self._add_call(call, getattr(call, "index", None))
+        for place, call in enumerate(getattr(delta, "tool_calls", None) or ()):
+            # Whole ones are not numbered, and need not be.
+            self._add_call(call, place if whole else getattr(call, "index", None))
         function = getattr(delta, "function_call", None)  # OpenAI's former way, of one call
         if function is not None:
             self._add_part(self._opened(None, "", function), function)
