@@ -28,6 +28,9 @@ _BREATH = 0.005
 _CLOSING = 1.0
 """Seconds that closing a stream may take."""
 
+_BELOW = ("streaming_response", "response_iterator", "http_response", "response")
+"""Where litellm's streams keep the response that they read, or the generator of its lines."""
+
 _ENDLESS_REPETITION = 1 << 60
 
 
@@ -149,10 +152,20 @@ async def _streamed(
                 breath = loop.time()
     finally:
         await _close(stream)
-    # A stream that broke off gets a finish reason too, from litellm.
-    if not getattr(stream, "received_finish_reason", finish):
+    if not _was_finished(stream, finish):
         raise _broken_off(gathering)
     return finish, usage
+
+
+def _was_finished(stream: Any, finish: str) -> bool:
+    """Whether the provider said so: litellm gives a stream that broke off a finish reason too.
+
+    Of Gemini's it does not tell. There only what HTTP knows to be incomplete is noticed.
+    """
+    return any(getattr(stream, name, finish) for name in _SAID)
+
+
+_SAID = ("received_finish_reason", "intermittent_finish_reason")
 
 
 async def _whole(
@@ -166,15 +179,23 @@ async def _whole(
     choices = getattr(response, "choices", None)
     if not choices:
         raise _broken_off(gathering)
-    gathering.add(choices[0].message)
+    gathering.add(choices[0].message, whole=True)
     return choices[0].finish_reason or "", getattr(response, "usage", None)
 
 
 async def _close(stream: Any) -> None:
-    """Close the connection, unless the answer was read to its end."""
+    """Close the connection, unless the answer was read to its end.
+
+    litellm's own closing forgets what is below it, for some providers.
+    """
+    inner = getattr(stream, "completion_stream", None)
+    parts = [stream, *(getattr(inner, name, None) for name in _BELOW)]
     with suppress(Exception):
         async with asyncio.timeout(_CLOSING):
-            await stream.aclose()
+            for part in parts:
+                if hasattr(part, "aclose"):
+                    with suppress(Exception):
+                        await part.aclose()
 
 
 def _broken_off(gathering: Gathering) -> Trouble:

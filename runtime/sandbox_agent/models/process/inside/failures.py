@@ -141,6 +141,7 @@ def unwrapped(error: Exception) -> Exception:
 def words_of(error: BaseException) -> str:
     """What the provider said, without what litellm put around it."""
     text = clean(getattr(error, "message", None) or str(error))[: 32 * LONGEST]
+    text = " ".join(text.split())  # no long runs of blanks, over which expressions could stumble
     while True:
         shorter = _PREFIX.sub("", text, count=1) if _PREFIX.match(text) else text
         if shorter == text:
@@ -233,7 +234,7 @@ def _status(error: Exception) -> int | None:
 def _from_bytes(text: str) -> str:
     """Some of litellm's messages are the repr of bytes."""
     if re.fullmatch(r"b(['\"]).*\1", text, re.DOTALL):
-        with_escapes = text[2:-1].encode("latin-1", "replace").decode("unicode_escape")
+        with_escapes = text[2:-1].encode("latin-1", "replace").decode("unicode_escape", "replace")
         return with_escapes.encode("latin-1", "replace").decode("utf-8", "replace")
     return text
 
@@ -241,13 +242,18 @@ def _from_bytes(text: str) -> str:
 def _inside(text: str) -> str:
     """The message of a JSON or HTML body; the text itself when it is neither."""
     if text.startswith(("{", "[")):
-        for read in (json.loads, ast.literal_eval):  # bodies, and the repr of bodies
+        for read in (json.loads, _literal):
             with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
                 return _message(read(text)) or text
     if re.match(r"\s*<(!doctype|html|head|\?xml)", text, re.IGNORECASE):
-        text = re.sub(r"(?is)<(script|style)\b.*?</\1>", " ", text)
-        return re.sub(r"<[^>]*>", " ", text)
+        text = re.sub(r"(?is)<(script|style)\b.*?</\1>", " ", text[: 4 * LONGEST])
+        return re.sub(r"<[^<>]*>", " ", text)
     return text
+
+
+def _literal(text: str) -> Any:
+    """The repr of a body, which is what some of litellm's messages hold."""
+    return ast.literal_eval(text) if len(text) <= 2 * LONGEST else None
 
 
 def _message(value: Any) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 _DEEPEST = 32
 _SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
 _SHORTEST_SECRET = 8
-_MASKED = re.compile(r"[\w-]+\*{3,}[\w-]*")
+_MASKED = re.compile(r"(?<![\w-])[\w-]+\*{3,}[\w-]*")
 
 
 def clean(text: Any) -> str:
@@ -55,8 +55,10 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def without_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
-    """The text with the values of variables that are named like secrets replaced by `[NAME]`, and
-    what providers repeat of a key, "sk-proj-****1a2b", by stars: half of a short one shows in it."""
+    """The text with the values of variables that are named like secrets replaced by `[NAME]`.
+
+    What providers repeat of a key, "sk-proj-****1a2b", becomes stars: half of a short one shows.
+    """
     found = {
         spelt: name
         for name, value in environ.items()
