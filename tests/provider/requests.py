@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,9 +53,9 @@ class Requests:
     strays: list[str] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def add(self, path: str, headers: dict[str, str], body: Any) -> Request:
+    def add(self, path: str, headers: dict[str, str], body: Any, at: float) -> Request:
         with self.changed:
-            request = Request(len(self.all), path, headers, body, time.monotonic())
+            request = Request(len(self.all), path, headers, body, at)
             self.all.append(request)
             self.changed.notify_all()
             return request

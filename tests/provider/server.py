@@ -62,11 +62,12 @@ class Server:
 
     async def _answer(self, http: web.Request) -> web.StreamResponse:
         raw = await http.read()
+        at = time.monotonic()  # before what takes the longer the more it is
         body = None
         with suppress(ValueError):
             body = json.loads(raw)
         headers = {name.lower(): value for name, value in http.headers.items()}
-        request = self._requests.add(http.path, headers, body)
+        request = self._requests.add(http.path, headers, body, at)
         try:
             return await self._respond(http, request)
         except asyncio.CancelledError:
