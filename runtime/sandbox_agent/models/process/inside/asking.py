@@ -14,11 +14,12 @@ import msgspec
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Piece
 
 from . import keys
-from .failures import LONGEST, Trouble, trouble_of, unwrapped
+from .failures import Trouble, trouble_of, unwrapped
 from .plain import one_line, without_secrets
 from .request import arguments_of, cost_of, provider_of, wants_thoughts, window_of
 from .retry import LONGEST_ASKED, asked_wait, pause, rest
 from .stream import Gathering, TooLong
+from .words import LONGEST
 
 Tell = Callable[[Piece], None]
 

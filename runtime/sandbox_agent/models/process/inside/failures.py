@@ -6,20 +6,14 @@ it caught, often more than once, so the causes are looked at too.
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from sandbox_agent_ipc.model_messages import FailureKind
 
-from .plain import clean, one_line, without_secrets
-
-LONGEST = 2000
-"""Characters of a failure's text."""
+from .plain import one_line, without_secrets
+from .words import FURTHEST, LONGEST, without_prefix, words_of
 
 _KINDS = (
     ("ContextWindowExceededError", FailureKind.CONTEXT_WINDOW),
@@ -84,17 +78,6 @@ _NO_ANSWER = re.compile(
 _NO_ANSWER_CAUSES = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """litellm stumbles over what is not formed as it should be."""
 
-_PREFIX = re.compile(
-    r"\s*(litellm\.)?[A-Z]\w*(Error|Exception|Timeout)( [A-Z]\w*Error)?\s*[:-]\s*"
-    r"|\s*litellm\.Timeout\.?\s*|\s*Error code: \d+ - |\s*\d{3}, message[:=]\s*"
-    r"|\s*[A-Z]\w*Exception (?=[A-Z])"
-)
-_TAIL = re.compile(
-    r"\.?\s*(Handle with `litellm|LiteLLM Retried|LiteLLM\.Info|Give Feedback|Received Model Group"
-    r"|Traceback \(most recent|Learn more: https://docs\.litellm|To drop these, set).*",
-    re.DOTALL,
-)
-
 
 @dataclass(eq=False)  # Python itself sets attributes of exceptions, so it cannot be frozen
 class Trouble(Exception):
@@ -138,21 +121,8 @@ def unwrapped(error: Exception) -> Exception:
     return inner if isinstance(inner, Exception) else error
 
 
-def words_of(error: BaseException) -> str:
-    """What the provider said, without what litellm put around it."""
-    text = clean(getattr(error, "message", None) or str(error))[: 32 * LONGEST]
-    text = " ".join(text.split())  # no long runs of blanks, over which expressions could stumble
-    while True:
-        shorter = _PREFIX.sub("", text, count=1) if _PREFIX.match(text) else text
-        if shorter == text:
-            break
-        text = shorter
-    text = _TAIL.sub("", text)
-    return _inside(_from_bytes(text.strip())) or str(getattr(error, "code", None) or "")
-
-
 def _kind(error: Exception, status: int | None, words: str) -> FailureKind:
-    raw = f"{words} {getattr(error, 'code', '')} {str(error)[: 32 * LONGEST]}"
+    raw = f"{words} {getattr(error, 'code', '')} {str(error)[:FURTHEST]}"
     names = {kind.__name__ for kind in type(error).__mro__}
     kind = next((kind for name, kind in _KINDS if name in names), FailureKind.PROVIDER)
     if _NO_PROVIDER in raw or (status == 404 and _NO_MODEL.search(words)):
@@ -190,7 +160,7 @@ def _by_cause(error: Exception) -> FailureKind | None:
 def _connection_words(error: Exception) -> str:
     """The nearest cause that says more than that there was trouble."""
     for cause in _causes(error):
-        text = _PREFIX.sub("", str(cause).strip(), count=1)
+        text = without_prefix(str(cause).strip())
         if text and text not in ("Connection error.", "Request timed out."):
             if type(cause).__name__.startswith(("Invalid", "UnsupportedProtocol")):
                 text = f"{text} is no address"
@@ -229,41 +199,3 @@ def _status(error: Exception) -> int | None:
         return int(status) if status is not None else None
     except (TypeError, ValueError):
         return None
-
-
-def _from_bytes(text: str) -> str:
-    """Some of litellm's messages are the repr of bytes."""
-    if re.fullmatch(r"b(['\"]).*\1", text, re.DOTALL):
-        with_escapes = text[2:-1].encode("latin-1", "replace").decode("unicode_escape", "replace")
-        return with_escapes.encode("latin-1", "replace").decode("utf-8", "replace")
-    return text
-
-
-def _inside(text: str) -> str:
-    """The message of a JSON or HTML body; the text itself when it is neither."""
-    if text.startswith(("{", "[")):
-        for read in (json.loads, _literal):
-            with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-                return _message(read(text)) or text
-    if re.match(r"\s*<(!doctype|html|head|\?xml)", text, re.IGNORECASE):
-        text = re.sub(r"(?is)<(script|style)\b.*?</\1>", " ", text[: 4 * LONGEST])
-        return re.sub(r"<[^<>]*>", " ", text)
-    return text
-
-
-def _literal(text: str) -> Any:
-    """The repr of a body, which is what some of litellm's messages hold."""
-    return ast.literal_eval(text) if len(text) <= 2 * LONGEST else None
-
-
-def _message(value: Any) -> str:
-    if isinstance(value, list):
-        return next(filter(None, map(_message, value[:1])), "")
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, dict):
-        return ""
-    return next(filter(None, (_message(value.get(key)) for key in _MESSAGES)), "")
-
-
-_MESSAGES = ("error", "message", "detail", "msg")
