@@ -25,6 +25,7 @@ from sandbox_agent_ipc.channel import send_datagram
 from sandbox_agent_ipc.messages import PROTOCOL, InitBorn, InitFailed
 
 from sandbox_agent_sandbox import init, syscalls
+from sandbox_agent_sandbox.fork_apart import fork_apart
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 from sandbox_agent_sandbox.walls.idmap import NoUserNamespace
@@ -57,7 +58,7 @@ def main(arguments: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, set())  # the thread that started us blocks all
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    os.setsid()
+    os.setsid()  # before any fork_apart, whose orphans nobody's session may then adopt
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     control = socket.socket(fileno=control_fd)
     for fd in (plan_fd, control_fd, board_fd, host_fd):
@@ -85,7 +86,7 @@ def _give_birth(plan: Plan, control: socket.socket, board_fd: int, host_fd: int)
     except OSError as error:
         raise StepFailed(Step.COPY, error) from error
     told, maps, go = os.pipe(), os.pipe(), os.pipe()
-    builder = os.fork()
+    builder = fork_apart()
     if builder == 0:
         for fd in (told[0], maps[1], go[1]):
             os.close(fd)
@@ -124,6 +125,11 @@ def _give_birth(plan: Plan, control: socket.socket, board_fd: int, host_fd: int)
     return init_pid
 
 
+def _die_with_parent() -> None:
+    """Again after each change of credentials, which takes it back. PR_SET_PDEATHSIG(2const)."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _builder(
     plan: Plan,
     trees: list[int] | None,
@@ -136,12 +142,13 @@ def _builder(
 ) -> NoReturn:
     """Enter the namespaces, fork init, report its pid, wait to be let go."""
     try:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         enter_namespaces(plan.network)
+        _die_with_parent()
         os.write(told, b"unshared")
         if not os.read(maps, 1):
             os._exit(1)
         become(plan.identity)
+        _die_with_parent()
         pid = os.fork()
         if pid == 0:
             os.close(told)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import births
 import observer
 import pytest
 from sandbox_agent.fold import fold
@@ -99,6 +101,35 @@ def test_an_agent_dies(tmp_path: Path, death: Death) -> None:
         assert "idle: True" in said, "the ladder needs no event loop"
     if death.how is How.EXCEPTION:
         assert "RuntimeError: gone wrong" in error
+
+
+@pytest.mark.parametrize("generations", [1, 2])  # who helps to build, and init
+def test_who_is_stopped_at_birth_ends_with_the_agent(tmp_path: Path, generations: int) -> None:
+    """Before its first instruction nothing ties a process to anybody, and stopped it stays."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    prepare(tmp_path, observer.new_mark())
+    argv = [sys.executable, HERE / "agent.py", str(tmp_path), "mid-output", "hang"]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as agent:
+        [spawner] = observer.eventually(lambda: observer.descendants(agent.pid), 20)
+        struck: list[int] = []
+
+        def strike(pid: int) -> None:
+            births.stop(pid)
+            struck.append(pid)
+
+        with births.Birth(
+            spawner.pid, generations, lambda pid: (births.stop(pid), struck.append(pid))
+        ):
+            pass
+        observer.eventually(lambda: os.getpgid(struck[0]) != spawner.pid, 20)
+        os.kill(spawner.pid, signal.SIGSTOP)
+        kin = observer.descendants(agent.pid)
+        assert struck[0] in [one.pid for one in kin]
+        agent.kill()
+    with observer.watching([*kin, *sandboxed()]) as handles:
+        _, left = observer.wait_gone(handles, BOUND * 4)
+    assert left == []
 
 
 def prepare(folder: Path, mark: str) -> None:

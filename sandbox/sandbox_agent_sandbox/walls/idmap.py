@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sandbox_agent_sandbox import syscalls
+from sandbox_agent_sandbox.fork_apart import fork_apart
 from sandbox_agent_sandbox.plan import Bind, Identity
 
 _IDS = 0xFFFFFFFF
@@ -36,7 +37,7 @@ def swap_map(disk: int, shown: int) -> str:
 def mapping_namespace(uid_map: str, gid_map: str) -> Iterator[int]:
     """A descriptor of a user namespace that exists only to carry these maps."""
     ready, go = os.pipe(), os.pipe()
-    child = os.fork()
+    child = fork_apart()
     if child == 0:
         try:
             syscalls.unshare(syscalls.CLONE_NEWUSER)
