@@ -167,7 +167,8 @@ def test_a_coding_task_is_done_recorded_and_replayed_without_the_server(person: 
         assert words in again.stderr
         assert RIGHT in (person.work / "averages.py").read_text()
     first, _, last = folders(person)
-    assert journals.differences(first, last) == []
+    found = journals.differences(first, last)
+    assert found == [], "\n".join(found)
 
 
 # --- stopped, and gone on with ----------------------------------------------------------------
