@@ -244,3 +244,4 @@ ToInit = NewCall | Freeze | Thaw
 FromWorker = Ready | Started | Result | Described
 ToWorker = Call | Describe | Serve
 FromSession = Ready | Serving | Reply | Done
+ToSession = Request

@@ -20,6 +20,7 @@ from sandbox_agent_ipc.messages import (
     PROTOCOL,
     Described,
     FromInit,
+    FromSession,
     FromWorker,
     FunctionRef,
     Message,
@@ -29,6 +30,7 @@ from sandbox_agent_ipc.messages import (
     Started,
     ToInit,
     ToolSpec,
+    ToSession,
     ToWorker,
 )
 
@@ -60,6 +62,8 @@ def values_of(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
             return st.sampled_from(kind.cls)
         case msgspec.inspect.ListType():
             return st.lists(values_of(kind.item_type), max_size=3)
+        case msgspec.inspect.VarTupleType():
+            return st.lists(values_of(kind.item_type), max_size=3).map(tuple)
         case msgspec.inspect.DictType():
             keys, values = values_of(kind.key_type), values_of(kind.value_type)
             return st.dictionaries(keys, values, max_size=3)
@@ -74,7 +78,7 @@ def values_of(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
 
 
 EVERY = {one: values_of(msgspec.inspect.type_info(one)) for one in Message.__subclasses__()}
-DIRECTIONS = [FromInit, ToInit, FromWorker, ToWorker]
+DIRECTIONS = [FromInit, ToInit, FromWorker, ToWorker, FromSession, ToSession]
 any_message = st.one_of(*EVERY.values())
 
 
