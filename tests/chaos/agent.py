@@ -25,11 +25,13 @@ from typing import Any
 from sandbox_agent.conversation import Conversation, RunResult
 from sandbox_agent.history import AssistantMessage, ToolMessage
 from sandbox_agent.models import Model, ModelCall, ModelTurn
+from sandbox_agent.models.provider import ProviderModel
 from sandbox_agent.settings import Budgets, Interrupt
 from sandbox_agent.status import Status
 
 from chaos import slow, tools
-from chaos.plan import Cause, Phase, Round, Session, Tool, Use
+from chaos.asked import ORDER, Provider
+from chaos.plan import Cause, Phase, Round, Session, Tool, Use, Waits
 from chaos.strikes import VERIFY_COMMAND
 
 GAP = 0.12
@@ -38,6 +40,14 @@ GAP = 0.12
 BUDGET = 1.2
 """Seconds of time in rounds whose budget is to be spent. The sandbox opens in less."""
 
+LONG_BUDGET = 8.0
+"""The same where a provider is asked, in every other round: importing litellm takes less."""
+
+SLOW = 0.6
+"""Seconds that a slow provider takes until its first byte. More than the strike's jitter."""
+
+PIECES, BETWEEN = 200, 0.004
+"""Of an answer that is streamed; the second in seconds."""
 
 GAP_LEAD = 0.4
 """Seconds that the calls before such a gap may take when its budget is to be spent in it."""
@@ -95,16 +105,58 @@ class Script(Model):
         return turn
 
 
-class Agent:
-    """One session. Never returns from `run`."""
+class Asker(ProviderModel):
+    """A real one, that says when it is asked, and when the first piece of an answer has come."""
 
-    def __init__(self, session: Session, folder: Path, sock: socket.socket) -> None:
+    def __init__(self, agent: Agent, address: str) -> None:
+        super().__init__("openai/gpt-4o", api_base=f"{address}/v1", timeout=60)
+        self._agent = agent
+
+    async def complete(self, history: Any, tools: Any, token: Any, on_delta: Any) -> ModelTurn:
+        agent, turn = self._agent, self._agent.turn
+        agent.turn += 1
+        agent.look_at_history(history)
+        heard: list[object] = []
+
+        def hear(delta: Any) -> None:
+            if not heard:
+                agent.say("piece", turn=turn)
+            heard.append(delta)
+            on_delta(delta)
+
+        agent.say("asking", turn=turn)
+        return await super().complete(history, tools, token, hear)
+
+
+def order(plan: Round) -> str:
+    """What the user says in a round whose model is a provider's: what it is to answer."""
+    calls = [dict(zip(("name", "arguments"), tool_call(use), strict=True)) for use in plan.uses]
+    answers: list[dict[str, Any]] = [{"text": "At once.", "calls": calls}, {"text": "Done."}]
+    answers[plan.turn] |= {
+        Waits.COLD: {"hold_at": 0},
+        Waits.NEVER: {"hold_at": 0},
+        Waits.SLOW: {"delay": SLOW},
+        Waits.STREAMING: {"text": "word " * PIECES, "pieces": PIECES, "pause": BETWEEN},
+        Waits.STALLED: {"text": "word " * PIECES, "pieces": PIECES, "hold_at": 5},
+        None: {},
+    }[plan.waits]
+    return ORDER + json.dumps({"round": plan.number, "answers": answers})
+
+
+class Agent:
+    """One session. provider: who is asked; None for a script. Never returns from `run`."""
+
+    def __init__(
+        self, session: Session, folder: Path, sock: socket.socket, provider: Provider | None
+    ) -> None:
         self._session = session
         self._folder = folder
         self._sock = sock
+        self._provider = provider
         self._lock = threading.Lock()
         self._next = threading.Semaphore(0)
         self._model = Script(self)
+        self.turn = 0
         self.plan = session.rounds[0]
         self._conversation: Conversation | None = None
         self._struck: Conversation | None = None
@@ -141,6 +193,8 @@ class Agent:
         match order["do"]:
             case "interrupt":
                 conversation.interrupt()
+            case "pause":
+                conversation.pause()
             case "cancel_call":
                 return conversation.cancel_call(order["call"])
             case "task_cancel":
@@ -184,7 +238,8 @@ class Agent:
         self._model.load(plan)
         self._look_before(conversation)
         # Each time, or a run whose end was struck goes on where it was: at its verify commands.
-        conversation.send_message("Do your worst.")
+        self.turn = 0
+        conversation.send_message(order(plan) if self._provider else "Do your worst.")
         self._during = None
         self._task = None
         self.say("begin", number=plan.number, run_dir=conversation.run_dir)
@@ -234,8 +289,11 @@ class Agent:
         budget = None
         if plan.cause is Cause.BUDGET:
             budget = max(0.001, plan.jitter) if plan.phase is Phase.OPENING else BUDGET
+            if plan.phase is Phase.MODEL and plan.choice % 2:
+                budget = LONG_BUDGET
+        provider = self._provider
         return Conversation(
-            model=self._model,
+            model=self._model if provider is None else Asker(self, provider.address),
             tools=["shell", slow.slow_import, *tools.FUNCTIONS.values()],
             workspace=self._folder / "work",
             sandbox={"limits": {"timeout": timeout}},
@@ -333,7 +391,7 @@ class Agent:
             self._complain(f"leak: descriptors and threads were {before}, are {after}")
 
 
-def fork(session: Session, folder: Path) -> tuple[int, socket.socket]:
+def fork(session: Session, folder: Path, provider: Provider | None) -> tuple[int, socket.socket]:
     """Start an agent. Returns its pid and the umpire's end of the socket."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -343,6 +401,8 @@ def fork(session: Session, folder: Path) -> tuple[int, socket.socket]:
         os.dup2(log, 2)
         os.close(log)
         random.seed()
-        Agent(session, folder, theirs).run()
+        if provider is not None:
+            os.environ["OPENAI_API_KEY"] = provider.key
+        Agent(session, folder, theirs, provider).run()
     theirs.close()
     return pid, ours

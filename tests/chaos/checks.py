@@ -6,13 +6,14 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from history_rules import problems_of_history
 from sandbox_agent.fold import fold
 from sandbox_agent.history import ToolMessage
 from sandbox_agent.journal import parse_journal
 
-from chaos.plan import AGENT_DIES, COMMAND, Cause, Phase, Tool
+from chaos.plan import AGENT_DIES, COMMAND, KILLS_MODEL, STOPS_MODEL, Cause, Phase, Tool
 from chaos.seen import Event, Seen
 
 BOUND = 0.150
@@ -59,6 +60,8 @@ STATUS = {
     Cause.SIGTERM: "interrupted",
     Cause.SIGHUP: "interrupted",
     Cause.BUDGET: "budget",
+    Cause.CANCEL_RUN: "interrupted",
+    **dict.fromkeys(sorted(STOPS_MODEL), "interrupted"),
 }
 REASON = {
     Cause.BUDGET: "budget",
@@ -71,7 +74,7 @@ EXIT = {Cause.SIGINT: 130, Cause.SIGTERM: 143, Cause.SIGHUP: 129}
 def judge(seen: Seen) -> list[str]:
     """Everything that is wrong with this round."""
     found = [*seen.complaints, *quiet(seen.stderr)]
-    for check in (stopped, bounded, tools, results, started, outcomes, journal, ends, words):
+    for check in (stopped, bounded, tools, results, started, outcomes, journal, ends, words, model):
         found += check(seen)
     return found
 
@@ -154,6 +157,8 @@ def tools(seen: Seen) -> Iterator[str]:
         path = seen.work / ".chaos" / f"{use.mark}.bad"
         if path.exists():
             yield f"token: {use.tool}: {path.read_text()}"
+        if seen.wrote(use, "key"):
+            yield f"secret: {use.tool} was given the provider's key"
 
 
 def words(seen: Seen) -> Iterator[str]:
@@ -236,6 +241,8 @@ def outcomes(seen: Seen) -> Iterator[str]:
         if end is None or use is None:
             continue
         outcome = end["outcome"]
+        if cause in _HARMLESS and outcome != "ok":
+            yield f"outcomes: {call} ({use.tool}) {outcome} after {cause}: {end['detail']}"
         if phase is None and outcome != "ok":
             yield f"outcomes: {call} ({use.tool}) {outcome} without a strike: {end['detail']}"
         if outcome == "error":
@@ -285,6 +292,8 @@ def rates(seen: Seen) -> dict[str, tuple[int, int]]:
     return found
 
 
+_HARMLESS = {Cause.PAUSE, *KILLS_MODEL}
+"""Causes that no call hears of."""
 _HEARING = {Tool.POLLING, Tool.WAITING, Tool.ATTACKER}
 _TIDY = {Tool.SLEEPING, Tool.BUSY_PYTHON, Tool.SELF_STOPPER}
 _WHOLE = {
@@ -384,7 +393,8 @@ def ends(seen: Seen) -> Iterator[str]:
     if cause in REASON and whole and whole[0]["reason"] != REASON[cause]:
         yield f"ends: the reason of {cause} is said to be {whole[0]['reason']}"
     phase = seen.phase()
-    if phase in (Phase.IN_FLIGHT, Phase.VERIFY, Phase.GAP) and cause in STATUS and not whole:
+    stays = (Phase.IN_FLIGHT, Phase.VERIFY, Phase.GAP)
+    if phase in stays and cause in STATUS and not whole:
         yield f"ends: struck in {phase}, and the journal has no cancel_requested"
     if phase is None and not requests and end["status"] != "done":
         yield f"ends: {end['status']} without a strike: {end['reason']} {seen.stderr[-300:]}"
@@ -396,6 +406,31 @@ def ends(seen: Seen) -> Iterator[str]:
         yield f"ends: arun() of a cancelled task gave {seen.status} {seen.error}"
     if cause is Cause.CTRL_C and whole and "KeyboardInterrupt" not in (seen.error or ""):
         yield f"ends: run() gave {seen.status} {seen.error} after Ctrl-C"
+
+
+def model(seen: Seen) -> Iterator[str]:
+    """What a run does that has lost the process which asks its provider, or was paused."""
+    cause, over = seen.plan.cause, seen.of("segment_ended")
+    if not over:
+        return
+    status = over[0]["status"]
+    if cause is Cause.PAUSE and status not in ("paused", "done"):
+        yield f"ends: {status} after {cause}: {over[0]['reason']}"
+    if cause not in KILLS_MODEL:
+        return
+    if status != "done":
+        yield f"model: the run ended as {status}, not done, after {cause}: {over[0]['reason']}"
+    if seen.strike.victims and seen.phase() is Phase.MODEL and seen.requests < 2:
+        # Answered already, and on its way to us; the process was not needed any more.
+        answered = [e["t"] for e in seen.of("model_turn") if e["t"] > (seen.strike.at or 0)]
+        if not answered or answered[0] - (seen.strike.at or 0) > NOISE:
+            yield f"model: {cause} while it was asked, and it was not asked again"
+
+
+def secrets(runs: Path, key: str) -> list[str]:
+    """No file of a run holds a key."""
+    files = [path for path in runs.rglob("*") if path.is_file()]
+    return [f"secret: the key is in {path}" for path in files if key.encode() in path.read_bytes()]
 
 
 def _ms(seconds: float) -> str:

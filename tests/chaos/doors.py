@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos import agent
+from chaos.asked import Provider
 from chaos.plan import Cause, Phase, Round, Session, Tool
 from chaos.strikes import VERIFY_COMMAND
 
@@ -102,9 +103,9 @@ class Door:
 class Embedded(Door):
     """A forked agent, for all rounds of a session."""
 
-    def __init__(self, session: Session, folder: Path) -> None:
+    def __init__(self, session: Session, folder: Path, provider: Provider | None) -> None:
         super().__init__()
-        self.pid, self._sock = agent.fork(session, folder)
+        self.pid, self._sock = agent.fork(session, folder, provider)
         self._fd = self._sock.fileno()
 
     def _take(self, line: bytes) -> Message | None:

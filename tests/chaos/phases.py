@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from chaos.asked import Provider
 from chaos.doors import Door, Gone, Message
-from chaos.plan import Cause, Phase, Round
+from chaos.plan import Cause, Phase, Round, Waits
 
 ARRIVAL = 15.0
 """Seconds until a phase must have come."""
+
+MODEL_ARRIVAL = 60.0
+"""The same where litellm has to be imported first, on a busy machine."""
 
 SELF_MADE = {Cause.TIMEOUT, Cause.BUDGET}
 
@@ -22,10 +26,15 @@ def over(message: Message) -> bool:
     return message["say"] == "returned" or event("segment_ended", message)
 
 
-def arrive(door: Door, plan: Round, parallel: int, work: Path, since: int) -> bool:
+def arrive(
+    door: Door, plan: Round, parallel: int, work: Path, since: int, provider: Provider | None
+) -> bool:
     """Wait for the phase, and then a random moment. False when the run ended before."""
     try:
-        _phase(door, plan, parallel, work, since)
+        if provider is not None:
+            _asked(door, plan, provider, since)
+        else:
+            _phase(door, plan, parallel, work, since)
     except Gone:
         return False
     # What strikes by chance strikes between two events, so there is nothing to wait for.
@@ -56,6 +65,26 @@ def _phase(door: Door, plan: Round, parallel: int, work: Path, since: int) -> No
         case Phase.SHUTDOWN:
             # Its verify command has ended; what is left is to write the end down and to close.
             _until(door, lambda m: event("verify", m), since)
+
+
+def _asked(door: Door, plan: Round, provider: Provider, since: int) -> None:
+    """Until the provider keeps the run waiting in the way that the plan wants."""
+    deadline = time.monotonic() + MODEL_ARRIVAL
+    say = {Waits.COLD: "asking", Waits.STREAMING: "piece", Waits.STALLED: "piece"}.get(
+        plan.waits or Waits.NEVER
+    )
+    while True:
+        if say is None and provider.came(plan.number, plan.turn):
+            return
+        for message in door.heard[since:]:
+            if message["say"] == say and message["turn"] == plan.turn:
+                return
+            if over(message):
+                raise Gone
+        now = time.monotonic()
+        if door.ended or now > deadline:
+            raise Gone
+        door.listen(now + (0.002 if say is None else 1.0))
 
 
 def _until(door: Door, found: object, since: int) -> None:

@@ -51,6 +51,8 @@ class Phase(StrEnum):
     """A verify command runs."""
     SHUTDOWN = "shutdown"
     """The model has said that it is done; the run ends and the sandbox is closed."""
+    MODEL = "model"
+    """A provider is being asked, through the model process."""
 
 
 class Cause(StrEnum):
@@ -80,6 +82,36 @@ class Cause(StrEnum):
     STOP_SPAWNER = "stop_spawner"
     FREEZE_AND_KILL_AGENT = "freeze_and_kill_agent"
     """SIGSTOP of everything below the agent, then SIGKILL of the agent."""
+    PAUSE = "pause"
+    """Nothing is stopped: the run ends when what is going on has ended."""
+    CANCEL_RUN = "cancel_run"
+    """As `sandbox-agent cancel` does it, from another process."""
+    KILL_MODEL = "kill_model"
+    """The process that asks the provider; what it was asked must be asked again. As the next three,
+    which keep it."""
+    KILL_MODEL_CALL_INIT = "kill_model_call_init"
+    KILL_MODEL_INIT = "kill_model_init"
+    KILL_MODEL_SPAWNER = "kill_model_spawner"
+    STOP_MODEL = "stop_model"
+    """SIGSTOP, then an interrupt, then SIGCONT. As the next three."""
+    STOP_MODEL_CALL_INIT = "stop_model_call_init"
+    STOP_MODEL_INIT = "stop_model_init"
+    STOP_MODEL_SPAWNER = "stop_model_spawner"
+
+
+class Waits(StrEnum):
+    """How a provider that is asked keeps one waiting."""
+
+    COLD = "cold"
+    """The model process may not be there yet."""
+    SLOW = "slow"
+    """Its first byte comes late."""
+    NEVER = "never"
+    """Nothing ever comes."""
+    STREAMING = "streaming"
+    """It answers piece by piece."""
+    STALLED = "stalled"
+    """It has begun to answer, and nothing more comes."""
 
 
 COMMAND = frozenset({Cause.SIGINT, Cause.SIGTERM, Cause.SIGHUP})
@@ -91,7 +123,16 @@ SOUGHT = frozenset(c for c in Cause if c.startswith(("kill_", "stop_", "freeze_"
 """Causes whose victims are looked for in /proc."""
 
 ALL_PHASES = frozenset(Phase)
+SCRIPTED_PHASES = ALL_PHASES - {Phase.MODEL}
+"""Of conversations whose model is a script, which answers at once."""
+
 _CALL = frozenset({Phase.STARTING, Phase.IN_FLIGHT, Phase.VERIFY})
+_KEEPERS = SCRIPTED_PHASES
+"""What keeps the tools' sandbox has nothing to do with providers."""
+_MODEL = frozenset({Phase.MODEL})
+
+KILLS_MODEL = frozenset(c for c in Cause if c.startswith("kill_model"))
+STOPS_MODEL = frozenset(c for c in Cause if c.startswith("stop_model"))
 
 LEGAL_PHASES: dict[Cause, frozenset[Phase]] = {
     Cause.INTERRUPT: ALL_PHASES,
@@ -105,29 +146,40 @@ LEGAL_PHASES: dict[Cause, frozenset[Phase]] = {
     # After `run()` Ctrl-C is the embedding program's own affair.
     Cause.CTRL_C: ALL_PHASES - {Phase.SHUTDOWN},
     # The command's scripted model answers at once: there is no gap to aim at.
-    Cause.SIGINT: ALL_PHASES - {Phase.GAP},
-    Cause.SIGTERM: ALL_PHASES - {Phase.GAP},
-    Cause.SIGHUP: ALL_PHASES - {Phase.GAP},
+    Cause.SIGINT: SCRIPTED_PHASES - {Phase.GAP},
+    Cause.SIGTERM: SCRIPTED_PHASES - {Phase.GAP},
+    Cause.SIGHUP: SCRIPTED_PHASES - {Phase.GAP},
     Cause.KILL_WORKER: _CALL,
     Cause.KILL_CALL_INIT: _CALL,
-    Cause.KILL_INIT: ALL_PHASES,
-    Cause.KILL_SPAWNER: ALL_PHASES,
+    Cause.KILL_INIT: _KEEPERS,
+    Cause.KILL_SPAWNER: _KEEPERS,
     Cause.KILL_AGENT: ALL_PHASES,
     Cause.STOP_WORKER: _CALL,
-    Cause.STOP_INIT: ALL_PHASES,
-    Cause.STOP_SPAWNER: ALL_PHASES,
+    Cause.STOP_INIT: _KEEPERS,
+    Cause.STOP_SPAWNER: _KEEPERS,
     Cause.FREEZE_AND_KILL_AGENT: ALL_PHASES,
+    # What is verified is over when it is over; and then nothing is left to pause before.
+    Cause.PAUSE: ALL_PHASES - {Phase.VERIFY, Phase.SHUTDOWN},
+    # The pipe is there while a run is going. While a call starts it is an interrupt like any other.
+    Cause.CANCEL_RUN: frozenset({Phase.GAP, Phase.IN_FLIGHT, Phase.VERIFY, Phase.MODEL}),
+    **dict.fromkeys(sorted(KILLS_MODEL | STOPS_MODEL), _MODEL),
 }
 
-TOOL_PHASES = ALL_PHASES - {Phase.OPENING}
-"""While the sandbox is being made there are no tools yet. Else every tool goes with every phase
-and with every cause."""
+TOOL_PHASES = ALL_PHASES - {Phase.OPENING, Phase.MODEL}
+"""While the sandbox is being made there are no tools yet, and while a provider is asked none runs.
+Else every tool goes with every phase and with every cause."""
+
+TOOL_CAUSES = tuple(cause for cause, phases in LEGAL_PHASES.items() if phases != _MODEL)
 
 LEGAL: dict[str, tuple[tuple[str, str], ...]] = {
     "phase x cause": tuple(
         (p, c) for c, phases in LEGAL_PHASES.items() for p in Phase if p in phases
     ),
-    "tool x cause": tuple(itertools.product(Tool, Cause)),
+    "tool x cause": tuple(itertools.product(Tool, TOOL_CAUSES)),
+    "waits x cause": (
+        *((w, c) for w in Waits for c in (Cause.INTERRUPT, Cause.INTERRUPT_TWICE)),
+        *((w, c) for w in (Waits.STREAMING, Waits.NEVER) for c in (Cause.TASK_CANCEL,)),
+    ),
     "tool x phase": tuple((t, p) for t in Tool for p in Phase if p in TOOL_PHASES),
 }
 
@@ -136,9 +188,17 @@ QUICK_TIMES = (0.1, 0.1)
 ONE_IN = 50
 """So many rounds run with the default grace and term."""
 
+UNDER_WAY = frozenset({Phase.IN_FLIGHT, Phase.VERIFY, Phase.MODEL})
+"""A call's tool or a request to a provider is struck."""
+
 _SOLO = COMMAND | {Cause.TIMEOUT, Cause.BUDGET}
 _LAST = AGENT_DIES | {Cause.CLOSE}
 _SESSION = 8
+
+_MODEL_SESSION = 20
+"""More, because each session's model process takes seconds to import litellm."""
+_MODEL_ROUNDS = 60
+"""In each deck, of which the legal pairs are some. So many that one in eight ends the process."""
 
 
 class Use(msgspec.Struct, frozen=True):
@@ -154,7 +214,8 @@ class Round(msgspec.Struct, frozen=True):
     """number: from 0. uses: the calls, in parallel up to `parallel`. ready: strike only when every
     running tool has finished its preparations. jitter: seconds from the phase to the strike.
     pause: seconds between the two strikes of causes that have two. long: the time that a timeout or
-    budget leaves, in seconds. choice: picks a victim. by_arun: run by `arun()`."""
+    budget leaves, in seconds. choice: picks a victim. by_arun: run by `arun()`. waits, turn: where
+    a provider is asked, how it keeps the run waiting, and before which of its turns, from 0."""
 
     number: int
     cause: Cause
@@ -169,16 +230,19 @@ class Round(msgspec.Struct, frozen=True):
     by_arun: bool
     command: bool
     times: tuple[float, float]
+    waits: Waits | None = None
+    turn: int = 0
 
 
 class Session(msgspec.Struct, frozen=True):
     """Rounds that share one conversation, as far as what strikes it leaves one. user: an ordinary
-    user makes them, where both kinds are asked for."""
+    user makes them, where both kinds are asked for. asks: a provider, through the model process."""
 
     seed: int
     number: int
     user: bool
     rounds: tuple[Round, ...]
+    asks: bool = False
 
 
 def sessions(seed: int) -> Iterator[Session]:
@@ -192,7 +256,8 @@ def sessions(seed: int) -> Iterator[Session]:
         made = []
         for cause, phase, default_times in drawn:
             made.append(_round(dice, next(number), cause, phase, default_times, tools))
-        yield Session(seed, place, bool(n % 2), tuple(made))
+        asks = made[0].phase is Phase.MODEL
+        yield Session(seed, place, bool(n % 2), tuple(made), asks)
 
 
 _Draw = tuple[Cause, Phase, bool]
@@ -200,11 +265,23 @@ _Draw = tuple[Cause, Phase, bool]
 
 def _drawn(dice: random.Random) -> Iterator[list[_Draw]]:
     """Deck after deck, cut into sessions."""
-    since_default = itertools.count(1)
+    number = itertools.count(1)
+    due = 0
     while True:
+        deck = _deck(dice)
+        asking = [draw for draw in deck if draw[1] is Phase.MODEL]
+        scripted = [draw for draw in deck if draw[1] is not Phase.MODEL]
+        cut = _cut_asking(asking)
+        spread = max(1, len(scripted) // (len(cut) + 1))
         sharing: list[_Draw] = []
-        for cause, phase in _deck(dice):
-            default_times = next(since_default) % ONE_IN == 0
+        for place, (cause, phase) in enumerate(scripted):
+            if place % spread == spread - 1 and cut:
+                session = cut.pop(0)
+                yield [(c, p, False) for c, p in session]
+                # Theirs are too costly to be slow on purpose.
+                due += sum(next(number) % ONE_IN == 0 for _ in session)
+            due += next(number) % ONE_IN == 0
+            default_times, due = due > 0, max(0, due - 1)
             draw = (cause, phase, default_times)
             if default_times or cause in _SOLO:
                 yield [draw]
@@ -220,14 +297,32 @@ def _drawn(dice: random.Random) -> Iterator[list[_Draw]]:
             yield sharing
 
 
+def _cut_asking(draws: list[tuple[Cause, Phase]]) -> list[list[tuple[Cause, Phase]]]:
+    """Sessions of those that ask a provider, which do as often as can be without a new agent."""
+    sharing = [draw for draw in draws if draw[0] not in _SOLO | _LAST]
+    last = [draw for draw in draws if draw[0] in _LAST]
+    cut = [sharing[at : at + _MODEL_SESSION] for at in range(0, len(sharing), _MODEL_SESSION)]
+    for place, draw in enumerate(last):
+        if place < len(cut):
+            cut[place].append(draw)
+        else:
+            cut.append([draw])
+    return cut + [[draw] for draw in draws if draw[0] in _SOLO]
+
+
 def _deck(dice: random.Random) -> list[tuple[Cause, Phase]]:
-    """Every legal pair once, and so many more that strike a running tool that four in five do,
-    with something over for strikes that come too late. What is hard to hit is in it twice."""
+    """Every legal pair once, and so many more that strike something under way that four in five
+    do, with something over for strikes that come too late. What is hard to hit is in it twice."""
     deck = [(c, p) for c, phases in LEGAL_PHASES.items() for p in sorted(phases)]
-    running = sum(p in (Phase.IN_FLIGHT, Phase.VERIFY) for _, p in deck)
+    asking = [c for c, p in deck if p is Phase.MODEL]
+    kind = [c for c in asking if c not in _SOLO | _LAST | KILLS_MODEL | STOPS_MODEL]
+    kinds = _endless(dice, kind)
+    deck += [(next(kinds), Phase.MODEL) for _ in range(_MODEL_ROUNDS - len(asking))]
+    running = sum(p in UNDER_WAY for _, p in deck)
     wanted = round(4.7 * (len(deck) - running)) - running
     fewer = [c for c in Cause if c in COMMAND or c in AGENT_DIES]
-    causes = _endless(dice, [*Cause, *(c for c in Cause if c not in fewer)])
+    calls = [c for c in Cause if Phase.IN_FLIGHT in LEGAL_PHASES[c]]
+    causes = _endless(dice, [*calls, *(c for c in calls if c not in fewer)])
     deck += [(next(causes), Phase.IN_FLIGHT) for _ in range(wanted)]
     dice.shuffle(deck)
     return deck
@@ -249,9 +344,9 @@ def _round(
     tools: Iterator[Tool],
 ) -> Round:
     command = cause in COMMAND or (
-        cause in AGENT_DIES and dice.random() < 0.15 and phase is not Phase.GAP
+        cause in AGENT_DIES and dice.random() < 0.15 and phase not in (Phase.GAP, Phase.MODEL)
     )
-    brief = phase in (Phase.GAP, Phase.VERIFY, Phase.SHUTDOWN)
+    brief = phase in (Phase.GAP, Phase.VERIFY, Phase.SHUTDOWN, Phase.MODEL) or cause is Cause.PAUSE
     uses = tuple(
         Use(next(tools), brief, str(dice.randrange(10**15, 10**16)))
         for _ in range(dice.choice((2, 3, 3, 4)))
@@ -263,6 +358,7 @@ def _round(
         Phase.IN_FLIGHT: 0.06,
         Phase.VERIFY: 0.04,
         Phase.SHUTDOWN: 0.02,
+        Phase.MODEL: 0.15,
     }[phase]
     return Round(
         number=number,
@@ -280,4 +376,14 @@ def _round(
         by_arun=dice.random() < 0.5,
         command=command,
         times=DEFAULT_TIMES if default_times else QUICK_TIMES,
+        waits=_waits(dice, cause) if phase is Phase.MODEL else None,
+        turn=dice.randrange(2),
     )
+
+
+def _waits(dice: random.Random, cause: Cause) -> Waits:
+    if cause is Cause.PAUSE:  # which lets it go on, so it must come to an end
+        return dice.choice((Waits.SLOW, Waits.STREAMING))
+    if cause in SOUGHT and cause not in AGENT_DIES:  # who is not there yet cannot be struck
+        return dice.choice((Waits.SLOW, Waits.NEVER, Waits.STREAMING, Waits.STALLED))
+    return dice.choice(list(Waits))

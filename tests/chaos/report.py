@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chaos import checks
-from chaos.plan import COMMAND, LEGAL, Cause
+from chaos.plan import COMMAND, LEGAL, UNDER_WAY, Cause, Phase
 
 ENOUGH = 20
 """Hits that every legal pair has in a full run."""
@@ -17,9 +17,27 @@ ENOUGH = 20
 FULL = 10_000
 """Rounds of a full run."""
 
-RUNGS = ("flag", "term", "kill", "no call", "close", "command's own end", "agent killed")
+RUNGS = (
+    "flag",
+    "term",
+    "kill",
+    "no call",
+    "model",
+    "model stopped",
+    "close",
+    "command's own end",
+    "agent killed",
+)
 
-MEDIAN = {"flag": 60.0, "term": 60.0, "kill": 60.0, "no call": 60.0, "agent killed": 120.0}
+MEDIAN = {
+    "flag": 60.0,
+    "term": 60.0,
+    "kill": 60.0,
+    "no call": 60.0,
+    "model": 60.0,
+    "model stopped": 60.0,
+    "agent killed": 120.0,
+}
 """Milliseconds that the median of a rung may be late, so that a slow ladder shows however much
 noise single rounds are allowed. Judged from `JUDGED` rounds on."""
 
@@ -69,7 +87,9 @@ class Report:
             self.missed += 1
         else:
             self.struck += 1
-            self.in_flight += verdict["phase"] in ("in_flight", "verify")
+            self.in_flight += verdict["phase"] in UNDER_WAY
+            if verdict["phase"] == Phase.MODEL:
+                self._hit("waits x cause", verdict["waits"], verdict["cause"])
             self._hit("phase x cause", verdict["phase"], verdict["cause"])
             for tool in verdict["hit"]:
                 self._hit("tool x cause", tool, verdict["cause"])
@@ -140,8 +160,8 @@ class Report:
         lines = [
             f"{self.rounds} rounds ({who}; {self.commands} by the command line),"
             f" {len(self.violations)} violations",
-            f"struck a call in flight: {data['in_flight_share']:.1%}; the run was over before the"
-            f" strike: {self.missed}",
+            f"struck a call or a request in flight: {data['in_flight_share']:.1%}; the run was over"
+            f" before the strike: {self.missed}",
             "",
             f"{'milliseconds beyond the rung':28} " + " ".join(f"{c:>7}" for c in columns),
         ]

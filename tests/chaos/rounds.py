@@ -17,9 +17,10 @@ import observer
 
 from chaos import checks, strikes
 from chaos.agent import STDERR
+from chaos.asked import Provider
 from chaos.doors import Command, Door, Embedded, Gone
-from chaos.phases import ARRIVAL, SELF_MADE, arrive
-from chaos.plan import AGENT_DIES, Cause, Phase, Round, Session
+from chaos.phases import ARRIVAL, MODEL_ARRIVAL, SELF_MADE, arrive
+from chaos.plan import AGENT_DIES, KILLS_MODEL, Cause, Phase, Round, Session
 from chaos.seen import Seen
 from chaos.strikes import Strike, strike, thaw
 
@@ -36,6 +37,7 @@ class Umpire:
 
     folder: Path
     words: set[tuple[Any, Any, Any]] = field(default_factory=set)
+    _provider: Provider | None = None
 
     def play(self, session: Session) -> list[Verdict]:
         """Make the session's rounds. What is left of it in the end is removed."""
@@ -45,10 +47,12 @@ class Umpire:
         (folder / "runs").mkdir()
         self.words = set()
         verdicts: list[Verdict] = []
+        provider = None
         try:
             first = session.rounds[0]
             _verify_script(first, work)
-            door = Command(first, folder) if first.command else Embedded(session, folder)
+            provider = self._provider = Provider() if session.asks else None
+            door = Command(first, folder) if first.command else Embedded(session, folder, provider)
             try:
                 for plan in session.rounds:
                     verdicts.append(self._round(door, session, plan, folder))
@@ -64,6 +68,8 @@ class Umpire:
                 self._sweep()
                 door.close()
         finally:
+            if provider is not None:
+                provider.close()
             shutil.rmtree(folder, ignore_errors=True)
         return verdicts
 
@@ -71,24 +77,32 @@ class Umpire:
 
     def _round(self, door: Door, session: Session, plan: Round, folder: Path) -> Verdict:
         first, work = session.rounds[0], folder / "work"
+        provider = self._provider
         seen = Seen(plan, first.times, first.parallel, work, Strike(), words=self.words)
-        since = 0
+        seen.asks = session.asks
+        since, run_dir = 0, folder
         try:
             if isinstance(door, Embedded):
                 begin = door.wait(_begins(plan), ARRIVAL)
                 since = door.heard.index(begin)
-                seen.began = begin["t"]
-                seen.skip_lines = _lines(Path(begin["run_dir"]) / "journal.jsonl", plan, session)
+                seen.began, run_dir = begin["t"], Path(begin["run_dir"])
+                seen.skip_lines = _lines(run_dir / "journal.jsonl", plan, session)
             else:
                 seen.began = door.began  # type: ignore[attr-defined]
-            if plan.cause not in SELF_MADE and arrive(door, plan, first.parallel, work, since):
-                self._strike(door, seen, since)
+            if plan.cause not in SELF_MADE and arrive(
+                door, plan, first.parallel, work, since, provider
+            ):
+                self._strike(door, seen, since, run_dir)
             self._await_return(door, seen, since)
         except Gone:
             seen.complaints.append("bounded: the agent hung, or ended without a word")
         except RuntimeError as error:
             seen.complaints.append(f"ends: {error}")
         self._collect(door, seen, folder)
+        if provider is not None:
+            seen.complaints += provider.complaints()
+            seen.complaints += checks.secrets(folder / "runs", provider.key)
+            seen.requests = provider.requests_of(plan.number, plan.turn)
         thaw(seen.strike)
         verdict = _verdict(seen, session)
         _verify_script(_after(session, plan), work)
@@ -96,7 +110,7 @@ class Umpire:
             door.go_on()
         return verdict
 
-    def _strike(self, door: Door, seen: Seen, since: int) -> None:
+    def _strike(self, door: Door, seen: Seen, since: int, run_dir: Path) -> None:
         def ask(done: Strike, what: str, **more: Any) -> None:
             if isinstance(door, Command):
                 done.at = done.at or time.monotonic()
@@ -120,13 +134,15 @@ class Umpire:
                 m["call"] for m in mine if m["event"] == "dispatching" and m["call"] not in over
             ]
 
-        seen.strike = strike(seen.plan, door.pid, ask, open_calls)
+        seen.strike = strike(seen.plan, door.pid, ask, open_calls, run_dir)
 
     def _await_return(self, door: Door, seen: Seen, since: int) -> None:
         if seen.plan.cause in AGENT_DIES and seen.strike.at is not None:
             self._await_death(door, seen)
             return
         limit = sum(seen.times) + HANG + (ARRIVAL if seen.strike.at is None else 0)
+        if seen.plan.cause in KILLS_MODEL or (seen.asks and seen.strike.at is None):
+            limit += MODEL_ARRIVAL  # another one has to import litellm
         if isinstance(door, Command):
             with contextlib.suppress(Gone):  # its end of file, or silence
                 door.wait(lambda m: False, limit)
@@ -186,6 +202,12 @@ class Umpire:
         parents = {process.pid: process for process in everything}
         found = []
         kept = {1: 0, 2: 0}
+        own, sandboxes = set(), 1
+        if self._provider is not None:
+            sandboxes = 2  # the tools' and the model process's, which may have none just now
+            own.add(self._provider.pid)
+            if alive:
+                own.update(process.pid for process in strikes.models_own(door.pid))
         for process in everything:
             above = list(_ancestors(process, parents))
             if any(mark in process.command for mark in marks) and process.pid != os.getpid():
@@ -196,8 +218,10 @@ class Umpire:
                     continue
                 if alive and depth in kept:
                     kept[depth] += 1
-                    if kept[depth] == 1:
+                    if kept[depth] <= sandboxes:
                         continue
+                elif process.pid in own:
+                    continue
                 found.append(_show(process))
         return found
 
@@ -216,6 +240,7 @@ class Umpire:
         return found + [
             f"stopped: left after close(): {_show(process)}"
             for process in observer.descendants(os.getpid())
+            if self._provider is None or process.pid != self._provider.pid
         ]
 
     def _collect(self, door: Door, seen: Seen, folder: Path) -> None:
@@ -252,6 +277,8 @@ def _verdict(seen: Seen, session: Session) -> Verdict:
         "planned": plan.phase,
         "phase": phase,
         "command": plan.command,
+        "waits": plan.waits,
+        "seconds": round((seen.returned or seen.began) - seen.began, 2),
         "tools": [use.tool for use in plan.uses],
         "hit": _tools_hit(seen, at),
         "in_flight": at is not None and bool(seen.open_calls_at(at)),
@@ -297,6 +324,10 @@ def _latency(seen: Seen) -> dict[str, float]:
         order = ["flag", "term", "kill"]
         last = max(rungs, key=order.index, default="no call")
         due = {"term": seen.times[0], "kill": sum(seen.times)}.get(last, 0.0)
+        if last == "no call" and seen.phase() is Phase.MODEL:
+            # It heeds the flag at once, or is ended by the SIGTERM after it.
+            last = "model stopped" if plan.cause is Cause.STOP_MODEL else "model"
+            due = seen.times[0] if plan.cause is Cause.STOP_MODEL else 0.0
         found[last] = (stopped - flagged - due) * 1000
     if plan.command and seen.returned is not None and stopped is not None:
         found["command's own end"] = (seen.returned - stopped) * 1000

@@ -22,6 +22,8 @@ from chaos.report import Report
 TESTS = Path(__file__).resolve().parent.parent
 PATIENCE = 150.0
 """Seconds in which an umpire must have an answer."""
+MODEL_PATIENCE = 20.0
+"""Seconds more for each round that may need a new model process."""
 
 ROOT, USER, BOTH = "root", "user", "both"
 
@@ -221,7 +223,10 @@ class Runner:
 
     def _look_at_the_clock(self, posts: list[Post]) -> None:
         for post in posts:
-            if post.session is not None and time.monotonic() > post.since + PATIENCE:
+            if post.session is None:
+                continue
+            patience = PATIENCE + MODEL_PATIENCE * len(post.session.rounds) * post.session.asks
+            if time.monotonic() > post.since + patience:
                 post.process.kill()  # its output ends, and `_hear` tells
 
 

@@ -22,6 +22,7 @@ class Seen:
     begun, or the command started. returned: when `run()` returned or the command had ended.
     closed: when `close()` had returned, if it was part of the round. lasting: processes that should
     not have been there at that moment. gone_ms: after the agent's death, until nothing was left.
+    asks: a provider; requests: how often for the turn that was to be struck.
     """
 
     plan: Round
@@ -43,6 +44,8 @@ class Seen:
     complaints: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stderr: str = ""
+    asks: bool = False
+    requests: int = 0
     words: set[tuple[Any, Any, Any]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -135,6 +138,8 @@ class Seen:
         if open_calls:
             return Phase.STARTING
         final = any(event["event"] == "model_turn" and event["final"] for event in before)
+        if not final and self.asks:
+            return Phase.MODEL
         return Phase.SHUTDOWN if final else Phase.GAP
 
     def open_calls_at(self, at: float) -> list[str]:

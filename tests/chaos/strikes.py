@@ -9,10 +9,12 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import observer
+from sandbox_agent.control import knock
 
-from chaos.plan import Cause, Round
+from chaos.plan import KILLS_MODEL, STOPS_MODEL, Cause, Round
 
 VERIFY_COMMAND = "sh .chaos/verify.sh"
 """Of every conversation here. What the script does is the round's."""
@@ -32,6 +34,14 @@ DEPTH = {
     Cause.KILL_CALL_INIT: 3,
     Cause.KILL_WORKER: 4,
     Cause.STOP_WORKER: 4,
+    Cause.KILL_MODEL_SPAWNER: 1,
+    Cause.STOP_MODEL_SPAWNER: 1,
+    Cause.KILL_MODEL_INIT: 2,
+    Cause.STOP_MODEL_INIT: 2,
+    Cause.KILL_MODEL_CALL_INIT: 3,
+    Cause.STOP_MODEL_CALL_INIT: 3,
+    Cause.KILL_MODEL: 4,
+    Cause.STOP_MODEL: 4,
 }
 """How far below the agent the victim lives: agent, spawner, init, call's init, worker."""
 
@@ -102,11 +112,39 @@ def find_victim(agent: int, plan: Round, patience: float = 0.1) -> observer.Proc
             return None
 
 
+def models_own(agent: int) -> list[observer.Process]:
+    """The model process and what keeps it, from the spawner down; as many as there are. While no
+    call is going on, nobody else is as far below the agent."""
+    levels = by_depth(agent)
+    found: list[observer.Process] = []
+    for depth in (4, 3):
+        if len(levels.get(depth, ())) == 1:
+            found = levels[depth]
+            break
+    while found and found[0].parent != agent:
+        above = observer.look(found[0].parent)
+        if above is None:
+            return []
+        found = [above, *found]
+    return found
+
+
+def find_model(agent: int, plan: Round, patience: float = 0.1) -> observer.Process | None:
+    """The one of those that the cause is about."""
+    deadline = time.monotonic() + patience
+    while len(found := models_own(agent)) < 4:
+        if time.monotonic() > deadline:
+            return None
+    return found[DEPTH[plan.cause] - 1]
+
+
 Ask = Callable[..., None]
 """Asks the agent to strike itself, and waits until it says that it has."""
 
 
-def strike(plan: Round, agent: int, ask: Ask, open_calls: Callable[[], list[str]]) -> Strike:
+def strike(
+    plan: Round, agent: int, ask: Ask, open_calls: Callable[[], list[str]], run_dir: Path
+) -> Strike:
     """Strike as planned, now. open_calls: ids of the calls that have not ended.
 
     The pause between two blows is drawn by the plan and waits for nothing: it is what is tried.
@@ -155,6 +193,27 @@ def strike(plan: Round, agent: int, ask: Ask, open_calls: Callable[[], list[str]
             ask(done, "interrupt")
         case Cause.INTERRUPT | Cause.TASK_CANCEL | Cause.CLOSE:
             ask(done, plan.cause.value)
+        case Cause.PAUSE:
+            ask(done, "pause")
+            done.flagged = None  # nobody is told to stop
+        case Cause.CANCEL_RUN:
+            before = time.monotonic()
+            door = knock(run_dir)
+            if door is not None:
+                os.close(door)
+                done.at = done.flagged = before
+        case cause if cause in KILLS_MODEL:
+            victim = find_model(agent, plan)
+            done.at = time.monotonic()
+            if victim is not None and send(victim, signal.SIGKILL):
+                done.victims = [victim]
+        case cause if cause in STOPS_MODEL:
+            victim = find_model(agent, plan)
+            done.at = time.monotonic()
+            if victim is not None and send(victim, signal.SIGSTOP):
+                done.frozen = done.victims = [victim]
+            time.sleep(plan.pause)
+            ask(done, "interrupt")
         case Cause.TIMEOUT | Cause.BUDGET:
             pass  # they strike by themselves
     return done
