@@ -11,8 +11,8 @@ import sandbox_agent_ipc
 from sandbox_agent_ipc import errors
 
 LIGHT = [
-    "board", "channel", "codec", "errors", "framing", "memfd", "messages", "reason", "token",
-    "word",
+    "board", "channel", "codec", "errors", "framing", "memfd", "messages", "model_messages",
+    "reason", "token", "word",
 ]  # fmt: skip
 HEAVY = [
     "asyncio", "concurrent", "ctypes", "hypothesis", "litellm", "logging",
