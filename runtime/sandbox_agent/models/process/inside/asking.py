@@ -19,6 +19,7 @@ from .plain import one_line, without_secrets
 from .request import arguments_of, cost_of, provider_of, wants_thoughts, window_of
 from .retry import LONGEST_ASKED, asked_wait, pause, rest
 from .stream import Gathering, TooLong
+from .transform import spare_messages
 from .words import LONGEST
 
 Tell = Callable[[Piece], None]
@@ -42,6 +43,8 @@ def load() -> None:
     """
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it fetches one
     os.environ["LITELLM_MODE"] = "PRODUCTION"  # or it reads whatever .env lies about
+    # Or it looks for images in all of the history after each answer, to shorten them in its log.
+    os.environ.setdefault("MAX_BASE64_LENGTH_FOR_LOGGING", "0")
     gc.disable()
     try:
         _import()
@@ -66,6 +69,7 @@ def _import() -> None:
         logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
     with suppress(ImportError):
         import openai.resources.chat  # noqa: F401  (most of what the first request imports)
+    spare_messages()
 
 
 async def answer(ask: Ask, tell: Tell) -> Answer | Failure:
