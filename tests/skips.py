@@ -1,7 +1,8 @@
 """A test that does not run is a hole: each one is listed in skips.toml, or the run fails.
 
 An unlisted skip, xfail or skipped collection is reported as a failure of that test. Entries that
-are only tolerated on poorer hosts do not count under `scripts/test --all`.
+are only tolerated on poorer hosts do not count under `scripts/test --all`, which alone runs those
+that are listed as long.
 """
 
 from __future__ import annotations
@@ -41,17 +42,44 @@ def load(path: Path = LIST) -> list[Entry]:
     return [Entry(**entry) for entry in tomllib.loads(path.read_text()).get("skip", [])]
 
 
+@dataclass(frozen=True)
+class Long:
+    """Tests that run with --all only. test: pattern for node ids. why: for the reader."""
+
+    test: str
+    why: str
+
+    def covers(self, nodeid: str) -> bool:
+        return fnmatch.fnmatchcase(nodeid, self.test)
+
+
+def load_long(path: Path = LIST) -> list[Long]:
+    return [Long(**entry) for entry in tomllib.loads(path.read_text()).get("long", [])]
+
+
 class Listed:
     """The pytest plugin."""
 
     def __init__(self) -> None:
         strict = bool(os.environ.get("SANDBOX_AGENT_TEST_ALL"))
+        self.long = load_long()
         self.entries = [entry for entry in load() if entry.with_all or not strict]
 
     def pytest_configure(self, config: pytest.Config) -> None:
         for name in ("rerunfailures", "flaky"):
             if config.pluginmanager.has_plugin(name):
                 raise pytest.UsageError(f"the plugin {name} would hide failures; uninstall it")
+
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Without --all, the long ones wait for it, unless one of them is asked for by its name."""
+        if os.environ.get("SANDBOX_AGENT_TEST_ALL") or any(".py" in arg for arg in config.args):
+            return
+        long = [item for item in items if any(one.covers(item.nodeid) for one in self.long)]
+        if long:
+            config.hook.pytest_deselected(items=long)
+            items[:] = [item for item in items if item not in set(long)]
 
     def _judge(self, report: Any, reason: str) -> None:
         if any(entry.covers(report.nodeid, reason) for entry in self.entries):
