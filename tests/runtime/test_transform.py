@@ -40,7 +40,7 @@ def test_thousands_of_messages_are_sent_as_they_are_in_no_time(tmp_path: Path) -
     for turn in range(1000):
         function = {"name": "shell", "arguments": json.dumps({"command": "true", "odd": odd})}
         call = {"id": f"call_{turn}", "type": "function", "function": function}
-        messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+        messages.append({"role": "assistant", "tool_calls": [call]})
         messages.append({"role": "tool", "tool_call_id": call["id"], "content": f"result {turn}"})
     (tmp_path / "messages.json").write_text(json.dumps(messages))
     environ = {**os.environ, "OPENAI_API_KEY": "sk-of-nobody"}
