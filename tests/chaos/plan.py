@@ -360,6 +360,9 @@ def _round(
         Phase.SHUTDOWN: 0.02,
         Phase.MODEL: 0.15,
     }[phase]
+    hurried = (phase is Phase.STARTING and cause in SOUGHT) or (
+        phase in (Phase.STARTING, Phase.IN_FLIGHT) and cause is Cause.PAUSE
+    )
     return Round(
         number=number,
         cause=cause,
@@ -367,9 +370,10 @@ def _round(
         uses=uses,
         # Sometimes too few places: what waits in the queue must never start after the flag.
         parallel=dice.choice((1, 2, 8, 8, 8)),
-        ready=dice.random() < 0.7,
+        # What is brief is struck soon, or it is over.
+        ready=dice.random() < 0.7 and cause is not Cause.PAUSE,
         # Victims have to be looked for, which is jitter enough in the shortest of phases.
-        jitter=dice.random() * (0.003 if phase is Phase.STARTING and cause in SOUGHT else spread),
+        jitter=dice.random() * (0.003 if hurried else spread),
         pause=dice.random() * 0.04,
         long=dice.uniform(0.12, 0.30),
         choice=dice.randrange(1 << 30),

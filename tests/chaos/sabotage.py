@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.plan import AGENT_DIES, Cause, Phase, Round, Tool
+from chaos.plan import AGENT_DIES, KILLS_MODEL, Cause, Phase, Round, Tool, Waits
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROOTS = ("runtime", "sandbox", "ipc")
@@ -328,6 +328,110 @@ VARIANTS = (
             ),
         ),
         "(journal: |ends: )",
+    ),
+    Sabotage(
+        "a wedged model process is not ended",
+        (
+            (
+                f"{_CELL}/session.py",
+                "life, self._life, grace=patience.grace, term=patience.term,",
+                "life, self._life, grace=patience.grace + 60, term=patience.term,",
+            ),
+        ),
+        "(bounded|provider): ",
+        _causes(Cause.STOP_MODEL),
+    ),
+    Sabotage(
+        "an interrupt leaves the provider's connection open",
+        (
+            (
+                f"{_RUN}/models/process/inside/serve.py",
+                "await asking.answer(_ask.decode(asked.body), tell)",
+                "await asyncio.shield(asking.answer(_ask.decode(asked.body), tell))",
+            ),
+        ),
+        "provider: .* still open",
+        _in(Phase.MODEL),
+    ),
+    Sabotage(
+        "what was with a model process that died is not asked again",
+        ((f"{_RUN}/models/process/host.py", "ATTEMPTS = 3\n", "ATTEMPTS = 1\n"),),
+        "model: the run ended as error",
+        lambda plan: plan.cause in KILLS_MODEL,
+    ),
+    Sabotage(
+        "an interrupt waits for litellm's import",
+        (
+            (
+                f"{_RUN}/models/process/host.py",
+                "= [serving, stopped]",
+                "= [serving]",
+            ),
+        ),
+        "bounded: ",
+        lambda plan: plan.waits is Waits.COLD,
+    ),
+    Sabotage(
+        "the model process outlives its last conversation",
+        (
+            (
+                f"{_RUN}/models/process/shared.py",
+                "        return process.close()\n",
+                "        return ()\n",
+            ),
+        ),
+        "stopped: ",
+        lambda plan: plan.cause is Cause.CLOSE and plan.phase is Phase.MODEL,
+    ),
+    Sabotage(
+        "keys in the environment of tools",
+        (
+            (
+                f"{_CELL}/planning.py",
+                '        "SANDBOX_AGENT": "1",\n',
+                '        "SANDBOX_AGENT": "1",\n'
+                '        **{k: v for k, v in os.environ.items() if "_KEY" in k},\n',
+            ),
+        ),
+        "secret: .* was given",
+        _in(Phase.MODEL),
+    ),
+    Sabotage(
+        "a key in the journal",
+        (
+            (
+                f"{_RUN}/models/provider.py",
+                'return {"through": THROUGH, **said}',
+                'return {"through": THROUGH, **said,'
+                ' "key": __import__("os").environ.get("OPENAI_API_KEY")}',
+            ),
+        ),
+        "secret: the key is in",
+        _in(Phase.MODEL),
+    ),
+    Sabotage(
+        "a pause that stops what is going on",
+        (
+            (
+                f"{_RUN}/conversation.py",
+                "            run.pause()\n",
+                "            run.interrupt()\n",
+            ),
+        ),
+        "(ends: .* after pause|outcomes: .* after pause)",
+        _causes(Cause.PAUSE),
+    ),
+    Sabotage(
+        "deaf to who cancels a run from outside",
+        (
+            (
+                f"{_RUN}/conversation.py",
+                'lambda: run.interrupt(why="cancelled from outside")',
+                "lambda: None",
+            ),
+        ),
+        "bounded: ",
+        lambda plan: plan.cause is Cause.CANCEL_RUN and plan.phase is Phase.IN_FLIGHT,
     ),
 )
 """The first ten are those that the project's own plan asks for."""
