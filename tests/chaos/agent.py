@@ -143,6 +143,25 @@ def order(plan: Round) -> str:
     return ORDER + json.dumps({"round": plan.number, "answers": answers})
 
 
+def history_problems(history: Sequence[Any]) -> list[str]:
+    """As providers see it: each call of a turn has its one result, in order, before the next."""
+    expected: list[str] = []
+    found = []
+    for message in history:
+        if isinstance(message, ToolMessage):
+            if not expected or message.call_id != expected.pop(0):
+                found.append(f"history: a result of {message.call_id} out of place")
+            if message.outcome is None or not message.content:
+                found.append(f"history: the result of {message.call_id} says nothing")
+            continue
+        if expected:
+            found.append(f"history: {expected} have no result")
+        expected = [c.id for c in message.calls] if isinstance(message, AssistantMessage) else []
+    if expected:
+        found.append(f"history: {expected} have no result")
+    return found
+
+
 class Agent:
     """One session. provider: who is asked; None for a script. Never returns from `run`."""
 
@@ -363,22 +382,7 @@ class Agent:
             self._complain(f"token: one of a run that ended by itself is cancelled, {when}")
 
     def look_at_history(self, history: Sequence[Any]) -> None:
-        """As providers do: each call of a turn has its one result, in order, before the next."""
-        expected: list[str] = []
-        for message in history:
-            if isinstance(message, ToolMessage):
-                if not expected or message.call_id != expected.pop(0):
-                    self._complain(f"history: a result of {message.call_id} out of place")
-                if message.outcome is None or not message.content:
-                    self._complain(f"history: the result of {message.call_id} says nothing")
-                continue
-            if expected:
-                self._complain(f"history: {expected} have no result")
-            expected = (
-                [c.id for c in message.calls] if isinstance(message, AssistantMessage) else []
-            )
-        if expected:
-            self._complain(f"history: {expected} have no result")
+        self._complaints += history_problems(history)
 
     def _resources(self) -> tuple[int, int]:
         gc.collect()

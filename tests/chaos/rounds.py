@@ -15,7 +15,7 @@ from typing import Any
 
 import observer
 
-from chaos import checks, strikes
+from chaos import checks, resuming, strikes
 from chaos.agent import STDERR
 from chaos.asked import Provider
 from chaos.doors import Command, Door, Embedded, Gone
@@ -56,7 +56,10 @@ class Umpire:
             try:
                 for plan in session.rounds:
                     verdicts.append(self._round(door, session, plan, folder))
-                    if verdicts[-1]["violations"] or plan.cause in AGENT_DIES:
+                    if verdicts[-1]["violations"]:
+                        break
+                    if plan.cause in AGENT_DIES:
+                        verdicts[-1]["violations"] += self._resume(folder)
                         break
                 else:
                     if isinstance(door, Embedded):
@@ -224,6 +227,18 @@ class Umpire:
                     continue
                 found.append(_show(process))
         return found
+
+    def _resume(self, folder: Path) -> list[str]:
+        """Its agent was killed: somebody goes on with the run."""
+        runs = [path for path in (folder / "runs").iterdir() if path.is_dir()]
+        if not runs:
+            return []
+        found = resuming.complaints(max(runs), folder / "work")
+        return found + [
+            f"stopped: left after a resumed run: {_show(process)}"
+            for process in observer.descendants(os.getpid())
+            if self._provider is None or process.pid != self._provider.pid
+        ]
 
     def _over(self, door: Embedded) -> list[str]:
         """The end of a session: the agent closes its conversation, and nothing stays."""

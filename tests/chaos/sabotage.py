@@ -433,5 +433,17 @@ VARIANTS = (
         "bounded: ",
         lambda plan: plan.cause is Cause.CANCEL_RUN and plan.phase is Phase.IN_FLIGHT,
     ),
+    Sabotage(
+        "a resumed run leaves open what was in flight",
+        (
+            (
+                f"{_RUN}/recorder.py",
+                "len(events), state\n        self.end_open_calls(self.add)\n",
+                "len(events), state\n",
+            ),
+        ),
+        "resume: ",
+        _agent_dies,
+    ),
 )
 """The first ten are those that the project's own plan asks for."""
