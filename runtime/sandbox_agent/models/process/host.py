@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 ATTEMPTS = 3
 """Processes that one request may be caught in, before it counts as their killer."""
 
+ESCALATION = 0.1
+"""Seconds between an order to hurry and SIGTERM for a process that others share."""
+
 SILENCE_MARGIN = 5.0
 """Seconds beyond the time that a provider may be silent: the process would have told of that."""
 
@@ -48,7 +51,8 @@ _decode = msgspec.msgpack.Decoder(FromModel).decode
 class Asking:
     """A request on its way. result: done when nothing of it goes on any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self.result: Future[Result] = Future()
         self._session: Session | None = None
         self._name = ""
@@ -59,10 +63,18 @@ class Asking:
         self._session = session
 
     def escalate(self) -> None:
-        """If it has been told to stop: no more grace. For any thread and signal handlers."""
+        """If it has been told to stop: a moment, and then no more grace. For any thread and signal
+        handlers.
+
+        The moment is for the others in its process, which takes seconds to be replaced: nearly
+        always it has been heeded long before.
+        """
         session = self._session
         if session is not None:
-            session.escalate(self._name)
+            with suppress(RuntimeError):  # the loop is closed: the process is gone
+                self._loop.call_soon_threadsafe(
+                    self._loop.call_later, ESCALATION, session.escalate, self._name
+                )
 
 
 class ModelProcess:
@@ -110,7 +122,7 @@ class ModelProcess:
         that within `interrupt`. on_piece: called in another thread.
         """
         self.start()
-        asking = Asking()
+        asking = Asking(self._loop)
 
         def begin() -> None:
             work = self._see_through(asking, ask, interrupt, token, on_piece)
