@@ -35,7 +35,7 @@ MEDIAN = {
     "kill": 60.0,
     "no call": 60.0,
     "model": 60.0,
-    "model stopped": 60.0,
+    "model stopped": 120.0,  # of which freeing litellm's 200 MB is half, on a busy machine
     "agent killed": 120.0,
 }
 """Milliseconds that the median of a rung may be late, so that a slow ladder shows however much
