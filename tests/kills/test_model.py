@@ -132,7 +132,7 @@ def test_a_model_process_dies(tmp_path: Path, death: Death) -> None:
         assert bystander.result() == WHOLE
         check_restarts(bystander, told.lost)
         assert case.ask("next").result() == WHOLE
-        assert is_there(process) is (not told.lost)
+        assert is_there(process) is (not told.lost), (target.pieces, bystander.pieces)
         assert len(found(Who.MODEL)) == 1
 
 
