@@ -33,7 +33,6 @@ from sandbox_agent_ipc.messages import (
 )
 from sandbox_agent_ipc.reason import CancelReason
 
-from sandbox_agent_sandbox.bell import Bell
 from sandbox_agent_sandbox.descriptors import Descriptor
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.ladder import PROOF_LIMIT, Ladder, Process
@@ -56,7 +55,7 @@ class Supervisor:
         self._grace = grace
         self._term = term
         self._orders: deque[Callable[[float], None]] = deque()
-        self._bell = Bell()
+        self._bell = Descriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         self._lives: dict[str, Life] = {}
         self._by_pidfd: dict[int, Life] = {}
         self._idle = threading.Condition()
@@ -85,15 +84,23 @@ class Supervisor:
         """Why the sandbox can take no more calls, or None."""
         return self._failure
 
-    def start(self, life: Life, channels: list[Descriptor], timeout: float | None) -> None:
+    def start(
+        self,
+        life: Life,
+        channels: list[Descriptor],
+        timeout: float | None,
+        *,
+        looks: bool = False,
+    ) -> None:
         """Make a call's processes. `life.on_ended` is called from the supervisor's thread.
 
-        channels: the descriptors of NewCall in their order. timeout: seconds from now.
+        channels: the descriptors of NewCall in their order. timeout: seconds from now. looks: see
+        `Ladder`.
         """
         with self._idle:
             self._active += 1
         now = time.monotonic()
-        life.ladder = Ladder(life, grace=self._grace, term=self._term, now=now)
+        life.ladder = Ladder(life, grace=self._grace, term=self._term, now=now, looks=looks)
         life.ladder.time_out_at(None if timeout is None else now + timeout)
         self._lives[life.id] = life
         self._order(lambda now: self._start(life, channels, now))
@@ -145,8 +152,11 @@ class Supervisor:
         at = time.monotonic()
         life.flag(reason)
         self._orders.append(lambda now: life.ladder.flag(at))
-        # The thread has nothing to do before grace is over; the worker has.
-        self._bell.ring_in_a_moment()
+        if not life.ladder.looks_for_flags:
+            self._ring()
+        # Else the bell stays silent. The thread has nothing to do before grace is over, and the
+        # worker, which has, often gets this processor as soon as this thread is done with it: to
+        # ring doubled the time until it ran, and to have a timer ring later did as well.
         return True
 
     def escalate(self, call_id: str | None = None) -> None:
@@ -210,7 +220,7 @@ class Supervisor:
             return ()
         self._order(self._close)
         self._thread.join()
-        self._bell.close()
+        self._bell = Descriptor(-1)  # now, and not when the collector comes by
         return self.survivors
 
     def _all(self) -> list[Life]:
@@ -218,9 +228,14 @@ class Supervisor:
         return list(self._lives.values())
 
     def _order(self, order: Callable[[float], None]) -> None:
-        # deque.append is safe in signal handlers that interrupt another one.
+        # deque.append and eventfd_write are safe in signal handlers that interrupt either.
         self._orders.append(order)
-        self._bell.ring()
+        self._ring()
+
+    def _ring(self) -> None:
+        bell = self._bell  # held while it is written to, see Descriptor
+        with suppress(OSError, ValueError):  # ValueError: closed, and nobody is left to hear it
+            os.eventfd_write(bell.number, 1)
 
     # --- the thread ------------------------------------------------------------------------
 
@@ -228,8 +243,7 @@ class Supervisor:
         try:
             # The embedder's signals are for the embedder's threads.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-            for number in self._bell.numbers:
-                self._epoll.register(number, select.EPOLLIN)
+            self._epoll.register(self._bell.number, select.EPOLLIN)
             self._opened_by = time.monotonic() + OPEN_LIMIT
             try:
                 self._launch = launch(self._plan, self._board_fd)
@@ -256,15 +270,18 @@ class Supervisor:
         return not self._by_pidfd and self._init is None and self._opened_by is None
 
     def _step(self) -> None:
+        now = time.monotonic()
         deadlines = [life.ladder.deadline for life in self._all()]
+        deadlines += [life.ladder.next_look(now) for life in self._all()]
         deadlines.append(self._opened_by)
         if self._closing is not None:
             deadlines.append(self._closing + PROOF_LIMIT)
         due = min((time for time in deadlines if time is not None), default=None)
-        wait = None if due is None else max(0.0, due - time.monotonic())
+        wait = None if due is None else max(0.0, due - now)
         for fd, _ in self._epoll.poll(-1 if wait is None else wait):
-            if fd in self._bell.numbers:
-                self._bell.heard(fd)
+            if fd == self._bell.number:
+                with suppress(BlockingIOError):
+                    os.eventfd_read(fd)
             elif fd in self._by_pidfd:
                 self._obey()  # a flag that was up before the end is part of the story
                 if fd in self._by_pidfd:

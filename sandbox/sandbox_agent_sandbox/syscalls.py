@@ -10,7 +10,6 @@ import ctypes
 import os
 import platform
 import struct
-import time
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -79,24 +78,6 @@ def _syscall(number: int, what: str, *arguments: int | bytes | None) -> int:
         for argument in arguments
     ]
     return _check(_libc.syscall(ctypes.c_long(number), *converted), what)
-
-
-class _Timer(ctypes.Structure):
-    """struct itimerspec"""
-
-    _fields_ = (("again", ctypes.c_long * 2), ("at", ctypes.c_long * 2))
-
-
-def timerfd() -> int:
-    """A timer on CLOCK_MONOTONIC, as a descriptor that never blocks. timerfd_create(2)."""
-    flags = os.O_NONBLOCK | os.O_CLOEXEC  # TFD_NONBLOCK and TFD_CLOEXEC are these
-    return _check(_libc.timerfd_create(time.CLOCK_MONOTONIC, flags), "timerfd_create")
-
-
-def arm_timerfd(fd: int, nanoseconds: int) -> None:
-    """Have it become readable once, so long (less than a second) from now."""
-    timer = _Timer((0, 0), (0, nanoseconds))
-    _check(_libc.timerfd_settime(fd, 0, ctypes.byref(timer), None), "timerfd_settime")
 
 
 def unshare(flags: int) -> None:
