@@ -40,6 +40,9 @@ GAP = 0.12
 BUDGET = 1.2
 """Seconds of time in rounds whose budget is to be spent. The sandbox opens in less."""
 
+RUN_COMES = 5.0
+"""Seconds at most between the announcement of a run and the run."""
+
 LONG_BUDGET = 8.0
 """The same where a provider is asked, in every other round: importing litellm takes less."""
 
@@ -183,6 +186,7 @@ class Agent:
         self._stopped_tokens: list[Any] = []
         self._natural_tokens: list[Any] = []
         self._during: Any = None
+        self._run_before: Any = None
         self._complaints: list[str] = []
 
     # --- talking to the umpire -----------------------------------------------------------------
@@ -211,8 +215,10 @@ class Agent:
         assert conversation is not None
         match order["do"]:
             case "interrupt":
+                self._await_run(conversation)
                 conversation.interrupt()
             case "pause":
+                self._await_run(conversation)
                 conversation.pause()
             case "cancel_call":
                 return conversation.cancel_call(order["call"])
@@ -261,6 +267,7 @@ class Agent:
         conversation.send_message(order(plan) if self._provider else "Do your worst.")
         self._during = None
         self._task = None
+        self._run_before = conversation._run
         self.say("begin", number=plan.number, run_dir=conversation.run_dir)
         result, error = self._run(conversation)
         returned = time.monotonic()
@@ -280,6 +287,13 @@ class Agent:
             complaints=self._complaints,
         )
         self._next.acquire()
+
+    def _await_run(self, conversation: Conversation) -> None:
+        """Without a run to strike, `interrupt` and `pause` do nothing, as they promise. A strike
+        at the opening is meant for the run that has been announced, and may come before it."""
+        end = time.monotonic() + RUN_COMES
+        while conversation._run is self._run_before and time.monotonic() < end:
+            time.sleep(0.0002)
 
     def _run(self, conversation: Conversation) -> tuple[RunResult | None, BaseException | None]:
         by_arun = self.plan.by_arun or self.plan.cause is Cause.TASK_CANCEL
