@@ -14,6 +14,7 @@ import re
 import select
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import misbehaving
@@ -43,6 +44,11 @@ async def answer(ask: Ask, tell: Callable[[Piece], None]) -> Answer:
     if ask.model == "bystander":
         tell(Piece("text", "half "))
         await let_go()
+    elif ask.model == "swallower":
+        tell(Piece("text", "half "))
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
     elif ask.model == "target":
         await target(tell)
     return Answer("whole")

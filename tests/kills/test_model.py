@@ -188,6 +188,19 @@ def test_an_interrupt_ends_a_process_that_is_busy_in_c(tmp_path: Path) -> None:
         check_restarts(bystander, AT_TERM)
 
 
+def test_an_interrupt_that_a_library_swallows_comes_again_and_the_process_stays(
+    tmp_path: Path,
+) -> None:
+    with Case(tmp_path, When.MID_OUTPUT, How.HANG) as case:
+        swallower = case.ask("swallower")
+        swallower.hear("text")
+        [process] = found(Who.MODEL)
+        swallower.interrupt()
+        assert swallower.result() is STOPPED
+        assert is_there(process)
+        assert case.ask("next").result() == WHOLE
+
+
 def test_an_interrupt_while_it_does_not_come_to_serve_is_heeded_at_once(tmp_path: Path) -> None:
     with Case(tmp_path, When.HANDSHAKE, How.HANG) as case:
         target = case.ask("target")

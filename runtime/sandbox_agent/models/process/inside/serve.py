@@ -7,7 +7,6 @@ namespace that tools do not see. It has no workspace and runs no tool.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 from typing import NoReturn
 
@@ -18,6 +17,10 @@ from sandbox_agent_sandbox.worker.serving import Asked, ServerEnd
 
 from sandbox_agent.models.process.inside import asking
 
+_AGAIN = 0.025
+"""Seconds between two cancellations of a request. Closing a connection takes one or two
+milliseconds, and is not to be cut short."""
+
 _ask = msgspec.msgpack.Decoder(Ask)
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -26,7 +29,6 @@ def serve(end: ServerEnd) -> None:
     """Serve until the host hangs up. Never returns: taking litellm down takes a second."""
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     asking.load()
-    gc.freeze()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     # Not by `asyncio.run`: what breaks the loop would then cancel every request, and each would
@@ -61,7 +63,6 @@ async def _serve(end: ServerEnd) -> None:
     loop.add_reader(end.socket.fileno(), on_readable)
     end.ready()
     await hung_up
-    os._exit(0)
 
 
 async def _one(end: ServerEnd, asked: Asked) -> None:
@@ -71,11 +72,18 @@ async def _one(end: ServerEnd, asked: Asked) -> None:
 
     def woken() -> None:
         loop.remove_reader(wake)  # it stays readable for ever
-        work.cancel()
+        stop()
+
+    def stop() -> None:
+        # Again and again: a library below may take a cancellation for its own, and go on.
+        if not answered:
+            work.cancel()
+            loop.call_later(_AGAIN, stop)
 
     def tell(piece: Piece) -> None:
         end.reply(asked, _encode(piece))
 
+    answered = False
     loop.add_reader(wake, woken)
     try:
         result = await asking.answer(_ask.decode(asked.body), tell)
@@ -84,6 +92,7 @@ async def _one(end: ServerEnd, asked: Asked) -> None:
     except Exception as error:
         result = Failure(FailureKind.PROVIDER, f"a bug in sandbox-agent: {error!r}"[:2000])
     finally:
+        answered = True
         loop.remove_reader(wake)
     end.done(asked, _encode(result))
     asked.close()
