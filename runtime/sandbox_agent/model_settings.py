@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sandbox_agent_sandbox.secret_looks import looks_secret
+
 TIMEOUT = 300.0
 """Seconds that a provider may be silent."""
 
 RETRIES = 2
+
+USUAL: dict[str, Any] = {
+    "api_base": None,
+    "timeout": TIMEOUT,
+    "retries": RETRIES,
+    "stream": True,
+    "params": {},
+}
+"""The fields that only a provider's model has, with their values where nothing is said."""
 
 _OWN = (
     "model, messages, tools, stream, stream_options, api_base, base_url, timeout, request_timeout, "
@@ -16,8 +27,6 @@ _OWN = (
 )
 OWN_PARAMS = frozenset(_OWN.split(", "))
 """Arguments of litellm that this program sets itself."""
-
-_SECRETS = ("key", "token", "secret", "password", "credential", "authorization")
 
 
 def check_params(params: Mapping[str, Any]) -> None:
@@ -29,16 +38,19 @@ def check_params(params: Mapping[str, Any]) -> None:
     _refuse_secrets(params)
 
 
-def _refuse_secrets(params: Any) -> None:
+def _refuse_secrets(params: Any, name: str = "") -> None:
     if isinstance(params, Mapping):
-        for name, value in params.items():
-            lower = str(name).lower()
-            if any(word in lower for word in _SECRETS) and not lower.endswith("tokens"):
-                raise ValueError(
-                    f"{name} looks like a secret; put it into the environment variable that "
-                    "litellm reads it from"
-                )
-            _refuse_secrets(value)
-    elif isinstance(params, list | tuple):
+        for key, value in params.items():
+            _refuse_secrets(value, str(key))
+        return
+    if isinstance(params, list | tuple):
         for value in params:
-            _refuse_secrets(value)
+            _refuse_secrets(value, name)
+        return
+    counts = name.lower().endswith("tokens")  # max_tokens and its like
+    # By its name, whatever it holds: a key may be a number. Or by what it holds.
+    why = (None if counts else looks_secret(name, "?")) or looks_secret("", str(params))
+    if why is not None:
+        raise ValueError(
+            f"{name} {why}; put it into the environment variable that litellm reads it from"
+        )

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 from pydantic_core import PydanticCustomError
 from sandbox_agent_sandbox.policy import Count, Duration, Policy, PolicyPath, Strict, not_enforced
 
-from sandbox_agent.model_settings import RETRIES, TIMEOUT, check_params
+from sandbox_agent.model_settings import RETRIES, TIMEOUT, USUAL, check_params
 from sandbox_agent.settings import REPEATS
 
 BUILT_IN_TOOLS = ("shell", "files")
@@ -113,7 +113,7 @@ class ModelChoice(Strict):
         if self.provided:
             check_params(self.params)
             return self
-        for field in ("api_base", "timeout", "retries", "stream", "params"):
+        for field in USUAL:
             if field in self.model_fields_set:
                 raise ValueError(f"{field} is for providers' models; remove it")
         return self

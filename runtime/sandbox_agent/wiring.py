@@ -13,6 +13,7 @@ from typing import Any
 
 from sandbox_agent.conversation import Conversation, OnOutput
 from sandbox_agent.errors import ConfigError, ModelError
+from sandbox_agent.model_settings import USUAL
 from sandbox_agent.models import Model
 from sandbox_agent.models.catalogue import problem_with
 from sandbox_agent.models.provider import THROUGH, ProviderModel
@@ -96,8 +97,7 @@ def model_again(name: str, options: Mapping[str, Any]) -> Model:
         except ConfigError as error:
             raise ConfigError(error.what, field="model", mend=_PUT_BACK) from None
     if options.get("through") == THROUGH:
-        known = ("api_base", "timeout", "retries", "stream", "params")
-        return ProviderModel(name, **{key: options[key] for key in known if key in options})
+        return ProviderModel(name, **{key: options[key] for key in USUAL if key in options})
     if kind != "scripted" or not rest:
         raise ConfigError(
             f"the model {name!r} cannot be made from its name",

@@ -8,8 +8,9 @@ import re
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET = re.compile(
-    r"(KEY|PASS|AUTH|OAUTH|CREDS?|CREDENTIALS?|\w*(APIKEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE))"
-    r"S?"
+    r"(KEY|PASS|AUTH|OAUTH|AUTHORIZATION|CREDS?|CREDENTIALS?"
+    r"|(API|ACCESS|SECRET|PRIVATE|AUTH|MASTER|SERVICE|ACCOUNT|SUBSCRIPTION|LICEN[CS]E)KEY"
+    r"|\w*(APIKEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE))S?"
 )
 _ABOUT = frozenset({"FILE", "PATH", "DIR", "SOCK", "SOCKET", "NAME"})
 """Last words of names that say where a secret is, or which, and not what."""

@@ -313,7 +313,13 @@ def test_a_bad_field_is_told_with_place_and_mend(tmp_path: Path, more: str, mess
          "task.yaml:2:29: model.api_base: has a user or password in it\n"
          "  mend: the key belongs into the environment"),
         ("version: 1\nmodel: {name: openai/gpt-5, params: {api_key: x}}\n",
-         "task.yaml:2:1: model: api_key looks like a secret\n"
+         "task.yaml:2:1: model: api_key is called like a secret\n"
+         "  mend: put it into the environment variable that litellm reads it from"),
+        ("version: 1\nmodel: {name: openai/gpt-5, params: {extra_headers: {Authorization: 5}}}\n",
+         "task.yaml:2:1: model: Authorization is called like a secret\n"
+         "  mend: put it into the environment variable that litellm reads it from"),
+        ("version: 1\nmodel: {name: openai/gpt-5, params: {proxies: ['http://me:pw@h']}}\n",
+         "task.yaml:2:1: model: proxies holds a password in a URL\n"
          "  mend: put it into the environment variable that litellm reads it from"),
         ("version: 1\nmodel: {name: openai/gpt-5, params: {messages: []}}\n",
          "task.yaml:2:1: model: messages is not for params\n"

@@ -446,6 +446,20 @@ def test_a_conversation_too_long_is_shortened_and_asked_again(
         assert stub.violations == []
 
 
+def test_a_long_conversation_that_is_resumed_is_shortened_from_the_first_request(
+    tmp_path: Path, watch: Watch
+) -> None:
+    """Before any answer of this process could have told how long the model's window is."""
+    with Stub([sh("seq 1 9000"), sh("echo two"), Answer(hold_at=0), OK]) as stub:
+        with chat(tmp_path, watch, stub, "openai/gpt-4") as conv:  # 8192 tokens
+            struck(conv.run, lambda: stub.wait_requests(3), conv.interrupt)
+        with Conversation.resume(conv.run_dir) as again:
+            assert again.run().message == "Done."
+        whole, resumed = (len(json.dumps(stub.requests[n].body)) for n in (1, 3))
+        assert resumed < whole / 2
+        assert stub.violations == []
+
+
 def test_an_endless_loop_of_calls_is_noticed_or_ends_with_its_turns(
     tmp_path: Path, watch: Watch
 ) -> None:

@@ -38,8 +38,6 @@ class _Entry(msgspec.Struct):
     litellm_provider: Any = None
     mode: Any = None
     max_input_tokens: Any = None
-    input_cost_per_token: Any = None
-    output_cost_per_token: Any = None
     rules: Any = None
 
 
@@ -70,15 +68,6 @@ def context_window(name: str) -> int | None:
     entry = _entry(name)
     window = entry.max_input_tokens if entry else None
     return window if isinstance(window, int) and window > 0 else None
-
-
-def has_price(name: str) -> bool | None:
-    """Whether its cost can be told; None when nothing is known of the model."""
-    entry = _entry(name)
-    if entry is None:
-        return None
-    costs = (entry.input_cost_per_token, entry.output_cost_per_token)
-    return any(isinstance(cost, int | float) for cost in costs)
 
 
 # --- names -----------------------------------------------------------------------------------

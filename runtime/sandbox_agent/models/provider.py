@@ -8,16 +8,17 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import msgspec
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Piece
 from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import CancelToken, RunToken
+from sandbox_agent_sandbox.futures import resolve
 
 from sandbox_agent.errors import ConfigError, ModelError
-from sandbox_agent.history import Message
-from sandbox_agent.model_settings import RETRIES, TIMEOUT, check_params
+from sandbox_agent.history import Message, answers_in
+from sandbox_agent.model_settings import RETRIES, TIMEOUT, USUAL, check_params
 from sandbox_agent.models import DeltaKind, Model, ModelCall, ModelDelta, ModelTurn, OnDelta
+from sandbox_agent.models.catalogue import context_window
 from sandbox_agent.models.process.host import Asking, Result
 from sandbox_agent.models.process.shared import Lease
 from sandbox_agent.models.prompt import system_prompt
@@ -85,14 +86,7 @@ class ProviderModel(Model):
             "stream": self._stream,
             "params": self._params,
         }
-        usual: dict[str, Any] = {
-            "api_base": None,
-            "timeout": 300.0,
-            "retries": 2,
-            "stream": True,
-            "params": {},
-        }
-        said = {name: value for name, value in given.items() if value != usual[name]}
+        said = {name: value for name, value in given.items() if value != USUAL[name]}
         return {"through": THROUGH, **said}
 
     def start(self, interrupt: Interrupt) -> None:
@@ -115,6 +109,9 @@ class ProviderModel(Model):
     ) -> ModelTurn:
         """The next turn. An answer of nothing at all is asked for again; one that does not fit the
         model's window is asked for once more with more of the older output left out."""
+        if self._window is None and answers_in(history):
+            # A conversation that is gone on with, perhaps a long one. Later answers tell.
+            self._window = context_window(self._name)
         refused, harder, empty, used = False, False, 0, TokenUsage()
         while True:
             sent = self._shortener.fit(history, self._window, harder=harder)
@@ -128,11 +125,9 @@ class ProviderModel(Model):
             self._window = result.window or self._window
             if result.input is not None:
                 self._shortener.counted(sent, result.input)
-            turn = _turn(result)
-            if turn.usage is not None:  # what the empty ones used up counts as well
-                used = used.plus(turn.usage)
+            used = used.plus(_usage(result))  # what the empty ones used up counts as well
             if result.text.strip() or result.calls:
-                return msgspec.structs.replace(turn, usage=used)
+                return _turn(result, used)
             empty += 1
             if empty == EMPTY_ANSWERS:
                 raise ModelError(
@@ -182,7 +177,7 @@ class ProviderModel(Model):
 
         def on_result(result: object) -> None:
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_resolve, over)
+                loop.call_soon_threadsafe(resolve, over)
 
         forget = _follow(token, mine)
         asking = self._held().process.ask(ask, self._interrupt, mine, on_piece)
@@ -214,16 +209,20 @@ def _follow(token: CancelToken, mine: RunToken) -> Any:
     return lambda: None
 
 
-def _turn(answer: Answer) -> ModelTurn:
-    calls = tuple(ModelCall(call.name, call.arguments, call.kept) for call in answer.calls)
-    # Of a provider that does not count nothing is known; not that nothing was used.
-    usage = TokenUsage(
+def _usage(answer: Answer) -> TokenUsage:
+    """What it used up. Of a provider that does not count nothing is known, which is not that
+    nothing was used: it is zero tokens at no known price."""
+    return TokenUsage(
         answer.input or 0,
         answer.output or 0,
         answer.cached,
         answer.reasoning_tokens,
         answer.cost_usd,
     )
+
+
+def _turn(answer: Answer, usage: TokenUsage) -> ModelTurn:
+    calls = tuple(ModelCall(call.name, call.arguments, call.kept) for call in answer.calls)
     return ModelTurn(
         text=answer.text,
         calls=calls,
@@ -266,8 +265,3 @@ def _checked(params: Mapping[str, Any]) -> dict[str, Any]:
 def _without_password(address: str) -> str:
     parts = urlsplit(address)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
