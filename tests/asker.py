@@ -228,7 +228,7 @@ class _Loop:
     async def _beat(self) -> None:
         before = time.monotonic()
         while True:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # measures how late the loop wakes it
             now = time.monotonic()
             self._longest = max(self._longest, now - before)
             before = now

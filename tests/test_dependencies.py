@@ -264,7 +264,12 @@ def test_litellm_is_imported_inside_the_model_process_alone() -> None:
 
 
 def test_the_model_process_imports_nothing_of_the_hosts() -> None:
-    ours = ("sandbox_agent_ipc", MODEL_PROCESS, "sandbox_agent_sandbox.syscalls")
+    ours = (
+        "sandbox_agent_ipc",
+        MODEL_PROCESS,
+        "sandbox_agent_sandbox.syscalls",
+        "sandbox_agent_sandbox.secret_looks",
+    )
     ends = ("sandbox_agent_sandbox.worker", "sandbox_agent_sandbox")
     wrong = [
         complain(name, found, "it starts as fast as litellm's import lets it")

@@ -100,6 +100,13 @@ def answers_in(history: Sequence[Message]) -> int:
     return sum(isinstance(message, AssistantMessage) for message in history)
 
 
+def goes_on(earlier: Sequence[Message], history: Sequence[Message]) -> bool:
+    """Whether `earlier` is how `history` began; of a conversation that grows, known at once."""
+    if isinstance(history, History) and history.goes_on(earlier):
+        return True
+    return list(history[: len(earlier)]) == list(earlier)
+
+
 def tool_text(ended: Ended) -> str:
     """What a model reads of a call that ended: what it said, then how it ended."""
     parts = [ended.content, _ending(ended)]

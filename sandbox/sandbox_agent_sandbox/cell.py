@@ -27,6 +27,7 @@ from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxError
 from sandbox_agent_sandbox.exchange import Exchange
+from sandbox_agent_sandbox.futures import resolve
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState, Survivor
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.request import CallRequest as CallRequest
@@ -218,7 +219,7 @@ class Cell:
 
     def _slot_is_free(self) -> None:
         for waiter in self._slot_waiters:
-            _wake(waiter)
+            resolve(waiter)
 
     async def _claim(self, call_id: str, token: RunToken | None) -> Slot:
         """A slot of the board; where all are taken, the first that comes free."""
@@ -233,7 +234,7 @@ class Cell:
             self._slot_waiters.append(waiter)
             forget = _nothing
             if token is not None:
-                forget = token.add_callback(partial(loop.call_soon_threadsafe, _wake, waiter))
+                forget = token.add_callback(partial(loop.call_soon_threadsafe, resolve, waiter))
             try:
                 await waiter
             finally:
@@ -248,11 +249,6 @@ class _Skipped(Exception):
 def _look(token: RunToken | None) -> None:
     if token is not None and token.is_cancelled:
         raise _Skipped(str(token.reason))
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def _nothing() -> None:

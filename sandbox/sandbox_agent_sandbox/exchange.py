@@ -30,6 +30,7 @@ from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.capture import Capture
 from sandbox_agent_sandbox.channels import make_channels
 from sandbox_agent_sandbox.descriptors import Descriptor
+from sandbox_agent_sandbox.futures import resolve
 from sandbox_agent_sandbox.life import Life
 from sandbox_agent_sandbox.outcome import CallResult
 from sandbox_agent_sandbox.request import CallRequest
@@ -74,7 +75,7 @@ class Exchange:
 
         def on_ended() -> None:
             with suppress(RuntimeError):  # the loop was closed under us
-                loop.call_soon_threadsafe(_resolve, ended)
+                loop.call_soon_threadsafe(resolve, ended)
 
         life = self._open_channels(loop, message, on_ended)
         forget = None
@@ -247,7 +248,7 @@ async def _cancelled_within(token: RunToken, seconds: float) -> CancelReason | N
     """Wait for the token, at most so long. Returns the reason, or None."""
     loop = asyncio.get_running_loop()
     woken: asyncio.Future[None] = loop.create_future()
-    forget = token.add_callback(partial(loop.call_soon_threadsafe, _resolve, woken))
+    forget = token.add_callback(partial(loop.call_soon_threadsafe, resolve, woken))
     try:
         await asyncio.wait([woken], timeout=seconds)
     finally:
@@ -265,8 +266,3 @@ def _bounded(result: Result, limit: int) -> Result:
     capture = Capture(limit)
     capture.feed(data)
     return msgspec.structs.replace(result, content=capture.text())
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

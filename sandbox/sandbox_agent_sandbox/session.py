@@ -28,6 +28,7 @@ from sandbox_agent_sandbox.capture import Capture
 from sandbox_agent_sandbox.channels import make_channels, wake_pipe
 from sandbox_agent_sandbox.descriptors import Descriptor
 from sandbox_agent_sandbox.errors import SandboxBroken
+from sandbox_agent_sandbox.futures import resolve
 from sandbox_agent_sandbox.life import Life
 from sandbox_agent_sandbox.outcome import Rung, Survivor
 from sandbox_agent_sandbox.supervisor import Supervisor
@@ -98,9 +99,9 @@ class Session:
     async def open(self, message: Serve) -> None:
         """Start the worker; return when it serves. Raises SandboxBroken when it does not."""
         name = f"session-{self._number}"
+        channels = make_channels()
         slot = await self._claim(name, None)
         assert slot is not None
-        channels = make_channels()
         self._inbox = channels.inbox
         self._inbox.setblocking(False)
         try:
@@ -156,20 +157,21 @@ class Session:
         piece of the answer. on_sent: called with the request's id, for `escalate`.
         """
         name = f"session-{self._number}-{next(self._requests)}"
+        wake_read, wake_write = wake_pipe()  # which may fail, so before there is a slot to lose
         slot = await self._claim(name, token)
         if slot is None:
             return Answer(None, reason=token.reason if token is not None else None)
         if self._life is None or not self.usable:
             slot.release(True)
+            self._slot_is_free()
             return Answer(None, lost=self._lost or self._broken or "it is not open")
-        wake_read, wake_write = wake_pipe()
         ended: asyncio.Future[None] = self._loop.create_future()
         life = Life(
             id=name,
             slot=slot,
             wake=wake_write,
             status=Descriptor(-1),
-            on_ended=partial(self._soon, partial(_resolve, ended)),
+            on_ended=partial(self._soon, partial(resolve, ended)),
             abort_sandbox=self._supervisor.give_up,
         )
         silence = None if patience.silence == inf else patience.silence
@@ -244,7 +246,7 @@ class Session:
             except ProtocolError as error:
                 self._on_closed(error)
         elif isinstance(message, Serving):
-            _resolve(self._ready)
+            resolve(self._ready)
         else:
             listener = self._listeners.get(message.id)
             if listener is None:
@@ -278,7 +280,7 @@ class Session:
         self._inbox.close()
         self._lost = _last_words(life.exit_status(), life.failure, self._printed.text())
         life.let_go()
-        _resolve(self._over)
+        resolve(self._over)
         if not self._ready.done():
             self._ready.set_exception(SandboxBroken(f"the session did not start: {self._lost}"))
             self._ready.exception()  # seen, also where nobody waits any more
@@ -293,7 +295,7 @@ async def _writable(
 ) -> None:
     """Wait until a socket takes more, or it is time to see whether that still matters."""
     free: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(number, _resolve, free)
+    loop.add_writer(number, resolve, free)
     try:
         await asyncio.wait([free, ended], timeout=_FULL_PAUSE, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -309,11 +311,6 @@ def _last_words(status: int | None, failure: str, printed: str) -> str:
         how = f"it ended with exit code {status}"
     lines = printed.strip().splitlines()
     return f"{how}: {lines[-1][:500]}" if lines else how
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _nothing() -> None:

@@ -293,7 +293,7 @@ class Agent:
         at the opening is meant for the run that has been announced, and may come before it."""
         end = time.monotonic() + RUN_COMES
         while conversation._run is self._run_before and time.monotonic() < end:
-            time.sleep(0.0002)
+            time.sleep(0.0002)  # between looks: nothing announces a run before it is there
 
     def _run(self, conversation: Conversation) -> tuple[RunResult | None, BaseException | None]:
         by_arun = self.plan.by_arun or self.plan.cause is Cause.TASK_CANCEL

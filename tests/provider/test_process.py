@@ -57,7 +57,7 @@ PARENT = f"""
 import subprocess, sys, time
 child = subprocess.Popen({COMMAND!r}, stdout=subprocess.PIPE, text=True)
 print(child.pid, child.stdout.readline().strip(), flush=True)
-time.sleep(1000)
+time.sleep(1000)  # it is killed
 """
 
 

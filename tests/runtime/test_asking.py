@@ -504,7 +504,7 @@ def test_signs_of_life_without_content_are_silence(asker: Asker, noise: str) -> 
         connection.sendall(STREAM)
         while True:
             connection.sendall(f"{noise}\n\n".encode())
-            time.sleep(0.02)
+            time.sleep(0.02)  # the server's pace, which is the subject
 
     with raw(send) as server:
         failure = asker.failure(GPT, api_base=server.base, timeout=0.4)

@@ -35,6 +35,7 @@ from sandbox_agent.history import (
     ToolMessage,
     UserMessage,
     answers_in,
+    goes_on,
 )
 
 HIGH = 0.8
@@ -121,7 +122,7 @@ class Shortener:
 
     def _take(self, history: Sequence[Message]) -> None:
         """Hear what is new."""
-        if not _goes_on(self._history, history):
+        if not goes_on(self._history, history):
             self._forget()
         for place in range(len(self._history), len(history)):
             message = history[place]
@@ -247,9 +248,3 @@ def _bytes_of(text: str) -> int:
 
 def _json_of(data: object) -> int:
     return len(msgspec.json.encode(data)) if data else 0
-
-
-def _goes_on(earlier: Sequence[Message], history: Sequence[Message]) -> bool:
-    if isinstance(history, History) and history.goes_on(earlier):
-        return True
-    return list(history[: len(earlier)]) == list(earlier)

@@ -27,10 +27,10 @@ from sandbox_agent_ipc.messages import Image, ToolSpec
 from sandbox_agent.history import (
     AssistantMessage,
     Call,
-    History,
     Message,
     ToolMessage,
     UserMessage,
+    goes_on,
 )
 
 LONGEST_DESCRIPTION = 1024
@@ -73,7 +73,7 @@ class Wire:
 
     def messages(self, history: Sequence[Message]) -> bytes:
         """The JSON array of `messages`."""
-        if not _goes_on(self._seen, history):
+        if not goes_on(self._seen, history):
             self._forget()
             # Of a history that was shortened, most is as it was.
             kept = {id(message) for message in history}
@@ -187,10 +187,3 @@ def _tool(spec: ToolSpec) -> dict[str, Any]:
     parameters = {"type": "object", "properties": {}} | spec.parameters
     function = {"name": spec.name, "description": description, "parameters": parameters}
     return {"type": "function", "function": function}
-
-
-def _goes_on(earlier: Sequence[Message], history: Sequence[Message]) -> bool:
-    """Whether it begins as what was sent last: for a conversation that grows, known at once."""
-    if isinstance(history, History) and history.goes_on(earlier):
-        return True
-    return list(history[: len(earlier)]) == list(earlier)

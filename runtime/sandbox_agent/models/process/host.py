@@ -21,6 +21,7 @@ from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, 
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox import syscalls
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
+from sandbox_agent_sandbox.futures import resolve
 from sandbox_agent_sandbox.outcome import Survivor
 
 from sandbox_agent.models.process.environment import environment, make_model_plan
@@ -49,10 +50,22 @@ _decode = msgspec.msgpack.Decoder(FromModel).decode
 
 
 class Asking:
-    """A request on its way. result: done when nothing of it goes on any more."""
+    """A request on its way, with what it was made from (see `ModelProcess.ask`). result: done when
+    nothing of it goes on any more."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ask: Ask,
+        interrupt: Interrupt,
+        token: RunToken,
+        on_piece: Callable[[Piece], object],
+    ) -> None:
         self._loop = loop
+        self.what = ask
+        self.interrupt = interrupt
+        self.token = token
+        self.on_piece = on_piece
         self.result: Future[Result] = Future()
         self._session: Session | None = None
         self._name = ""
@@ -86,7 +99,6 @@ class ModelProcess:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._main, name="sandbox-agent models", daemon=True)
         self._cell: Cell | None = None
-        self._session: Session | None = None
         self._opening: asyncio.Task[Session] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
@@ -122,11 +134,10 @@ class ModelProcess:
         that within `interrupt`. on_piece: called in another thread.
         """
         self.start()
-        asking = Asking(self._loop)
+        asking = Asking(self._loop, ask, interrupt, token, on_piece)
 
         def begin() -> None:
-            work = self._see_through(asking, ask, interrupt, token, on_piece)
-            task = self._loop.create_task(work)
+            task = self._loop.create_task(self._see_through(asking))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -166,16 +177,9 @@ class ModelProcess:
             return False
         return True
 
-    async def _see_through(
-        self,
-        asking: Asking,
-        ask: Ask,
-        interrupt: Interrupt,
-        token: RunToken,
-        on_piece: Callable[[Piece], object],
-    ) -> None:
+    async def _see_through(self, asking: Asking) -> None:
         try:
-            result = await self._ask(asking, ask, interrupt, token, on_piece)
+            result = await self._ask(asking)
         except BaseException as error:
             asking.result.set_exception(error)
             if not isinstance(error, Exception):
@@ -183,23 +187,17 @@ class ModelProcess:
         else:
             asking.result.set_result(result)
 
-    async def _ask(
-        self,
-        asking: Asking,
-        ask: Ask,
-        interrupt: Interrupt,
-        token: RunToken,
-        on_piece: Callable[[Piece], object],
-    ) -> Result:
+    async def _ask(self, asking: Asking) -> Result:
         from sandbox_agent_sandbox.session import Patience
 
+        ask, interrupt, token = asking.what, asking.interrupt, asking.token
         patience = Patience(interrupt.grace, interrupt.term, ask.timeout + SILENCE_MARGIN)
         body, deaths = _encode(ask), list[str]()
 
         def on_reply(data: bytes) -> None:
             piece = _decode(data)
             assert isinstance(piece, Piece)
-            on_piece(piece)
+            asking.on_piece(piece)
 
         while len(deaths) < ATTEMPTS:
             try:
@@ -227,7 +225,7 @@ class ModelProcess:
             # It was caught in a process that died, or has itself hung one.
             why = answer.lost or "it did not answer"
             deaths.append(f"{why} (silent for too long)" if answer.reason else why)
-            on_piece(Piece("restart", f"the model process was replaced: {why}"))
+            asking.on_piece(Piece("restart", f"the model process was replaced: {why}"))
         return Failure(
             FailureKind.CRASHED,
             f"the process that asks {ask.model} died {len(deaths)} times: {deaths[-1]}",
@@ -236,7 +234,7 @@ class ModelProcess:
     async def _serving_unless(self, token: RunToken) -> Session | None:
         """A session that serves. None when the token is cancelled first."""
         stopped: asyncio.Future[None] = self._loop.create_future()
-        forget = token.add_callback(lambda: self._soon(lambda: _resolve(stopped)))
+        forget = token.add_callback(lambda: self._soon(lambda: resolve(stopped)))
         try:
             serving = self._serving()
             either: list[asyncio.Future[Any]] = [serving, stopped]
@@ -303,8 +301,3 @@ def _seen(task: asyncio.Task[Session]) -> None:
     """Nobody may be waiting for it: what it raised is told to whoever asks next."""
     if not task.cancelled():
         task.exception()
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from sandbox_agent_sandbox.secret_looks import looks_secret
+
 _DEEPEST = 32
-_SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
 _SHORTEST_SECRET = 8
 _MASKED = re.compile(r"(?<![\w-])[\w-]+\*{3,}[\w-]*")
 
@@ -55,14 +56,14 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def without_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
-    """The text with the values of variables that are named like secrets replaced by `[NAME]`.
+    """The text with the values of variables that look like secrets replaced by `[NAME]`.
 
     What providers repeat of a key, "sk-proj-****1a2b", becomes stars: half of a short one shows.
     """
     found = {
         spelt: name
         for name, value in environ.items()
-        if len(value) >= _SHORTEST_SECRET and any(word in name.upper() for word in _SECRET_NAMES)
+        if len(value) >= _SHORTEST_SECRET and looks_secret(name, value)
         for spelt in (value, quote(value, safe=""))
     }
     # Long ones first: one may be the beginning of another.
