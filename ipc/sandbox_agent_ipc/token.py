@@ -22,11 +22,6 @@ from .word import reason_in
 _LOST_WAKE_PAUSE = 0.02
 """Seconds between looks at the flag once the wake-up is lost. Never used while the host lives."""
 
-_FIRST_SLEEP = 0.001
-"""Seconds. A worker is a fresh fork: the first pass of the way out of a sleep copies the pages that
-it writes to, which takes longer than all the rest of it. A short sleep first has that done before
-the flag, not after."""
-
 _LONGEST_POLL = 2**31 - 1
 """Milliseconds: poll(2) takes an int."""
 
@@ -139,16 +134,14 @@ class CallToken(CancelToken):
         end = _end(timeout)
         poller = select.poll()
         poller.register(self._wake_fd, select.POLLIN)
-        longest = _FIRST_SLEEP
         while not self.is_cancelled:
-            left = math.inf if end is None else end - time.monotonic()
-            if left <= 0:
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
                 return False
-            if poller.poll(_milliseconds(min(left, longest))) and not self.is_cancelled:
+            if poller.poll(_milliseconds(left)) and not self.is_cancelled:
                 # Hung up because the host is gone, or closed by the tool itself. The flag decides,
                 # but this descriptor would be ready for ever: polling on would burn a processor.
                 return self._wait_without_wake(end)
-            longest = math.inf
         return True
 
     def _wait_without_wake(self, end: float | None) -> bool:
@@ -276,5 +269,5 @@ def _end(timeout: float | None) -> float | None:
     return time.monotonic() + timeout
 
 
-def _milliseconds(left: float) -> int | None:
-    return None if left == math.inf else min(math.ceil(left * 1000), _LONGEST_POLL)
+def _milliseconds(left: float | None) -> int | None:
+    return None if left is None else min(math.ceil(left * 1000), _LONGEST_POLL)

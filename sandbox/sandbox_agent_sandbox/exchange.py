@@ -143,7 +143,7 @@ class Exchange:
             abort_sandbox=self._supervisor.give_up,
         )
         self._life = life
-        self._supervisor.start(life, channels.worker, request.timeout, looks=True)
+        self._supervisor.start(life, channels.worker, request.timeout)
         for reader in self._readers:
             reader.start(loop)
         return life

@@ -37,9 +37,6 @@ START_LIMIT = 10.0
 PROOF_LIMIT = 5.0
 """Seconds after SIGKILL until what is still there is called a survivor."""
 
-SHORT_GRACE = 0.1
-"""Seconds. A flag with a shorter grace period is not looked for: that would be polling."""
-
 
 class State(Enum):
     """Where a call is on the ladder."""
@@ -75,21 +72,14 @@ class Target(Protocol):
 
 
 class Ladder:
-    """One call's way down. Not thread-safe: only the supervisor's thread touches it.
+    """One call's way down. Not thread-safe: only the supervisor's thread touches it."""
 
-    looks: whether to look for the flag now and then (`next_look`) is enough, where grace is long.
-    """
-
-    def __init__(
-        self, target: Target, *, grace: float, term: float, now: float, looks: bool = False
-    ) -> None:
+    def __init__(self, target: Target, *, grace: float, term: float, now: float) -> None:
         self._target = target
         self._grace = grace
         self._term = term
         self._next: float | None = now + START_LIMIT
         self._timeout: float | None = None
-        self.looks_for_flags = looks and grace >= SHORT_GRACE
-        """If not, `flag` must be called at once."""
         self.state = State.STARTING
         self.born = False
         self.flagged_at: float | None = None
@@ -107,12 +97,6 @@ class Ladder:
         """When `tick` is due next, or None."""
         times = [time for time in (self._next, self._timeout) if time is not None]
         return min(times, default=None)
-
-    def next_look(self, now: float) -> float | None:
-        """When to look for a flag next, so that SIGTERM comes a grace period after it; or None."""
-        if self.looks_for_flags and self.state in (State.STARTING, State.RUNNING):
-            return now + self._grace / 2
-        return None
 
     @property
     def times_out(self) -> float | None:

@@ -84,23 +84,15 @@ class Supervisor:
         """Why the sandbox can take no more calls, or None."""
         return self._failure
 
-    def start(
-        self,
-        life: Life,
-        channels: list[Descriptor],
-        timeout: float | None,
-        *,
-        looks: bool = False,
-    ) -> None:
+    def start(self, life: Life, channels: list[Descriptor], timeout: float | None) -> None:
         """Make a call's processes. `life.on_ended` is called from the supervisor's thread.
 
-        channels: the descriptors of NewCall in their order. timeout: seconds from now. looks: see
-        `Ladder`.
+        channels: the descriptors of NewCall in their order. timeout: seconds from now.
         """
         with self._idle:
             self._active += 1
         now = time.monotonic()
-        life.ladder = Ladder(life, grace=self._grace, term=self._term, now=now, looks=looks)
+        life.ladder = Ladder(life, grace=self._grace, term=self._term, now=now)
         life.ladder.time_out_at(None if timeout is None else now + timeout)
         self._lives[life.id] = life
         self._order(lambda now: self._start(life, channels, now))
@@ -151,12 +143,7 @@ class Supervisor:
             return False
         at = time.monotonic()
         life.flag(reason)
-        self._orders.append(lambda now: life.ladder.flag(at))
-        if not life.ladder.looks_for_flags:
-            self._ring()
-        # Else the bell stays silent. The thread has nothing to do before grace is over, and the
-        # worker, which has, often gets this processor as soon as this thread is done with it: to
-        # ring doubled the time until it ran, and to have a timer ring later did as well.
+        self._order(lambda now: life.ladder.flag(at))
         return True
 
     def escalate(self, call_id: str | None = None) -> None:
@@ -230,9 +217,6 @@ class Supervisor:
     def _order(self, order: Callable[[float], None]) -> None:
         # deque.append and eventfd_write are safe in signal handlers that interrupt either.
         self._orders.append(order)
-        self._ring()
-
-    def _ring(self) -> None:
         bell = self._bell  # held while it is written to, see Descriptor
         with suppress(OSError, ValueError):  # ValueError: closed, and nobody is left to hear it
             os.eventfd_write(bell.number, 1)
@@ -270,14 +254,12 @@ class Supervisor:
         return not self._by_pidfd and self._init is None and self._opened_by is None
 
     def _step(self) -> None:
-        now = time.monotonic()
         deadlines = [life.ladder.deadline for life in self._all()]
-        deadlines += [life.ladder.next_look(now) for life in self._all()]
         deadlines.append(self._opened_by)
         if self._closing is not None:
             deadlines.append(self._closing + PROOF_LIMIT)
         due = min((time for time in deadlines if time is not None), default=None)
-        wait = None if due is None else max(0.0, due - now)
+        wait = None if due is None else max(0.0, due - time.monotonic())
         for fd, _ in self._epoll.poll(-1 if wait is None else wait):
             if fd == self._bell.number:
                 with suppress(BlockingIOError):

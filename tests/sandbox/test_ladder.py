@@ -12,7 +12,6 @@ from sandbox_agent_sandbox.ladder import (
     FINISH_LIMIT,
     MOVES,
     PROOF_LIMIT,
-    SHORT_GRACE,
     START_LIMIT,
     Ladder,
     State,
@@ -56,22 +55,6 @@ def test_each_rung_comes_at_its_time_and_not_before() -> None:
     ladder.end(13.01, proven=True)
     assert ladder.rungs_ms() == {"flag": 0, "term": 2000, "kill": 3000, "ended": 3010}
     assert ladder.rung is Rung.KILL
-
-
-def test_a_flag_that_is_looked_for_is_found_before_its_sigterm_is_due() -> None:
-    ladder = Ladder(Signals(), grace=2.0, term=1.0, now=0.0, looks=True)
-    ladder.birth(0.0)
-    assert ladder.looks_for_flags
-    assert ladder.next_look(7.0) == 8.0
-    ladder.flag(7.001)  # heard of at 8, at the latest; due at 9.001
-    assert ladder.next_look(8.0) is None
-    assert ladder.deadline == pytest.approx(9.001)
-
-
-def test_a_flag_with_a_short_grace_is_not_waited_for() -> None:
-    ladder = Ladder(Signals(), grace=SHORT_GRACE / 2, term=1.0, now=0.0, looks=True)
-    assert not ladder.looks_for_flags
-    assert ladder.next_look(7.0) is None
 
 
 def test_a_second_order_goes_straight_to_term_and_a_third_changes_nothing() -> None:

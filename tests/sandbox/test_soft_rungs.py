@@ -181,10 +181,10 @@ def test_a_python_tool_that_never_looks_is_ended_by_sigterm_and_tidies_up(
     assert milliseconds(result, Rung.TERM) < 500, "50 ms on an idle machine"
 
 
-@pytest.mark.parametrize("grace", [0.02, 0.3])  # told of the flag, and found by looking
+@pytest.mark.parametrize("grace", [0.02, 0.3])
 def test_sigterm_comes_a_grace_period_after_the_flag(tmp_path: Path, grace: float) -> None:
     async def some_time(cell: Cell, request: CallRequest) -> None:
-        await asyncio.sleep(0.1)  # so that the flag comes between two looks
+        await asyncio.sleep(0.1)  # so that the flag finds all who wait asleep
 
     result, _ = stop(tmp_path, "sleeps", grace=grace, before=some_time)
     assert result.rung is Rung.TERM
