@@ -72,7 +72,7 @@ def test_a_task_can_be_said_on_the_command_line(me: Person) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "sandbox-agent: command line: model: no TASK and no model\n"
-        "  mend: give --model scripted:steps.yaml, or set SANDBOX_AGENT_MODEL\n"
+        "  mend: give --model openai/gpt-4o or scripted:steps.yaml, or set SANDBOX_AGENT_MODEL\n"
     )
 
 

@@ -162,7 +162,8 @@ def _task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="M",
-        help="scripted:FILE, or replay:RUN, which needs no TASK: all is as the recorded run had it "
+        help="as litellm names it (openai/gpt-4o), scripted:FILE, or replay:RUN, which needs no "
+        "TASK: all is as the recorded run had it "
         "(SANDBOX_AGENT_MODEL when there is no TASK)",
     )
     parser.add_argument(
@@ -213,7 +214,7 @@ def _resume(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", metavar="TEXT", help="what more the agent is told; - reads stdin"
     )
-    parser.add_argument("--model", metavar="M", help="another model, scripted:FILE or replay:RUN")
+    parser.add_argument("--model", metavar="M", help="another model, as for run")
     parser.add_argument(
         "--set",
         metavar="A.B=V",

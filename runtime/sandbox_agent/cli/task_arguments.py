@@ -90,7 +90,7 @@ def _model_of_environment() -> str:
             "no TASK and no model",
             file="command line",
             field="model",
-            mend="give --model scripted:steps.yaml, or set SANDBOX_AGENT_MODEL",
+            mend="give --model openai/gpt-4o or scripted:steps.yaml, or set SANDBOX_AGENT_MODEL",
         )
     return name
 
