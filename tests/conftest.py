@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
@@ -27,6 +28,8 @@ _failed = pytest.StashKey[bool]()
 def pytest_configure(config: pytest.Config) -> None:
     """All temporary files of a session go to one folder, where a forgotten one shows."""
     config.pluginmanager.register(skips.Listed(), "listed-skips")
+    # A shell ignores it for what it starts with `&`, and who tests Ctrl-C would wait in vain.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     leaks.become_subreaper()
     folder = Path(tempfile.mkdtemp(prefix="sa-"))
     folder.chmod(0o711)  # tests that change their uid pass through, and cannot list it
