@@ -82,14 +82,14 @@ def interrupts(folder: Path, rounds: int) -> Iterator[tuple[str, list[float], fl
     from provider import Answer, Stub
 
     waits = {
-        "a request that is never answered": Answer(hold_at=0),
-        "a stream": Answer("word " * 5000, pieces=5000, pause=0.002),
+        "a request that is never answered": (Answer(hold_at=0), 0),
+        "an answer that comes slowly": (Answer("word " * 100, pieces=100, pause=0.25), 2),
+        "a stream": (Answer("word " * 5000, pieces=5000, pause=0.002), 20),
     }
     lease = Lease()
     try:
-        for what, answer in waits.items():
+        for what, (answer, events) in waits.items():
             with Stub(lambda request, answer=answer: answer) as stub:
-                events = 20 if answer.pause else 0
                 returned, closed = [], []
                 with _conversation(folder, stub.openai_base) as conversation:
                     for number in range(rounds + 1):

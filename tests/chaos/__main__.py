@@ -25,7 +25,9 @@ from chaos.runner import BOTH, ROOT, TESTS, USER, Runner, say
 
 def main() -> int:
     # Commands that we strike with SIGHUP would inherit nohup's "ignored", and rightly keep to it.
+    # What a shell starts with `&` ignores SIGINT, and Python then raises no KeyboardInterrupt.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
     parser.add_argument("--rounds", type=int, default=300, metavar="N", help="300")
     parser.add_argument("--seed", type=int, metavar="S", help="of the plan; a random one")
