@@ -111,7 +111,7 @@ class Runner:
         """Play the plan's first `most` rounds."""
         kinds = [ROOT, USER] if self.kind == BOTH else [self.kind]
         queues = {kind: self._sessions(kind) for kind in kinds}
-        # With both, one after the other takes from its own half of the plan.
+        # With both, each takes from its own half of the plan, and helps with the other at the end.
         self._play([kinds[n % len(kinds)] for n in range(max(self._posts, len(kinds)))], queues)
         for late in self.report.as_a_rule():
             self._violation({"round": None, "violations": [late]}, self.kind)
@@ -154,7 +154,9 @@ class Runner:
             try:
                 for post in posts:
                     selector.register(post.process.stdout, selectors.EVENT_READ, post)  # type: ignore[arg-type]
-                    self._feed(post, queues)
+                    session = self._next(queues[post.kind])
+                    if session is not None:
+                        post.give(session)
                 while any(post.session is not None for post in posts):
                     for key, _ in selector.select(1.0):
                         self._hear(key.data, queues, selector, posts)
@@ -163,12 +165,9 @@ class Runner:
                 for post in posts:
                     post.close()
 
-    def _feed(self, post: Post, queues: dict[str, Iterator[Session]]) -> None:
-        post.session = None
+    def _next(self, queue: Iterator[Session]) -> Session | None:
         over = time.monotonic() > self._end or self.found or self._deaths > 2
-        session = None if over else next(queues[post.kind], None)
-        if session is not None:
-            post.give(session)
+        return None if over else next(queue, None)
 
     def _hear(
         self,
@@ -177,20 +176,25 @@ class Runner:
         selector: selectors.BaseSelector,
         posts: list[Post],
     ) -> None:
-        answer, session = post.answer(), post.session
-        if session is not None:
-            self._take(answer, post.kind, session)
-        if answer is None:
-            selector.unregister(post.process.stdout)  # type: ignore[arg-type]
-            posts.remove(post)
-            kind = post.kind
-            post.close()
-            if session is None:
+        answer = post.answer()
+        if post.session is not None:
+            self._take(answer, post.kind, post.session)
+        own = None if answer is None else self._next(queues[post.kind])
+        if own is not None:
+            post.give(own)
+            return
+        # It is dead, or has no more to do: in its place comes one for whatever there is.
+        selector.unregister(post.process.stdout)  # type: ignore[arg-type]
+        posts.remove(post)
+        post.close()
+        for kind, queue in queues.items():
+            session = self._next(queue)
+            if session is not None:
+                post = Post(kind, self._environment)
+                post.give(session)
+                posts.append(post)
+                selector.register(post.process.stdout, selectors.EVENT_READ, post)  # type: ignore[arg-type]
                 return
-            post = Post(kind, self._environment)
-            posts.append(post)
-            selector.register(post.process.stdout, selectors.EVENT_READ, post)  # type: ignore[arg-type]
-        self._feed(post, queues)
 
     def _take(self, answer: dict[str, Any] | None, kind: str, session: Session) -> None:
         self._deaths = self._deaths + 1 if answer is None else 0
