@@ -73,6 +73,7 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     before = leaks.Snapshot.take()
     clean = "litellm" not in sys.modules
     yield
+    leaks.become_dumpable()
     if request.node.stash.get(_failed, False):
         leaks.kill_new_processes(before)
         return

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import observer
 
+PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 PATIENCE = 5.0
 """Seconds that an ending process or thread may take after its test is over."""
@@ -26,6 +27,12 @@ PATIENCE = 5.0
 
 def become_subreaper() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def become_dumpable() -> None:
+    """What holds keys ceases to be (see ModelProcess), and then may not even list what is its own
+    in /proc/self."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def _descriptors() -> dict[int, str]:
