@@ -30,6 +30,7 @@ from sandbox_agent.run import Run
 from sandbox_agent.settings import Budgets, Interrupt
 from sandbox_agent.setup import Options, Setup, make_setup
 from sandbox_agent.sigint import CtrlC
+from sandbox_agent.signal_wakeup import signals_wake_the_loop
 from sandbox_agent.status import Status, move
 from sandbox_agent.waiting import complete
 
@@ -204,7 +205,8 @@ class Conversation:
         """
         run = self._begin()
         try:
-            return await self._carry(run)
+            with signals_wake_the_loop():
+                return await self._carry(run)
         except GeneratorExit:
             # The loop was closed around us: nothing can be waited for, but nothing is to stay.
             run.stopping.stop(CancelReason.CLOSED, "its event loop was closed")

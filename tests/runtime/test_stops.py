@@ -436,6 +436,64 @@ def test_ctrl_c_stops_the_work_then_raises(tmp_path: Path, watch: Watch, mark: s
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def raise_here(watch: Watch) -> None:
+    """SIGINT to a thread that is not the main one, which so goes on sleeping in its loop."""
+    watch.wait_up()
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("by_run", [True, False], ids=["run", "asyncio.run"])
+def test_ctrl_c_that_does_not_interrupt_the_loops_sleep_is_heard_all_the_same(
+    tmp_path: Path, watch: Watch, mark: str, by_run: bool
+) -> None:
+    with talk(tmp_path, watch, shell(sleeper(mark)), FINAL) as conv:
+        soon(lambda: raise_here(watch))
+        with pytest.raises(KeyboardInterrupt):
+            conv.run() if by_run else asyncio.run(conv.arun())
+        assert observer.marked(mark) == []
+        check_record(conv, Status.INTERRUPTED)
+        assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_signals_wake_the_loop_for_as_long_as_one_of_its_runs_goes(
+    tmp_path: Path, watch: Watch, mark: str
+) -> None:
+    async def main(conv: Conversation, short: Conversation) -> None:
+        brief = asyncio.create_task(short.arun())  # the first to begin, and the first to end
+        long = asyncio.create_task(conv.arun())
+        assert (await brief).status is Status.DONE
+        soon(lambda: raise_here(watch))
+        await long
+
+    (tmp_path / "other").mkdir()
+    with (
+        talk(tmp_path, watch, shell(sleeper(mark)), FINAL) as conv,
+        talk(tmp_path / "other", Watch(), FINAL) as short,
+    ):
+        before = signal.signal(signal.SIGINT, lambda number, frame: conv.interrupt())
+        try:
+            asyncio.run(main(conv, short))
+        finally:
+            signal.signal(signal.SIGINT, before)
+        check_record(conv, Status.INTERRUPTED)
+        assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_who_has_put_up_a_wakeup_descriptor_keeps_it(tmp_path: Path, watch: Watch) -> None:
+    async def main(conv: Conversation) -> None:
+        loop, heard = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_signal_handler(signal.SIGUSR1, heard.set)
+        try:
+            assert (await conv.arun()).status is Status.DONE
+            signal.raise_signal(signal.SIGUSR1)
+            await asyncio.wait_for(heard.wait(), 10)
+        finally:
+            loop.remove_signal_handler(signal.SIGUSR1)
+
+    with talk(tmp_path, watch, FINAL) as conv:
+        asyncio.run(main(conv))
+
+
 def test_a_second_ctrl_c_skips_the_grace(tmp_path: Path, watch: Watch, mark: str) -> None:
     command = f"trap '' INT; echo up; sleep 300.{mark}"
     with talk(tmp_path, watch, shell(command), FINAL, interrupt=Interrupt(60, 60)) as conv:

@@ -1,0 +1,77 @@
+"""A signal wakes the event loop of a run, whenever it comes.
+
+Python runs a handler in the main thread, between two steps of the interpreter. A signal that comes
+after the last step before epoll_wait(2), or that the kernel hands to another thread, interrupts
+nothing: its handler would run with the loop's next event, perhaps minutes later. So the loop gets a
+byte to read; see signal.set_wakeup_fd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_NONE = -1
+
+
+class _Wakeup:
+    """Of one loop, for all runs in it. users: so many of them are going. fd: what signals write
+    to; none where somebody else has put up one, asyncio's `add_signal_handler` most likely, which
+    wakes the loop as well. stale: one that is left over and may be replaced."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, stale: int) -> None:
+        self.loop = loop
+        self.users = 0
+        self._read, self.fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        loop.add_reader(self._read, self._drain)
+        before = signal.set_wakeup_fd(self.fd, warn_on_full_buffer=False)
+        if before not in (_NONE, stale):
+            signal.set_wakeup_fd(before)
+            self.close()
+
+    def _drain(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._read, 4096)
+
+    def close(self) -> None:
+        if self.fd == _NONE:
+            return
+        with suppress(ValueError):  # collected in another thread, after its loop was closed
+            now = signal.set_wakeup_fd(_NONE)
+            if now != self.fd:
+                signal.set_wakeup_fd(now)  # somebody else's has come since
+        self.loop.remove_reader(self._read)
+        os.close(self._read)
+        os.close(self.fd)
+        self.fd = _NONE
+
+
+_current: _Wakeup | None = None
+"""The process has one place for such a descriptor, and several runs may be going."""
+
+
+@contextmanager
+def signals_wake_the_loop() -> Iterator[None]:
+    """While it is entered, in the thread where signal handlers run, each signal wakes the loop."""
+    global _current
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    if _current is None or _current.loop is not loop:
+        # The other loop's: of the process that we were forked from.
+        _current = _Wakeup(loop, stale=_NONE if _current is None else _current.fd)
+    mine = _current
+    mine.users += 1
+    try:
+        yield
+    finally:
+        mine.users -= 1
+        if not mine.users:
+            mine.close()
+            if _current is mine:
+                _current = None
