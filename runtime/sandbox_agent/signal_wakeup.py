@@ -64,8 +64,14 @@ def signals_wake_the_loop() -> Iterator[None]:
     loop = asyncio.get_running_loop()
     if _current is None or _current.loop is not loop:
         # The other loop's: of the process that we were forked from.
-        _current = _Wakeup(loop, stale=_NONE if _current is None else _current.fd)
+        stale = _NONE if _current is None else _current.fd
+        _current = None
+        with suppress(OSError):  # no descriptor is left, which the run will find out and record
+            _current = _Wakeup(loop, stale)
     mine = _current
+    if mine is None:
+        yield
+        return
     mine.users += 1
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import observer
 import pytest
 import talking
+from sandbox_agent import signal_wakeup
 from sandbox_agent.conversation import Conversation, RunResult
 from sandbox_agent.errors import StateError
 from sandbox_agent.events import (
@@ -492,6 +494,19 @@ def test_who_has_put_up_a_wakeup_descriptor_keeps_it(tmp_path: Path, watch: Watc
 
     with talk(tmp_path, watch, FINAL) as conv:
         asyncio.run(main(conv))
+
+
+def test_without_a_descriptor_left_a_run_ends_with_a_record(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(flags: int) -> tuple[int, int]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with talk(tmp_path, watch, FINAL) as conv:
+        monkeypatch.setattr(signal_wakeup.os, "pipe2", none_left)
+        result = conv.run()
+        assert result.status in (Status.DONE, Status.ERROR)
+        check_record(conv, result.status)
 
 
 def test_a_second_ctrl_c_skips_the_grace(tmp_path: Path, watch: Watch, mark: str) -> None:
