@@ -71,10 +71,11 @@ class Caller:
     async def call(self, request: Request, token: RunToken) -> Ended | None:
         """Make one call. Its end has been recorded, and its processes are gone, when this returns.
 
-        Returns the end; None when it could not be recorded.
+        Returns the end; None when it could not be recorded, or when there is none to record: a
+        `verify` command, which nobody has asked for until it is dispatched.
         """
         if token.is_cancelled:
-            return self.skip(request.id, token)
+            return None if request.command is not None else self.skip(request.id, token)
         dispatched = self.ledger.record(
             Dispatching,
             call=request.id,

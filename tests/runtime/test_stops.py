@@ -141,6 +141,26 @@ def test_a_callback_may_interrupt_at_every_event(
             assert (first.outcome, first.started) == ("skipped", "no")
 
 
+@pytest.mark.parametrize("commands", [["touch x"], ["touch x", "touch y"]])
+def test_an_interrupt_just_before_verify_is_an_interrupt(
+    tmp_path: Path, watch: Watch, commands: list[str]
+) -> None:
+    """After the last look of the run at its token, before the first of the call."""
+    conv = talk(tmp_path, watch, FINAL, verify=commands)
+
+    def also(event: Any) -> None:
+        if isinstance(event, TurnTaken):
+            asyncio.get_running_loop().call_soon(conv.interrupt)
+
+    watch.also = also
+    with conv:
+        result = conv.run()
+        assert (result.status, result.exit_code, result.error) == (Status.INTERRUPTED, 130, None)
+        assert not any(isinstance(event, Dispatching | Ended | Verified) for event in conv.events)
+        assert os.listdir(tmp_path / "work") == []
+        check_record(conv, Status.INTERRUPTED)
+
+
 def test_an_interrupt_without_a_run_does_nothing(tmp_path: Path, watch: Watch) -> None:
     with talk(tmp_path, watch, FINAL, shell("echo on"), FINAL) as conv:
         conv.interrupt()
