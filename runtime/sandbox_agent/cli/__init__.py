@@ -28,22 +28,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     A signal's exception that strikes while msgspec's C part imports datetime is swallowed there,
     and its first use of it is a crash: hence that import at the top of this module.
     """
-    signals = Signals()
+    signals, console = Signals(), None
     try:
         # First of all, so that nothing later meets KeyboardInterrupt in the middle of an import.
         signals.install()
         from sandbox_agent.cli.console import Console, fill_standard_descriptors
 
         fill_standard_descriptors()
-        console = Console()
+        console = Console(signals.later)
         try:
             code = _run(sys.argv[1:] if argv is None else list(argv), console, signals)
         finally:
             signals.end()
-            console.close()
     except Stopped as stopped:
         signals.end()
         code = 128 + stopped.signum
+    finally:
+        if console is not None:
+            console.close()
     _leave_no_thread_waiting(code)
     return code
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from sandbox_agent.cli.escape import TerminalFilter, escape_text
 
@@ -132,20 +133,27 @@ class Stream:
 
 
 class Console:
-    """What a command says: its result on standard output, the rest on standard error."""
+    """What a command says: its result on standard output, the rest on standard error.
 
-    def __init__(self) -> None:
+    later: entered while something is said, and left when no lock is held any more.
+    """
+
+    def __init__(self, later: AbstractContextManager[object]) -> None:
+        self._later = later
         self.stdout = Stream(1)
         self.stderr = Stream(2)
 
     def out(self, text: str) -> None:
         """A result. Control characters are escaped on a terminal, and only there."""
         shown = escape_text(text) if self.stdout.is_terminal else text
-        self.stdout.write(shown.encode("utf-8", "surrogateescape"))
+        with self._later:
+            self.stdout.write(shown.encode("utf-8", "surrogateescape"))
 
     def err(self, text: str) -> None:
         """Progress and notes. Control characters are escaped always."""
-        self.stderr.write(escape_text(text).encode("utf-8", "backslashreplace"))
+        data = escape_text(text).encode("utf-8", "backslashreplace")
+        with self._later:
+            self.stderr.write(data)
 
     def error(self, message: str) -> None:
         """What went wrong, on standard error."""

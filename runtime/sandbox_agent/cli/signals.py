@@ -14,7 +14,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Protocol
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -38,11 +38,40 @@ class Stopped(BaseException):
         self.signum = signum
 
 
+class Later:
+    """`with` it, a signal before a run ends the command when the block is over, not inside it: an
+    exception from a handler would leave a lock held, or a thread half started. Main thread only.
+
+    pending: the signal that waits for the end of the block.
+    """
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.pending: int | None = None
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.depth -= 1
+        signum = self.pending
+        if signum is not None and not self.depth:
+            self.pending = None
+            raise Stopped(signum)
+
+
 class Signals:
-    """The handlers of this process. `first`: the signal that decides the exit code, or None."""
+    """The handlers of this process. `first`: the signal that decides the exit code, or None.
+    later: for what a signal must not end in the middle."""
 
     def __init__(self) -> None:
         self.first: int | None = None
+        self.later = Later()
         self.parent = os.getppid()  # now: later it may be whoever adopted us
         self._interrupt: Callable[[int], None] | None = None
         self._freezer: Freezer | None = None
@@ -115,4 +144,7 @@ class Signals:
         if self._interrupt is not None:
             self._interrupt(signum)
         elif not again:
-            raise Stopped(signum)
+            if self.later.depth:
+                self.later.pending = signum
+            else:
+                raise Stopped(signum)

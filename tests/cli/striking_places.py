@@ -1,0 +1,112 @@
+"""Runs one command again and again, each time struck by SIGINT at another place.
+
+    python striking_places.py [--every N] FILE,FILE,... ARGUMENT...
+
+A place is where CPython looks whether a signal has come: at the beginning of a function, after a
+call, at the end of a loop's body. Only those in files whose paths hold one of the given words are
+struck, in the main thread, in the order in which the command comes by; with --every only each N-th.
+Each attempt is a fork of this process, in which nothing but the command's modules has been
+imported; `{n}` in its arguments is its number. Prints one line of JSON for each: where it was
+struck, its exit code as waitpid(2) gives it, and what it said. The last one came by no further
+place and was not struck.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dis
+import functools
+import itertools
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from types import CodeType, FrameType
+from typing import Any
+
+from sandbox_agent.cli import main, parser
+from sandbox_agent.cli.console import Console  # noqa: F401  (an import that every verb has)
+
+LOOKS = frozenset({"RESUME", "CALL", "CALL_FUNCTION_EX", "CALL_KW", "JUMP_BACKWARD"})
+LIMIT = 2_000
+"""Attempts. More would be a command that is too much for this."""
+
+
+@functools.cache
+def _instructions(code: CodeType) -> Mapping[int, str]:
+    return {one.offset: one.opname for one in dis.get_instructions(code)}
+
+
+class Striker:
+    """A trace function that strikes at the n-th place. where: the place, once it has."""
+
+    def __init__(self, files: Sequence[str], nth: int) -> None:
+        self._files = files
+        self._left = nth
+        self.where = ""
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
+        if not any(word in frame.f_code.co_filename for word in self._files):
+            return None
+        frame.f_trace_opcodes = True
+        names = _instructions(frame.f_code)
+        before = ""
+
+        def step(frame: FrameType, event: str, arg: object) -> Any:
+            nonlocal before
+            if event == "opcode":
+                looks, before = before in LOOKS, names.get(frame.f_lasti, "")
+                if looks:
+                    self._come_by(frame)
+            return step
+
+        return step
+
+    def _come_by(self, frame: FrameType) -> None:
+        self._left -= 1
+        if self._left == 0:
+            code = frame.f_code
+            name = os.path.basename(code.co_filename)
+            self.where = f"{name}:{frame.f_lineno} {code.co_qualname}"
+            signal.raise_signal(signal.SIGINT)
+
+
+def attempt(files: Sequence[str], argv: list[str], nth: int) -> dict[str, Any]:
+    with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as place:
+        pid = os.fork()
+        if pid == 0:
+            for stream in (1, 2):
+                os.dup2(told.fileno(), stream)
+            striker = Striker(files, nth)
+            sys.settrace(striker)
+            try:
+                code = main([word.format(n=nth) for word in argv])
+            finally:
+                sys.settrace(None)
+                os.pwrite(place.fileno(), striker.where.encode(), 0)
+            sys.exit(code)
+        _, status = os.waitpid(pid, 0)
+        where = os.pread(place.fileno(), 1000, 0).decode()
+        said = os.pread(told.fileno(), 100_000, 0).decode()
+    code = os.waitstatus_to_exitcode(status)
+    return {"n": nth, "where": where, "code": code, "said": said}
+
+
+if __name__ == "__main__":
+    options = argparse.ArgumentParser()
+    options.add_argument("--every", type=int, default=1)
+    options.add_argument("files", type=lambda given: given.split(","))
+    options.add_argument("argv", nargs=argparse.REMAINDER)
+    asked = options.parse_args()
+    with contextlib.suppress(parser.UsageError):  # --help is one
+        parser.parse(asked.argv).verb()  # its imports
+    for nth in itertools.islice(itertools.count(1, asked.every), LIMIT):
+        result = attempt(asked.files, asked.argv, nth)
+        print(json.dumps(result), flush=True)
+        if not result["where"]:
+            break
+    else:
+        sys.exit(f"more than {LIMIT} attempts")
