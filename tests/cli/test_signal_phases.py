@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -63,3 +65,30 @@ print(signals.first, got)
 def test_each_phase(then: str, printed: str) -> None:
     done = subprocess.run([sys.executable, "-c", START + then], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, printed, "")
+
+
+STOP = """
+class Freezer:
+    said = []
+    def freeze(self):
+        self.said.append("freeze")
+        send(signal.SIGTSTP)  # a second one, while the first is heeded
+    def thaw(self):
+        self.said.append("thaw")
+
+signals.attach(got.append, Freezer())
+for _ in range(2):
+    send(signal.SIGTSTP)
+print(Freezer.said)
+"""
+
+
+def test_a_second_ctrl_z_while_the_first_is_heeded_is_the_same() -> None:
+    command = [sys.executable, "-c", START + STOP]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for _ in range(2):
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status)
+            process.send_signal(signal.SIGCONT)
+        out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "['freeze', 'thaw', 'freeze', 'thaw']\n")

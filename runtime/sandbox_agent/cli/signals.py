@@ -75,6 +75,7 @@ class Signals:
         self.parent = os.getppid()  # now: later it may be whoever adopted us
         self._interrupt: Callable[[int], None] | None = None
         self._freezer: Freezer | None = None
+        self._freezing = False
         self._ended = False
 
     def install(self) -> None:
@@ -128,12 +129,17 @@ class Signals:
             self._interrupt(signum)
 
     def _stop(self, signum: int, frame: FrameType | None) -> None:
-        if self._freezer is None or self._ended:
+        # A second Ctrl-Z while the first freezes is the same: freeze() holds locks.
+        if self._freezer is None or self._ended or self._freezing:
             return
-        self._freezer.freeze()
-        os.kill(os.getpid(), signal.SIGSTOP)
-        # Here we are again: somebody sent SIGCONT.
-        self._freezer.thaw()
+        self._freezing = True
+        try:
+            self._freezer.freeze()
+            os.kill(os.getpid(), signal.SIGSTOP)
+            # Here we are again: somebody sent SIGCONT.
+            self._freezer.thaw()
+        finally:
+            self._freezing = False
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self._ended:
