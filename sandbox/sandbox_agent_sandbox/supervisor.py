@@ -45,6 +45,13 @@ from sandbox_agent_sandbox.plan import Plan
 OPEN_LIMIT = 30.0
 """Seconds that building a sandbox may take."""
 
+_STANDSTILL = 0.5
+"""Seconds by which this thread comes too late when the whole program was stopped: by SIGSTOP, or with
+the machine."""
+
+_CATCHING_UP = 2.0
+"""Seconds after a standstill, in which what was said meanwhile is read."""
+
 
 class Supervisor:
     """Starts, watches and ends one sandbox and its calls. Any thread may call its methods."""
@@ -272,8 +279,18 @@ class Supervisor:
                 self._init_ended()
             else:
                 self._hear()
+        now = time.monotonic()
+        if due is not None and now > due + _STANDSTILL:
+            self._catch_up(now)
         self._obey()
         self._tick(time.monotonic())
+
+    def _catch_up(self, now: float) -> None:
+        """Nobody has listened for a while: that a session's request was silent is not known yet."""
+        for life in self._all():
+            times_out = life.ladder.times_out
+            if life.within is not None and times_out is not None and times_out <= now:
+                life.ladder.prolong(now + _CATCHING_UP)
 
     def _obey(self) -> None:
         while self._orders:

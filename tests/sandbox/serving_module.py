@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import threading
+import time
 from typing import Any
 
 WRITING = threading.Lock()
@@ -36,6 +37,10 @@ def answer(end: Any, asked: Any) -> None:
         case b"count":
             for number in range(3):
                 said(end, asked, str(number).encode())
+        case b"talk":  # for two seconds, without a pause of more than a hundredth
+            for number in range(200):
+                said(end, asked, str(number).encode())
+                time.sleep(0.01)
         case b"size":
             asked.body = str(len(asked.body)).encode()
     with WRITING:

@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -151,6 +154,18 @@ def test_silence_is_a_timeout_and_pieces_are_not_silence() -> None:
             assert (quiet.body, quiet.reason) == (None, CancelReason.TIMEOUT)
 
     run(main)
+
+
+def test_what_was_said_while_the_whole_program_was_stopped_was_no_silence() -> None:
+    script = Path(__file__).with_name("stopped_host.py")
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline() == "up\n"
+        host.send_signal(signal.SIGSTOP)
+        # Not a synchronisation: so long is it stopped, thrice what the session may be silent for.
+        time.sleep(1.5)
+        host.send_signal(signal.SIGCONT)
+        assert host.communicate(timeout=30)[0] == "b'talk' None ()\n"
 
 
 def test_a_session_that_dies_says_how_to_all_who_wait() -> None:
