@@ -46,7 +46,7 @@ OPEN_LIMIT = 30.0
 """Seconds that building a sandbox may take."""
 
 _STANDSTILL = 0.5
-"""Seconds by which this thread comes too late when the whole program was stopped: by SIGSTOP, or with
+"""Seconds too late by which this thread knows that the whole program was stopped, by SIGSTOP or with
 the machine."""
 
 _CATCHING_UP = 2.0
