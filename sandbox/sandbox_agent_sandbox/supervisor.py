@@ -46,8 +46,8 @@ OPEN_LIMIT = 30.0
 """Seconds that building a sandbox may take."""
 
 _STANDSTILL = 0.5
-"""Seconds too late by which this thread knows that the whole program was stopped, by SIGSTOP or with
-the machine."""
+"""Seconds too late by which this thread knows that all of the program stood still: SIGSTOP, or a
+machine that was suspended."""
 
 _CATCHING_UP = 2.0
 """Seconds after a standstill, in which what was said meanwhile is read."""
