@@ -52,6 +52,26 @@ print(signals.first, got)
         (
             """
 signals.attach(got.append, NoFreezer())
+send(signal.SIGTERM)
+signals.strike(1)  # HUP: the parent died of the same, no second order
+send(signal.SIGINT)
+print(signals.first, got)
+""",
+            "15 [15, 2]",
+        ),
+        (
+            """
+signals.attach(got.append, NoFreezer())
+signals.strike(1)  # HUP: the parent was the first to go
+send(signal.SIGTERM)
+send(signal.SIGTERM)
+print(signals.first, got)
+""",
+            "1 [1, 15]",
+        ),
+        (
+            """
+signals.attach(got.append, NoFreezer())
 signals.end()
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     send(number)
@@ -60,7 +80,7 @@ print(signals.first, got)
             "None []",
         ),
     ],
-    ids=["before", "held", "after"],
+    ids=["before", "held", "then the parent", "first the parent", "after"],
 )
 def test_each_phase(then: str, printed: str) -> None:
     done = subprocess.run([sys.executable, "-c", START + then], capture_output=True, text=True)

@@ -69,6 +69,35 @@ def test_a_terminals_ctrl_c_strikes_the_whole_group_and_changes_nothing(me: Pers
     assert observer.marked(run.marks[0]) == []
 
 
+def test_what_ends_the_group_and_so_the_parent_leaves_the_tools_their_grace(me: Person) -> None:
+    """As a CI system does: the shell that started us dies of the same signal."""
+    tidy = (
+        "trap 'sleep 0.3; echo saved > saved; exit 3' INT; echo > up; while :; do sleep 0.01; done"
+    )
+    task = struck.write_task(
+        me, [{"calls": [{"shell": {"command": tidy}}]}, {"final": "never"}], interrupt={"grace": 20}
+    )
+    up = me.work / "up"
+    os.mkfifo(up)
+    me.own(up)
+    line = f"{BIN / 'sandbox-agent'} run {task}; echo after"
+    with me.start(["sh", "-c", line], start_new_session=True, env={"CI": "true"}) as shell:
+        with open(up) as opened:
+            assert opened.readline() == "\n"
+        everyone = observer.descendants(shell.pid)
+        with observer.watching(everyone) as handles:
+            os.killpg(shell.pid, signal.SIGTERM)
+            assert shell.wait(10) == -signal.SIGTERM
+            assert observer.wait_gone(handles, 30)[1] == []
+    assert (me.work / "saved").read_text() == "saved\n"
+    (folder,) = (me.folder / "runs").iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["status"], [call["rung"] for call in result["calls"]]) == (
+        "interrupted",
+        ["flag"],
+    )
+
+
 @pytest.mark.parametrize("moment", [0.0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4])
 def test_a_signal_at_any_moment_of_the_start_leaves_nothing(me: Person, moment: float) -> None:
     """Seconds after the exec. They pick an instant; nothing is synchronised by them."""

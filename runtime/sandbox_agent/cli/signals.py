@@ -74,6 +74,8 @@ class Signals:
         self.later = Later()
         self.parent = os.getppid()  # now: later it may be whoever adopted us
         self._interrupt: Callable[[int], None] | None = None
+        self._heard = 0
+        self._unclaimed: list[None] = [None]
         self._freezer: Freezer | None = None
         self._freezing = False
         self._ended = False
@@ -120,13 +122,25 @@ class Signals:
                     signal.signal(signum, signal.SIG_IGN)
 
     def strike(self, signum: int) -> None:
-        """As if the signal had come, from another thread; before a run it waits for the run."""
+        """As if the signal had come, from another thread; before a run it waits for the run.
+
+        It and the first signal are one event: what ends a process group strikes the parent and us,
+        and whoever is told once has all of the grace period.
+        """
         if self._ended:
             return
         if self.first is None:
             self.first = signum
-        if self._interrupt is not None:
+        if self._interrupt is not None and self._claim():
             self._interrupt(signum)
+
+    def _claim(self) -> bool:
+        """Whether the caller is the first of the two to come here. One step: list.pop."""
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
+        return True
 
     def _stop(self, signum: int, frame: FrameType | None) -> None:
         # A second Ctrl-Z while the first freezes is the same: freeze() holds locks.
@@ -148,7 +162,9 @@ class Signals:
         if not again:
             self.first = signum
         if self._interrupt is not None:
-            self._interrupt(signum)
+            self._heard += 1
+            if self._heard > 1 or self._claim():
+                self._interrupt(signum)
         elif not again:
             if self.later.depth:
                 self.later.pending = signum
