@@ -111,8 +111,12 @@ class Fold:
             case Ended():
                 self._move(event.call, Phase.ENDED, event)
             case Verified():
+                if event.call not in self.calls:
+                    raise JournalError(f"call {event.call} was never asked for; {_DAMAGED}")
                 self.verified.append(event)
             case SegmentEnded():
+                if event.status not in _STATUSES:
+                    raise JournalError(f"{event.status!r} is no status of a run; {_DAMAGED}")
                 self.segment_end = event
             case CancelRequested():
                 pass
@@ -133,17 +137,17 @@ class Fold:
 
     def _ask(self, call: Asked, *, verify: bool = False) -> None:
         if call.id in self.calls:
-            raise JournalError(f"call {call.id} is asked for twice; the journal is damaged")
+            raise JournalError(f"call {call.id} is asked for twice; {_DAMAGED}")
         self.calls[call.id] = CallState(call.id, call.tool, Phase.ASKED, verify)
 
     def _move(self, call_id: str, to: Phase, ended: Ended | None = None) -> None:
         call = self.calls.get(call_id)
         if call is None:
-            raise JournalError(f"call {call_id} was never asked for; the journal is damaged")
+            raise JournalError(f"call {call_id} was never asked for; {_DAMAGED}")
         if to.value <= call.phase.value:
             raise JournalError(
                 f"call {call_id} cannot go from {call.phase.name.lower()} to {to.name.lower()}; "
-                f"the journal is damaged"
+                f"{_DAMAGED}"
             )
         self.calls[call_id] = call = replace(call, phase=to, ended=ended)
         if (place := self._places.get(call_id)) is not None:
@@ -195,6 +199,8 @@ class Fold:
 
 
 _VERDICTS = (Status.DONE, Status.FAILED)
+_STATUSES = frozenset(status.value for status in Status)
+_DAMAGED = "the journal is damaged"
 
 
 def _result(call: CallState) -> ToolMessage:

@@ -8,8 +8,10 @@ whatever happens to this process. A power cut may take what the kernel had not y
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,7 +162,18 @@ def read_journal(path: Path) -> tuple[AnyEvent, ...]:
     Raises JournalError for an unknown version and for a line that is no event, naming the line;
     OSError when the file cannot be read.
     """
-    return parse_journal(path.read_bytes(), str(path))
+    return parse_journal(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """What an ordinary file holds. Raises OSError when it cannot be read, or is none."""
+    # Not blocking: a named pipe in its place would have us wait for a writer.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no ordinary file")
+    with open(fd, "rb") as file:
+        return file.read()
 
 
 def parse_journal(data: bytes, name: str = FILE_NAME) -> tuple[AnyEvent, ...]:

@@ -4,8 +4,6 @@ journal may be somebody else's, on a disk that cannot be written, or of a run th
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,12 +96,7 @@ def _end_of_verify(state: Fold, event: Verified) -> Ended | None:
 
 def _read(file: Path) -> bytes:
     try:
-        # Not blocking: a named pipe in its place would have us wait for a writer.
-        fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as opened:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise _unreadable(file, "it is no ordinary file")
-            return opened.read()
+        return journal.read_bytes(file)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise _unreadable(file, why or str(error)) from None

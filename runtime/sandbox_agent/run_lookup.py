@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from sandbox_agent import journal
@@ -77,7 +78,12 @@ def _checked(path: Path, run: str) -> Path:
     """`path` as the folder of a run."""
     try:
         folder = path.parent if path.name == journal.FILE_NAME else path
-        os.stat(folder / journal.FILE_NAME)
+        if not stat.S_ISREG(os.stat(folder / journal.FILE_NAME).st_mode):
+            raise ConfigError(
+                f"{run} is not a run: {journal.FILE_NAME} in it is no ordinary file",
+                field="RUN",
+                mend=_MEND,
+            )
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(
             f"{run} is not a run: there is no {journal.FILE_NAME} in it", field="RUN", mend=_MEND

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import identity
@@ -79,6 +80,44 @@ def test_a_run_that_is_over_is_told_with_its_status(me: Person) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     told(cancel(me, "last", "--wait", "1"), 1, f"{folder.name} is over: done")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def _folder(me: Person) -> Path:
+    folder = me.folder / "runs" / "odd"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_a_journal_that_is_no_file_is_no_run(me: Person) -> None:
+    """A named pipe would have whoever reads it wait for ever."""
+    path = _folder(me) / "journal.jsonl"
+    for make in (os.mkfifo, os.mkdir):
+        make(path)
+        told(cancel(me, str(path.parent)), 2, "journal.jsonl in it is no ordinary file")
+        path.rmdir() if path.is_dir() else path.unlink()
+    path.touch()
+    told(cancel(me, "last"), 1, "has not begun", "start it anew")
+
+
+def test_a_record_or_pipe_that_is_a_folder_disturbs_no_cancel(me: Person) -> None:
+    task = struck.write_task(me, [{"final": "Done."}])
+    assert me.run([AGENT, "run", str(task)]).returncode == 0
+    (folder,) = (me.folder / "runs").iterdir()
+    (folder / "result.json").unlink()
+    for name in ("result.json", "control"):
+        (folder / name).mkdir()
+    told(cancel(me, "last"), 1, "is over: done")
+
+
+def test_a_run_that_cannot_be_cancelled_from_outside_says_so(me: Person) -> None:
+    task = struck.write_task(me, [{"say": "One."}, {"final": "Done."}])
+    assert me.run([AGENT, "run", str(task), "--set", "budgets.turns=1"]).returncode == 3
+    (folder,) = (me.folder / "runs").iterdir()
+    (folder / "control").mkdir()
+    done = me.run([AGENT, "resume", str(folder)])
+    assert (done.returncode, done.stdout) == (0, "Done.\n"), done.stderr
+    assert "warning: `sandbox-agent cancel` cannot reach this run" in done.stderr
+    assert "complain(" not in done.stderr  # Python's own way shows the line of source
 
 
 def test_a_run_whose_agent_is_dead_is_told(me: Person) -> None:

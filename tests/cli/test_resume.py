@@ -124,8 +124,22 @@ def test_damaged_and_foreign_journals_are_refused(me: Person) -> None:
     path.write_bytes(b"")
     refused(folder, resume(me, "last"), "ends before the agent was told anything")
     refused(folder, resume(me, "last", "--prompt", "go"), "start it anew")
+    path.write_bytes(whole.replace(b'"status":"budget"', b'"status":"bogus"', 1))
+    refused(folder, resume(me, "last"), "'bogus' is no status of a run", "journal.jsonl:")
+    path.write_bytes(_with_workspace(whole, "a\0b"))
+    refused(folder, resume(me, "last"), "is not a folder")
     path.unlink()
     refused(folder, resume(me, folder.name), "is not a run")
+
+
+def _with_workspace(journal: bytes, workspace: str) -> bytes:
+    """The same, with another workspace in every event that names one."""
+    events = [json.loads(line) for line in journal.splitlines()]
+    for event in events:
+        for where in (event, event.get("settings") or {}):
+            if "workspace" in where:
+                where["workspace"] = workspace
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,11 @@ TURN = TurnTaken(
 )
 
 
+SEGMENT_END = SegmentEnded(
+    n=1, status="well", exit_code=0, reason="", requests=1, calls=1, seconds=1.0, **NOW
+)
+
+
 def ended(call: str, outcome: Outcome = Outcome.OK) -> Ended:
     return Ended(call=call, outcome=outcome, started=StartedState.YES, content=f"{call}!", **NOW)
 
@@ -104,6 +109,8 @@ def assert_valid(messages: list[Message]) -> None:
         (Started(call="a", **NOW), Dispatching(call="a", tool="shell", **NOW)),
         (ended("nobody"),),
         (TURN,),
+        (Verified(command="x", call="nobody", passed=True, **NOW),),
+        (SEGMENT_END,),
     ],
 )
 def test_what_cannot_follow_is_refused(events: tuple[AnyEvent, ...]) -> None:

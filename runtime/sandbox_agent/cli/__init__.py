@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime  # noqa: F401  (see `main`)
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         fill_standard_descriptors()
         console = Console(signals.later)
+        warnings.showwarning = console.warn
         try:
             code = _run(sys.argv[1:] if argv is None else list(argv), console, signals)
         finally:

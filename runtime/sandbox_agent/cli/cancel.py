@@ -51,7 +51,10 @@ def _why_not(folder: Path) -> str:
     name, path, record = folder.name, folder / journal.FILE_NAME, _record(folder)
     if journal.in_use(path):
         return f"the run {name} is not going at this moment, but a program has it open; try again"
-    end = fold(journal.read_journal(path)).segment_end
+    events = journal.read_journal(path)
+    if not events:
+        return f"the run {name} has not begun: its journal is empty\n  mend: start it anew"
+    end = fold(events).segment_end
     begun = record if record is not None and record.status is Status.RUNNING else None
     # An agent may have died after the journal had its end, or before it had the next beginning.
     if end is not None and (begun is None or begun.segment <= end.n):
@@ -76,5 +79,5 @@ def _report(folder: Path, console: Console) -> int:
 def _record(folder: Path) -> Record | None:
     try:
         return read_record(folder)
-    except (FileNotFoundError, JournalError):
+    except (OSError, JournalError):
         return None

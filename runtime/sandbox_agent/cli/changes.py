@@ -50,7 +50,7 @@ def _walk(root: Path, leave_out: Path | None) -> Iterator[tuple[str, _Seen]]:
         try:
             with os.scandir(root / folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a name with a null byte, of a damaged journal
             continue
         for entry in entries:
             if entry.name in _LEFT_OUT or root / folder / entry.name == leave_out:

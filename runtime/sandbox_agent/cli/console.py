@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 from sandbox_agent.cli.escape import TerminalFilter, escape_text
 
@@ -158,6 +159,10 @@ class Console:
     def error(self, message: str) -> None:
         """What went wrong, on standard error."""
         self.err(f"sandbox-agent: {message}\n")
+
+    def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
+        """A warning, as `warnings.showwarning` is given it. From any thread."""
+        self.stderr.write(escape_text(f"warning: {message}\n").encode("utf-8", "backslashreplace"))
 
     def passer(self) -> Callable[[str, bytes, Callable[[], bool] | None], bool]:
         """Hands a command's own output through as it comes: `passer()("stdout", data, give_up)`.
