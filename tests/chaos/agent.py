@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -146,6 +147,12 @@ def order(plan: Round) -> str:
     return ORDER + json.dumps({"round": plan.number, "answers": answers})
 
 
+def _cancel_again(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    if not task.done():
+        task.cancel()
+        loop.call_soon(_cancel_again, loop, task)
+
+
 def history_problems(history: Sequence[Any]) -> list[str]:
     """As providers see it: each call of a turn has its one result, in order, before the next."""
     expected: list[str] = []
@@ -222,13 +229,16 @@ class Agent:
                 conversation.pause()
             case "cancel_call":
                 return conversation.cancel_call(order["call"])
-            case "task_cancel":
+            case "task_cancel" | "cancel_storm":
                 # In `run()`, the task is the loop's own business: nobody else can cancel it.
                 if self._task is None:
                     return "no task"
                 loop, task = self._task
+                cancel = task.cancel
+                if order["do"] == "cancel_storm":
+                    cancel = functools.partial(_cancel_again, loop, task)
                 with contextlib.suppress(RuntimeError):  # too late: the loop is closed
-                    loop.call_soon_threadsafe(task.cancel)
+                    loop.call_soon_threadsafe(cancel)
             case "close":
                 return [str(survivor) for survivor in conversation.close()]
         return None
@@ -296,7 +306,8 @@ class Agent:
             time.sleep(0.0002)  # between looks: nothing announces a run before it is there
 
     def _run(self, conversation: Conversation) -> tuple[RunResult | None, BaseException | None]:
-        by_arun = self.plan.by_arun or self.plan.cause is Cause.TASK_CANCEL
+        cancels = (Cause.TASK_CANCEL, Cause.CANCEL_STORM)
+        by_arun = self.plan.by_arun or self.plan.cause in cancels
         ctrl_c = self.plan.cause is Cause.CTRL_C
         try:
             if ctrl_c:

@@ -38,7 +38,13 @@ CUTS = 8
 
 NATURAL = {"ok", "error"}
 STOPPED = {"cancelled", "killed"}
-_LESS_SURE = {Cause.STOP_INIT, Cause.STOP_WORKER, Cause.CLOSE, Cause.INTERRUPT_TWICE}
+_LESS_SURE = {
+    Cause.STOP_INIT,
+    Cause.STOP_WORKER,
+    Cause.STOP_AGENT,
+    Cause.CLOSE,
+    Cause.INTERRUPT_TWICE,
+}
 EXPECTED: dict[Tool, set[str]] = {
     Tool.POLLING: {"cancelled"},
     Tool.WAITING: {"cancelled"},
@@ -54,11 +60,14 @@ STATUS = {
     Cause.INTERRUPT: "interrupted",
     Cause.INTERRUPT_TWICE: "interrupted",
     Cause.TASK_CANCEL: None,
+    Cause.CANCEL_STORM: None,
     Cause.CLOSE: "interrupted",
     Cause.CTRL_C: None,
     Cause.SIGINT: "interrupted",
     Cause.SIGTERM: "interrupted",
     Cause.SIGHUP: "interrupted",
+    Cause.CTRL_Z: "interrupted",
+    Cause.STOP_AGENT: "interrupted",
     Cause.BUDGET: "budget",
     Cause.CANCEL_RUN: "interrupted",
     **dict.fromkeys(sorted(STOPS_MODEL), "interrupted"),
@@ -66,9 +75,10 @@ STATUS = {
 REASON = {
     Cause.BUDGET: "budget",
     Cause.TASK_CANCEL: "cancelled",
+    Cause.CANCEL_STORM: "cancelled",
     Cause.CLOSE: "closed",
 }
-EXIT = {Cause.SIGINT: 130, Cause.SIGTERM: 143, Cause.SIGHUP: 129}
+EXIT = {Cause.SIGINT: 130, Cause.CTRL_Z: 130, Cause.SIGTERM: 143, Cause.SIGHUP: 129}
 
 
 def judge(seen: Seen) -> list[str]:
@@ -299,6 +309,7 @@ _TIDY = {Tool.SLEEPING, Tool.BUSY_PYTHON, Tool.SELF_STOPPER}
 _WHOLE = {
     Cause.INTERRUPT,
     Cause.TASK_CANCEL,
+    Cause.CANCEL_STORM,
     Cause.CTRL_C,
     Cause.SIGINT,
     Cause.SIGTERM,
@@ -402,7 +413,8 @@ def ends(seen: Seen) -> Iterator[str]:
         expected = {EXIT[cause]} if whole else {0}
         if seen.exit_code not in expected:
             yield f"ends: exit code {seen.exit_code}, not {expected}: {seen.stderr[-300:]}"
-    if cause is Cause.TASK_CANCEL and whole and "CancelledError" not in (seen.error or ""):
+    cancels = (Cause.TASK_CANCEL, Cause.CANCEL_STORM)
+    if cause in cancels and whole and "CancelledError" not in (seen.error or ""):
         yield f"ends: arun() of a cancelled task gave {seen.status} {seen.error}"
     if cause is Cause.CTRL_C and whole and "KeyboardInterrupt" not in (seen.error or ""):
         yield f"ends: run() gave {seen.status} {seen.error} after Ctrl-C"

@@ -64,6 +64,8 @@ class Cause(StrEnum):
     TIMEOUT = "timeout"
     BUDGET = "budget"
     TASK_CANCEL = "task_cancel"
+    CANCEL_STORM = "cancel_storm"
+    """The same in each turn of the loop, until the task has ended, as anyio does it."""
     CLOSE = "close"
     CTRL_C = "ctrl_c"
     """SIGINT to a program that blocks in `run()`."""
@@ -71,6 +73,10 @@ class Cause(StrEnum):
     """This and the next two: to the command."""
     SIGTERM = "sigterm"
     SIGHUP = "sighup"
+    CTRL_Z = "ctrl_z"
+    """SIGTSTP to the command, SIGCONT once it has stopped, SIGINT."""
+    STOP_AGENT = "stop_agent"
+    """SIGSTOP and SIGCONT, after an interrupt or before one."""
     KILL_WORKER = "kill_worker"
     KILL_CALL_INIT = "kill_call_init"
     KILL_INIT = "kill_init"
@@ -114,17 +120,22 @@ class Waits(StrEnum):
     """It has begun to answer, and nothing more comes."""
 
 
-COMMAND = frozenset({Cause.SIGINT, Cause.SIGTERM, Cause.SIGHUP})
+COMMAND = frozenset({Cause.SIGINT, Cause.SIGTERM, Cause.SIGHUP, Cause.CTRL_Z})
 """Causes that strike the real command line."""
 
 AGENT_DIES = frozenset({Cause.KILL_AGENT, Cause.FREEZE_AND_KILL_AGENT})
 
-SOUGHT = frozenset(c for c in Cause if c.startswith(("kill_", "stop_", "freeze_")))
+SOUGHT = frozenset(c for c in Cause if c.startswith(("kill_", "stop_", "freeze_"))) - {
+    Cause.STOP_AGENT
+}
 """Causes whose victims are looked for in /proc."""
 
 ALL_PHASES = frozenset(Phase)
 SCRIPTED_PHASES = ALL_PHASES - {Phase.MODEL}
 """Of conversations whose model is a script, which answers at once."""
+
+UNDER_WAY = frozenset({Phase.IN_FLIGHT, Phase.VERIFY, Phase.MODEL})
+"""A call's tool or a request to a provider is struck."""
 
 _CALL = frozenset({Phase.STARTING, Phase.IN_FLIGHT, Phase.VERIFY})
 _KEEPERS = SCRIPTED_PHASES
@@ -142,6 +153,7 @@ LEGAL_PHASES: dict[Cause, frozenset[Phase]] = {
     # It has no say once the run's end is decided.
     Cause.BUDGET: ALL_PHASES - {Phase.SHUTDOWN},
     Cause.TASK_CANCEL: ALL_PHASES,
+    Cause.CANCEL_STORM: UNDER_WAY | {Phase.OPENING},
     Cause.CLOSE: ALL_PHASES,
     # After `run()` Ctrl-C is the embedding program's own affair.
     Cause.CTRL_C: ALL_PHASES - {Phase.SHUTDOWN},
@@ -149,6 +161,8 @@ LEGAL_PHASES: dict[Cause, frozenset[Phase]] = {
     Cause.SIGINT: SCRIPTED_PHASES - {Phase.GAP},
     Cause.SIGTERM: SCRIPTED_PHASES - {Phase.GAP},
     Cause.SIGHUP: SCRIPTED_PHASES - {Phase.GAP},
+    Cause.CTRL_Z: _CALL,
+    Cause.STOP_AGENT: UNDER_WAY | {Phase.STARTING},
     Cause.KILL_WORKER: _CALL,
     Cause.KILL_CALL_INIT: _CALL,
     Cause.KILL_INIT: _KEEPERS,
@@ -178,7 +192,7 @@ LEGAL: dict[str, tuple[tuple[str, str], ...]] = {
     "tool x cause": tuple(itertools.product(Tool, TOOL_CAUSES)),
     "waits x cause": (
         *((w, c) for w in Waits for c in (Cause.INTERRUPT, Cause.INTERRUPT_TWICE)),
-        *((w, c) for w in (Waits.STREAMING, Waits.NEVER) for c in (Cause.TASK_CANCEL,)),
+        *((w, Cause.TASK_CANCEL) for w in (Waits.STREAMING, Waits.NEVER)),
     ),
     "tool x phase": tuple((t, p) for t in Tool for p in Phase if p in TOOL_PHASES),
 }
@@ -188,16 +202,13 @@ QUICK_TIMES = (0.1, 0.1)
 ONE_IN = 50
 """So many rounds run with the default grace and term."""
 
-UNDER_WAY = frozenset({Phase.IN_FLIGHT, Phase.VERIFY, Phase.MODEL})
-"""A call's tool or a request to a provider is struck."""
-
 _SOLO = COMMAND | {Cause.TIMEOUT, Cause.BUDGET}
 _LAST = AGENT_DIES | {Cause.CLOSE}
 _SESSION = 8
 
 _MODEL_SESSION = 20
 """More, because each session's model process takes seconds to import litellm."""
-_MODEL_ROUNDS = 60
+_MODEL_ROUNDS = 66
 """In each deck, of which the legal pairs are some. So many that one in eight ends the process."""
 
 

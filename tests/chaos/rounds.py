@@ -107,6 +107,7 @@ class Umpire:
             seen.complaints += checks.secrets(folder / "runs", provider.key)
             seen.requests = provider.requests_of(plan.number, plan.turn)
         thaw(seen.strike)
+        seen.complaints += [f"bounded: {note}" for note in seen.strike.notes]
         verdict = _verdict(seen, session)
         _verify_script(_after(session, plan), work)
         if not verdict["violations"]:

@@ -26,6 +26,9 @@ SIGNALS = {
     Cause.SIGHUP: signal.SIGHUP,
 }
 
+STOPS = 2.0
+"""Seconds in which a command that was told to must have stopped."""
+
 DEPTH = {
     Cause.KILL_SPAWNER: 1,
     Cause.STOP_SPAWNER: 1,
@@ -56,6 +59,7 @@ class Strike:
     frozen: list[observer.Process] = field(default_factory=list)
     victims: list[observer.Process] = field(default_factory=list)
     cancelled: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     hurried: float | None = None
 
 
@@ -155,6 +159,24 @@ def strike(
             done.at = time.monotonic()
             _kill(agent, SIGNALS[plan.cause])
             done.flagged = time.monotonic()
+        case Cause.CTRL_Z:
+            done.at = time.monotonic()
+            _kill(agent, signal.SIGTSTP)
+            if not _await_stop(agent):
+                done.notes.append("the command did not stop")
+            _kill(agent, signal.SIGCONT)
+            time.sleep(plan.pause)
+            done.flagged = time.monotonic()
+            _kill(agent, signal.SIGINT)
+        case Cause.STOP_AGENT:
+            done.at = time.monotonic()
+            if plan.choice % 2:
+                ask(done, "interrupt")
+            _kill(agent, signal.SIGSTOP)
+            time.sleep(plan.pause)
+            _kill(agent, signal.SIGCONT)
+            if not plan.choice % 2:
+                ask(done, "interrupt")
         case Cause.KILL_AGENT:
             done.at = done.flagged = time.monotonic()
             _kill(agent, signal.SIGKILL)
@@ -191,7 +213,7 @@ def strike(
             time.sleep(plan.pause)
             done.hurried = time.monotonic()
             ask(done, "interrupt")
-        case Cause.INTERRUPT | Cause.TASK_CANCEL | Cause.CLOSE:
+        case Cause.INTERRUPT | Cause.TASK_CANCEL | Cause.CANCEL_STORM | Cause.CLOSE:
             ask(done, plan.cause.value)
         case Cause.PAUSE:
             ask(done, "pause")
@@ -223,6 +245,19 @@ def thaw(done: Strike) -> None:
     """Let go on what was stopped, if it is still there."""
     for process in done.frozen:
         send(process, signal.SIGCONT)
+
+
+def _await_stop(agent: int) -> bool:
+    """False when it goes on. (WNOWAIT: its end, if that comes first, is somebody else's to see.) It
+    may take a second until its tools have stopped, and then it."""
+    deadline = time.monotonic() + STOPS
+    flags = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ChildProcessError):
+            if os.waitid(os.P_PID, agent, flags) is not None:
+                return True
+        time.sleep(0.001)  # between looks: waitid(2) knows no time limit
+    return False
 
 
 def _kill(pid: int, number: int) -> None:
