@@ -28,8 +28,9 @@ _failed = pytest.StashKey[bool]()
 def pytest_configure(config: pytest.Config) -> None:
     """All temporary files of a session go to one folder, where a forgotten one shows."""
     config.pluginmanager.register(skips.Listed(), "listed-skips")
-    # A shell ignores it for what it starts with `&`, and who tests Ctrl-C would wait in vain.
+    # Commands under test inherit what is ignored, as SIGINT is by what a shell starts with `&`.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and SIGHUP by what nohup(1) starts
     leaks.become_subreaper()
     folder = Path(tempfile.mkdtemp(prefix="sa-"))
     folder.chmod(0o711)  # tests that change their uid pass through, and cannot list it

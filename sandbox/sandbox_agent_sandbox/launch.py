@@ -20,7 +20,10 @@ from sandbox_agent_sandbox.plan import Plan
 _BOOT = (
     # Before all else, PR_SET_PDEATHSIG: until then nothing ties this process to the host.
     "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
-    "import sys; sys.path[:0] = sys.argv.pop(1).split(chr(0x3a)); "
+    # A host that died before that sends no signal any more; its pidfd, the last argument, tells.
+    "import select, sys; host = select.poll(); host.register(int(sys.argv[-1]), select.POLLIN); "
+    "host.poll(0) and sys.exit(); "
+    "sys.path[:0] = sys.argv.pop(1).split(chr(0x3a)); "
     "from sandbox_agent_sandbox.spawner import main; main(sys.argv[1:])"
 )
 

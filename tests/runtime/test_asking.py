@@ -482,14 +482,16 @@ def test_a_missing_key_is_named(asker: Asker, model: str) -> None:
 @either_way
 @pytest.mark.parametrize("held", [0, 4], ids=["before the first piece", "in the middle"])
 def test_silence_ends_a_request(asker: Asker, model: str, stream: bool, held: int) -> None:
-    with Stub([Say(text="abcdef", hold_at=held), Say(text="then")]) as stub:
+    # On a busy machine litellm itself may be silent for so long, so there are several to follow.
+    with Stub([Say(text="abcdef", hold_at=held), *[Say(text="then")] * 5]) as stub:
         asked = asker.begin(
-            model, api_base=base(stub, model), stream=stream, timeout=0.3, retries=1
+            model, api_base=base(stub, model), stream=stream, timeout=0.3, retries=5
         )
         result = asker.end(asked).result
         stub.wait_closed(0)
     assert isinstance(result, Answer), result
-    assert (result.text, result.attempts) == ("then", 2)
+    assert result.text == "then"
+    assert result.attempts >= 2
     assert "silent for 0.3 s" in asked.said("restart")[0]
 
 

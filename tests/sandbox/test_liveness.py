@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import observer
 import pytest
+from sandbox_agent_ipc.board import Board
 from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox import launch
 from sandbox_agent_sandbox.cell import Cell
 from sandbox_agent_sandbox.errors import SandboxError
 from sandbox_agent_sandbox.outcome import Outcome, Rung
@@ -215,3 +221,31 @@ def test_a_forked_child_of_a_tool_neither_answers_for_it_nor_hurries_the_ladder(
             assert (answer.outcome, answer.content) == (Outcome.OK, "from the tool")
 
     run(main)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_spawner_whose_host_died_before_it_was_tied_begins_nothing(
+    tmp_path: Path, alive: bool
+) -> None:
+    """PR_SET_PDEATHSIG tells of deaths to come, and of none that has been."""
+    host = subprocess.Popen(["sleep", "60"])
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    board = Board()
+    plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
+    with host, ours, theirs, tempfile.TemporaryFile() as file:
+        file.write(msgspec.msgpack.encode(plan))
+        file.seek(0)
+        pidfd = os.pidfd_open(host.pid)
+        if not alive:
+            host.kill()
+            select.select([pidfd], [], [])
+        passed = (file.fileno(), theirs.fileno(), board.fd, pidfd)
+        command = [sys.executable, "-I", "-S", "-c", launch._BOOT, ":".join(launch.import_roots())]
+        spawner = subprocess.Popen([*command, *map(str, passed)], pass_fds=passed)
+        theirs.close()
+        ours.settimeout(30)
+        assert (ours.recv(1 << 16) != b"") is alive
+        host.kill()
+        assert spawner.wait(30) == 0
+        os.close(pidfd)
+    board.close()
