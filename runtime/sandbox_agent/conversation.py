@@ -32,7 +32,7 @@ from sandbox_agent.setup import Options, Setup, make_setup
 from sandbox_agent.sigint import CtrlC
 from sandbox_agent.signal_wakeup import signals_wake_the_loop
 from sandbox_agent.status import Status, move
-from sandbox_agent.waiting import complete
+from sandbox_agent.waiting import Cancellation, complete, settle
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.policy import Policy
@@ -225,8 +225,8 @@ class Conversation:
         bug: BaseException | None = None
         try:
             end = await run.drive()
-        except asyncio.CancelledError:
-            run.foreign_cancel()
+        except asyncio.CancelledError as cancellation:
+            run.foreign_cancel(cancellation)
             end = STOPPED
         except Exception as error:
             bug, end = error, end_by_error(error)
@@ -241,8 +241,7 @@ class Conversation:
         self._status = move(self._status, record.status)
         if bug is not None:
             raise bug
-        if run.cancelled_by_others:
-            raise asyncio.CancelledError
+        run.cancellation.raise_again()
         if isinstance(trouble, ConfigError | PolicyError):
             raise trouble
         return RunResult(record, self.run_dir, trouble)
@@ -380,16 +379,22 @@ class Conversation:
         return survivors
 
     async def aclose(self) -> tuple[Survivor, ...]:
-        """As `close`, without blocking the event loop."""
+        """As `close`, without blocking the event loop. If the task that awaits it is cancelled, it
+        is seen through all the same, and then CancelledError is raised."""
         self._closed = True
         loop = asyncio.get_running_loop()
-        run = self._stop_for_good()
-        if run is not None:
-            await loop.run_in_executor(None, run.ledger.over.wait, self._patience())
-        survivors = await loop.run_in_executor(None, self._host.close)
-        await self._setup.model.aclose()
+        cancellation = Cancellation()
+        if (run := self._stop_for_good()) is not None:
+            over = loop.run_in_executor(None, run.ledger.over.wait, self._patience())
+            await settle({over}, cancellation.note)
+        closing = loop.run_in_executor(None, self._host.close)
+        await settle({closing}, cancellation.note)
+        model = loop.create_task(self._setup.model.aclose())
+        await settle({model}, cancellation.note)
         self._close_journal()
-        return survivors
+        cancellation.raise_again()
+        model.result()
+        return closing.result()
 
     def _stop_for_good(self) -> Run | None:
         run = self._run

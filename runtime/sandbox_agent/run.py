@@ -39,7 +39,7 @@ from sandbox_agent.status import Status
 from sandbox_agent.stopping import Stopping
 from sandbox_agent.tools.registry import Registry
 from sandbox_agent.turn import Crew
-from sandbox_agent.waiting import settle
+from sandbox_agent.waiting import Cancellation, settle
 
 _MODEL_MARGIN = 0.1
 """Seconds beyond grace and term that a model has to end a request that nobody wants any more."""
@@ -69,7 +69,7 @@ class Run:
         self._calls_before = len(self._state.calls)
         # Said by a segment that ended before it was judged; then `verify` is what is left to do.
         self._message = self._state.final_words()
-        self.cancelled_by_others = False
+        self.cancellation = Cancellation()
         self.token.add_callback(lambda: self.ledger.soon(self._on_stopped))
 
     # --- from any thread ---------------------------------------------------------------------
@@ -93,9 +93,9 @@ class Run:
         """Stop one call, queued or in flight. False when there is none of this id."""
         return self._crew.cancel(call_id)
 
-    def foreign_cancel(self) -> None:
+    def foreign_cancel(self, cancellation: asyncio.CancelledError) -> None:
         """Somebody cancelled the task that carries the run: stop, and go on waiting."""
-        self.cancelled_by_others = True
+        self.cancellation.note(cancellation)
         self.stopping.stop(CancelReason.CANCELLED, "the task that ran it was cancelled")
 
     # --- the loop ----------------------------------------------------------------------------

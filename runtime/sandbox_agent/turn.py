@@ -28,7 +28,9 @@ class Crew:
     task that waits here is cancelled by somebody else.
     """
 
-    def __init__(self, ledger: Ledger, parallel: int, on_cancel: Callable[[], object]) -> None:
+    def __init__(
+        self, ledger: Ledger, parallel: int, on_cancel: Callable[[asyncio.CancelledError], object]
+    ) -> None:
         self._ledger = ledger
         self._run_token = ledger.stopping.token
         self._parallel = parallel
