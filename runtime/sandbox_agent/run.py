@@ -38,6 +38,7 @@ from sandbox_agent.spending import Spending
 from sandbox_agent.status import Status
 from sandbox_agent.stopping import Stopping
 from sandbox_agent.tools.registry import Registry
+from sandbox_agent.time_budget import time_budget
 from sandbox_agent.turn import Crew
 from sandbox_agent.waiting import Cancellation, settle
 
@@ -102,19 +103,17 @@ class Run:
 
     async def drive(self) -> End:
         """Run until there is an end. What it raises is a bug."""
-        timer = None
         try:
-            if (seconds := self._setup.budgets.time) is not None:
-                why = f"the budget of {seconds:g} seconds is spent"
-                timer = self._loop.call_later(seconds, self.stopping.stop, CancelReason.BUDGET, why)
-            self._write_record(self._record(End(Status.RUNNING, "")))
-            self._setup.model.start(self._host.walls.interrupt)
-            return await self._steps()
+            with time_budget(self._setup.budgets.time, self._spend_time):
+                self._write_record(self._record(End(Status.RUNNING, "")))
+                self._setup.model.start(self._host.walls.interrupt)
+                return await self._steps()
         except (AgentError, SandboxError) as error:
             return end_by_error(error)
-        finally:
-            if timer is not None:
-                timer.cancel()
+
+    def _spend_time(self) -> None:
+        why = f"the budget of {self._setup.budgets.time:g} seconds is spent"
+        self.stopping.stop(CancelReason.BUDGET, why)
 
     async def _steps(self) -> End:
         registry = await self._open()

@@ -20,8 +20,9 @@ async def settle(
 ) -> set[Waitable]:
     """Wait until all (or the first) of them are done. Returns those that are.
 
-    on_cancel: called with each cancellation of the waiting task; the waiting goes on. What is waited for
-    is not cancelled by that: it is told to stop, in its own way, and is waited for until it has.
+    on_cancel: called with each cancellation of the waiting task; the waiting goes on. What is
+    waited for is not cancelled by that: it is told to stop, in its own way, and is waited for until
+    it has.
     timeout: seconds, cancelled or not.
     """
     items = set(waited_for)

@@ -618,6 +618,34 @@ def test_a_budget_of_time_ends_the_run_through_the_ladder(
         check_record(conv, Status.BUDGET)
 
 
+def test_a_budget_of_time_ends_the_work_in_time_while_the_loop_is_blocked(
+    tmp_path: Path, watch: Watch, mark: str
+) -> None:
+    conv = talk(tmp_path, watch, shell(sleeper(mark)), FINAL, budgets=Budgets(time=1.0))
+    left: list[Any] = []
+
+    def block(event: Any) -> None:
+        """The loop's own thread waits for the end of what it could never hear of."""
+        if isinstance(event, Started):
+            assert conv._host.cell is not None
+            left.append(conv._host.cell.wait_idle(talking.DEADLINE))
+            left.append(observer.marked(mark))
+
+    watch.also = block
+    with conv:
+        result = conv.run()
+        assert left == [True, []]
+        assert (result.status, result.exit_code) == (Status.BUDGET, 3)
+        assert result.reason == "the budget of 1 seconds is spent"
+        check_record(conv, Status.BUDGET)
+
+
+def test_a_budget_of_time_ends_a_request_to_the_model(tmp_path: Path, watch: Watch) -> None:
+    with talk(tmp_path, watch, model=Slow(deaf=False), budgets=Budgets(time=0.2)) as conv:
+        assert conv.run().status is Status.BUDGET
+        check_record(conv, Status.BUDGET)
+
+
 @pytest.mark.parametrize(
     "options",
     [
