@@ -32,79 +32,108 @@ class Control:
 
     A thread, because the event loop may be blocked by whoever embeds us. It opens the pipe for
     writing too, so that there is no end of file when a writer leaves. Raises OSError where no pipe
-    can be made.
+    can be made, RuntimeError where no thread can be started.
     """
 
     def __init__(self, folder: Path, interrupt: Callable[[], object]) -> None:
         self._path = folder / FILE_NAME
         self._interrupt = interrupt
+        # Taken by one step of the interpreter, so whatever comes in between: whoever takes it
+        # closes it. `_ends`, (pipe, ear), are the thread's; `_bells` has what wakes that ear.
+        self._ends: list[tuple[int, int]] = []
+        self._bells: list[int] = []
+        self._descriptors: list[int] = []
+        self._thread = threading.Thread(
+            target=self._listen, name="sandbox-agent control", daemon=True
+        )
         with contextlib.suppress(FileNotFoundError):  # of an agent that was killed
             os.unlink(self._path)
         os.mkfifo(self._path, 0o600)
-        self._pipe = self._bell = -1
         try:
-            self._pipe = os.open(self._path, os.O_RDWR | _QUIETLY)
-            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            pipe = self._hold(os.open(self._path, os.O_RDWR | _QUIETLY))
+            ear = self._hold(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            bell = self._hold(os.dup(ear))
+            self._ends.append((pipe, ear))
+            self._bells.append(bell)
             forks.close_in_children(self)
-            self._thread = threading.Thread(
-                target=self._listen,
-                args=(self._pipe, self._bell),
-                name="sandbox-agent control",
-                daemon=True,
-            )
             self._thread.start()
         except BaseException:
-            self.drop_descriptors()
-            self._remove()
+            if self._bells:
+                self.close()  # A signal handler raised, and the thread may have begun.
+            else:
+                self.drop_descriptors()
+                self._remove()
             raise
 
     def close(self) -> None:
         """Remove the pipe. Whoever waits at the other end wakes. Closing twice is fine."""
-        bell, self._bell = self._bell, -1
-        if bell < 0:
+        try:
+            bell = self._bells.pop()
+        except IndexError:
             return
         self._remove()
         os.eventfd_write(bell, 1)
-        if self._thread is not threading.current_thread():
+        self._let_go(bell)
+        with contextlib.suppress(IndexError):  # of a thread that has begun: it sees to them itself
+            self._let_go(*self._ends.pop())
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_PATIENCE)
 
     def drop_descriptors(self) -> None:
         """For a forked child, which has the descriptors and no thread."""
-        for fd in (self._pipe, self._bell):
-            if fd >= 0:
-                os.close(fd)
-        self._pipe = self._bell = -1
+        self._bells.clear()
+        self._ends.clear()
+        self._let_go(*self._descriptors)
+
+    def _hold(self, descriptor: int) -> int:
+        self._descriptors.append(descriptor)
+        return descriptor
+
+    def _let_go(self, *descriptors: int) -> None:
+        for descriptor in descriptors:
+            self._descriptors.remove(descriptor)
+            os.close(descriptor)
 
     def _remove(self) -> None:
         with contextlib.suppress(OSError):
             os.unlink(self._path)
 
-    def _listen(self, pipe: int, bell: int) -> None:
+    def _listen(self) -> None:
+        try:
+            pipe, ear = self._ends.pop()
+        except IndexError:
+            return  # Closed before it began.
         poller = select.poll()
-        poller.register(bell, select.POLLIN)
+        poller.register(ear, select.POLLIN)
         poller.register(pipe, select.POLLIN)
         heeded = 0
         try:
-            while bell not in (ready := [fd for fd, _ in poller.poll()]):
+            while ear not in (ready := [fd for fd, _ in poller.poll()]):
                 if pipe not in ready:
                     continue
                 for _ in os.read(pipe, ENOUGH - heeded):
                     heeded += 1
-                    self._interrupt()
+                    self._heed()
                 if heeded >= ENOUGH:
                     poller.unregister(pipe)  # or a flood of bytes would keep this thread busy
         finally:
-            # Here, and not in close(): nobody else knows when they are out of use.
-            self._pipe = -1
-            os.close(pipe)
-            os.close(bell)
+            self._let_go(pipe, ear)
+
+    def _heed(self) -> None:
+        try:
+            self._interrupt()
+        except BaseException as error:
+            # A callback of the run's token called sys.exit(), most likely. The run is stopped all
+            # the same, and the second interrupt is to be heard.
+            complain(f"a callback of the run's token raised {error!r}")
 
 
 def listen(folder: Path, interrupt: Callable[[], object]) -> Control | None:
-    """A Control; None, with a warning, on a disk that knows no named pipes: no reason to fail."""
+    """A Control; None, with a warning, on a disk that knows no named pipes or where no thread can
+    be started: no reason to fail."""
     try:
         return Control(folder, interrupt)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         complain(f"`sandbox-agent cancel` cannot reach this run: {error}")
         return None
 

@@ -252,19 +252,23 @@ class Conversation:
             raise StateError(
                 "a run of this conversation is going; wait for it, or interrupt() it first"
             )
+        before = self._status, self._segments, self._control, self._run
         try:
             self._make_folder()
             run = Run(self._setup, self._segments + 1)
             self._status = move(self._status, Status.RUNNING)
             self._segments += 1
+            self._control = None
             self._control = listen(
                 self.run_dir, lambda: run.interrupt(why="cancelled from outside")
             )
             # One assignment: from here on `interrupt` and `cancel_token` mean this run, both.
             self._run = run
         except BaseException:
+            # Of a signal handler, if it is none of ours. There has been no run.
             if self._control is not None:
                 self._control.close()
+            self._status, self._segments, self._control, self._run = before
             self._going.release()
             raise
         return run

@@ -37,8 +37,8 @@ from sandbox_agent.setup import Setup
 from sandbox_agent.spending import Spending
 from sandbox_agent.status import Status
 from sandbox_agent.stopping import Stopping
-from sandbox_agent.tools.registry import Registry
 from sandbox_agent.time_budget import time_budget
+from sandbox_agent.tools.registry import Registry
 from sandbox_agent.turn import Crew
 from sandbox_agent.waiting import Cancellation, settle
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import observer
@@ -199,6 +199,81 @@ def test_a_disk_without_named_pipes_is_no_reason_to_fail(
         talk(tmp_path, watch, FINAL) as conv,
     ):
         assert conv.run().status is Status.DONE
+
+
+def no_thread(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+class Struck(BaseException):
+    """What a signal handler raises."""
+
+
+def struck_when_started(self: threading.Thread) -> None:
+    START(self)
+    raise Struck
+
+
+def struck_before(self: threading.Thread) -> None:
+    raise Struck
+
+
+START = threading.Thread.start
+
+
+def descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("start", [struck_when_started, struck_before])
+def test_an_exception_while_the_thread_starts_leaves_nothing_and_the_next_run_begins(
+    tmp_path: Path,
+    watch: Watch,
+    monkeypatch: pytest.MonkeyPatch,
+    start: Callable[[threading.Thread], None],
+) -> None:
+    with talk(tmp_path, watch, FINAL) as conv:
+        before, threads = descriptors(), threading.active_count()
+        with monkeypatch.context() as patch, pytest.raises(Struck):
+            patch.setattr(threading.Thread, "start", start)
+            conv.run()
+        assert conv.status is Status.IDLE
+        assert not (conv.run_dir / FILE_NAME).exists()
+        assert (descriptors(), threading.active_count()) == (before, threads)
+        assert conv.run().status is Status.DONE
+        assert read_record(conv.run_dir).segment == 1
+
+
+def test_where_no_thread_can_be_started_nothing_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = descriptors()
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.warns(RuntimeWarning, match="cannot reach this run: can't start new thread"):
+        assert control.listen(tmp_path, lambda: None) is None
+    assert descriptors() == before
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_callback_that_calls_exit_changes_nothing(
+    tmp_path: Path, watch: Watch, mark: str
+) -> None:
+    stubborn = shell(STUBBORN.format(mark=mark))
+    with talk(tmp_path, watch, stubborn, FINAL, interrupt=(60, 0.2)) as conv:
+
+        def also(event: object) -> None:
+            if isinstance(event, Started):
+                assert conv.cancel_token is not None
+                conv.cancel_token.add_callback(lambda: sys.exit(1))
+
+        watch.also = also
+        # The second knock is heard after the first one's callback has raised.
+        soon(lambda: (watch.wait_up(), strike(conv, 2)))
+        with pytest.warns(RuntimeWarning, match=r"raised SystemExit\(1\)"):
+            result = conv.run()
+        assert (result.status, result.exit_code) == (Status.INTERRUPTED, 130)
+        assert ends(conv)["call_1_1"].rung in ("term", "kill")
+        assert knock(conv.run_dir) is None
 
 
 HOSTILE = """\
