@@ -153,7 +153,10 @@ class Cell:
         return self._supervisor.cancel(call_id, reason)
 
     def escalate(self) -> None:
-        """Every flagged call straight to SIGTERM."""
+        """Every call in flight that is flagged, or a moment later will be, straight to SIGTERM.
+
+        Calls that begin afterwards are not meant.
+        """
         self._supervisor.escalate()
 
     def freeze(self, limit: float = 1.0) -> bool:

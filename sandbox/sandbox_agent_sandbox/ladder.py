@@ -80,6 +80,7 @@ class Ladder:
         self._term = term
         self._next: float | None = now + START_LIMIT
         self._timeout: float | None = None
+        self._hurried = False
         self.state = State.STARTING
         self.born = False
         self.flagged_at: float | None = None
@@ -138,11 +139,16 @@ class Ladder:
             self._move(State.FLAGGED)
             self.flagged_at = now
             self.rungs[Rung.FLAG] = now
-            self._next = now + self._grace
+            self._next = now if self._hurried else now + self._grace
             self._timeout = None
 
     def escalate(self, now: float) -> None:
-        """A second order: skip what is left of the grace period. A third changes nothing."""
+        """A second order: skip what is left of the grace period. A third changes nothing.
+
+        Two threads that interrupt at once may be heard in either order: what comes before its flag
+        takes effect with it.
+        """
+        self._hurried = True
         if self.state is State.FLAGGED:
             self._take_term(now)
 

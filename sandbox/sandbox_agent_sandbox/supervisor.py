@@ -154,7 +154,8 @@ class Supervisor:
         return True
 
     def escalate(self, call_id: str | None = None) -> None:
-        """Every flagged call, or this one alone, straight to TERM. No lock is taken."""
+        """Every call in flight, or this one alone, straight to TERM once it is flagged. No lock is
+        taken."""
 
         def order(now: float) -> None:
             for life in self._all():

@@ -275,6 +275,32 @@ def test_cancelling_needs_no_event_loop(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_second_order_heard_before_the_first_is_not_lost_and_is_for_no_later_call(
+    tmp_path: Path,
+) -> None:
+    """Two threads interrupt at once, and the second is the faster one."""
+
+    async def main() -> tuple[CallResult, CallResult]:
+        async with sandbox(tmp_path, grace=0.5, term=20) as cell:
+            results = []
+            for name, orders in (("one", [cell.escalate]), ("two", [])):
+                text = f"trap '' INT; touch {name}; while :; do sleep 0.01; done"
+                request = command(tmp_path, text)
+                task = asyncio.create_task(cell.call(request))
+                await until((tmp_path / name).exists)
+                for order in orders:
+                    order()
+                assert cell.cancel(request.id, INTERRUPT)
+                results.append(await task)
+            return results[0], results[1]
+
+    hurried, patient = run(main)
+    assert (hurried.outcome, hurried.rung) == (Outcome.CANCELLED, Rung.TERM)
+    assert hurried.rungs_ms["term"] < 250
+    assert (patient.outcome, patient.rung) == (Outcome.CANCELLED, Rung.TERM)
+    assert patient.rungs_ms["term"] >= 500
+
+
 def test_a_closed_sandbox_takes_no_calls_and_closing_twice_is_fine(tmp_path: Path) -> None:
     async def main() -> None:
         plan = make_plan(Policy(), host_facts(), workspace=tmp_path)

@@ -76,6 +76,22 @@ def test_escalating_what_was_never_flagged_does_nothing() -> None:
     assert (ladder.state, signals.sent) == (State.RUNNING, [])
 
 
+@pytest.mark.parametrize("born", [True, False])
+def test_a_second_order_that_overtakes_the_first_takes_effect_with_it(born: bool) -> None:
+    ladder, signals = a_ladder(born=born)
+    ladder.escalate(1.0)
+    assert not ladder.tick(1.0)
+    assert (ladder.rung, signals.sent) == (None, []), "nothing without the first"
+    ladder.flag(1.001)
+    ladder.tick(1.002)
+    if not born:
+        signals.sent.clear()  # it reached nobody
+        ladder.birth(1.5)
+    assert (ladder.rung, signals.sent) == (Rung.TERM, ["TERM"])
+    assert ladder.rungs_ms() == {"flag": 0, "term": 1}
+    assert ladder.deadline == 2.002
+
+
 def test_a_call_that_has_given_its_result_is_no_longer_cancelled() -> None:
     ladder, signals = a_ladder()
     ladder.finish(1.0)
