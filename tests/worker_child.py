@@ -50,6 +50,21 @@ class WorkerChild:
         self._slot.cancel(reason)
         os.write(self._waker, b"!")
 
+    def wake_for_nothing(self) -> None:
+        """Wake without the flag, as nobody but a stranger does; return when it has been noticed."""
+        before = self._sleeps()
+        os.write(self._waker, b"!")
+        end = time.monotonic() + PATIENCE
+        while self._sleeps() == before:
+            assert time.monotonic() < end, "the wake-up was not noticed"
+            time.sleep(0.001)
+
+    def _sleeps(self) -> int:
+        """How often the child's main thread has gone to sleep. proc_pid_status(5)."""
+        with open(f"/proc/{self.pid}/status", encoding="ascii") as file:
+            [count] = [line.split()[1] for line in file if line.startswith("voluntary_ctxt")]
+        return int(count)
+
     def hang_up(self) -> None:
         """Close the wake pipe, as a dead host does."""
         os.close(self._waker)

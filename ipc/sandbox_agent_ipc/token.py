@@ -19,8 +19,10 @@ from typing import NoReturn
 from .reason import CancelReason as CancelReason
 from .word import reason_in
 
-_LOST_WAKE_PAUSE = 0.02
-"""Seconds between looks at the flag once the wake-up is lost. Never used while the host lives."""
+LOST_WAKE_PAUSE = 0.02
+"""Seconds between looks at the flag once the wake-up is lost, for all who wait for it: the wake pipe
+was ready without the flag, is never drained, and would be ready for ever. The host does no such
+thing while it lives."""
 
 _LONGEST_POLL = 2**31 - 1
 """Milliseconds: poll(2) takes an int."""
@@ -149,7 +151,7 @@ class CallToken(CancelToken):
             left = math.inf if end is None else end - time.monotonic()
             if left <= 0:
                 return False
-            time.sleep(min(left, _LOST_WAKE_PAUSE))
+            time.sleep(min(left, LOST_WAKE_PAUSE))
         return True
 
 

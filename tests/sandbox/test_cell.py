@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
+import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -299,6 +302,37 @@ def test_a_second_order_heard_before_the_first_is_not_lost_and_is_for_no_later_c
     assert hurried.rungs_ms["term"] < 250
     assert (patient.outcome, patient.rung) == (Outcome.CANCELLED, Rung.TERM)
     assert patient.rungs_ms["term"] >= 500
+
+
+@pytest.mark.parametrize("what", ["cancel", "close"])
+def test_a_forked_child_neither_wakes_nor_stops_what_belongs_to_its_parent(
+    tmp_path: Path, what: str
+) -> None:
+    async def main() -> CallResult:
+        async with sandbox(tmp_path, grace=20, term=20) as cell:
+            text = "trap 'exit 3' INT; touch up; while :; do sleep 0.01; done"
+            request = command(tmp_path, text)
+            task = asyncio.create_task(cell.call(request))
+            await until((tmp_path / "up").exists)
+            child = os.fork()
+            if child == 0:
+                try:
+                    if what == "cancel":
+                        cell.cancel(request.id, INTERRUPT)
+                    cell.escalate()
+                    if what == "close":
+                        cell.close()
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            wake = cell._supervisor._lives[request.id].wake.number
+            unread = fcntl.ioctl(wake, termios.FIONREAD, bytes(4))
+            assert int.from_bytes(unread, sys.byteorder) == 0, "the worker was woken"
+            assert cell.cancel(request.id, INTERRUPT)
+            return await task
+
+    result = run(main)
+    assert (result.outcome, result.rung, result.exit_status) == (Outcome.CANCELLED, Rung.FLAG, 3)
 
 
 def test_a_closed_sandbox_takes_no_calls_and_closing_twice_is_fine(tmp_path: Path) -> None:

@@ -347,6 +347,14 @@ def test_at_sigterm_a_deaf_tool_is_ended_and_its_finally_runs(name: str) -> None
         assert child.output == b"ready finally"
 
 
+def test_a_wake_up_for_nothing_does_not_cost_an_async_tool_the_flag() -> None:
+    with begin("async_sleeps") as child:
+        child.until(b"ready")
+        child.wake_for_nothing()
+        child.cancel()
+        assert end(child) == Result(ResultKind.CANCELLED, "cancelled (interrupt)")
+
+
 def test_a_hung_up_wake_pipe_does_not_cancel_an_async_tool() -> None:
     with begin("async_sleeps") as child:
         child.until(b"ready")

@@ -99,6 +99,16 @@ def test_at_the_flag_the_process_group_gets_sigint_and_the_command_may_tidy_up()
     assert child.output == b"ready\ntidy\n"
 
 
+def test_a_wake_up_for_nothing_changes_nothing_and_the_flag_is_still_seen() -> None:
+    command = "trap 'echo tidy; exit 5' INT; echo ready; sleep 1000; echo not this"
+    with WorkerChild(lambda token: shell(command, token=token)) as child:
+        child.until(b"ready")
+        child.wake_for_nothing()
+        child.cancel()
+        assert status(child.ended()) == 5
+    assert child.output == b"ready\ntidy\n"
+
+
 def test_a_flag_that_is_up_already_is_seen() -> None:
     with WorkerChild(lambda token: token.wait() and shell("sleep 1000", token=token)) as child:
         child.cancel()

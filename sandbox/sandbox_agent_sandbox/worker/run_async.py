@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from sandbox_agent_ipc.token import CallToken, Cancelled
+from sandbox_agent_ipc.token import LOST_WAKE_PAUSE, CallToken, Cancelled
 
 
 def run_async(coroutine: Coroutine[Any, Any, Any], token: CallToken) -> Any:
@@ -25,8 +25,13 @@ def run_async(coroutine: Coroutine[Any, Any, Any], token: CallToken) -> Any:
         def woken() -> None:
             # The wake-up is never drained and would stay readable for ever.
             loop.remove_reader(token.wake_fd)
+            look()
+
+        def look() -> None:
             if token.is_cancelled:
                 task.cancel()
+            else:
+                loop.call_later(LOST_WAKE_PAUSE, look)
 
         def failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
             # SIGTERM struck in a callback, whose exceptions the loop would only log.

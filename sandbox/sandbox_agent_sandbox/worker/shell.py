@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
-from sandbox_agent_ipc.token import CallToken, Cancelled, CancelToken
+from sandbox_agent_ipc.token import LOST_WAKE_PAUSE, CallToken, Cancelled, CancelToken
 
 from sandbox_agent_sandbox.worker.tool_result import ToolError, ToolResult
 
@@ -147,13 +147,17 @@ def _attend(child: _Child, token: CancelToken) -> None:
     wake = token.wake_fd if isinstance(token, CallToken) else -1
     if wake >= 0:
         poller.register(wake, select.POLLIN)
+    pause: float | None = None
     while True:
-        ready = {fd for fd, _ in poller.poll()}
+        ready = {fd for fd, _ in poller.poll(pause)}
         if child.pidfd in ready:
             return
-        # The wake-up is never drained and would stay readable for ever.
-        poller.unregister(wake)
+        if wake in ready:
+            # The wake-up is never drained and would stay readable for ever.
+            poller.unregister(wake)
+        pause = LOST_WAKE_PAUSE * 1000
         if token.is_cancelled:
+            pause = None
             # The group cannot be another's by now: its leader is not reaped yet.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGINT)
