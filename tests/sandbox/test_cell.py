@@ -264,9 +264,9 @@ def test_cancelling_needs_no_event_loop(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with sandbox(tmp_path) as cell:
-            text = f"trap '' INT TERM; sleep 300.{mark}; sleep 300.{mark}"
+            text = f"trap '' INT TERM; touch deaf; sleep 300.{mark}; sleep 300.{mark}"
             task = asyncio.create_task(cell.call(command(tmp_path, text), token=token))
-            await until(lambda: bool(observer.marked(mark)))
+            await until((tmp_path / "deaf").exists)
             threading.Thread(target=token.cancel, args=(INTERRUPT,)).start()
             deadline = time.monotonic() + 20
             while observer.marked(mark):  # the loop is blocked all the while
