@@ -50,6 +50,11 @@ class Launch:
         self.control = control
         self._log = log
 
+    @property
+    def pidfd(self) -> int:
+        """Readable once the spawner has ended."""
+        return self._pidfd.number
+
     def last_words(self) -> str:
         """The last line that the spawner wrote to standard error; of a traceback, what it was."""
         size = os.fstat(self._log).st_size
@@ -92,15 +97,16 @@ def launch(plan: Plan, board_fd: int) -> Launch:
     Isolated (-I) and without `site` (-S): no environment variable, no user module and no .pth file
     of the host takes part in what stands outside the walls.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, their_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)  # an init that is stopped must not stop the ladder
+    theirs = Descriptor(their_end.detach())
     log = os.memfd_create("sandbox-agent-spawner-log", os.MFD_CLOEXEC)
     plan_fd = os.memfd_create("sandbox-agent-plan", os.MFD_CLOEXEC)
     host_fd = os.pidfd_open(os.getpid())
     try:
         os.write(plan_fd, msgspec.msgpack.encode(plan))
         os.lseek(plan_fd, 0, os.SEEK_SET)
-        passed = (plan_fd, theirs.fileno(), board_fd, host_fd)
+        passed = (plan_fd, theirs.number, board_fd, host_fd)
         command = [*_tie(), sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT]
         process = subprocess.Popen(
             [*command, ":".join(import_roots()), *map(str, passed)],

@@ -45,6 +45,9 @@ from sandbox_agent_sandbox.plan import Plan
 OPEN_LIMIT = 30.0
 """Seconds that building a sandbox may take."""
 
+ORPHAN_LIMIT = 0.25
+"""Seconds that what a spawner had begun to build has to follow it, see `Launch.kill`."""
+
 _STANDSTILL = 0.5
 """Seconds too late by which this thread knows that all of the program stood still: SIGSTOP, or a
 machine that was suspended."""
@@ -71,6 +74,7 @@ class Supervisor:
         self._launch: Launch | None = None
         self._init: Process | None = None
         self._opened_by: float | None = None
+        self._orphaned_by: float | None = None
         self._on_open: Callable[[SandboxError | None], None] | None = None
         self._closing: float | None = None
         self._frozen_at: float | None = None
@@ -243,6 +247,7 @@ class Supervisor:
                 self._fail(SandboxUnavailable(f"the sandbox's spawner cannot be started: {error}"))
                 return
             self._epoll.register(self._launch.control.fileno(), select.EPOLLIN)
+            self._epoll.register(self._launch.pidfd, select.EPOLLIN)
             while not self._over():
                 self._step()
         except Exception as error:
@@ -263,7 +268,7 @@ class Supervisor:
 
     def _step(self) -> None:
         deadlines = [life.ladder.deadline for life in self._all()]
-        deadlines.append(self._opened_by)
+        deadlines += [self._opened_by, self._orphaned_by]
         if self._closing is not None:
             deadlines.append(self._closing + PROOF_LIMIT)
         due = min((time for time in deadlines if time is not None), default=None)
@@ -278,6 +283,8 @@ class Supervisor:
                     self._ended(self._by_pidfd[fd], proven=True)
             elif self._init is not None and fd == self._init.pidfd:
                 self._init_ended()
+            elif self._launch is not None and fd == self._launch.pidfd:
+                self._spawner_ended()
             else:
                 self._hear()
         now = time.monotonic()
@@ -300,6 +307,10 @@ class Supervisor:
     def _tick(self, now: float) -> None:
         if self._opened_by is not None and now >= self._opened_by:
             self._fail(SandboxUnavailable(f"building the sandbox took over {OPEN_LIMIT:.0f} s"))
+        if self._orphaned_by is not None and now >= self._orphaned_by:
+            self._orphaned_by = None
+            if self._init is None:
+                self._never_built()
         for life in self._all():
             if life.ladder.times_out is not None and now >= life.ladder.times_out:
                 life.flag(CancelReason.TIMEOUT)
@@ -334,9 +345,7 @@ class Supervisor:
         except (OSError, IpcError) as error:
             self._epoll.unregister(self._launch.control.fileno())
             if self._init is None:
-                self._fail(
-                    SandboxUnavailable(f"the sandbox's spawner died: {self._launch.last_words()}")
-                )
+                self._never_built()
             elif self._failure is None:
                 self._fail(SandboxBroken(f"the sandbox's init hung up: {error}"))
             return
@@ -356,6 +365,18 @@ class Supervisor:
             self._fail(SandboxUnavailable(explain(message)))
         else:
             self._call_news(message, descriptors)
+
+    def _spawner_ended(self) -> None:
+        """Its last message, or the end of file, is read next. Neither may come: somebody whom the
+        embedder forked while the spawner was started holds the other end of the socket."""
+        assert self._launch is not None
+        self._epoll.unregister(self._launch.pidfd)
+        if self._init is None and self._opened_by is not None:
+            self._orphaned_by = time.monotonic() + ORPHAN_LIMIT
+
+    def _never_built(self) -> None:
+        assert self._launch is not None
+        self._fail(SandboxUnavailable(f"the sandbox's spawner died: {self._launch.last_words()}"))
 
     def _call_news(self, message: CallBorn | CallFailed, descriptors: list[int]) -> None:
         life = self._lives.get(message.id)
@@ -415,12 +436,13 @@ class Supervisor:
                 self._init.kill()
             elif self._launch is not None:
                 # Still being built. The end of file on the control socket comes when all who
-                # hold its other end are gone, or InitBorn comes first: `_over` waits for either.
+                # hold its other end are gone, or InitBorn comes first: `_over` waits for either,
+                # or for the spawner's own end and then a moment.
                 self._launch.kill()
 
     def _fail(self, failure: SandboxError) -> None:
         """The sandbox is of no more use: end what there is of it."""
-        self._opened_by = None
+        self._opened_by = self._orphaned_by = None
         self._failure = self._failure or failure
         if self._init is not None:
             self._init.kill()

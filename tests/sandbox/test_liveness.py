@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import observer
@@ -25,7 +26,8 @@ from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox import launch
 from sandbox_agent_sandbox.cell import Cell
-from sandbox_agent_sandbox.errors import SandboxError
+from sandbox_agent_sandbox.descriptors import pipe
+from sandbox_agent_sandbox.errors import SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.outcome import Outcome, Rung
 from sandbox_agent_sandbox.planning import make_plan
 from sandbox_agent_sandbox.policy import Policy
@@ -182,6 +184,54 @@ def test_closing_while_somebody_who_builds_is_stopped_is_quick_and_complete(
             await opening
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("end", ["closed", "killed"])
+def test_somebody_who_holds_the_spawners_socket_open_delays_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """As a child does that the embedder forked, from C, while the spawner was being started: an end
+    of file never comes."""
+    held: list[int] = []
+    spawners: list[int] = []
+
+    class Watched(subprocess.Popen[bytes]):
+        def __init__(self, command: list[str], *, pass_fds: tuple[int, ...], **more: Any) -> None:
+            held.append(os.dup(pass_fds[1]))
+            super().__init__(command, pass_fds=pass_fds, **more)
+            os.kill(self.pid, signal.SIGSTOP)  # so that nothing is built before its end
+            spawners.append(self.pid)
+
+    monkeypatch.setattr(subprocess, "Popen", Watched)
+
+    async def main() -> float:
+        plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
+        cell = Cell(plan, grace=0.1, term=0.1)
+        opening = asyncio.create_task(cell.open())
+        await until(lambda: bool(spawners))
+        begin = time.monotonic()
+        if end == "closed":
+            assert await asyncio.to_thread(cell.close) == ()
+        else:
+            os.kill(spawners[0], signal.SIGKILL)
+        with pytest.raises(SandboxUnavailable, match="spawner died"):
+            await opening
+        return time.monotonic() - begin
+
+    try:
+        assert run(main) < 2, "nowhere near the limits for proofs and for building"
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+def test_what_a_forked_child_holds_of_a_sandboxs_descriptors_is_closed() -> None:
+    read, write = pipe()
+    child = os.fork()
+    if child == 0:
+        os._exit(read.number >= 0 or write.number >= 0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.write(write.number, b"ours are open") > 0
 
 
 def test_a_forked_child_of_a_tool_neither_answers_for_it_nor_hurries_the_ladder(
