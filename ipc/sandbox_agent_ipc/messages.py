@@ -180,7 +180,8 @@ class Result(Message, frozen=True, tag="result"):
     """Worker to host, last message of a call.
 
     content: what the tool returned, as text. What it printed went to standard output.
-    exit_status: of a command that the tool ran; negative is the signal, as in `subprocess`.
+    exit_status: of a command that the tool ran, also of one that was stopped; negative is the
+    signal, as in `subprocess`.
     """
 
     kind: ResultKind

@@ -60,8 +60,9 @@ class CallResult(msgspec.Struct, frozen=True):
     content: the tool's returned text. output: what it printed, standard output and error as they
     came (empty when the caller took the output by callback). Both are cut to the call's limit;
     output_bytes counts all that was printed.
-    exit_status: of the command that the tool ran, or of the worker when it died unasked; negative
-    is a signal, as in `subprocess`.
+    exit_status: what waitpid(2) said of the command that the tool ran, also when it was stopped, or
+    of the worker when that ended without a result; negative is a signal, as in `subprocess`. None
+    where nobody was left to wait for it: SIGKILL ends the whole namespace at once.
     rung: the last rung taken, None when it ended unasked. rungs_ms: milliseconds from the flag to
     each rung that was taken, and `ended`.
     survivors: empty when all is well.

@@ -42,8 +42,8 @@ def decide(seen: Evidence) -> CallResult:
     exit_status = seen.exit_status
     if result is not None:
         exit_status = result.exit_status
-    elif outcome is not Outcome.CRASHED:
-        exit_status = None
+    elif outcome is Outcome.SKIPPED:
+        exit_status = None  # a worker's, which had not come to its tool
     return CallResult(
         id=seen.id,
         outcome=outcome,

@@ -96,7 +96,7 @@ CONTENT = {
 """What the model is told, where the outcome is an error of the tool."""
 
 STATUSES = {How.EXIT: 3, How.SIGKILL: -9}
-"""Of workers that crashed, as waitpid had it."""
+"""Of workers that ended without a result, as waitpid had it, also while they were being stopped."""
 
 
 @pytest.mark.parametrize("death", list(deaths(Who.WORKER)), ids=str)
@@ -112,6 +112,10 @@ def test_a_worker_dies(tmp_path: Path, death: Death) -> None:
     assert CONTENT.get((death.when, death.how), "") in result.content
     if told.outcome is Outcome.CRASHED:
         assert result.exit_status == STATUSES.get(death.how, 0)
+    elif told.outcome is Outcome.KILLED:
+        assert result.exit_status is None, "nobody was left to wait for it"
+    elif told.outcome is Outcome.CANCELLED:
+        assert result.exit_status == STATUSES.get(death.how)
 
 
 def die(workspace: Path, death: Death) -> tuple[CallResult, str]:

@@ -139,6 +139,18 @@ def test_a_call_whose_time_is_up_says_so(tmp_path: Path) -> None:
     assert result.started is StartedState.YES
 
 
+def test_a_command_whose_time_is_up_has_its_exit_status(tmp_path: Path) -> None:
+    async def main() -> CallResult:
+        async with sandbox(tmp_path, term=20) as cell:
+            text = "trap '' INT; trap 'exit 4' TERM; touch up; while :; do sleep 0.01; done"
+            task = asyncio.create_task(cell.call(command(tmp_path, text, timeout=1)))
+            await until((tmp_path / "up").exists)
+            return await task
+
+    result = run(main)
+    assert (result.outcome, result.rung, result.exit_status) == (Outcome.TIMEOUT, Rung.TERM, 4)
+
+
 def test_a_cancelled_token_starts_nothing(tmp_path: Path) -> None:
     token = RunToken()
     token.cancel(INTERRUPT)

@@ -159,7 +159,7 @@ def test_at_sigterm_the_commands_own_end_is_waited_for_and_then_cancelled_goes_o
         os.kill(shell_pid, signal.SIGTERM)  # as the call's init does: to everybody
         child.until(b"tidying")
         fifo.write_text("tidied up\n")
-        assert child.ended().raised == "Cancelled"
+        assert child.ended().raised == "CommandCancelled"
         assert child.output.endswith(b"tidied up\n")
 
 

@@ -234,6 +234,39 @@ def test_output_up_to_the_end_is_kept(tmp_path: Path) -> None:
     assert output.endswith("at TERM\n")
 
 
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("trap '' INT; trap 'exit 4' TERM; echo up; while :; do sleep 0.01; done", 4),
+        ("trap '' INT; trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done", 0),
+        ("trap '' INT; echo up; exec sleep 300", -signal.SIGTERM),
+    ],
+)
+def test_a_command_ended_at_sigterm_has_its_exit_status(
+    tmp_path: Path, command: str, status: int
+) -> None:
+    result, _ = stop(tmp_path, command, grace=0.05)
+    assert (result.outcome, result.rung) == (Outcome.CANCELLED, Rung.TERM)
+    assert result.exit_status == status
+
+
+def test_a_command_that_ended_before_its_background_was_killed_has_its_exit_status(
+    tmp_path: Path,
+) -> None:
+    background = "(trap '' TERM; echo up; while :; do sleep 0.01; done) &"
+    command = f"trap '' INT; trap 'exit 4' TERM; {background} while :; do sleep 0.01; done"
+    result, _ = stop(tmp_path, command, grace=0.1, term=0.3)
+    assert result.outcome in (Outcome.CANCELLED, Outcome.KILLED)
+    assert result.exit_status == 4
+
+
+def test_a_command_killed_with_its_namespace_has_no_exit_status(tmp_path: Path) -> None:
+    command = "trap '' INT TERM; echo up; while :; do sleep 0.01; done"
+    result, _ = stop(tmp_path, command, grace=0.05, term=0.05)
+    assert (result.outcome, result.rung) == (Outcome.KILLED, Rung.KILL)
+    assert result.exit_status is None
+
+
 def test_a_child_ended_by_somebody_elses_sigterm_during_a_cancel_is_no_crash(
     tmp_path: Path,
 ) -> None:

@@ -72,6 +72,27 @@ def test_a_cancellation_that_nobody_asked_for_is_a_crash() -> None:
     assert "SIGTERM" in result.detail
 
 
+@pytest.mark.parametrize(
+    ("seen", "status"),
+    [
+        # What the tool's command came to, whatever the worker's own end was.
+        ({"result": Result(ResultKind.CANCELLED, "", 4), "exit_status": 0}, 4),
+        ({"result": Result(ResultKind.CANCELLED, "", -15), "rung": Rung.KILL}, -15),
+        ({"result": SAYS_CANCELLED, "exit_status": 0}, None),
+        # The worker's own, where it gave no result.
+        ({"exit_status": -15}, -15),
+        ({"exit_status": -9, "reason": TIMEOUT}, -9),
+        ({"exit_status": None, "rung": Rung.KILL}, None),
+        ({"exit_status": -15, "started": False}, None),
+    ],
+)
+def test_what_waitpid_told_is_kept_of_what_was_stopped(
+    seen: dict[str, object], status: int | None
+) -> None:
+    flagged = {"reason": INTERRUPT, "rung": Rung.TERM, **seen}
+    assert decide(dataclasses.replace(QUIET, **flagged)).exit_status == status  # type: ignore[arg-type]
+
+
 def test_survivors_are_never_called_skipped() -> None:
     left = (Survivor(7, "sleep"),)
     seen = dataclasses.replace(

@@ -28,7 +28,7 @@ from sandbox_agent_sandbox.worker.signature import (
     bind,
     describe,
 )
-from sandbox_agent_sandbox.worker.tool_result import ToolError
+from sandbox_agent_sandbox.worker.tool_result import CommandCancelled, ToolError
 
 
 class NotStarted(Exception):
@@ -113,7 +113,8 @@ def _failed(
     if isinstance(error, Cancelled):
         if not begun:
             return ResultKind.SKIPPED, "", None
-        return ResultKind.CANCELLED, _text(error), None
+        status = error.exit_status if isinstance(error, CommandCancelled) else None
+        return ResultKind.CANCELLED, _text(error), status
     if isinstance(error, ToolError | LoadError | SignatureError | _BadArguments):
         return ResultKind.ERROR, _text(error), None
     if isinstance(error, SystemExit):

@@ -18,7 +18,7 @@ from typing import Annotated
 import msgspec
 from sandbox_agent_ipc.token import LOST_WAKE_PAUSE, CallToken, Cancelled, CancelToken
 
-from sandbox_agent_sandbox.worker.tool_result import ToolError, ToolResult
+from sandbox_agent_sandbox.worker.tool_result import CommandCancelled, ToolError, ToolResult
 
 _MAX_ARGUMENT = 128 * 1024
 """Bytes. MAX_ARG_STRLEN: execve(2) takes no single argument that is as long, its NUL included."""
@@ -106,7 +106,7 @@ class _Child:
 def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
     """Start a command and wait for its end; background processes may hold its output open.
 
-    Raises Cancelled when SIGTERM came meanwhile, and only when the command has ended.
+    Raises CommandCancelled when SIGTERM came meanwhile, and only when the command has ended.
     """
     cancelled: Cancelled | None = None
     child: _Child | None = None
@@ -136,7 +136,7 @@ def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
     finally:
         os.close(child.pidfd)
     if cancelled is not None:
-        raise cancelled
+        raise CommandCancelled(cancelled.reason, status) from cancelled
     return ToolResult("", is_error=status != 0, exit_status=status)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 from sandbox_agent_ipc.messages import Image as Image
+from sandbox_agent_ipc.reason import CancelReason
+from sandbox_agent_ipc.token import Cancelled
 
 from sandbox_agent_sandbox.errors import SandboxError
 
@@ -24,3 +26,14 @@ class ToolResult(msgspec.Struct, frozen=True):
 
 class ToolError(SandboxError):
     """A tool's own, expected failure: the model is given the message alone, no traceback."""
+
+
+class CommandCancelled(Cancelled):
+    """SIGTERM came while a command ran, and the command has ended since.
+
+    exit_status: what waitpid(2) said of it; negative is the signal.
+    """
+
+    def __init__(self, reason: CancelReason, exit_status: int) -> None:
+        super().__init__(reason)
+        self.exit_status = exit_status
