@@ -46,6 +46,9 @@ TERM_WINDOW = 0.25
 """Seconds in which a SIGTERM at a call and the order to stop the run are one event: Jenkins and
 systemd terminate descendants first."""
 
+_TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)
+"""Exit statuses of a command that SIGTERM ended, and of a shell whose last command it ended."""
+
 
 class Exchange:
     """Runs one call. Made with a claimed slot, used once, closed always."""
@@ -101,18 +104,18 @@ class Exchange:
                 reader.drain()
         self._exit_status = life.exit_status()
         life.let_go()
-        if cancelled is None and token is not None and self._was_terminated():
+        unordered = self._slot.reason is None
+        if cancelled is None and token is not None and unordered and self._was_terminated():
             self._late_reason = await _cancelled_within(token, TERM_WINDOW)
         if cancelled is not None:
             raise cancelled
 
     def _was_terminated(self) -> bool:
-        """Whether it ended as from a SIGTERM that nobody here has ordered."""
-        if self._slot.reason is not None:
-            return False
-        if self._result is not None:
-            return self._result.kind is ResultKind.CANCELLED
-        return self._exit_status == -signal.SIGTERM
+        """Whether it ended as from a SIGTERM, the worker itself or the command that it ran."""
+        result = self._result
+        if result is None:
+            return self._exit_status == -signal.SIGTERM
+        return result.kind is ResultKind.CANCELLED or result.exit_status in _TERMINATED
 
     def _open_channels(
         self,
@@ -224,7 +227,8 @@ class Exchange:
                 sent=self._sent,
                 started=self._started,
                 result=self._result,
-                finished=self._finished,
+                # A SIGTERM's doing, before the order to stop or because of it, is no end of its own.
+                finished=self._finished and not self._was_terminated(),
                 reason=self._slot.reason or self._late_reason,
                 exit_status=self._exit_status,
                 rung=life.ladder.rung,

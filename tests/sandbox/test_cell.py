@@ -417,3 +417,33 @@ def test_a_sigterm_from_outside_is_a_cancellation_if_the_order_to_stop_follows(
     result = run(main)
     stopped = (Outcome.CANCELLED, Outcome.KILLED)  # killed: the one that holds out
     assert result.outcome in (stopped if order_follows else (Outcome.CRASHED,))
+
+
+@pytest.mark.parametrize("order_follows", [True, False])
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [("exec sleep 300.{mark}", -signal.SIGTERM), ("sleep 300.{mark}; exit $?", 128 + 15)],
+)
+def test_a_command_ended_by_a_sigterm_from_outside_is_cancelled_if_the_order_to_stop_follows(
+    tmp_path: Path, text: str, status: int, order_follows: bool
+) -> None:
+    mark = observer.new_mark()
+    token = RunToken()
+
+    def sleeping() -> list[observer.Process]:
+        return [p for p in observer.marked(mark) if p.command.startswith("sleep")]
+
+    async def main() -> CallResult:
+        async with sandbox(tmp_path, grace=20, term=20) as cell:
+            request = command(tmp_path, text.format(mark=mark))
+            task = asyncio.create_task(cell.call(request, token=token))
+            await until(lambda: bool(sleeping()))
+            os.kill(sleeping()[0].pid, signal.SIGTERM)
+            await until(lambda: not cell._supervisor._lives)
+            if order_follows:
+                token.cancel(INTERRUPT)
+            return await task
+
+    result = run(main)
+    expected = Outcome.CANCELLED if order_follows else Outcome.ERROR
+    assert (result.outcome, result.exit_status) == (expected, status)

@@ -122,19 +122,23 @@ def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
             if child is None:
                 raise
             cancelled = reason
+    while True:
+        try:
+            _attend(child, token)
+            # Nor may it take away what waitpid is about to tell.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            break
+        except Cancelled as reason:
+            # SIGTERM has gone to everybody in the namespace. The command may be tidying up,
+            # and would be killed with its namespace if we left: its end is waited for, or
+            # the SIGKILL that ends us all.
+            cancelled = reason
+    status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
+    os.close(child.pidfd)
     try:
-        while True:
-            try:
-                _attend(child, token)
-                break
-            except Cancelled as reason:
-                # SIGTERM has gone to everybody in the namespace. The command may be tidying up,
-                # and would be killed with its namespace if we left: its end is waited for, or
-                # the SIGKILL that ends us all.
-                cancelled = reason
-        status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
-    finally:
-        os.close(child.pidfd)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except Cancelled as reason:
+        cancelled = reason
     if cancelled is not None:
         raise CommandCancelled(cancelled.reason, status) from cancelled
     return ToolResult("", is_error=status != 0, exit_status=status)
