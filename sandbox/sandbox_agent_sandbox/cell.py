@@ -160,7 +160,8 @@ class Cell:
         self._supervisor.escalate()
 
     def freeze(self, limit: float = 1.0) -> bool:
-        """Stop every process in the sandbox, as Ctrl-Z does a job; until `thaw`.
+        """Stop every process in the sandbox, as Ctrl-Z does a job; until `thaw`. Calls that begin
+        meanwhile get as far as a stopped process, which has not come to its tool.
 
         Blocks for at most `limit` seconds; returns whether it is certain. For any thread.
         """

@@ -87,6 +87,7 @@ def _serve(plan: Plan, control: socket.socket, board_fd: int, host_fd: int) -> N
     poll = select.poll()
     for fd in (control.fileno(), host_fd, wake):
         poll.register(fd, select.POLLIN)
+    frozen = False
     while True:
         for fd, _ in poll.poll():
             if fd == host_fd:
@@ -102,12 +103,16 @@ def _serve(plan: Plan, control: socket.socket, board_fd: int, host_fd: int) -> N
                     return  # the host closed the sandbox, or is gone
                 if isinstance(message, NewCall):
                     _new_call(plan, message, descriptors, control, board_fd, own_namespace)
+                    if frozen:
+                        _signal_all(signal.SIGSTOP)  # the new one too, long before its tool's code
                 elif isinstance(message, Freeze):
+                    frozen = True
                     # One call reaches everybody, nested namespaces and their inits included, and
                     # no fork slips through: a signal that is pending makes fork start over.
                     _signal_all(signal.SIGSTOP)
                     send_datagram(control, Frozen())
                 else:
+                    frozen = False
                     _signal_all(signal.SIGCONT)
 
 

@@ -185,11 +185,18 @@ class Supervisor:
         """Stop every process of the sandbox; `thaw` continues them.
 
         Blocks, at most for `limit` seconds; returns whether init has confirmed it. Meanwhile the
-        ladder goes on: what is killed dies.
+        ladder goes on: what is killed dies. While the sandbox is being built there is nothing to
+        stop yet: init will find the order before it hears of any call.
         """
         self._frozen_at = time.monotonic()
         self._frozen.clear()
-        self._order(lambda now: self._tell_init(Freeze()))
+
+        def order(now: float) -> None:
+            self._tell_init(Freeze())
+            if self._opened_by is not None or self._init is None:
+                self._frozen.set()
+
+        self._order(order)
         return self._frozen.wait(limit)
 
     def thaw(self) -> None:
@@ -294,11 +301,14 @@ class Supervisor:
         self._tick(time.monotonic())
 
     def _catch_up(self, now: float) -> None:
-        """Nobody has listened for a while: that a session's request was silent is not known yet."""
+        """Nobody has listened for a while: that a session's request was silent, or a sandbox not
+        built, is not known yet."""
         for life in self._all():
             times_out = life.ladder.times_out
             if life.within is not None and times_out is not None and times_out <= now:
                 life.ladder.prolong(now + _CATCHING_UP)
+        if self._opened_by is not None:
+            self._opened_by = max(self._opened_by, now + _CATCHING_UP)
 
     def _obey(self) -> None:
         while self._orders:
@@ -333,7 +343,7 @@ class Supervisor:
             self._ended(life, proven=True)
 
     def _tell_init(self, message: Freeze | Thaw) -> None:
-        if self._launch is not None and self._init is not None:
+        if self._launch is not None:
             with suppress(OSError, IpcError):
                 send_datagram(self._launch.control, message)
 

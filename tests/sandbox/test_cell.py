@@ -347,6 +347,37 @@ def test_a_forked_child_neither_wakes_nor_stops_what_belongs_to_its_parent(
     assert (result.outcome, result.rung, result.exit_status) == (Outcome.CANCELLED, Rung.FLAG, 3)
 
 
+@pytest.mark.parametrize("when", ["being built", "built"])
+def test_a_call_that_begins_in_a_frozen_sandbox_runs_once_it_is_thawed(
+    tmp_path: Path, when: str
+) -> None:
+    def stopped() -> bool:
+        below = observer.descendants(os.getpid())
+        workers = [one for one in below if one.namespace_pids[2:] == (2,)]
+        return any(") T " in Path(f"/proc/{one.pid}/stat").read_text() for one in workers)
+
+    async def main() -> CallResult:
+        plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
+        cell = Cell(plan, grace=0.1, term=0.1)
+        try:
+            opening = asyncio.create_task(cell.open())
+            await asyncio.sleep(0)
+            if when == "built":
+                await opening
+            assert await asyncio.to_thread(cell.freeze, 20)
+            await opening
+            task = asyncio.create_task(cell.call(command(tmp_path, "touch up")))
+            await until(stopped)
+            assert not (tmp_path / "up").exists()
+            cell.thaw()
+            return await task
+        finally:
+            cell.close()
+
+    assert run(main).outcome is Outcome.OK
+    assert (tmp_path / "up").exists()
+
+
 def test_a_closed_sandbox_takes_no_calls_and_closing_twice_is_fine(tmp_path: Path) -> None:
     async def main() -> None:
         plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
