@@ -20,6 +20,7 @@ import weakref
 from . import memfd
 from .errors import BoardFull, IpcError
 from .reason import CancelReason
+from .shortage import explained, is_shortage
 from .token import CallToken
 from .word import cancelled_word, idle_word, live_word
 
@@ -36,9 +37,8 @@ class Board:
         try:
             self.fd, self._map = _make_page()
         except OSError as error:
-            raise IpcError(
-                f"the cancel board cannot be made: {error}. It needs Linux 5.1 or newer"
-            ) from error
+            mend = "" if is_shortage(error) else ". It needs Linux 5.1 or newer"
+            raise IpcError(f"the cancel board cannot be made: {explained(error)}{mend}") from error
         self._words = memoryview(self._map).cast("Q")
         self._lock = threading.Lock()
         self._generations = [1] * SLOTS

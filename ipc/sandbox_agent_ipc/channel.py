@@ -143,7 +143,7 @@ def recv_datagram(sock: socket.socket, kind: Any) -> tuple[Any, list[int]]:
             # Too many, or this process has no descriptors left: either way some are missing.
             raise ProtocolError(
                 f"descriptors were lost on the way: more than {MAX_DESCRIPTORS} were sent, or this"
-                " process has too many files open (ulimit -n)"
+                " process has too many open files (ulimit -n)"
             )
         if not data:
             raise ChannelClosed("the other end of the socket was closed")

@@ -20,9 +20,8 @@ from .reason import CancelReason as CancelReason
 from .word import reason_in
 
 LOST_WAKE_PAUSE = 0.02
-"""Seconds between looks at the flag once the wake-up is lost, for all who wait for it: the wake pipe
-was ready without the flag, is never drained, and would be ready for ever. The host does no such
-thing while it lives."""
+"""Seconds between looks at the flag once the wake-up is lost: the wake pipe was ready without the
+flag, is never drained, and would be ready for ever. The host does no such thing while it lives."""
 
 _LONGEST_POLL = 2**31 - 1
 """Milliseconds: poll(2) takes an int."""

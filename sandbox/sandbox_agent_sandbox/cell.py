@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from sandbox_agent_ipc.board import Board, Slot
-from sandbox_agent_ipc.errors import BoardFull
+from sandbox_agent_ipc.errors import BoardFull, IpcError
 from sandbox_agent_ipc.messages import (
     Call,
     Describe,
@@ -23,9 +23,10 @@ from sandbox_agent_ipc.messages import (
     ToolSpec,
 )
 from sandbox_agent_ipc.reason import CancelReason
+from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
 
-from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxError
+from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.exchange import Exchange
 from sandbox_agent_sandbox.futures import resolve
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState, Survivor
@@ -44,12 +45,20 @@ class Cell:
     plan: what to build (`planning.make_plan`). grace, term: seconds from the flag to SIGTERM, and
     from there to SIGKILL. `cancel`, `escalate`, `wait_idle` and `close` may be called by any
     thread, the first two in signal handlers too; the rest belongs to one event loop at a time.
+    Raises SandboxUnavailable where the host has not even the few descriptors that it begins with.
     """
 
     def __init__(self, plan: Plan, *, grace: float, term: float) -> None:
         self._plan = plan
-        self._board = Board()
-        self._supervisor = Supervisor(plan, self._board.fd, grace=grace, term=term)
+        try:
+            self._board = Board()
+        except IpcError as error:
+            raise SandboxUnavailable(str(error)) from error
+        try:
+            self._supervisor = Supervisor(plan, self._board.fd, grace=grace, term=term)
+        except OSError as error:
+            self._board.close()
+            raise SandboxUnavailable(f"the sandbox cannot be built: {explained(error)}") from error
         self._slot_waiters: deque[asyncio.Future[None]] = deque()
         self._descriptions = itertools.count(1)
         self._opened = False

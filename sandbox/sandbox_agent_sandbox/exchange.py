@@ -25,6 +25,7 @@ from sandbox_agent_ipc.messages import (
     Started,
 )
 from sandbox_agent_ipc.reason import CancelReason
+from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.capture import Capture
@@ -32,7 +33,7 @@ from sandbox_agent_sandbox.channels import make_channels
 from sandbox_agent_sandbox.descriptors import Descriptor
 from sandbox_agent_sandbox.futures import resolve
 from sandbox_agent_sandbox.life import Life
-from sandbox_agent_sandbox.outcome import CallResult
+from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
 from sandbox_agent_sandbox.request import CallRequest
 from sandbox_agent_sandbox.supervisor import Supervisor
 from sandbox_agent_sandbox.verdict import Evidence, decide
@@ -80,7 +81,11 @@ class Exchange:
             with suppress(RuntimeError):  # the loop was closed under us
                 loop.call_soon_threadsafe(resolve, ended)
 
-        life = self._open_channels(loop, message, on_ended)
+        try:
+            life = self._open_channels(loop, message, on_ended)
+        except OSError as error:
+            self._failure = f"it could not be sent: {explained(error)}"
+            return
         forget = None
         if token is not None:
             forget = token.add_callback(
@@ -131,7 +136,8 @@ class Exchange:
                 send_with_body(channels.inbox, message, "arguments")
                 self._sent = True
             except (IpcError, OSError) as error:
-                self._failure = str(error)
+                said = explained(error) if isinstance(error, OSError) else str(error)
+                self._failure = f"it could not be sent: {said}"
         self._readers.append(
             MessageReader(channels.outbox.detach(), FromWorker, self._on_message, self._on_closed)
         )
@@ -217,7 +223,10 @@ class Exchange:
     def result(self) -> CallResult:
         """What became of the call, once `run` has returned or raised."""
         life = self._life
-        assert life is not None
+        if life is None:
+            return CallResult(
+                self._request.id, Outcome.SKIPPED, StartedState.NO, detail=self._failure
+            )
         failure = self._failure or life.failure
         if not failure and self._exit_status == 0:
             failure = self._torn  # nothing else explains it
@@ -227,7 +236,7 @@ class Exchange:
                 sent=self._sent,
                 started=self._started,
                 result=self._result,
-                # A SIGTERM's doing, before the order to stop or because of it, is no end of its own.
+                # What a SIGTERM did is no end of its own, ordered or just before the order.
                 finished=self._finished and not self._was_terminated(),
                 reason=self._slot.reason or self._late_reason,
                 exit_status=self._exit_status,

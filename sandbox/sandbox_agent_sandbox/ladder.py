@@ -226,8 +226,9 @@ class Process:
         self.pid = _pid_of(pidfd)
         self._process: psutil.Process | None = None
         if self.pid > 0:
-            # Gone already, or /proc is mounted with hidepid: the pidfd alone serves then.
-            with suppress(psutil.Error):
+            # Gone already, /proc is mounted with hidepid, or there is no descriptor left to look
+            # with: the pidfd alone serves then.
+            with suppress(psutil.Error, OSError):
                 self._process = psutil.Process(self.pid)
 
     def terminate(self) -> None:
@@ -243,7 +244,7 @@ class Process:
         # psutil compares creation times before it signals. Where it cannot look, the pidfd is
         # the one reference that never goes stale.
         if self._process is not None:
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, OSError):
                 self._process.send_signal(number)
                 return
         with suppress(OSError):  # gone
@@ -261,7 +262,7 @@ class Process:
         seconds for their ends. Not a proof: what they start at this very moment is not seen."""
         tree: list[psutil.Process] = []
         if self._process is not None:
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, OSError):
                 tree = self._process.children(recursive=True)
         ends = []
         for process in tree:
@@ -269,7 +270,7 @@ class Process:
                 ends.append(os.pidfd_open(process.pid))
         self.kill()
         for process in tree:
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, OSError):
                 process.kill()
         deadline = time.monotonic() + limit
         poll = select.poll()
@@ -286,20 +287,23 @@ class Process:
             tree = [self._process, *self._process.children(recursive=True)] if self._process else []
         except psutil.Error:
             tree = []
+        except OSError:  # no descriptor left to look with
+            return (Survivor(self.pid, "(its processes cannot be listed)"),)
         for process in tree:
             try:
                 if process is None or process.status() == psutil.STATUS_ZOMBIE:
                     continue
                 command = " ".join(process.cmdline()) or process.name()
                 found.append(Survivor(process.pid, command))
-            except psutil.Error:
+            except (psutil.Error, OSError):
                 continue
         return tuple(found)
 
 
 def _pid_of(pidfd: int) -> int:
-    """The pid that a pidfd stands for, in this process's pid namespace; -1 when it is reaped."""
-    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+    """The pid that a pidfd stands for, in this process's pid namespace; -1 when it is reaped, or
+    when there is no descriptor left to look with."""
+    with suppress(OSError), open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
         for line in file:
             if line.startswith("Pid:"):
                 return int(line.split()[1])

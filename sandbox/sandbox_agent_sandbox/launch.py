@@ -43,7 +43,9 @@ def import_roots() -> list[str]:
 class Launch:
     """A started spawner: its process, the control socket, and what it wrote to standard error."""
 
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, log: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], control: socket.socket, log: Descriptor
+    ) -> None:
         self._process = process
         self._pidfd = Descriptor(os.pidfd_open(process.pid))
         self._handle = Process(self._pidfd.number)
@@ -57,8 +59,8 @@ class Launch:
 
     def last_words(self) -> str:
         """The last line that the spawner wrote to standard error; of a traceback, what it was."""
-        size = os.fstat(self._log).st_size
-        text = os.pread(self._log, 2000, max(0, size - 2000)).decode(errors="replace")
+        size = os.fstat(self._log.number).st_size
+        text = os.pread(self._log.number, 2000, max(0, size - 2000)).decode(errors="replace")
         lines = text.strip().splitlines()
         return lines[-1] if lines else "it left no message"
 
@@ -78,7 +80,7 @@ class Launch:
         except subprocess.TimeoutExpired:
             self._handle.kill()
             self._process.wait()
-        os.close(self._log)
+        self._log.close()
         self._pidfd = Descriptor(-1)
 
 
@@ -98,31 +100,34 @@ def launch(plan: Plan, board_fd: int) -> Launch:
     of the host takes part in what stands outside the walls.
     """
     ours, their_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)  # an init that is stopped must not stop the ladder
     theirs = Descriptor(their_end.detach())
-    log = os.memfd_create("sandbox-agent-spawner-log", os.MFD_CLOEXEC)
-    plan_fd = os.memfd_create("sandbox-agent-plan", os.MFD_CLOEXEC)
-    host_fd = os.pidfd_open(os.getpid())
     try:
-        os.write(plan_fd, msgspec.msgpack.encode(plan))
-        os.lseek(plan_fd, 0, os.SEEK_SET)
-        passed = (plan_fd, theirs.number, board_fd, host_fd)
+        ours.setblocking(False)  # an init that is stopped must not stop the ladder
+        log = Descriptor(os.memfd_create("sandbox-agent-spawner-log", os.MFD_CLOEXEC))
+        plan_file = Descriptor(os.memfd_create("sandbox-agent-plan", os.MFD_CLOEXEC))
+        host = Descriptor(os.pidfd_open(os.getpid()))
+        os.write(plan_file.number, msgspec.msgpack.encode(plan))
+        os.lseek(plan_file.number, 0, os.SEEK_SET)
+        passed = (plan_file.number, theirs.number, board_fd, host.number)
         command = [*_tie(), sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT]
         process = subprocess.Popen(
             [*command, ":".join(import_roots()), *map(str, passed)],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=log.number,
+            stderr=log.number,
             env={},
             cwd="/",
             pass_fds=passed,
         )
+        try:
+            return Launch(process, ours, log)
+        except OSError:  # no descriptor was left for its pidfd
+            process.kill()
+            process.wait()
+            raise
     except BaseException:
         ours.close()
-        os.close(log)
         raise
     finally:
+        # Only the spawner's own copy may keep the end of file from coming.
         theirs.close()
-        os.close(plan_fd)
-        os.close(host_fd)
-    return Launch(process, ours, log)

@@ -24,7 +24,7 @@ class Outcome(StrEnum):
     CRASHED = "crashed"
     """It died unasked."""
     SKIPPED = "skipped"
-    """The flag was up before the tool's code began."""
+    """The flag was up before the tool's code began, or it could not be sent to a worker."""
     DENIED = "denied"
     """Approval was refused."""
     UNKNOWN = "unknown"

@@ -22,6 +22,7 @@ from sandbox_agent_ipc.codec import check_protocol
 from sandbox_agent_ipc.errors import ChannelClosed, IpcError, ProtocolError, TornFrame
 from sandbox_agent_ipc.messages import Done, FromSession, Ready, Reply, Request, Serve, Serving
 from sandbox_agent_ipc.reason import CancelReason
+from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.capture import Capture
@@ -99,7 +100,10 @@ class Session:
     async def open(self, message: Serve) -> None:
         """Start the worker; return when it serves. Raises SandboxBroken when it does not."""
         name = f"session-{self._number}"
-        channels = make_channels()
+        try:
+            channels = make_channels()
+        except OSError as error:
+            raise SandboxBroken(f"the session cannot be started: {explained(error)}") from error
         slot = await self._claim(name, None)
         assert slot is not None
         self._inbox = channels.inbox

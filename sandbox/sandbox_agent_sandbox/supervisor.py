@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from sandbox_agent_ipc.channel import recv_datagram, send_datagram
 from sandbox_agent_ipc.codec import check_protocol
-from sandbox_agent_ipc.errors import IpcError
+from sandbox_agent_ipc.errors import ChannelClosed, IpcError
 from sandbox_agent_ipc.messages import (
     CallBorn,
     CallFailed,
@@ -32,6 +32,7 @@ from sandbox_agent_ipc.messages import (
     Thaw,
 )
 from sandbox_agent_ipc.reason import CancelReason
+from sandbox_agent_ipc.shortage import explained
 
 from sandbox_agent_sandbox.descriptors import Descriptor
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
@@ -251,7 +252,8 @@ class Supervisor:
             try:
                 self._launch = launch(self._plan, self._board_fd)
             except OSError as error:
-                self._fail(SandboxUnavailable(f"the sandbox's spawner cannot be started: {error}"))
+                why = f"the sandbox's spawner cannot be started: {explained(error)}"
+                self._fail(SandboxUnavailable(why))
                 return
             self._epoll.register(self._launch.control.fileno(), select.EPOLLIN)
             self._epoll.register(self._launch.pidfd, select.EPOLLIN)
@@ -355,7 +357,7 @@ class Supervisor:
         except (OSError, IpcError) as error:
             self._epoll.unregister(self._launch.control.fileno())
             if self._init is None:
-                self._never_built()
+                self._never_built("" if isinstance(error, ChannelClosed) else str(error))
             elif self._failure is None:
                 self._fail(SandboxBroken(f"the sandbox's init hung up: {error}"))
             return
@@ -384,9 +386,11 @@ class Supervisor:
         if self._init is None and self._opened_by is not None:
             self._orphaned_by = time.monotonic() + ORPHAN_LIMIT
 
-    def _never_built(self) -> None:
+    def _never_built(self, why: str = "") -> None:
+        """No init has come. why: where it is not for the spawner's death."""
         assert self._launch is not None
-        self._fail(SandboxUnavailable(f"the sandbox's spawner died: {self._launch.last_words()}"))
+        why = why or f"the sandbox's spawner died: {self._launch.last_words()}"
+        self._fail(SandboxUnavailable(why))
 
     def _call_news(self, message: CallBorn | CallFailed, descriptors: list[int]) -> None:
         life = self._lives.get(message.id)

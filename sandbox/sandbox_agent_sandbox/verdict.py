@@ -80,7 +80,7 @@ def _outcome(seen: Evidence) -> tuple[Outcome, str]:
             return Outcome.KILLED, why
         return Outcome.CANCELLED, why
     if not seen.sent and not seen.started:
-        return Outcome.CRASHED, seen.failure or "the call could not be sent"
+        return Outcome.SKIPPED, seen.failure or "it could not be sent"
     if result is not None:
         return Outcome.CRASHED, "it was terminated from outside (SIGTERM)"
     return Outcome.CRASHED, seen.failure or _death(seen.exit_status)

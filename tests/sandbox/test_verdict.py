@@ -58,7 +58,7 @@ TIMEOUT = CancelReason.TIMEOUT
         ({"exit_status": -15}, "crashed", "yes"),
         ({"exit_status": 70, "started": False}, "crashed", "no"),
         ({}, "crashed", "yes"),
-        ({"sent": False, "started": False, "failure": "no room"}, "crashed", "no"),
+        ({"sent": False, "started": False, "failure": "no room"}, "skipped", "no"),
     ],
 )  # fmt: skip
 def test_outcomes(seen: dict[str, object], outcome: str, started: str) -> None:
