@@ -94,7 +94,7 @@ class NewCall(Message, frozen=True, tag="new_call"):
 
 
 class Freeze(Message, frozen=True, tag="freeze"):
-    """Host to init: stop every process of every call (SIGSTOP), and of those to come, until Thaw."""
+    """Host to init: stop all processes of calls, and of those to come, until Thaw. SIGSTOP."""
 
 
 class Thaw(Message, frozen=True, tag="thaw"):

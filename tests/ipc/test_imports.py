@@ -12,7 +12,7 @@ from sandbox_agent_ipc import errors
 
 LIGHT = [
     "board", "channel", "codec", "errors", "framing", "memfd", "messages", "model_messages",
-    "reason", "token", "word",
+    "reason", "shortage", "token", "word",
 ]  # fmt: skip
 HEAVY = [
     "asyncio", "concurrent", "ctypes", "hypothesis", "litellm", "logging",
