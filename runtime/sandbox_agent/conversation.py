@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from sandbox_agent.control import Control, listen
 from sandbox_agent.ending import STOPPED, end_by_error
 from sandbox_agent.errors import ConfigError, StateError
 from sandbox_agent.events import AnyEvent, UserText
+from sandbox_agent.loop_end import at_loop_end
 from sandbox_agent.models import Model, OnDelta
 from sandbox_agent.recorder import OnEvent as OnEvent
 from sandbox_agent.result import RunResult as RunResult
@@ -32,7 +34,7 @@ from sandbox_agent.setup import Options, Setup, make_setup
 from sandbox_agent.sigint import CtrlC
 from sandbox_agent.signal_wakeup import signals_wake_the_loop
 from sandbox_agent.status import Status, move
-from sandbox_agent.waiting import Cancellation, complete, settle
+from sandbox_agent.waiting import Cancellation, complete, see_through, settle
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.policy import Policy
@@ -205,21 +207,13 @@ class Conversation:
         """
         run = self._begin()
         try:
-            with signals_wake_the_loop():
+            with signals_wake_the_loop(), at_loop_end(self._loop_ended(run)):
                 return await self._carry(run)
         except GeneratorExit:
-            # The loop was closed around us: nothing can be waited for, but nothing is to stay.
-            run.stopping.stop(CancelReason.CLOSED, "its event loop was closed")
-            self._host.drop()
+            self._end_without_loop(run)
             raise
         finally:
-            if self._status is Status.RUNNING:
-                self._status = Status.ERROR
-            # In this order: whoever waited for the end may start the next run at once.
-            if self._control is not None:
-                self._control.close()
-            self._going.release()
-            run.ledger.over.set()
+            self._leave(run)
 
     async def _carry(self, run: Run) -> RunResult:
         bug: BaseException | None = None
@@ -237,14 +231,61 @@ class Conversation:
             # Some signal handler raised in the middle of us. The work stops first.
             bug, end = error, STOPPED
             run.stopping.stop(CancelReason.INTERRUPT, f"interrupted by {type(error).__name__}")
-        record, trouble = await run.finish(end)
-        self._status = move(self._status, record.status)
+        while True:
+            try:
+                record, trouble = await run.finish(end)
+                break
+            except (Exception, GeneratorExit):
+                raise
+            except BaseException as error:
+                # The same, or a listener that calls sys.exit(). The record is written first.
+                bug = bug or error
+        if not run.ledger.over.is_set():
+            self._status = move(self._status, record.status)
         if bug is not None:
             raise bug
         run.cancellation.raise_again()
         if isinstance(trouble, ConfigError | PolicyError):
             raise trouble
         return RunResult(record, self.run_dir, trouble)
+
+    def _loop_ended(self, run: Run) -> Callable[[], None]:
+        # Weak, so that a conversation which nobody holds any more is not held by its loop's end.
+        mine, its = weakref.ref(self), weakref.ref(run)
+
+        def end() -> None:
+            conversation, run = mine(), its()
+            if conversation is not None and run is not None:
+                conversation._end_without_loop(run)
+
+        return end
+
+    def _end_without_loop(self, run: Run) -> None:
+        """End a run whose loop was left and goes no more, by what a signal handler raised for
+        instance. Blocks for as long as an interrupt takes; one more such exception hurries it, and
+        is raised at the end."""
+
+        def finish() -> None:
+            if not run.ledger.over.is_set():
+                self._status = run.finish_without_loop().status
+                self._leave(run)
+
+        def hurry() -> None:
+            self._host.escalate()
+            self._setup.model.escalate()
+
+        see_through(finish, hurry)
+
+    def _leave(self, run: Run) -> None:
+        if run.ledger.over.is_set():
+            return
+        if self._status is Status.RUNNING:
+            self._status = Status.ERROR
+        # In this order: whoever waited for the end may start the next run at once.
+        if self._control is not None:
+            self._control.close()
+        self._going.release()
+        run.ledger.over.set()
 
     def _begin(self) -> Run:
         self._check_open()
@@ -375,7 +416,9 @@ class Conversation:
         twice is fine. Returns what could not be stopped."""
         self._closed = True
         run = self._stop_for_good()
-        if run is not None and threading.get_ident() != run.thread:
+        if run is not None and run.deserted:
+            self._end_without_loop(run)
+        elif run is not None and threading.get_ident() != run.thread:
             run.ledger.over.wait(self._patience())
         survivors = self._host.close()
         complete(self._setup.model.aclose)

@@ -34,7 +34,10 @@ class Ledger:
         self._noted: set[str | None] = set()
 
     def record(self, kind: type[E], /, **fields: Any) -> E | None:
-        """Write an event. None when that failed: the run is being stopped then."""
+        """Write an event. None when that failed: the run is being stopped then. None also once it
+        is over: whatever was left behind has nothing more to say."""
+        if self.over.is_set():
+            return None
         try:
             return self.recorder.add(kind, **fields)
         except OSError as error:

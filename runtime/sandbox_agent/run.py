@@ -42,6 +42,9 @@ from sandbox_agent.tools.registry import Registry
 from sandbox_agent.turn import Crew
 from sandbox_agent.waiting import Cancellation, settle
 
+_MARGIN = 1.0
+"""Seconds beyond grace and term in which the ladder proves that a call has ended."""
+
 _MODEL_MARGIN = 0.1
 """Seconds beyond grace and term that a model has to end a request that nobody wants any more."""
 
@@ -71,6 +74,7 @@ class Run:
         # Said by a segment that ended before it was judged; then `verify` is what is left to do.
         self._message = self._state.final_words()
         self.cancellation = Cancellation()
+        self._end: End | None = None
         self.token.add_callback(lambda: self.ledger.soon(self._on_stopped))
 
     # --- from any thread ---------------------------------------------------------------------
@@ -289,18 +293,57 @@ class Run:
     async def finish(self, end: End) -> tuple[Record, BaseException | None]:
         """Wait for what is left, decide the end, write it down.
 
-        Returns the record, and what went wrong if something did.
+        Returns the record, and what went wrong if something did. After an exception of a signal
+        handler or a listener it may be called again, and goes on from there.
         """
         await settle(self._crew.tasks, self.foreign_cancel)
+        return self._conclude(end)
+
+    def finish_without_loop(self) -> Record:
+        """The same where the run's loop goes no more: the ladder needs none.
+
+        Blocks until the processes of its calls are gone; for grace and term at most, after which
+        the sandbox is closed. What a call said last is lost with the loop: its outcome is unknown.
+        """
+        self.stopping.stop(CancelReason.CLOSED, "its event loop was closed")
+        cell, interrupt = self._host.cell, self._host.walls.interrupt
+        if cell is not None and not cell.wait_idle(interrupt.grace + interrupt.term + _MARGIN):
+            self._host.drop()
+        self._crew.desert()
+        return self._conclude(STOPPED)[0]
+
+    @property
+    def deserted(self) -> bool:
+        """Whether its loop goes no more: closed, or left by the thread that asks."""
+        left = self.thread == threading.get_ident() and not self._loop.is_running()
+        return left or self._loop.is_closed()
+
+    def _conclude(self, end: End) -> tuple[Record, BaseException | None]:
         self._setup.recorder.end_open_calls(self.ledger.record)
+        if self._end is None:
+            self._end = self._decide(end)
+        self.ledger.note_stop()
+        record = self._record(self._end)
+        told = self._state.segment_end
+        if told is None or told.n != self._segment:
+            self._tell_end(self._end, record)
+        self._write_record(record)
+        if self.ledger.trouble is not None and record.status is not Status.ERROR:
+            # The disk failed us after the end was decided. The caller at least learns of it.
+            why = f"the record cannot be written: {self.ledger.trouble}"
+            record = self._record(End(Status.ERROR, why))
+        return record, self._end.error or self.ledger.trouble
+
+    def _decide(self, end: End) -> End:
         stopping = self.stopping
         reason = stopping.let_end()
         # From here on nobody can stop the run any more; what is written now is what it was.
-        self.ledger.note_stop()
-        if reason is not None:
-            end = end_by_stop(reason, stopping.why, stopping.exit_code, self.ledger.trouble)
         self._times = self._times.ending(time.monotonic() - self._begun)
-        record = self._record(end)
+        if reason is None:
+            return end
+        return end_by_stop(reason, stopping.why, stopping.exit_code, self.ledger.trouble)
+
+    def _tell_end(self, end: End, record: Record) -> None:
         self.ledger.record(
             SegmentEnded,
             n=self._segment,
@@ -313,12 +356,6 @@ class Run:
             survivors=record.survivors,
             usage=self._spending.usage,
         )
-        self._write_record(record)
-        if self.ledger.trouble is not None and record.status is not Status.ERROR:
-            # The disk failed us after the end was decided. The caller at least learns of it.
-            why = f"the record cannot be written: {self.ledger.trouble}"
-            record = self._record(End(Status.ERROR, why))
-        return record, end.error or self.ledger.trouble
 
     def _record(self, end: End) -> Record:
         calls = list(self._state.calls.values())[self._calls_before :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -117,6 +118,14 @@ class Crew:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
+
+    def desert(self) -> None:
+        """Give every task up where it is, since its loop goes no more, and back what it holds."""
+        while self.tasks:
+            coroutine: Any = self.tasks.pop().get_coro()
+            # It waits on all the same; it is the frame that the loop was left from.
+            with suppress(RuntimeError, ValueError):
+                coroutine.close()
 
     def _look_at(self, done: Iterable[asyncio.Task[Any]]) -> None:
         """A call's task that failed is a bug of ours. Its call gets its end when the run does."""

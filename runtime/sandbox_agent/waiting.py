@@ -6,9 +6,10 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 Waitable = asyncio.Future[Any]
+T = TypeVar("T")
 
 
 async def settle(
@@ -63,6 +64,28 @@ class Cancellation:
         """Raise CancelledError, if there was one."""
         if self._arguments is not None:
             raise asyncio.CancelledError(*self._arguments)
+
+
+def see_through(work: Callable[[], T], hurry: Callable[[], object]) -> T:
+    """Call `work` until it returns, whatever signal handlers raise in it meanwhile.
+
+    For work that goes on where it was when it is called again. hurry: called after each such
+    exception. The first of them is raised at the end; an Exception, which is a bug, at once.
+    """
+    first: BaseException | None = None
+    while True:
+        try:
+            result = work()
+        except Exception:
+            raise
+        except BaseException as error:
+            first = first or error
+            hurry()
+        else:
+            break
+    if first is not None:
+        raise first
+    return result
 
 
 def complete(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
