@@ -9,6 +9,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -164,6 +165,7 @@ class Conversation:
 
         In the main thread, where Ctrl-C has its usual meaning, it stops the run like `interrupt()`
         (a second one skips the grace period) and raises KeyboardInterrupt when all has stopped.
+        What a signal handler of yours raises is raised when all has stopped, too; see `arun`.
 
         Raises StateError where an event loop is running: use `arun()` there.
         """
@@ -200,6 +202,15 @@ class Conversation:
         When this returns or raises, all calls of the run have ended, their processes are gone, and
         the record is written. If the task that awaits it is cancelled, the work is stopped first,
         and then CancelledError is raised. An `interrupt()` makes it return.
+
+        What a signal handler raises, KeyboardInterrupt or SystemExit, may leave the loop itself,
+        where no coroutine can catch it. `asyncio.run` then cancels its tasks and waits; after a
+        second one, as after Ctrl-C thrice, it closes the loop. That stops the run, blocks until
+        the work has stopped, and completes the record, with `unknown` as the outcome of calls
+        that had started; one more of these exceptions skips the grace period. A loop that is left
+        without being closed keeps the run until it goes on, or until `close()` or the exit of the
+        interpreter, which do the same. SIGINT stays as asyncio has it: an embedder's handlers are
+        his own.
 
         Raises StateError when a run is going already or the conversation is closed; ConfigError
         and PolicyError when tools, policy or output folder cannot be, in which case nothing was
@@ -413,7 +424,8 @@ class Conversation:
 
     def close(self) -> tuple[Survivor, ...]:
         """Stop what is going and take the sandbox down. Blocks until nothing is left; closing
-        twice is fine. Returns what could not be stopped."""
+        twice is fine. A run whose event loop goes no more gets its end and its record here.
+        Returns what could not be stopped."""
         self._closed = True
         run = self._stop_for_good()
         if run is not None and run.deserted:
@@ -432,7 +444,9 @@ class Conversation:
         loop = asyncio.get_running_loop()
         cancellation = Cancellation()
         if (run := self._stop_for_good()) is not None:
-            over = loop.run_in_executor(None, run.ledger.over.wait, self._patience())
+            end = partial(self._end_without_loop, run)
+            wait = partial(run.ledger.over.wait, self._patience())
+            over = loop.run_in_executor(None, end if run.deserted else wait)
             await settle({over}, cancellation.note)
         closing = loop.run_in_executor(None, self._host.close)
         await settle({closing}, cancellation.note)

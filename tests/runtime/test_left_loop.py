@@ -32,6 +32,10 @@ def mark() -> Iterator[str]:
     assert observer.marked(mark) == []
 
 
+async def aclose(conv: Conversation) -> None:
+    await conv.aclose()
+
+
 @pytest.fixture(params=[SystemExit, KeyboardInterrupt])
 def raised(request: pytest.FixtureRequest) -> Iterator[type[BaseException]]:
     """What the handler of SIGUSR1 raises."""
@@ -147,15 +151,22 @@ def test_ctrl_c_again_and_again_under_asyncio_run_leaves_no_work(
         check_ended(conv)
 
 
+@pytest.mark.parametrize(
+    "close", [Conversation.close, lambda conv: asyncio.run(aclose(conv))], ids=["close", "aclose"]
+)
 def test_closing_ends_a_run_whose_loop_was_left(
-    tmp_path: Path, watch: Watch, mark: str, raised: type[BaseException]
+    tmp_path: Path,
+    watch: Watch,
+    mark: str,
+    raised: type[BaseException],
+    close: Callable[[Conversation], object],
 ) -> None:
     loop = asyncio.new_event_loop()
     with talk(tmp_path, watch, shell(sleeper(mark)), FINAL) as conv:
         soon(lambda: (watch.wait_up(), strike()))
         with pytest.raises(raised):
             loop.run_until_complete(conv.arun())
-        conv.close()
+        close(conv)
         assert observer.marked(mark) == []
         check_ended(conv)
     # Whoever runs that loop once more changes nothing of what has been written.
