@@ -6,6 +6,7 @@ It names no concrete model and no concrete tool; `wiring` makes one from a task 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -274,7 +275,9 @@ class Conversation:
     def _end_without_loop(self, run: Run) -> None:
         """End a run whose loop was left and goes no more, by what a signal handler raised for
         instance. Blocks for as long as an interrupt takes; one more such exception hurries it, and
-        is raised at the end."""
+        is raised at the end. In a forked child it does nothing: the run is its parent's."""
+        if os.getpid() != run.pid:
+            return
 
         def finish() -> None:
             if not run.ledger.over.is_set():

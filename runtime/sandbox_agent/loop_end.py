@@ -9,7 +9,6 @@ perhaps never. But whoever leaves a loop closes it, and a closed loop lets go of
 from __future__ import annotations
 
 import asyncio
-import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,14 +21,11 @@ _NEVER = 10 * 365 * 86400.0
 def at_loop_end(call: Callable[[], object]) -> Iterator[None]:
     """If the running loop is closed while this is entered, or the interpreter exits, call `call`.
 
-    In the thread that does that, and before it has returned from there. Not in a forked child, in
-    which the loop is a copy. With loops that are not asyncio's own perhaps only at the exit.
+    In the thread that does that, and before it has returned from there; in a forked child as well.
+    With loops that are not asyncio's own perhaps only at the exit.
     """
-    pid = os.getpid()
 
     def left() -> None:
-        if os.getpid() != pid:
-            return
         try:
             call()
         except Exception:

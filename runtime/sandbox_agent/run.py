@@ -62,7 +62,7 @@ class Run:
         budget = setup.budgets.time
         self.stopping = Stopping(None if budget is None else self._begun + budget)
         self.token = self.stopping.token
-        self.thread = threading.get_ident()
+        self.pid, self.thread = os.getpid(), threading.get_ident()
         self.ledger = Ledger(setup.recorder, self.stopping)
         self._crew = Crew(self.ledger, setup.parallel, self.foreign_cancel)
         self._loop = asyncio.get_running_loop()

@@ -196,7 +196,8 @@ try:
 except SystemExit:
     pass
 if (child := os.fork()) == 0:
-    sys.exit(0)  # the run is not this one's
+    conv.close()  # the run is not this one's
+    sys.exit(0)
 os.waitpid(child, 0)
 print(conv.run_dir, conv.status, flush=True)
 sys.exit(3)
