@@ -10,6 +10,7 @@ from sandbox_agent_sandbox.errors import PolicyError, SandboxError
 from sandbox_agent_sandbox.outcome import Survivor
 
 from sandbox_agent.errors import AgentError, AgentFailed
+from sandbox_agent.models import ModelTurn
 from sandbox_agent.status import EXIT_CODES, SURVIVORS, Status
 
 SANDBOX_EXIT = 5
@@ -47,6 +48,19 @@ def end_by_error(error: BaseException) -> End:
             return End(Status.ERROR, str(error), SANDBOX_EXIT, error)
         case _:
             return End(Status.ERROR, str(error) or repr(error), None, error)
+
+
+def cut_off(turn: ModelTurn) -> End:
+    """The end of a run whose model was cut off in the middle of its answer. It is asked again by
+    whoever gives it more room, and not by us: at the same limit it would end in the same place."""
+    after = turn.usage.output if turn.usage is not None else 0
+    used = f", after {after} tokens" if after else ""
+    said = "what it says is not the end" if turn.text.strip() else "it came to say nothing at all"
+    return End(
+        Status.FAILED,
+        f"the model's answer was cut off by the limit of its length{used}, and {said}; give it "
+        f"more room with model.params.max_tokens, and resume",
+    )
 
 
 def end_by_stop(

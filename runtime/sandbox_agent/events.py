@@ -27,6 +27,9 @@ from sandbox_agent.usage import TokenUsage
 VERSION = 1
 """Of this file. Stands in the first line of every journal."""
 
+LENGTH = "length"
+"""The finish reason of an answer that was cut off by the limit of its length."""
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     """Base of all events.
@@ -146,8 +149,11 @@ class Asked(msgspec.Struct, frozen=True):
 class TurnTaken(Event, frozen=True, tag="model_turn"):
     """The model answered. turn: counted from 1 over the whole run. final: it says it is done.
 
+    An answer of nothing at all, which is asked for again, is one too.
+
     reasoning: what it thought aloud. kept: what its provider wants to be given back. usage: what
-    the answer used up; None where nobody counts.
+    the answer used up; None where nobody counts. finish: why it ended where it does, in OpenAI's
+    words (`LENGTH`); "" where nobody says.
     """
 
     turn: int
@@ -157,6 +163,13 @@ class TurnTaken(Event, frozen=True, tag="model_turn"):
     reasoning: str = ""
     kept: dict[str, Any] = {}
     usage: TokenUsage | None = None
+    finish: str = ""
+
+    @property
+    def is_cut(self) -> bool:
+        """It was cut off before it came to call anything: what it says is not all that it was to
+        say, and nothing was asked for."""
+        return self.finish == LENGTH and not self.calls
 
 
 class Dispatching(Event, frozen=True, tag="dispatching"):
@@ -223,8 +236,8 @@ class SegmentEnded(Event, frozen=True, tag="segment_ended"):
     """A `run()` is over, and so is all of its work. The last event of a segment.
 
     status: a Status. reason: in words. requests, calls: of this segment. seconds: wall time.
-    survivors: what could not be stopped. usage: of all its answers together; None where nobody
-    counts.
+    survivors: what could not be stopped. usage: of all its answers together, those included that
+    came too late to be taken; None where nobody counts.
     """
 
     n: int

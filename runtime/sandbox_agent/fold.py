@@ -128,7 +128,7 @@ class Fold:
         self.models[turn.turn] = model
         self._answers += 1
         calls = tuple(Call(c.id, c.tool, c.arguments, c.kept) for c in turn.calls)
-        answer = AssistantMessage(turn.text, calls, model, turn.reasoning, turn.kept)
+        answer = AssistantMessage(turn.text, calls, model, turn.reasoning, turn.kept, turn.is_cut)
         self._messages.append(answer)
         for call in turn.calls:
             self._ask(call)

@@ -31,13 +31,15 @@ class UserMessage(msgspec.Struct, frozen=True):
 
 
 class AssistantMessage(msgspec.Struct, frozen=True):
-    """What a model answered. model: its name. kept: as in `ModelTurn`, for that model alone."""
+    """What a model answered. model: its name. kept: as in `ModelTurn`, for that model alone. cut:
+    as `TurnTaken.is_cut`."""
 
     text: str
     calls: tuple[Call, ...] = ()
     model: str = ""
     reasoning: str = ""
     kept: dict[str, Any] = {}
+    cut: bool = False
 
 
 class ToolMessage(msgspec.Struct, frozen=True):

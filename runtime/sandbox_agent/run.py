@@ -18,9 +18,10 @@ from sandbox_agent_ipc.token import Cancelled
 from sandbox_agent_sandbox.errors import SandboxError
 
 from sandbox_agent.calls import Caller
-from sandbox_agent.ending import STOPPED, End, end_by_error, end_by_stop, with_survivors
+from sandbox_agent.ending import STOPPED, End, cut_off, end_by_error, end_by_stop, with_survivors
 from sandbox_agent.errors import AgentError, ModelError
 from sandbox_agent.events import (
+    LENGTH,
     Asked,
     SegmentEnded,
     SegmentStarted,
@@ -140,10 +141,10 @@ class Run:
                 await self._crew.make(calls, self._caller(), registry)
                 self._setup.model.review(self._state)
                 await self._sync()
-            elif turn.final:
-                if not self._state.unanswered():
-                    return await self._verify()
-                continue
+            elif turn.final or turn.finish == LENGTH:
+                if self._state.unanswered():
+                    continue
+                return await self._verify() if turn.final else cut_off(turn)
             results = self._state.results(calls)
             why = self._repetition.see(turn.text, calls, results, self._state.heard)
             if why is not None:
@@ -204,6 +205,8 @@ class Run:
                 # It runs no tool, so leaving it behind breaks no promise; waiting for it would.
                 complain(f"model {model.name} does not stop when cancelled; it was left behind")
                 self._crew.tasks.discard(asking)
+        if (lost := model.take_lost()) is not None:
+            self._spending.add(lost)
         if not asking.done() or asking.cancelled():
             return None
         try:
@@ -244,6 +247,7 @@ class Run:
             reasoning=_encodable(turn.reasoning),
             kept=turn.kept,
             usage=turn.usage,
+            finish=turn.finish,
         )
         try:
             self._spending.count(turn, self._setup.model.name)
@@ -362,7 +366,7 @@ class Run:
         survivors = tuple(
             survivor for call in calls if call.ended for survivor in call.ended.survivors
         )
-        end = with_survivors(end, survivors)
+        end, used = with_survivors(end, survivors), self._spending
         return Record(
             run=self._setup.recorder.folder.name,
             task=self._setup.name,
@@ -375,10 +379,10 @@ class Run:
             workspace=str(self._host.walls.workspace),
             times=self._times,
             usage=Usage(
-                self._spending.requests,
+                used.requests,
                 sum(not call.verify for call in calls),
-                self._spending.tokens,
-                self._spending.cost_usd,
+                used.tokens,
+                used.cost_usd,
             ),
             message=self._message,
             verify=verified_of(self._state),

@@ -32,7 +32,7 @@ class Spending:
         usage, budgets = turn.usage, self._budgets
         if usage is None:
             return
-        self.usage = usage if self.usage is None else self.usage.plus(usage)
+        self.add(usage)
         if budgets.tokens is not None and not usage.total:
             raise ModelError(
                 f"budgets.tokens: {model} does not say how many tokens it uses, so they cannot be "
@@ -44,6 +44,10 @@ class Spending:
                 f"budgets.cost_usd: what {model} costs is not known, so it cannot be held against "
                 f"a budget; set budgets.cost_usd to null, and bound the run by budgets.tokens"
             )
+
+    def add(self, usage: TokenUsage) -> None:
+        """Count what was used up without an answer that could be counted."""
+        self.usage = usage if self.usage is None else self.usage.plus(usage)
 
     @property
     def tokens(self) -> int:

@@ -392,6 +392,27 @@ def test_a_good_task_is_valid_and_asks_nobody(me: Person) -> None:
     assert folders(me) == []
 
 
+def test_an_answer_cut_off_fails_the_run_and_is_asked_for_again_with_more_room(me: Person) -> None:
+    nothing = Answer(reasoning="Hm.", usage=Usage(prompt=100, completion=20))
+    half = Answer(text="I am now going to ", finish="length", usage=Usage(prompt=100, completion=9))
+    with Stub([nothing, half, Answer(text="Done.")]) as stub:
+        done = run(me, "run", task(me, stub.openai_base, verify=["touch verified"]))
+        assert (done.returncode, done.stdout) == (1, ""), done.stderr
+        assert "failed: the model's answer was cut off by the limit of its length" in done.stderr
+        assert "model.params.max_tokens" in done.stderr
+        assert "used: 229 tokens in 2 answers, $" in done.stderr
+        assert not (me.work / "verified").exists()
+        [folder] = folders(me)
+        usage = record(folder)["usage"]
+        assert (usage["requests"], usage["tokens"]) == (2, 229)
+
+        more = ["--out", str(me.folder / "runs"), "--set", "model.params.max_tokens=9000"]
+        done = run(me, "resume", "last", *more)
+        assert (done.returncode, done.stdout) == (0, "Done.\n"), done.stderr
+        assert stub.requests[-1].body["max_tokens"] == 9000
+        assert stub.violations == []
+
+
 def test_an_endless_loop_of_calls_is_noticed_and_a_prompt_alone_is_a_task(me: Person) -> None:
     call = Answer(calls=(ToolCall("shell", {"command": "echo the same"}),))
     with Stub(Script((call,), then=Then.REPEAT)) as stub:

@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,19 @@ from providing import (
     struck,
     warm,
 )
+from sandbox_agent import load_replay
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ModelError
-from sandbox_agent.events import TurnTaken
+from sandbox_agent.events import SegmentEnded, TurnTaken
+from sandbox_agent.history import History, UserMessage
 from sandbox_agent.models import DeltaKind, ModelDelta
+from sandbox_agent.models.provider import ProviderModel
+from sandbox_agent.record import read_record
 from sandbox_agent.result import RunResult
 from sandbox_agent.status import Status
 from sandbox_agent_ipc.model_messages import FailureKind
-from talking import Watch, ends
+from sandbox_agent_ipc.token import RunToken
+from talking import Watch, ends, talk
 
 BOTH = pytest.mark.parametrize("name", [GPT, CLAUDE], ids=["openai", "anthropic"])
 OK = Answer(text="Done.")
@@ -383,6 +389,149 @@ def test_unicode_of_every_kind_survives(tmp_path: Path, watch: Watch) -> None:
             [turn, _] = (event for event in conv.events if isinstance(event, TurnTaken))
             assert turn.text == odd
         assert stub.violations == []
+
+
+# --- cut off, and what is paid for all the same ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A model whose provider cuts answers off. finish: its word for that."""
+
+    name: str
+    finish: str
+
+
+CUT = pytest.mark.parametrize(
+    "cut", [Cut(GPT, "length"), Cut(CLAUDE, "max_tokens")], ids=["openai", "anthropic"]
+)
+DEAR = Usage(prompt=1000, completion=1000)
+
+
+@CUT
+def test_an_answer_cut_off_by_its_length_is_not_the_end_of_the_work(
+    tmp_path: Path, watch: Watch, cut: Cut
+) -> None:
+    half = Answer(text="I am now going to ", finish=cut.finish)
+    verify = ["touch verified"]
+    with Stub([half, half, OK, OK]) as stub:
+        with chat(tmp_path, watch, stub, cut.name, verify=verify) as conv:
+            result = conv.run()
+        assert (result.status, result.exit_code, result.message) == (Status.FAILED, 1, None)
+        assert "cut off by the limit of its length" in result.reason
+        assert "model.params.max_tokens" in result.reason
+        assert not (tmp_path / "work" / "verified").exists()
+        [turn] = (event for event in conv.events if isinstance(event, TurnTaken))
+        assert (turn.text, turn.finish) == ("I am now going to ", "length")
+        # Given more room, it is asked for the same once more.
+        wider = model_of(stub, cut.name, params={"max_tokens": 9000})
+        with Conversation.resume(conv.run_dir, model=wider) as again:
+            assert again.run().status is Status.FAILED
+            assert said(stub.requests[1]) == said(stub.requests[0])
+            assert stub.requests[1].body["max_tokens"] == 9000
+            # What the user says to it, is said to what it has said.
+            again.send_message("Be short.")
+            assert again.run().message == "Done."
+        assert "I am now going to" in json.dumps(said(stub.requests[2]))
+        assert (tmp_path / "work" / "verified").exists()
+        assert stub.violations == []
+
+
+@CUT
+def test_thoughts_cut_off_by_their_length_say_so_and_are_not_paid_for_three_times(
+    tmp_path: Path, watch: Watch, cut: Cut
+) -> None:
+    thoughts = Answer(reasoning="Well, then", finish=cut.finish, usage=DEAR)
+    with Stub([thoughts]) as stub:
+        with chat(tmp_path, watch, stub, cut.name) as conv:
+            result = conv.run()
+        assert len(stub.requests) == 1
+    assert (result.status, result.exit_code) == (Status.FAILED, 1)
+    assert (
+        "cut off by the limit of its length, after 1000 tokens, and it came to say nothing"
+        in result.reason
+    )
+    assert "model.params.max_tokens" in result.reason
+    assert result.record.usage.tokens == 2000
+
+
+@BOTH
+@pytest.mark.parametrize("budget", [{"turns": 2}, {"tokens": 4000}, {"cost_usd": 0.02}])
+def test_budgets_are_looked_at_before_an_answer_of_nothing_is_asked_for_again(
+    tmp_path: Path, watch: Watch, name: str, budget: dict[str, Any]
+) -> None:
+    blank = Answer(reasoning="Hm.", usage=DEAR)
+    with Stub([blank, blank, OK]) as stub:
+        with chat(tmp_path, watch, stub, name, budgets=budget) as conv:
+            result = conv.run()
+            assert (result.status, result.exit_code) == (Status.BUDGET, 3), result.reason
+            assert len(stub.requests) == result.record.usage.requests <= 2
+            assert result.record.usage.tokens == 2000 * len(stub.requests)
+            assert conv.run().status is Status.DONE
+        assert stub.violations == []
+
+
+BLANK = Answer(reasoning="Hm.", usage=DEAR)
+VAIN = {
+    "nothing": ((BLANK,) * 3, Status.ERROR, 3),
+    "an error": ((BLANK, Answer(fault=Fault(Kind.AUTHENTICATION))), Status.ERROR, 1),
+    "an interrupt": ((BLANK, BLANK, Answer(hold_at=0)), Status.INTERRUPTED, 2),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("kind", VAIN)
+def test_what_was_answered_in_vain_is_accounted_for_however_the_run_ends(
+    tmp_path: Path, watch: Watch, name: str, kind: str
+) -> None:
+    answers, status, requests = VAIN[kind]
+    with Stub([*answers, sh("echo on"), BLANK, OK]) as stub:
+        with chat(tmp_path, watch, stub, name) as conv:
+            if status is Status.INTERRUPTED:
+                ready = lambda: stub.wait_requests(len(answers))  # noqa: E731
+                result = struck(conv.run, ready, conv.interrupt).result
+            else:
+                result = conv.run()
+            assert result.status is status
+            usage = read_record(conv.run_dir).usage
+            assert (usage.requests, usage.tokens) == (requests, 2000 * requests)
+            assert usage.cost_usd is not None and usage.cost_usd > 0.01 * requests
+            assert usage == result.record.usage
+            end = conv.events[-1]
+            assert isinstance(end, SegmentEnded) and end.usage is not None
+            assert (end.requests, end.usage.total) == (requests, usage.tokens)
+        # Whoever goes on with it is not held up by what was answered before.
+        with Conversation.resume(conv.run_dir) as again:
+            assert again.run().message == "Done."
+            turns = [event for event in again.events if isinstance(event, TurnTaken)]
+        assert stub.violations == []
+    assert len(turns) == requests + 3
+    with talk(tmp_path, watch, model=load_replay(conv.run_dir, check=True)) as replay:
+        replay.send_message("go")
+        result = replay.run()
+    assert (result.status, result.message) == (Status.DONE, "Done."), result.reason
+    assert result.record.usage.requests == len(turns)
+
+
+def test_an_answer_that_comes_when_nobody_wants_it_any_more_is_paid_for(tmp_path: Path) -> None:
+    async def ask(model: ProviderModel) -> None:
+        def hear(delta: ModelDelta) -> None:
+            # The whole answer is there, and the task that waits for it does not know of it yet.
+            assert model._asking is not None
+            model._asking.result.result(30)
+            asking.cancel()
+
+        history = History([UserMessage("go")], 0)
+        asking = asyncio.ensure_future(model.complete(history, (), RunToken(), hear))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        lost = model.take_lost()
+        assert lost is not None and lost.total == 2000
+        assert model.take_lost() is None
+        await model.aclose()
+
+    with Stub([Answer(text="too late", usage=DEAR)]) as stub:
+        asyncio.run(ask(model_of(stub)))
 
 
 # --- budgets and windows --------------------------------------------------------------------------

@@ -69,6 +69,7 @@ class Rich(Model):
             reasoning="hm",
             kept={"thinking": [{"signature": "abc"}]},
             usage=TokenUsage(10, 5, 3, 2, 0.25),
+            finish="tool_calls",
         ),
         ModelTurn("Done.", final=True, usage=TokenUsage(1, 1)),
     )

@@ -35,7 +35,8 @@ class ModelTurn(msgspec.Struct, frozen=True):
 
     reasoning: what it thought aloud, for the record. kept: what its provider wants to be given
     back with this turn, such as signed thinking; only a model of the same name gets it.
-    usage: None where nothing was used up that anybody counts.
+    usage: None where nothing was used up that anybody counts. finish: why it ended, in OpenAI's
+    words; "" where nobody says. One that was cut off (`events.LENGTH`) is not final.
     """
 
     text: str
@@ -44,6 +45,7 @@ class ModelTurn(msgspec.Struct, frozen=True):
     reasoning: str = ""
     kept: dict[str, Any] = {}
     usage: TokenUsage | None = None
+    finish: str = ""
 
 
 class DeltaKind(StrEnum):
@@ -98,12 +100,18 @@ class Model(ABC):
         token: CancelToken,
         on_delta: OnDelta,
     ) -> ModelTurn:
-        """The next turn. Its task is cancelled when the run is stopped.
+        """The next turn: one answer, so that budgets are looked at before there is another. Its
+        task is cancelled when the run is stopped.
 
         on_delta: called in the event loop with pieces of the answer as they come, if they do.
         Raises ModelError when there is no answer to be had (the run ends as `error`), AgentFailed
         when the agent cannot go on (it ends as `failed`).
         """
+
+    def take_lost(self) -> TokenUsage | None:
+        """What was used up since it was asked last, as far as is known, and is in no turn that it
+        returned: the answer came when nobody wanted it any more. Told once."""
+        return None
 
     def review(self, state: Fold) -> str:
         """See what came of its last answer: called when the calls of a turn have ended, and when

@@ -15,7 +15,8 @@ from sandbox_agent_ipc.token import CancelToken, RunToken
 from sandbox_agent_sandbox.futures import resolve
 
 from sandbox_agent.errors import ConfigError, ModelError
-from sandbox_agent.history import Message, answers_in
+from sandbox_agent.events import LENGTH
+from sandbox_agent.history import AssistantMessage, Message, answers_in
 from sandbox_agent.model_settings import RETRIES, TIMEOUT, USUAL, check_params
 from sandbox_agent.models import DeltaKind, Model, ModelCall, ModelDelta, ModelTurn, OnDelta
 from sandbox_agent.models.catalogue import context_window
@@ -70,6 +71,8 @@ class ProviderModel(Model):
         self._lease: Lease | None = None
         self._asking: Asking | None = None
         self._window: int | None = None
+        self._empty = 0  # answers of nothing, one after the other, in this run
+        self._lost: TokenUsage | None = None
 
     @property
     def name(self) -> str:
@@ -92,6 +95,7 @@ class ProviderModel(Model):
     def start(self, interrupt: Interrupt) -> None:
         """Begin to start the model process, unless it is there."""
         self._interrupt = interrupt
+        self._empty = 0
         self._held().process.start()
 
     def escalate(self) -> None:
@@ -107,33 +111,37 @@ class ProviderModel(Model):
         token: CancelToken,
         on_delta: OnDelta,
     ) -> ModelTurn:
-        """The next turn. An answer of nothing at all is asked for again; one that does not fit the
-        model's window is asked for once more with more of the older output left out."""
+        """The next turn. One of nothing at all is not final, so it is asked for again; a request
+        that does not fit the model's window is made once more with more of the older output left
+        out: a refusal uses nothing up."""
+        if self._empty == EMPTY_ANSWERS:
+            raise ModelError(
+                f"{self._name}: the model answered with nothing, {self._empty} times",
+                FailureKind.PROVIDER,
+            )
         if self._window is None and answers_in(history):
             # A conversation that is gone on with, perhaps a long one. Later answers tell.
             self._window = context_window(self._name)
-        refused, harder, empty, used = False, False, 0, TokenUsage()
+        history = _without_vain_end(history)
+        refused = False
         while True:
-            sent = self._shortener.fit(history, self._window, harder=harder)
-            harder = False
+            sent = self._shortener.fit(history, self._window, harder=refused)
             result = await self._ask(self._request(sent, tools), token, on_delta)
-            if isinstance(result, Failure):
-                if result.kind is FailureKind.CONTEXT_WINDOW and not refused:
-                    refused = harder = True
-                    continue
+            if isinstance(result, Answer):
+                break
+            if result.kind is not FailureKind.CONTEXT_WINDOW or refused:
                 raise _error(self._name, result)
-            self._window = result.window or self._window
-            if result.input is not None:
-                self._shortener.counted(sent, result.input)
-            used = used.plus(_usage(result))  # what the empty ones used up counts as well
-            if result.text.strip() or result.calls:
-                return _turn(result, used)
-            empty += 1
-            if empty == EMPTY_ANSWERS:
-                raise ModelError(
-                    f"{self._name}: the model answered with nothing, {empty} times",
-                    FailureKind.PROVIDER,
-                )
+            refused = True
+        self._window = result.window or self._window
+        if result.input is not None:
+            self._shortener.counted(sent, result.input)
+        turn = _turn(result)
+        self._empty = 0 if turn.calls or turn.text.strip() else self._empty + 1
+        return turn
+
+    def take_lost(self) -> TokenUsage | None:
+        lost, self._lost = self._lost, None
+        return lost
 
     async def aclose(self) -> None:
         lease, self._lease = self._lease, None
@@ -195,6 +203,8 @@ class ProviderModel(Model):
             forget()
             self._asking = None
         if cancelled is not None:
+            if not asking.result.exception() and isinstance(late := asking.result.result(), Answer):
+                self._lost = _usage(late)  # it came all the same, and has to be paid for
             raise cancelled
         result: Result = asking.result.result()
         if result is None:
@@ -209,6 +219,24 @@ def _follow(token: CancelToken, mine: RunToken) -> Any:
     return lambda: None
 
 
+def _without_vain_end(history: Sequence[Message]) -> Sequence[Message]:
+    """The history without last answers that led to nothing, being empty or cut off, and that
+    nobody has said anything to: they are asked for again, with what they were asked for before.
+    Some providers would go on with a last answer instead, and some refuse one."""
+    end = len(history)
+    while end and _is_vain(history[end - 1]):
+        end -= 1
+    return history if end == len(history) else history[:end]
+
+
+def _is_vain(message: Message) -> bool:
+    return (
+        isinstance(message, AssistantMessage)
+        and not message.calls
+        and (message.cut or not message.text.strip())
+    )
+
+
 def _usage(answer: Answer) -> TokenUsage:
     """What it used up. Of a provider that does not count nothing is known, which is not that
     nothing was used: it is zero tokens at no known price."""
@@ -221,15 +249,16 @@ def _usage(answer: Answer) -> TokenUsage:
     )
 
 
-def _turn(answer: Answer, usage: TokenUsage) -> ModelTurn:
+def _turn(answer: Answer) -> ModelTurn:
     calls = tuple(ModelCall(call.name, call.arguments, call.kept) for call in answer.calls)
     return ModelTurn(
         text=answer.text,
         calls=calls,
-        final=not calls,
+        final=bool(not calls and answer.text.strip() and answer.finish != LENGTH),
         reasoning=answer.reasoning,
         kept=answer.kept,
-        usage=usage,
+        usage=_usage(answer),
+        finish=answer.finish,
     )
 
 

@@ -164,4 +164,5 @@ def _again(turn: TurnTaken) -> ModelTurn:
         reasoning=turn.reasoning,
         kept=turn.kept,
         usage=turn.usage,
+        finish=turn.finish,
     )
