@@ -153,7 +153,8 @@ class TurnTaken(Event, frozen=True, tag="model_turn"):
 
     reasoning: what it thought aloud. kept: what its provider wants to be given back. usage: what
     the answer used up; None where nobody counts. finish: why it ended where it does, in OpenAI's
-    words (`LENGTH`); "" where nobody says.
+    words (`LENGTH`); "" where nobody says. anew: it was said by a model that repeats a recorded
+    run, and there a new segment began with it.
     """
 
     turn: int
@@ -164,6 +165,7 @@ class TurnTaken(Event, frozen=True, tag="model_turn"):
     kept: dict[str, Any] = {}
     usage: TokenUsage | None = None
     finish: str = ""
+    anew: bool = False
 
     @property
     def is_cut(self) -> bool:

@@ -10,8 +10,20 @@ from pathlib import Path
 
 from sandbox_agent import journal
 from sandbox_agent.errors import ConfigError, JournalError
-from sandbox_agent.events import AnyEvent, Ended, Settings, TurnTaken, UserText, Verified
+from sandbox_agent.events import (
+    AnyEvent,
+    Ended,
+    SegmentEnded,
+    SegmentStarted,
+    Settings,
+    TurnTaken,
+    UserText,
+    Verified,
+)
 from sandbox_agent.fold import Fold, unfinished
+from sandbox_agent.models import Recorded
+from sandbox_agent.settings import Budgets
+from sandbox_agent.status import Status
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,8 @@ class Recording:
     folder: the run's. turns: the model's, of all segments, in order. told: what the user said
     after each turn, by its number counted from 1; under 0 what was said before the first.
     verdicts: of `verify`, by the turn that it was about, then by command; the last where there
-    are several.
+    are several. divided: into segments; None where the journal was cut before it says what the run
+    was made with.
     """
 
     folder: Path
@@ -37,6 +50,7 @@ class Recording:
     turns: tuple[TurnTaken, ...]
     told: Mapping[int, tuple[str, ...]]
     verdicts: Mapping[int, Mapping[str, Verdict]]
+    divided: Recorded | None
 
     @property
     def run(self) -> str:
@@ -75,7 +89,38 @@ def read_recording(path: Path | str) -> Recording:
                 told[len(turns)] = (*told.get(len(turns), ()), event.text)
             case Verified() if (ended := _end_of_verify(state, event)) is not None:
                 verdicts.setdefault(len(turns), {})[event.command] = Verdict(event.passed, ended)
-    return Recording(file.parent, state, tuple(turns), told, verdicts)
+    divided = _divided(events, told, state.settings())
+    return Recording(file.parent, state, tuple(turns), told, verdicts, divided)
+
+
+def _divided(
+    events: tuple[AnyEvent, ...], told: Mapping[int, tuple[str, ...]], last: Settings | None
+) -> Recorded | None:
+    """Where the run was gone on with, and where its last segment began."""
+    if last is None:
+        return None
+    gone_on: set[int] = set()
+    turn: TurnTaken | None = None
+    before = 0
+    ended = previous = ""  # how the segment has ended, and how the one before it had
+    for event in events:
+        match event:
+            case SegmentStarted():
+                before = turn.turn if turn is not None else 0
+                previous, ended = ended, ""
+            case SegmentEnded():
+                ended = event.status
+            case TurnTaken():
+                if turn is not None and event.anew:
+                    # A replay, which was one segment, of what had been several.
+                    before = turn.turn
+                    previous = Status.DONE if turn.final and turn.turn in told else ""
+                if turn is not None and before == turn.turn and previous != Status.DONE:
+                    gone_on.add(before)
+                turn = event
+            case _:
+                pass
+    return Recorded(frozenset(gone_on), before, Budgets(**last.budgets))
 
 
 def folded(events: tuple[AnyEvent, ...], file: Path) -> Fold:

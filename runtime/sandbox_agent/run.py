@@ -17,6 +17,7 @@ from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import Cancelled
 from sandbox_agent_sandbox.errors import SandboxError
 
+from sandbox_agent.bounds import Bounds
 from sandbox_agent.calls import Caller
 from sandbox_agent.ending import STOPPED, End, cut_off, end_by_error, end_by_stop, with_survivors
 from sandbox_agent.errors import AgentError, ModelError
@@ -33,9 +34,7 @@ from sandbox_agent.ledger import Ledger
 from sandbox_agent.models import ModelCall, ModelDelta, ModelTurn
 from sandbox_agent.record import Record, Times, Usage, calls_of, verified_of, write_record
 from sandbox_agent.recorder import complain
-from sandbox_agent.repetition import Repetition
 from sandbox_agent.setup import Setup
-from sandbox_agent.spending import Spending
 from sandbox_agent.status import Status
 from sandbox_agent.stopping import Stopping
 from sandbox_agent.time_budget import time_budget
@@ -68,8 +67,7 @@ class Run:
         self._crew = Crew(self.ledger, setup.parallel, self.foreign_cancel)
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[None] = self._loop.create_future()
-        self._spending = Spending(setup.budgets)
-        self._repetition = Repetition(setup.budgets.repeats)
+        self._bounds = Bounds(setup.budgets, setup.model.recorded)
         self._on_delta = setup.on_delta
         self._calls_before = len(self._state.calls)
         # Said by a segment that ended before it was judged; then `verify` is what is left to do.
@@ -130,23 +128,23 @@ class Run:
         while not self.token.is_cancelled:
             if self.stopping.pausing:
                 return End(Status.PAUSED, "paused between two steps")
-            if (why := self._spending.spent()) is not None:
+            if (why := self._bounds.spent()) is not None:
                 self.stopping.stop(CancelReason.BUDGET, why)
                 break
             turn = await self._ask(registry)
             if turn is None:
                 break
-            calls = self._take(turn)
+            calls, number = self._take(turn), self._state.turns
             if calls:
                 await self._crew.make(calls, self._caller(), registry)
                 self._setup.model.review(self._state)
                 await self._sync()
             elif turn.final or turn.finish == LENGTH:
-                if self._state.unanswered():
+                if self._state.unanswered() or self._bounds.gone_on(number):
                     continue
                 return await self._verify() if turn.final else cut_off(turn)
             results = self._state.results(calls)
-            why = self._repetition.see(turn.text, calls, results, self._state.heard)
+            why = self._bounds.repeats(number, turn.text, calls, results, self._state.heard)
             if why is not None:
                 return End(Status.FAILED, why)
         return STOPPED
@@ -206,7 +204,7 @@ class Run:
                 complain(f"model {model.name} does not stop when cancelled; it was left behind")
                 self._crew.tasks.discard(asking)
         if (lost := model.take_lost()) is not None:
-            self._spending.add(lost)
+            self._bounds.count_lost(lost)
         if not asking.done() or asking.cancelled():
             return None
         try:
@@ -248,9 +246,10 @@ class Run:
             kept=turn.kept,
             usage=turn.usage,
             finish=turn.finish,
+            anew=self._bounds.anew(number),
         )
         try:
-            self._spending.count(turn, self._setup.model.name)
+            self._bounds.count(turn, number, self._setup.model.name)
         except ModelError as error:
             self.ledger.fail(error)  # So its calls are skipped.
         return calls
@@ -358,7 +357,7 @@ class Run:
             calls=record.usage.calls,
             seconds=record.times.seconds,
             survivors=record.survivors,
-            usage=self._spending.usage,
+            usage=self._bounds.used.usage,
         )
 
     def _record(self, end: End) -> Record:
@@ -366,7 +365,7 @@ class Run:
         survivors = tuple(
             survivor for call in calls if call.ended for survivor in call.ended.survivors
         )
-        end, used = with_survivors(end, survivors), self._spending
+        end, used = with_survivors(end, survivors), self._bounds.used
         return Record(
             run=self._setup.recorder.folder.name,
             task=self._setup.name,

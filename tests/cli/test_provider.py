@@ -411,6 +411,8 @@ def test_an_answer_cut_off_fails_the_run_and_is_asked_for_again_with_more_room(m
         assert (done.returncode, done.stdout) == (0, "Done.\n"), done.stderr
         assert stub.requests[-1].body["max_tokens"] == 9000
         assert stub.violations == []
+    done = run(me, "run", "--model", "replay:last", "--check", *more[:2], env={})
+    assert (done.returncode, done.stdout) == (0, "Done.\n"), done.stderr
 
 
 def test_an_endless_loop_of_calls_is_noticed_and_a_prompt_alone_is_a_task(me: Person) -> None:

@@ -157,13 +157,39 @@ def test_what_the_user_said_later_is_said_again_in_its_place(me: Person) -> None
     assert "results are as recorded" in done.stderr
     said = [e["text"] for e in journals.read(runs(me)[-1]) if e["event"] == "user_message"]
     assert said == ["Start everything that gets away.", "And more."]
+    (me.work / "one").unlink()
+    # And so is that replay, which has two segments.
+    done = replay(me, "--check")
+    assert (done.returncode, done.stdout) == (0, "Second.\n"), done.stderr
+
+
+def test_a_run_resumed_after_spent_budgets_is_replayed_with_them(me: Person) -> None:
+    """Without a word of budgets: those of the record are meant."""
+    assert me.run([AGENT, "run", str(struck.write_task(me, TURNS, budgets={"turns": 1}))])
+    out = ["--out", str(me.folder / "runs")]
+    [first] = runs(me)
+    assert me.run([AGENT, "resume", "last", *out]).returncode == 3
+    assert me.run([AGENT, "resume", "last", *out]).stdout == "Both.\n"
+    for run in (first.name, "last"):  # of the run, and of its replay
+        (me.work / "one").unlink()
+        done = replay(me, "--check", run=run)
+        assert (done.returncode, done.stdout) == (0, "Both.\n"), done.stderr
+        assert "results are as recorded" in done.stderr
+        result = json.loads((runs(me)[-1] / "result.json").read_text())
+        assert (result["usage"]["requests"], result["usage"]["calls"]) == (3, 3)
+    # A budget that is given counts for all of it.
+    (me.work / "one").unlink()
+    done = replay(me, "--check", "--set", "budgets.turns=2", run=first.name)
+    assert done.returncode == 3, done.stderr
+    assert "the budget of 2 turns is spent" in done.stderr
 
 
 def test_a_replay_with_another_models_end(me: Person) -> None:
     """Up to where it was stopped, and on from there with whoever answers."""
     ran(me, "--set", "budgets.turns=1")
-    (me.work / "one").unlink()
-    assert replay(me, "--set", "budgets.turns=null").returncode == 1
+    for argv, code in ([], 3), (["--set", "budgets.turns=null"], 1):
+        (me.work / "one").unlink()
+        assert replay(me, *argv, run=runs(me)[0].name).returncode == code
     steps = me.write(me.folder / "s.yaml", json.dumps([{"say": ""}, {"final": "By hand."}]))
     out = ["--out", str(me.folder / "runs")]
     done = me.run([AGENT, "resume", "last", *out, "--model", f"scripted:{steps}"])

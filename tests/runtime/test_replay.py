@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import journals
+import msgspec
 import observer
 import pytest
 from sandbox_agent import load_replay
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import AgentFailed, ConfigError, JournalError
 from sandbox_agent.events import Ended, SegmentStarted, Started, TurnTaken
-from sandbox_agent.history import Message
+from sandbox_agent.history import Message, answers_in
 from sandbox_agent.journal import FILE_NAME, read_journal
 from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta
 from sandbox_agent.models.replay import ReplayModel
+from sandbox_agent.models.scripted import Step
 from sandbox_agent.record import read_record
 from sandbox_agent.recording import read_recording
 from sandbox_agent.result import RunResult
@@ -372,6 +374,120 @@ def test_turns_of_all_segments_come_in_order(tmp_path: Path, watch: Watch) -> No
     result = replayed(tmp_path, conv.run_dir)
     assert (result.status, result.message) == (Status.DONE, "Done.")
     assert len([e for e in read_journal(result.run_dir / FILE_NAME) if isinstance(e, Ended)]) == 3
+
+
+class Costly(Model):
+    """Follows steps, and each answer uses up a hundred tokens and ten cents."""
+
+    name = "costly"
+
+    def __init__(self, *steps: Step) -> None:
+        self.turns = [msgspec.structs.replace(step.turn, usage=EACH) for step in steps]
+
+    async def complete(
+        self,
+        history: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        token: CancelToken,
+        on_delta: OnDelta,
+    ) -> ModelTurn:
+        return self.turns[answers_in(history)]
+
+
+EACH = TokenUsage(input=90, output=10, cost_usd=0.1)
+SAME = shell("echo same")
+LONG = (SAME, SAME, SAME, SAME, FINAL)
+
+
+def of_segments(folder: Path, *ends: Status, **more: object) -> Path:
+    """The folder of a run that ended so often, and was gone on with."""
+    with talk(folder, Watch(), model=Costly(*LONG), **more) as conv:
+        conv.send_message("go")
+        for end in ends:
+            assert conv.run().status is end
+    return conv.run_dir
+
+
+@pytest.mark.parametrize(
+    ("budgets", "end"),
+    [
+        ({"turns": 2}, Status.BUDGET),
+        ({"tokens": 200}, Status.BUDGET),
+        ({"cost_usd": 0.2}, Status.BUDGET),
+        ({"repeats": 2}, Status.FAILED),
+    ],
+)
+def test_where_the_recorded_run_was_resumed_its_budgets_begin_anew(
+    tmp_path: Path, budgets: dict[str, object], end: Status
+) -> None:
+    run = of_segments(tmp_path, end, end, Status.DONE, budgets=budgets)
+    result = replayed(tmp_path, run, budgets=budgets)
+    assert (result.status, result.message) == (Status.DONE, "Done."), result.reason
+    assert "results are as recorded" in result.reason
+    # What was used is that of all its segments.
+    usage = read_record(result.run_dir).usage
+    assert (usage.requests, usage.calls, usage.tokens, usage.cost_usd) == (5, 4, 500, 0.5)
+    # So it is in the replay's own journal, which has one segment.
+    shutil.rmtree(run)
+    again = replayed(tmp_path, result.run_dir, budgets=budgets)
+    assert (again.status, again.message) == (Status.DONE, "Done."), again.reason
+    assert journals.differences(result.run_dir, again.run_dir) == []
+
+
+@pytest.mark.parametrize("budgets", [{"turns": 2}, {"tokens": 200}, {"cost_usd": 0.2}])
+def test_a_run_that_ended_with_a_spent_budget_ends_so_again(
+    tmp_path: Path, budgets: dict[str, object]
+) -> None:
+    run = of_segments(tmp_path, Status.BUDGET, Status.BUDGET, budgets=budgets)
+    result = replayed(tmp_path, run, budgets=budgets)
+    assert (result.status, result.exit_code) == (Status.BUDGET, 3)
+    assert result.reason == read_record(run).reason
+    assert read_record(result.run_dir).usage.requests == 4
+    again = replayed(tmp_path, result.run_dir, budgets=budgets)
+    assert (again.status, again.reason) == (Status.BUDGET, result.reason)
+
+
+def test_a_last_segment_with_less_does_not_bound_the_ones_before(tmp_path: Path) -> None:
+    run = of_segments(tmp_path, Status.BUDGET, budgets={"turns": 2})
+    with Conversation.resume(run, model=Costly(*LONG), budgets={"turns": 1}) as conv:
+        assert conv.run().status is Status.BUDGET
+    result = replayed(tmp_path, run, budgets={"turns": 1})
+    assert (result.status, read_record(result.run_dir).usage.requests) == (Status.BUDGET, 3)
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+def test_a_budget_of_the_replays_own_bounds_all_of_it(tmp_path: Path, turns: int) -> None:
+    run = of_segments(tmp_path, Status.BUDGET, Status.BUDGET, budgets={"turns": 2})
+    result = replayed(tmp_path, run, budgets={"turns": turns})
+    assert (result.status, read_record(result.run_dir).usage.requests) == (Status.BUDGET, turns)
+
+
+def test_a_run_that_was_mended_after_verify_is_replayed_to_its_end(tmp_path: Path) -> None:
+    mend, verify = (FINAL, shell("touch mended"), FINAL), ["test -e mended"]
+    with talk(tmp_path, Watch(), *mend, verify=verify) as conv:
+        conv.send_message("go")
+        assert conv.run().status is Status.FAILED
+        assert conv.run().status is Status.DONE
+    (tmp_path / "work" / "mended").unlink()
+    result = replayed(tmp_path, conv.run_dir, verify=verify)
+    assert (result.status, result.message) == (Status.DONE, "Done."), result.reason
+
+
+def test_an_answer_that_was_cut_off_ends_the_replay_unless_it_was_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    cut = Step(ModelTurn("so f", finish="length"))
+    with talk(tmp_path, Watch(), cut, TWO[0], FINAL) as conv:
+        conv.send_message("go")
+        first = conv.run()
+        assert first.status is Status.FAILED
+        once = replayed(tmp_path, conv.run_dir)
+        assert (once.status, once.reason, once.message) == (Status.FAILED, first.reason, None)
+        assert conv.run().status is Status.DONE
+    (tmp_path / "work" / "one").unlink()
+    for _ in range(2):
+        result = replayed(tmp_path, conv.run_dir)
+        assert (result.status, result.message) == (Status.DONE, "Done."), result.reason
 
 
 def test_what_the_user_said_later_is_known_by_its_turn(tmp_path: Path, watch: Watch) -> None:

@@ -12,7 +12,7 @@ from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import CancelToken
 
 from sandbox_agent.history import Message
-from sandbox_agent.settings import Interrupt
+from sandbox_agent.settings import Budgets, Interrupt
 from sandbox_agent.usage import TokenUsage
 
 if TYPE_CHECKING:
@@ -48,6 +48,18 @@ class ModelTurn(msgspec.Struct, frozen=True):
     finish: str = ""
 
 
+class Recorded(msgspec.Struct, frozen=True):
+    """How a run that a model repeats was divided into segments.
+
+    gone_on: the turns after which it was gone on with, although it had not ended as done. before:
+    how many turns were taken before its last segment. budgets: of that segment.
+    """
+
+    gone_on: frozenset[int]
+    before: int
+    budgets: Budgets
+
+
 class DeltaKind(StrEnum):
     """Of what a piece of an answer is part. RESTART: the pieces so far are void, since the request
     is repeated."""
@@ -81,6 +93,11 @@ class Model(ABC):
         """What else `model:` says, as JSON can hold it: the journal keeps it, and a resumed run
         makes the model anew from it. Never a secret."""
         return {}
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """Of a model that repeats a recorded run: how that was divided. Else None."""
+        return None
 
     def start(self, interrupt: Interrupt) -> None:  # noqa: B027  (optional)
         """A run begins: get ready, without waiting.

@@ -18,7 +18,7 @@ from sandbox_agent.errors import AgentFailed
 from sandbox_agent.events import TurnTaken
 from sandbox_agent.fold import Fold
 from sandbox_agent.history import AssistantMessage, Message, ToolMessage, UserMessage, answers_in
-from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta, divergence
+from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta, Recorded, divergence
 from sandbox_agent.recording import Recording, Verdict, read_recording
 from sandbox_agent.status import Status
 
@@ -51,6 +51,10 @@ class ReplayModel(Model):
     def options(self) -> dict[str, Any]:
         check = {"check": True} if self.check else {}
         return {"folder": str(self.recording.folder), **check}
+
+    @property
+    def recorded(self) -> Recorded | None:
+        return self.recording.divided
 
     async def complete(
         self,
