@@ -141,6 +141,7 @@ class Run:
                 await self._sync()
             elif turn.final or turn.finish == LENGTH:
                 if self._state.unanswered() or self._bounds.gone_on(number):
+                    self._message = None  # They were not the last words.
                     continue
                 return await self._verify() if turn.final else cut_off(turn)
             results = self._state.results(calls)
@@ -245,7 +246,7 @@ class Run:
             reasoning=_encodable(turn.reasoning),
             kept=turn.kept,
             usage=turn.usage,
-            finish=turn.finish,
+            finish=_encodable(turn.finish),
             anew=self._bounds.anew(number),
         )
         try:

@@ -151,7 +151,7 @@ def test_what_the_user_said_later_is_said_again_in_its_place(me: Person) -> None
     (me.work / "one").unlink()
     # A spent budget in between changes nothing.
     done = replay(me, "--check", "--set", "budgets.turns=1")
-    assert done.returncode == 3, done.stderr
+    assert (done.returncode, done.stdout) == (3, ""), done.stderr
     done = me.run([AGENT, "resume", "last", *out, "--set", "budgets.turns=9"])
     assert (done.returncode, done.stdout) == (0, "Second.\n"), done.stderr
     assert "results are as recorded" in done.stderr

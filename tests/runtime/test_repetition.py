@@ -93,7 +93,6 @@ OTHERS: list[tuple[Any, Any]] = [
     turn(('{"command": "x"}', "out")),
     turn(({"command": "x"}, "out"), ({"command": "x"}, "out")),
     turn(({"command": "x"}, "out"), outcome=Outcome.ERROR),
-    ([], []),
     (SAME[0], [msgspec.structs.replace(SAME[1][0], images=(Image("image/png", b"new"),))]),
 ]
 
@@ -110,6 +109,13 @@ def test_what_is_said_beside_the_same_calls_does_not_hide_them() -> None:
     seen = Repetition(3)
     told = [seen.see(f"Try {number}.", *SAME, heard=1) for number in range(3)]
     assert [why is None for why in told] == [True, True, False]
+
+
+def test_saying_nothing_in_between_does_not_hide_the_same_calls() -> None:
+    seen = Repetition(3)
+    rows = [SAME, ([], []), SAME, ([], []), ([], [])]
+    assert [seen.see("", *row, heard=1) for row in rows] == [None] * 5
+    assert "got the same results 3 times" in str(seen.see("", *SAME, heard=1))
 
 
 def test_what_the_user_says_ends_a_row() -> None:
