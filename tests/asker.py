@@ -84,6 +84,11 @@ class Asker:
         self._reader = threading.Thread(target=self._read, name="asker")
         self._reader.start()
 
+    @property
+    def pid(self) -> int:
+        """Of the process that asks."""
+        return self._process.pid
+
     def __enter__(self) -> Asker:
         return self
 

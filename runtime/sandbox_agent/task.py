@@ -79,7 +79,8 @@ class ModelChoice(Strict):
     """Of another server that speaks the provider's language, such as one of your own."""
 
     timeout: Annotated[Duration, Field(gt=0, le=86400)] = TIMEOUT
-    """How long the provider may be silent, before an answer and between its pieces."""
+    """How long the provider may be silent, before an answer and between its pieces. What keeps a
+    connection alive while a model thinks, such as pings, is no silence."""
 
     retries: Annotated[Count, Field(le=20)] = RETRIES
     """How often a request is repeated after what may pass: rate limits, overload, connections that

@@ -500,19 +500,6 @@ def test_pieces_that_come_slowly_are_no_silence(asker: Asker) -> None:
         assert asker.answer(GPT, api_base=stub.openai_base, timeout=0.5).text == "abcdefgh"
 
 
-@pytest.mark.parametrize("noise", [": ping", "data: " + chunk(content="")])
-def test_signs_of_life_without_content_are_silence(asker: Asker, noise: str) -> None:
-    def send(connection: Any) -> None:
-        connection.sendall(STREAM)
-        while True:
-            connection.sendall(f"{noise}\n\n".encode())
-            time.sleep(0.02)  # the server's pace, which is the subject
-
-    with raw(send) as server:
-        failure = asker.failure(GPT, api_base=server.base, timeout=0.4)
-    assert failure.kind is FailureKind.TIMEOUT
-
-
 def test_a_providers_wish_to_be_left_alone_is_granted(asker: Asker) -> None:
     busy = Say(fault=Fault(Kind.RATE_LIMIT, retry_after="2.5"))
     with Stub([busy, Say(text="hi")]) as stub:

@@ -15,6 +15,7 @@ from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, 
 
 from . import keys
 from .failures import Trouble, trouble_of, unwrapped
+from .hearing import MOST, Hearing, listen
 from .plain import one_line, without_secrets
 from .request import arguments_of, cost_of, provider_of, wants_thoughts, window_of
 from .retry import LONGEST_ASKED, asked_wait, pause, rest
@@ -23,9 +24,6 @@ from .transform import spare_messages
 from .words import LONGEST
 
 Tell = Callable[[Piece], None]
-
-_BREATH = 0.005
-"""Seconds that a stream which never pauses may keep the loop from everything else."""
 
 _CLOSING = 1.0
 """Seconds that closing a stream may take."""
@@ -70,6 +68,7 @@ def _import() -> None:
     with suppress(ImportError):
         import openai.resources.chat  # noqa: F401  (most of what the first request imports)
     spare_messages()
+    listen()
 
 
 async def answer(ask: Ask, tell: Tell) -> Answer | Failure:
@@ -108,13 +107,11 @@ def _next_wait(trouble: Trouble, attempt: int, retries: int) -> tuple[float | No
 async def _attempt(ask: Ask, tell: Tell) -> Answer:
     """Raises Trouble."""
     provider = provider_of(ask.model, ask.api_base)
-    gathering = Gathering(tell, ask.answer_limit)
+    gathering, hearing = Gathering(tell, ask.answer_limit), Hearing(tell)
+    get = _streamed if ask.stream else _whole
     try:
-        arguments = arguments_of(ask, provider)
-        if ask.stream:
-            finish, usage = await _streamed(arguments, gathering, ask.timeout)
-        else:
-            finish, usage = await _whole(arguments, gathering, ask.timeout)
+        with hearing.listening():
+            finish, usage = await get(arguments_of(ask, provider), gathering, hearing, ask.timeout)
     except Trouble:
         raise
     except TooLong:
@@ -124,6 +121,11 @@ async def _attempt(ask: Ask, tell: Tell) -> Answer:
         text = f"the provider was silent for {ask.timeout:g} s"
         raise Trouble(FailureKind.TIMEOUT, text, passing=True) from None
     except Exception as error:
+        if hearing.is_too_much:
+            # What came is in cycles of exceptions and responses. Soon: we are still among them.
+            asyncio.get_running_loop().call_later(0.2, gc.collect)
+            text = f"more than {MOST >> 20} MiB came, and no whole piece of an answer in them"
+            raise Trouble(FailureKind.PROVIDER, text) from None
         raise _told(error, ask, provider) from None
     if finish == "content_filter":
         raise Trouble(FailureKind.CONTENT_POLICY, "the provider's filter stopped the answer")
@@ -131,30 +133,22 @@ async def _attempt(ask: Ask, tell: Tell) -> Answer:
 
 
 async def _streamed(
-    arguments: dict[str, Any], gathering: Gathering, silence: float
+    arguments: dict[str, Any], gathering: Gathering, hearing: Hearing, silence: float
 ) -> tuple[str, Any]:
     """The finish reason, and what was used up, of an answer in pieces."""
     import litellm
 
-    loop = asyncio.get_running_loop()
-    heard = breath = loop.time()
-    finish, usage = "", None
-    async with asyncio.timeout(silence):
-        stream = await litellm.acompletion(**arguments)
+    finish, usage, stream = "", None, None
     try:
-        while True:
-            async with asyncio.timeout_at(heard + silence):
-                chunk = await anext(stream, None)
-            if chunk is None:
-                break
-            usage = getattr(chunk, "usage", None) or usage
-            for choice in (chunk.choices or ())[:1]:
-                finish = choice.finish_reason or finish
-                if gathering.add(choice.delta):
-                    heard = loop.time()
-            if loop.time() - breath > _BREATH:
-                await asyncio.sleep(0)
-                breath = loop.time()
+        async with hearing.patience(silence):
+            stream = await litellm.acompletion(**arguments)
+            while (chunk := await anext(stream, None)) is not None:
+                usage = getattr(chunk, "usage", None) or usage
+                for choice in (chunk.choices or ())[:1]:
+                    finish = choice.finish_reason or finish
+                    if gathering.add(choice.delta):
+                        hearing.heed()
+                await hearing.breathe()
     finally:
         await _close(stream)
     if not _was_finished(stream, finish):
@@ -174,12 +168,12 @@ _SAID = ("received_finish_reason", "intermittent_finish_reason")
 
 
 async def _whole(
-    arguments: dict[str, Any], gathering: Gathering, silence: float
+    arguments: dict[str, Any], gathering: Gathering, hearing: Hearing, silence: float
 ) -> tuple[str, Any]:
     """The finish reason, and what was used up, of an answer in one piece."""
     import litellm
 
-    async with asyncio.timeout(silence):
+    async with hearing.patience(silence):
         response = await litellm.acompletion(**arguments)
     choices = getattr(response, "choices", None)
     if not choices:
