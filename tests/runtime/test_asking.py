@@ -161,6 +161,12 @@ NUMBERINGS = {
         [fragment("two", B[:5], index=1, id="b")],
         [fragment("two", B[5:], index=1, id="b")],
     ],
+    "the name again and again, without an id": [
+        [fragment("one", A[:5], index=0)],
+        [fragment("one", A[5:], index=0)],
+        [fragment("two", B[:5], index=0)],
+        [fragment("two", B[5:], index=0)],
+    ],
     "a fresh id for every piece": [
         [fragment("one", A[:5], index=0, id="a")],
         [fragment(None, A[5:], index=0, id="b")],
@@ -181,6 +187,26 @@ def test_calls_are_told_apart_however_they_are_numbered(asker: Asker, pieces: An
     with raw(events(*sent)) as server:
         answer = asker.answer(GPT, api_base=f"{server.base}/v1")
     assert [(call.name, call.arguments) for call in answer.calls] == [("one", A), ("two", B)]
+
+
+BRACES = ('{"path":"a.c","content":"int main() {', " return 0; }", '\\n"}')
+
+
+@pytest.mark.parametrize("more", [{"index": 0, "id": "a"}, {"index": 0}, {"id": "a"}, {}], ids=str)
+def test_a_call_is_not_torn_where_a_piece_of_it_ends_in_a_brace(asker: Asker, more: Any) -> None:
+    pieces = [chunk([fragment("write_file", piece, **more)]) for piece in BRACES]
+    with raw(events(*pieces, chunk(finish="tool_calls"), "[DONE]")) as server:
+        answer = asker.answer(GPT, api_base=f"{server.base}/v1")
+    assert [(call.name, call.arguments) for call in answer.calls] == [
+        ("write_file", "".join(BRACES))
+    ]
+
+
+def test_what_has_the_same_number_and_id_is_one_call(asker: Asker) -> None:
+    pieces = [chunk([fragment("one", text, index=0, id="a")]) for text in ("{}", A)]
+    with raw(events(*pieces, chunk(finish="tool_calls"), "[DONE]")) as server:
+        answer = asker.answer(GPT, api_base=f"{server.base}/v1")
+    assert [call.arguments for call in answer.calls] == ["{}" + A]
 
 
 # --- what goes back --------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from sandbox_agent_ipc.model_messages import AnswerCall, Piece
 
 from .plain import clean, length, plain
@@ -32,8 +33,17 @@ class _Call:
         self.kept: dict[str, Any] = {}
 
     def is_whole(self) -> bool:
-        """Its arguments look complete. A guess, made only for providers that number nothing."""
-        return bool(self.arguments) and self.arguments[-1].rstrip().endswith("}")
+        """Its arguments are an object, to which nothing can be added."""
+        if not self.arguments or not self.arguments[-1].rstrip().endswith("}"):
+            return False
+        try:
+            _read_object(clean("".join(self.arguments)))
+        except (ValueError, RecursionError):
+            return False
+        return True
+
+
+_read_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Gathering:
@@ -141,12 +151,12 @@ class Gathering:
                 call.kept[clean(key)] = value
 
     def _opened(self, index: Any, id: str, part: Any) -> _Call:
-        """The call that this piece is of. Providers should number calls; some number none, or all
-        with 0, and then a second name begins a second call."""
+        """The call that this piece is of. Providers should number calls and name them once; some
+        number none, or all with 0, and some name them in each piece."""
         call = self._open.get(index)
         name = clean(getattr(part, "name", None))
         if call is not None and call.name and name:
-            other = bool(id and call.id and id != call.id) or call.is_whole()
+            other = id != call.id if id and call.id else call.is_whole()
             if other or (call.arguments and name != call.name):
                 call = None
         if call is None:
