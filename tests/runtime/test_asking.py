@@ -16,6 +16,7 @@ from provider import End, Fault, Kind, Script, Stub, Then, ToolCall, Usage
 from provider.anthropic_shape import sign
 from raw_server import STREAM, events, http, raw
 from sandbox_agent.history import AssistantMessage, Call, Message, ToolMessage, UserMessage
+from sandbox_agent.models.process.inside.words import words_of
 from sandbox_agent.models.wire import Wire
 from sandbox_agent_ipc.model_messages import Answer, Failure, FailureKind
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
@@ -433,6 +434,69 @@ def test_a_filter_that_stops_the_answer_is_told(asker: Asker, model: str, stream
     with Stub([Say(text="I was", finish=finish)]) as stub:
         failure = asker.failure(model, api_base=base(stub, model), stream=stream, retries=3)
     assert (failure.kind, failure.attempts) == (FailureKind.CONTENT_POLICY, 1)
+
+
+OVERLOADED = b'{"error": {"message": "Provider XYZ is overloaded", "code": 502}}'
+PAGE = b"<html><head><style>p {}</style></head><body>Welcome to nginx!%b</body></html>" % (
+    b"<p>x" * 9999
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (http(OVERLOADED), "Provider XYZ is overloaded"),
+        (http(PAGE, "text/html"), "Welcome to nginx!"),
+        (http(b"no healthy upstream", "text/plain"), "no healthy upstream"),
+    ],
+    ids=["an error", "a page", "plain text"],
+)
+@both
+def test_what_came_instead_of_a_stream_is_told(
+    asker: Asker, model: str, body: bytes, words: str
+) -> None:
+    with raw(body) as server:
+        asked = asker.begin(model, api_base=f"{server.base}/v1", retries=1)
+        failure = asker.end(asked).result
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.attempts) == (FailureKind.PROVIDER, 2)
+    assert words in failure.text and words in asked.said("restart")[0]
+    assert "{" not in failure.text and "<" not in failure.text
+    assert len(failure.text) < 400
+
+
+def test_what_came_instead_of_a_stream_holds_no_secret(asker: Asker) -> None:
+    message = b'{"error": {"message": "Bad key sk-test-1234567890abcd"}}'
+    for body in (message, b"Bad key sk-test-1234567890abcd"):
+        with raw(http(body)) as server:
+            failure = asker.failure(GPT, api_base=server.base)
+        assert "Bad key [OPENAI_API_KEY]" in failure.text
+
+
+def test_the_librarys_own_advice_is_not_told(asker: Asker) -> None:
+    only = [{"role": "system", "content": "Be kind."}]
+    failure = asker.failure(CLAUDE, only, api_base="http://127.0.0.1:9")
+    assert failure.kind is FailureKind.BAD_REQUEST
+    assert "at least one non-system message" in failure.text
+    assert "litellm" not in failure.text and "modify_params" not in failure.text
+
+
+ADVICE = [
+    "Bad. Enable 'litellm.modify_params=True' (for PROXY do: `litellm_settings::modify_params`).",
+    "Bad. set 'litellm.modify_params = True' or 'litellm_settings:modify_params = True' on proxy",
+    "Bad. Either provide one, or set `litellm.modify_params = True` // and so on",
+    "Bad. To drop unsupported params, set `drop_params=True`.",
+    "Bad. To drop it from the call, set `litellm.drop_params = True.",
+    "Bad. Set drop_params=True to drop unsupported parameters.",
+    "Bad. File an issue if litellm error - https://github.com",
+]
+
+
+@pytest.mark.parametrize("text", ADVICE)
+def test_advice_is_cut_off_after_what_is_wrong(text: str) -> None:
+    assert words_of(ValueError(text)) == "Bad"
+    said = "Please set max_tokens to 5, use litellm or add a parameter."
+    assert words_of(ValueError(said)) == said
 
 
 @both

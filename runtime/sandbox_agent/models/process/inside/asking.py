@@ -21,7 +21,7 @@ from .request import arguments_of, cost_of, provider_of, wants_thoughts, window_
 from .retry import LONGEST_ASKED, asked_wait, pause, rest
 from .stream import Gathering, TooLong
 from .transform import spare_messages
-from .words import LONGEST
+from .words import LONGEST, words_in
 
 Tell = Callable[[Piece], None]
 
@@ -152,7 +152,7 @@ async def _streamed(
     finally:
         await _close(stream)
     if not _was_finished(stream, finish):
-        raise _broken_off(gathering)
+        raise _broken_off(gathering, hearing)
     return finish, usage
 
 
@@ -177,7 +177,7 @@ async def _whole(
         response = await litellm.acompletion(**arguments)
     choices = getattr(response, "choices", None)
     if not choices:
-        raise _broken_off(gathering)
+        raise _broken_off(gathering, hearing)
     gathering.add(choices[0].message, whole=True)
     return choices[0].finish_reason or "", getattr(response, "usage", None)
 
@@ -197,11 +197,16 @@ async def _close(stream: Any) -> None:
                         await part.aclose()
 
 
-def _broken_off(gathering: Gathering) -> Trouble:
-    if gathering.is_empty:
-        text = "what came is no answer of a model (is api_base right?)"
-        return Trouble(FailureKind.PROVIDER, text, passing=True)
-    return Trouble(FailureKind.CONNECTION, "the answer broke off in the middle", passing=True)
+def _broken_off(gathering: Gathering, hearing: Hearing) -> Trouble:
+    if not gathering.is_empty:
+        return Trouble(FailureKind.CONNECTION, "the answer broke off in the middle", passing=True)
+    # Some say what is wrong with 200, which whoever reads a stream passes over.
+    words, is_message = words_in(hearing.head)
+    words = one_line(words, LONGEST)
+    if is_message:
+        return Trouble(FailureKind.PROVIDER, words, passing=True)
+    text = "what came is no answer of a model (is api_base right?)"
+    return Trouble(FailureKind.PROVIDER, f"{text}: {words}" if words else text, passing=True)
 
 
 def _answer(ask: Ask, provider: str, gathering: Gathering, finish: str, usage: Any) -> Answer:

@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from .plain import clean
+from .plain import clean, without_secrets
 
 LONGEST = 2000
 """Characters of a failure's text."""
@@ -23,9 +23,18 @@ _PREFIX = re.compile(
 )
 _TAIL = re.compile(
     r"\.?\s*(Handle with `litellm|LiteLLM Retried|LiteLLM\.Info|Give Feedback|Received Model Group"
-    r"|Traceback \(most recent|Learn more: https://docs\.litellm|To drop these, set).*",
+    r"|Traceback \(most recent|Learn more: https://docs\.litellm|To drop these, set"
+    r"|File an issue if litellm"
+    # Settings of its own, which nobody can make through us.
+    r"|(?i:(Either provide one, or |To drop [^,]{1,99}, |please )?\b(set|enable|use|add|turn on) "
+    r"[`'\"]?(litellm[._]\w|(modify|drop)_params\b))).*",
     re.DOTALL,
 )
+_EVENT = re.compile(rb"^(data|event|id|retry)?:", re.MULTILINE)
+"""A line of server-sent events. Source: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+
+_GLIMPSE = 300
+"""Characters of a body that are told where no message is found in it."""
 
 
 def words_of(error: BaseException) -> str:
@@ -34,6 +43,18 @@ def words_of(error: BaseException) -> str:
     text = " ".join(text.split())  # no long runs of blanks, over which expressions could stumble
     text = _TAIL.sub("", without_prefix(text))
     return _inside(_from_bytes(text.strip())) or str(getattr(error, "code", None) or "")
+
+
+def words_in(body: bytes) -> tuple[str, bool]:
+    """What the beginning of a body says that should have been a stream, and whether that is an
+    error's message. "" when events are in it: it was a stream."""
+    if _EVENT.search(body):
+        return "", False
+    text = " ".join(clean(body.decode("utf-8", "replace")).split())
+    words = " ".join(_inside(text).split())
+    is_message = text.startswith("{") and words != text
+    words = without_secrets(words)  # before it is cut: half of one could be left
+    return (words if is_message else words[:_GLIMPSE]), is_message
 
 
 def without_prefix(text: str) -> str:
