@@ -547,6 +547,20 @@ def test_no_failure_holds_a_secret_or_what_a_terminal_would_obey(asker: Asker) -
         assert len(failure.text) <= 2000
 
 
+def test_a_short_secret_is_not_told_and_words_are_left_whole(asker: Asker) -> None:
+    said = "Bad key hunt2. 'hunt2' (hunt2) hunt23 nor shunt2; abc"
+    body = json.dumps({"error": {"message": said}}).encode()
+    asker.set_environ(SHORT_TOKEN="hunt2", TINY_TOKEN="abc")
+    try:
+        with raw(http(body, status="400 Bad Request")) as server:
+            failure = asker.failure(GPT, api_base=server.base)
+    finally:
+        asker.set_environ(SHORT_TOKEN="", TINY_TOKEN="")
+    there = "[SHORT_TOKEN]"
+    expected = f"Bad key {there}. '{there}' ({there}) hunt23 nor shunt2; abc"
+    assert failure.text == expected
+
+
 @both
 def test_a_missing_key_is_named(asker: Asker, model: str) -> None:
     name = "OPENAI_API_KEY" if model == GPT else "ANTHROPIC_API_KEY"

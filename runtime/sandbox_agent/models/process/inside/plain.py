@@ -12,7 +12,12 @@ from urllib.parse import quote
 from sandbox_agent_sandbox.secret_looks import looks_secret
 
 _DEEPEST = 32
-_SHORTEST_SECRET = 8
+_SHORTEST_SECRET = 4
+"""Characters. What is shorter stands in many texts by chance, and is guessed in no time."""
+
+_LONG_SECRET = 8
+"""Characters. Shorter ones are parts of words by chance, and are looked for as whole words."""
+
 _MASKED = re.compile(r"(?<![\w-])[\w-]+\*{3,}[\w-]*")
 
 
@@ -68,7 +73,11 @@ def without_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
     }
     # Long ones first: one may be the beginning of another.
     for value in sorted(found, key=len, reverse=True):
-        text = text.replace(value, f"[{found[value]}]")
+        if len(value) >= _LONG_SECRET:
+            text = text.replace(value, f"[{found[value]}]")
+        elif value in text:
+            alone = rf"(?<!\w){re.escape(value)}(?!\w)"
+            text = f"[{found[value]}]".join(re.split(alone, text))
     return _MASKED.sub("***", text)
 
 
