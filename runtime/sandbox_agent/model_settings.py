@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from sandbox_agent_sandbox.secret_looks import looks_secret
 
@@ -27,6 +28,25 @@ _OWN = (
 )
 OWN_PARAMS = frozenset(_OWN.split(", "))
 """Arguments of litellm that this program sets itself."""
+
+
+def check_address(address: str) -> None:
+    """Raises ValueError for what is no address of a server, and for parts of one in which keys are
+    sent: a task and its record are no place for them. Nothing of the address is in the error."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is not an address") from None
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("has a user or password in it; the key belongs into the environment")
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError("is not an address; write http://host:port/path")
+    if "?" in address or "#" in address:
+        raise ValueError(
+            "has a query or fragment in it; write what is no secret as params: {extra_query: ...}, "
+            "the key belongs into the environment"
+        )
 
 
 def check_params(params: Mapping[str, Any]) -> None:

@@ -10,13 +10,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from sandbox_agent_sandbox.policy import Count, Duration, Policy, PolicyPath, Strict, not_enforced
 
-from sandbox_agent.model_settings import RETRIES, TIMEOUT, USUAL, check_params
+from sandbox_agent.model_settings import RETRIES, TIMEOUT, USUAL, check_address, check_params
 from sandbox_agent.settings import REPEATS
 
 BUILT_IN_TOOLS = ("shell", "files")
@@ -48,18 +47,9 @@ Amount = Annotated[float, BeforeValidator(_amount), Field(gt=0)]
 
 
 def _address(value: Any) -> Any:
-    """Refuses what is no address of a server, and a password in one: it would be recorded."""
     if not isinstance(value, str):
         return value
-    try:
-        parts = urlsplit(value.strip())
-        parts.port  # noqa: B018  (raises for what is no number)
-    except ValueError as error:
-        raise ValueError(f"{value!r} is not an address: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{value!r} is not an address; write http://host:port/path")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("has a user or password in it; the key belongs into the environment")
+    check_address(value.strip())
     return value.strip()
 
 

@@ -89,7 +89,7 @@ def converse(
 
 def model_again(name: str, options: Mapping[str, Any]) -> Model:
     """The model that a journal names, with its `Model.options`. Raises ConfigError for one that a
-    name does not make."""
+    name does not make, ModelError for a provider's that cannot answer here."""
     kind, _, rest = name.partition(":")
     if kind == "replay" and "folder" in options:
         try:
@@ -97,6 +97,10 @@ def model_again(name: str, options: Mapping[str, Any]) -> Model:
         except ConfigError as error:
             raise ConfigError(error.what, field="model", mend=_PUT_BACK) from None
     if options.get("through") == THROUGH:
+        problem = problem_with(name, options.get("api_base"), os.environ)
+        if problem is not None:
+            kind, text, mend = problem
+            raise ModelError(str(ConfigError(text, field="model", mend=mend)), kind)
         return ProviderModel(name, **{key: options[key] for key in USUAL if key in options})
     if kind != "scripted" or not rest:
         raise ConfigError(

@@ -343,6 +343,19 @@ AT_ONCE: dict[str, tuple[dict[str, Any], dict[str, str], int, tuple[str, ...]]] 
         2,
         ("api_base", "environment"),
     ),
+    "a key in the address's query": (
+        {"name": "openai/x", "api_base": f"http://host/v1?api-key={KEY}"},
+        KEYS,
+        2,
+        ("api_base", "environment"),
+    ),
+    "a line break in the key": (
+        {"name": "openai/gpt-4o"},
+        {"OPENAI_API_KEY": f"{KEY}\n"},
+        4,
+        ("OPENAI_API_KEY", "line break", "mend: "),
+    ),
+    "a provider and no model": ({"name": "openai/"}, KEYS, 4, ("openai/", "PROVIDER/MODEL")),
     "a key in the task": (
         {"name": "openai/gpt-4o", "params": {"api_key": KEY}},
         KEYS,
@@ -379,6 +392,27 @@ def test_what_can_be_known_before_is_told_before_anything_starts(me: Person, kin
         for word in words:
             assert word in done.stderr, done.stderr
     assert folders(me) == []
+
+
+def test_resume_without_the_key_says_so_at_once_and_changes_nothing(me: Person) -> None:
+    answers = (Answer(calls=(ToolCall("shell", {"command": "true"}),)), Answer(text="Done."))
+    with Stub(answers) as stub:
+        env = {**KEYS, "OPENAI_BASE_URL": stub.openai_base}
+        argv = ["--model", "openai/gpt-4o", "--out", "../runs", "--set", "budgets.turns=1"]
+        assert run(me, "run", "--prompt", "go", *argv, env=env).returncode == 3
+        [folder] = folders(me)
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for keys, word in (({}, "not set"), ({"OPENAI_API_KEY": f"{KEY}\n"}, "line break")):
+            begin = time.monotonic()
+            done = run(me, "resume", "last", "--out", "../runs", env=keys)
+            assert time.monotonic() - begin < 1.0 * NOISE
+            assert (done.returncode, done.stdout) == (4, ""), done.stderr
+            for said in ("OPENAI_API_KEY", word, "mend: "):
+                assert said in done.stderr
+            assert "pl4nted" not in done.stderr and "Traceback" not in done.stderr
+        after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        assert after == before
+        assert len(stub.requests) == 1
 
 
 def test_a_good_task_is_valid_and_asks_nobody(me: Person) -> None:

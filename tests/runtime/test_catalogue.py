@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from sandbox_agent.errors import ConfigError
 from sandbox_agent.models import catalogue
 from sandbox_agent.models.catalogue import context_window, problem_with
+from sandbox_agent.models.provider import ProviderModel
 from sandbox_agent_ipc.model_messages import FailureKind
 
 KEY = {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2"}
@@ -98,6 +100,49 @@ def test_an_address_that_is_none_is_told(address: str) -> None:
     assert "http://HOST:PORT/v1" in problem[2]
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://host/v1?api-key=pl4nted",
+        "https://host/v1#pl4nted",
+        "https://me:pl4nted@host/v1",
+        "https://pl4nted@host/v1",
+        "me:pl4nted@host/v1",
+        "http://me:pl4nted@host:port/v1",
+    ],
+)
+def test_an_address_with_room_for_a_key_is_refused_and_not_repeated(address: str) -> None:
+    problem = problem_with("openai/gpt-4o", address, KEY)
+    assert problem is not None
+    kind, what, mend = problem
+    assert kind is FailureKind.BAD_REQUEST
+    assert "api_base" in what and "environment" in mend
+    assert "pl4nted" not in what + mend
+
+
+@pytest.mark.parametrize("value", ["sk-pl4nted\n", "sk-\x1bpl4nted", "\rsk-pl4nted", "sk-pl4ntéd"])
+@pytest.mark.parametrize("base", [None, LOCAL])
+def test_a_key_that_no_header_holds_is_named_and_not_told(value: str, base: str | None) -> None:
+    environ = {"OPENAI_API_KEY": "sk-1", "GEMINI_API_KEY": value}
+    problem = problem_with("gemini/gemini-2.5-pro", base, environ)
+    assert problem is not None
+    kind, what, mend = problem
+    assert kind is FailureKind.AUTHENTICATION
+    assert "GEMINI_API_KEY" in what and "GEMINI_API_KEY" in mend
+    assert "pl4nt" not in what + mend
+    assert problem_with("openai/gpt-4o", base, environ) is None  # it is not sent there
+
+
+@pytest.mark.parametrize("name", ["openai/", "openrouter/meta/", "/", "azure/"])
+def test_a_provider_without_a_model_is_no_name(name: str) -> None:
+    for base in (None, LOCAL):
+        problem = problem_with(name, base, KEY)
+        assert problem is not None
+        kind, what, mend = problem
+        assert kind is FailureKind.UNKNOWN_MODEL
+        assert repr(name) in what and "PROVIDER/MODEL" in mend
+
+
 def test_windows_and_prices_are_those_of_litellms_list() -> None:
     assert context_window("openai/gpt-4o") == context_window("gpt-4o") == 128_000
     assert context_window("anthropic/claude-sonnet-4-5") == 200_000
@@ -130,6 +175,22 @@ def test_without_litellm_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert problem is not None
     assert "not installed" in problem[1]
     assert "pip install" in problem[2]
+
+
+def test_a_program_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OPENAI_API_BASE", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY is not set") as caught:
+        ProviderModel("openai/gpt-4o")
+    assert caught.value.mend == "set OPENAI_API_KEY in the environment"
+    ProviderModel("openai/gpt-4o", api_base=LOCAL)
+    with pytest.raises(ConfigError, match="has a query"):
+        ProviderModel("openai/gpt-4o", api_base=f"{LOCAL}?key=1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    ProviderModel("openai/gpt-4o")
+    with pytest.raises(ConfigError, match="PROVIDER/MODEL"):
+        ProviderModel("openai/")
 
 
 def test_litellm_is_not_imported_for_any_of_it() -> None:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 from sandbox_agent_ipc.model_messages import FailureKind
 
+from sandbox_agent.model_settings import check_address
 from sandbox_agent.models.process.inside import keys
 
 Problem = tuple[FailureKind, str, str]
@@ -49,12 +50,20 @@ def problem_with(name: str, api_base: str | None, environ: Mapping[str, str]) ->
     if _folder() is None:
         what = "litellm, through which models are asked, is not installed"
         return FailureKind.UNKNOWN_MODEL, what, "pip install litellm, or reinstall sandbox-agent"
-    if api_base is not None and not _is_address(api_base):
-        what = f"api_base {api_base!r} is no address of a server"
-        return FailureKind.BAD_REQUEST, what, "write it as http://HOST:PORT/v1"
-    provider = _provider(name)
+    if api_base is not None:
+        try:
+            check_address(api_base)
+        except ValueError as error:
+            mend = "write it as http://HOST:PORT/v1; a key belongs into the environment"
+            return FailureKind.BAD_REQUEST, f"api_base {error}", mend
+    if name.endswith("/"):
+        return _unknown(name, None)
+    provider = provider_of(name)
     if provider is None:
         return _unknown(name, api_base) if _is_unknown(name, api_base, environ) else None
+    if odd := keys.odd(provider, environ):
+        what = f"the key in {odd} has a line break, or another character that no key has"
+        return FailureKind.AUTHENTICATION, what, f"set {odd} anew, to the key and nothing else"
     missing = keys.missing(provider, environ)
     if missing and not keys.is_elsewhere(provider, api_base, environ):
         what = f"{name} needs a key, and {' and '.join(missing)} {_are(missing)} not set"
@@ -73,7 +82,7 @@ def context_window(name: str) -> int | None:
 # --- names -----------------------------------------------------------------------------------
 
 
-def _provider(name: str) -> str | None:
+def provider_of(name: str) -> str | None:
     """litellm's name of who is asked; None when it cannot be told."""
     prefix, slash, _ = name.partition("/")
     if slash and (prefix in keys.KEYS or prefix in _providers()):
@@ -147,14 +156,6 @@ def _entry(name: str) -> _Entry | None:
         if bare is not None and str(bare.litellm_provider).startswith(prefix):
             return bare
     return found
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
 
 
 def _are(names: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -19,7 +20,7 @@ from sandbox_agent.events import LENGTH
 from sandbox_agent.history import AssistantMessage, Message, answers_in
 from sandbox_agent.model_settings import RETRIES, TIMEOUT, USUAL, check_params
 from sandbox_agent.models import DeltaKind, Model, ModelCall, ModelDelta, ModelTurn, OnDelta
-from sandbox_agent.models.catalogue import context_window
+from sandbox_agent.models.catalogue import context_window, problem_with
 from sandbox_agent.models.process.host import Asking, Result
 from sandbox_agent.models.process.shared import Lease
 from sandbox_agent.models.prompt import system_prompt
@@ -46,7 +47,7 @@ class ProviderModel(Model):
     `litellm.completion`, such as temperature.
 
     All of them in one program share one model process, from the first `start` or request to the
-    last `aclose`. Raises ConfigError for what cannot be.
+    last `aclose`. Raises ConfigError for what cannot be, such as a key that is not set.
     """
 
     def __init__(
@@ -59,6 +60,10 @@ class ProviderModel(Model):
         stream: bool = True,
         params: Mapping[str, Any] | None = None,
     ) -> None:
+        problem = problem_with(name, api_base, os.environ)
+        if problem is not None:
+            _, what, mend = problem
+            raise ConfigError(what, field="model", mend=mend)
         self._name = name
         self._api_base = api_base
         self._timeout = timeout

@@ -74,6 +74,14 @@ def missing(provider: str, environ: Mapping[str, str]) -> tuple[str, ...]:
     return () if any(environ.get(name) for name in enough) else names
 
 
+def odd(provider: str, environ: Mapping[str, str]) -> str:
+    """The variable whose value would be sent as the key and cannot be one: no header holds it.
+    "" when there is none. Source: RFC 9110, 5.5."""
+    name = next((name for name in KEYS.get(provider, ()) if environ.get(name)), "")
+    value = environ.get(name, "")
+    return "" if value.isascii() and (value.isprintable() or not value) else name
+
+
 def is_elsewhere(provider: str, api_base: str | None, environ: Mapping[str, str]) -> bool:
     """Whether it is not the provider's own server that is asked, as far as is known."""
     return bool(api_base) or any(environ.get(name) for name in BASES.get(provider, ()))
