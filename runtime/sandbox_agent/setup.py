@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from sandbox_agent import run_folder
 from sandbox_agent.calls import OnOutput
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.events import Settings
+from sandbox_agent.kept_keys import check_keys
 from sandbox_agent.models import Model, OnDelta
 from sandbox_agent.recorder import OnEvent, Recorder
 from sandbox_agent.sandbox_host import SandboxHost, Walls, existing_folder, policy_from
@@ -95,6 +97,7 @@ def make_setup(
         hidden=tuple(run_folder.hidden_from_tools(run_dir, run_dir.parent, folder)),
         interrupt=interrupt if isinstance(interrupt, Interrupt) else Interrupt(*interrupt),
     )
+    check_keys(walls.policy.env, model, os.environ)
     host = SandboxHost(walls, choose(tools))
     bounds = budgets if isinstance(budgets, Budgets) else Budgets(**budgets)
     settings = _settings(model, host, bounds, parallel, tuple(verify))

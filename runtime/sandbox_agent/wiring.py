@@ -13,6 +13,7 @@ from typing import Any
 
 from sandbox_agent.conversation import Conversation, OnOutput
 from sandbox_agent.errors import ConfigError, ModelError
+from sandbox_agent.kept_keys import check_keys
 from sandbox_agent.model_settings import USUAL
 from sandbox_agent.models import Model
 from sandbox_agent.models.catalogue import problem_with
@@ -48,6 +49,10 @@ def check(task: Task, source: SourceMap) -> tuple[Model, tuple[str, ...]]:
                     ("sandbox", field, index), f"{path} is not there", "make it, or remove it"
                 )
     model = model or model_of(task, source)
+    try:
+        check_keys(task.sandbox.env, model, os.environ)
+    except ConfigError as error:
+        raise placed(error, task, source) from None
     if isinstance(model, ScriptedModel):
         _known_tools(task, model)
     return model, prompts

@@ -223,11 +223,12 @@ class EnvPolicy(Strict):
 
     pass_: list[VariableName] = Field(default=[], alias="pass")
     """Names of variables that tools get with the value that they have outside. The record of a run
-    holds the names alone."""
+    holds the names alone. The key that the model is asked with is refused."""
 
     set: Annotated[dict[VariableName, VariableValue], AfterValidator(_no_secrets)] = {}
     """Variables that tools get with these values. Wins over `pass`. The record of a run holds them,
-    so what is called like a secret (KEY, TOKEN, PASSWORD and the like) is refused: `pass` it."""
+    so what is called like a secret (KEY, TOKEN, PASSWORD and the like), or has the value of one
+    outside, is refused: `pass` it."""
 
 
 class Limits(Strict):

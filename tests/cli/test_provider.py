@@ -394,6 +394,27 @@ def test_what_can_be_known_before_is_told_before_anything_starts(me: Person, kin
     assert folders(me) == []
 
 
+ENVS: dict[str, tuple[dict[str, Any], str]] = {
+    "set to the key": ({"set": {"FOO": KEY}}, "OPENAI_API_KEY"),
+    "given the key": ({"pass": ["OPENAI_API_KEY"]}, "OPENAI_API_KEY is the key"),
+}
+
+
+@pytest.mark.parametrize("kind", ENVS)
+def test_tools_that_would_get_the_models_key_are_refused_with_the_line(
+    me: Person, kind: str
+) -> None:
+    env, word = ENVS[kind]
+    path = task(me, "http://127.0.0.1:9/v1", sandbox={"env": env})
+    for verb in ("validate", "run"):
+        done = run(me, verb, path)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        for said in ("task.yaml:1:", "sandbox.env.", word, "mend: "):
+            assert said in done.stderr
+        assert "pl4nted" not in done.stderr
+    assert folders(me) == []
+
+
 def test_resume_without_the_key_says_so_at_once_and_changes_nothing(me: Person) -> None:
     answers = (Answer(calls=(ToolCall("shell", {"command": "true"}),)), Answer(text="Done."))
     with Stub(answers) as stub:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ConfigError
+from sandbox_agent.models.provider import ProviderModel
 from sandbox_agent.models.scripted import ScriptedModel
 from sandbox_agent.output import MODEL_BYTES
 from sandbox_agent.record import read_record
@@ -79,3 +80,39 @@ def test_a_secret_that_is_set_is_refused_before_anything_is_written(
     assert caught.value.field == "sandbox.env.set.SERVICE_TOKEN"
     assert SECRET not in str(caught.value)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("key", ["OPENAI_API_KEY", "DEPLOY_TOKEN"])
+@pytest.mark.parametrize("value", [SECRET, f"Bearer {SECRET}"])
+def test_a_secret_from_outside_under_another_name_is_refused(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch, key: str, value: str
+) -> None:
+    monkeypatch.setenv(key, SECRET)
+    with pytest.raises(ConfigError, match=key) as caught:
+        talk(tmp_path, watch, FINAL, sandbox={"env": {"set": {"FOO": value}}})
+    assert caught.value.field == "sandbox.env.set.FOO"
+    assert SECRET not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+    # Another value is none of our business, and neither is what stands for a key.
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+    env = {"set": {"FOO": SECRET[:-1], "BAR": "none"}}
+    with talk(tmp_path, watch, FINAL, sandbox={"env": env}) as conv:
+        assert conv.run().status is Status.DONE
+
+
+def test_the_models_own_key_is_not_handed_to_tools(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", SECRET)
+    passed = {"env": {"pass": ["LANG", "OPENAI_API_KEY"]}}
+    for name in ("openai/gpt-4o", "gpt-4o"):
+        with pytest.raises(ConfigError, match="OPENAI_API_KEY is the key") as caught:
+            talk(tmp_path, watch, model=ProviderModel(name), sandbox=passed)
+        assert caught.value.field == "sandbox.env.pass"
+    assert not (tmp_path / "runs").exists()
+    # Of whoever is not asked with it, it is a secret like any other.
+    talk(tmp_path, watch, model=ProviderModel("anthropic/claude-sonnet-4-5"), sandbox=passed)
+    with talk(tmp_path, watch, shell('test -n "$OPENAI_API_KEY"'), FINAL, sandbox=passed) as conv:
+        assert conv.run().status is Status.DONE
+    assert [call.exit_status for call in read_record(conv.run_dir).calls] == [0]

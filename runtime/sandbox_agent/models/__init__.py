@@ -99,6 +99,11 @@ class Model(ABC):
         """Of a model that repeats a recorded run: how that was divided. Else None."""
         return None
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Environment variables that its key may be in: no tool is handed one of them."""
+        return ()
+
     def start(self, interrupt: Interrupt) -> None:  # noqa: B027  (optional)
         """A run begins: get ready, without waiting.
 

@@ -58,7 +58,7 @@ def problem_with(name: str, api_base: str | None, environ: Mapping[str, str]) ->
             return FailureKind.BAD_REQUEST, f"api_base {error}", mend
     if name.endswith("/"):
         return _unknown(name, None)
-    provider = provider_of(name)
+    provider = _provider(name)
     if provider is None:
         return _unknown(name, api_base) if _is_unknown(name, api_base, environ) else None
     if odd := keys.odd(provider, environ):
@@ -72,6 +72,11 @@ def problem_with(name: str, api_base: str | None, environ: Mapping[str, str]) ->
     return None
 
 
+def key_variables(name: str) -> tuple[str, ...]:
+    """The environment variables that this model's key may be in, as far as is known."""
+    return keys.KEYS.get(_provider(name) or "", ())
+
+
 def context_window(name: str) -> int | None:
     """Tokens that the model can take in; None when it is not known."""
     entry = _entry(name)
@@ -82,7 +87,7 @@ def context_window(name: str) -> int | None:
 # --- names -----------------------------------------------------------------------------------
 
 
-def provider_of(name: str) -> str | None:
+def _provider(name: str) -> str | None:
     """litellm's name of who is asked; None when it cannot be told."""
     prefix, slash, _ = name.partition("/")
     if slash and (prefix in keys.KEYS or prefix in _providers()):

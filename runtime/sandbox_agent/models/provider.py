@@ -20,7 +20,7 @@ from sandbox_agent.events import LENGTH
 from sandbox_agent.history import AssistantMessage, Message, answers_in
 from sandbox_agent.model_settings import RETRIES, TIMEOUT, USUAL, check_params
 from sandbox_agent.models import DeltaKind, Model, ModelCall, ModelDelta, ModelTurn, OnDelta
-from sandbox_agent.models.catalogue import context_window, problem_with
+from sandbox_agent.models.catalogue import context_window, key_variables, problem_with
 from sandbox_agent.models.process.host import Asking, Result
 from sandbox_agent.models.process.shared import Lease
 from sandbox_agent.models.prompt import system_prompt
@@ -96,6 +96,10 @@ class ProviderModel(Model):
         }
         said = {name: value for name, value in given.items() if value != USUAL[name]}
         return {"through": THROUGH, **said}
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return key_variables(self._name)
 
     def start(self, interrupt: Interrupt) -> None:
         """Begin to start the model process, unless it is there."""
