@@ -21,6 +21,7 @@ from providing import (
     NOISE,
     chat,
     keys,
+    model_of,
     model_processes,
     sh,
     struck,
@@ -30,7 +31,7 @@ from sandbox_agent.events import SegmentStarted
 from sandbox_agent.models import DeltaKind, ModelDelta
 from sandbox_agent.result import RunResult
 from sandbox_agent.status import Status
-from talking import Watch, ends
+from talking import Watch, ends, soon, talk
 
 OK = Answer(text="Done.")
 
@@ -83,6 +84,21 @@ def test_closed_or_interrupted_while_litellm_is_still_imported_it_returns_at_onc
         assert after.result.status is Status.INTERRUPTED
         assert after.seconds < 0.5 * NOISE
         assert stub.requests == ()
+
+
+def test_a_model_that_is_closed_with_another_conversation_fails_whoever_asks_it(
+    tmp_path: Path,
+) -> None:
+    """Nobody has interrupted that run, so its record must not say so."""
+    with Stub([Answer(text="late", hold_at=0)]) as stub:
+        one, other = folders(tmp_path, 2)
+        model = model_of(stub)
+        with talk(one, Watch(), model=model) as first, talk(other, Watch(), model=model) as second:
+            second.send_message("go")
+            soon(lambda: (stub.wait_requests(1, 60), first.close()))
+            result = second.run()
+        assert (result.status, result.exit_code) == (Status.ERROR, 4)
+        assert "give each conversation a model of its own" in result.reason
 
 
 def test_a_killed_one_is_replaced_and_the_request_repeated_unseen(

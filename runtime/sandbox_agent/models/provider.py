@@ -217,7 +217,13 @@ class ProviderModel(Model):
             raise cancelled
         result: Result = asking.result.result()
         if result is None:
-            raise asyncio.CancelledError
+            if mine.is_cancelled:
+                raise asyncio.CancelledError
+            raise ModelError(
+                f"{self._name} was closed while it was asked, with another conversation that had "
+                f"it too; give each conversation a model of its own",
+                FailureKind.CRASHED,
+            )
         return result
 
 
