@@ -434,6 +434,24 @@ VARIANTS = (
         lambda plan: plan.cause is Cause.CANCEL_RUN and plan.phase is Phase.IN_FLIGHT,
     ),
     Sabotage(
+        "whoever is cancelled again and again waits for ever",
+        (
+            (
+                f"{_RUN}/waiting.py",
+                "    while items and not enough(item.done() for item in items):\n",
+                "    while items:\n",
+            ),
+            (
+                f"{_RUN}/waiting.py",
+                "            await asyncio.wait(items, timeout=limit, return_when=when)\n",
+                "            await asyncio.wait(items, timeout=limit, return_when=when)\n"
+                "            break\n",
+            ),
+        ),
+        "bounded: ",
+        _causes(Cause.CANCEL_STORM),
+    ),
+    Sabotage(
         "a resumed run leaves open what was in flight",
         (
             (

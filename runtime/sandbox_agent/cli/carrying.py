@@ -86,7 +86,8 @@ def _used(usage: Usage) -> str:
     """Tokens and money; "" where nobody counts them."""
     parts = []
     if usage.tokens:
-        parts.append(f"{usage.tokens:,} tokens in {usage.requests} answers")
+        answers = "answer" if usage.requests == 1 else "answers"
+        parts.append(f"{usage.tokens:,} tokens in {usage.requests} {answers}")
     if usage.cost_usd is not None:
         parts.append(f"${usage.cost_usd:.4f}" if usage.cost_usd < 1 else f"${usage.cost_usd:.2f}")
     return ", ".join(parts)
