@@ -21,6 +21,8 @@ from sandbox_agent.waiting import settle
 
 T = TypeVar("T")
 
+_STOPPED = frozenset({Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED, Outcome.UNKNOWN})
+
 
 class Crew:
     """Makes the calls of one run.
@@ -96,7 +98,10 @@ class Crew:
             self._release(call.id)
 
     async def verify(self, call_id: str, command: str, caller: Caller) -> bool:
-        """Run one `verify` command in a shell. Returns whether it passed."""
+        """Run one `verify` command in a shell. Returns whether it passed.
+
+        One that was stopped with the run has no verdict: it says nothing about the work.
+        """
         arguments = {"command": command}
         request = Request(call_id, "shell", SHELL, arguments, caller.time_limit, command)
         task = self.spawn(caller.call(request, self.expect(call_id)))
@@ -108,7 +113,8 @@ class Crew:
         call = self._ledger.state.calls.get(call_id)
         ended = call.ended if call is not None else None
         passed = ended is not None and ended.outcome is Outcome.OK and not ended.exit_status
-        if call is not None:
+        stopped = ended is None or ended.outcome in _STOPPED
+        if call is not None and not (stopped and self._run_token.is_cancelled):
             self._ledger.record(Verified, command=command, call=call_id, passed=passed)
         return passed
 

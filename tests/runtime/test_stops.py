@@ -141,6 +141,19 @@ def test_a_callback_may_interrupt_at_every_event(
             assert (first.outcome, first.started) == ("skipped", "no")
 
 
+def test_a_verify_command_that_is_stopped_with_the_run_has_no_verdict(
+    tmp_path: Path, watch: Watch, mark: str
+) -> None:
+    with talk(tmp_path, watch, FINAL, verify=["true", sleeper(mark)]) as conv:
+        soon(lambda: (watch.wait_up(), conv.interrupt()))
+        assert conv.run().status is Status.INTERRUPTED
+        assert [(one.call, one.passed) for one in read_record(conv.run_dir).verify] == [
+            ("verify_1_1", True)
+        ]
+        assert talking.ends(conv)["verify_1_2"].outcome == "cancelled"
+        check_record(conv, Status.INTERRUPTED)
+
+
 @pytest.mark.parametrize("commands", [["touch x"], ["touch x", "touch y"]])
 def test_an_interrupt_just_before_verify_is_an_interrupt(
     tmp_path: Path, watch: Watch, commands: list[str]
