@@ -32,16 +32,17 @@ OWN_PARAMS = frozenset(_OWN.split(", "))
 
 def check_address(address: str) -> None:
     """Raises ValueError for what is no address of a server, and for parts of one in which keys are
-    sent: a task and its record are no place for them. Nothing of the address is in the error."""
+    sent: a task and its record are no place for them. Nothing of those is in the error."""
+    shown = "" if {"@", "?", "#"} & set(address) else f"{address!r} "
     try:
         parts = urlsplit(address)
         port = parts.port
     except ValueError:
-        raise ValueError("is not an address") from None
+        raise ValueError(f"{shown}is not an address; write http://host:port/path") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("has a user or password in it; the key belongs into the environment")
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise ValueError("is not an address; write http://host:port/path")
+        raise ValueError(f"{shown}is not an address; write http://host:port/path")
     if "?" in address or "#" in address:
         raise ValueError(
             "has a query or fragment in it; write what is no secret as params: {extra_query: ...}, "
