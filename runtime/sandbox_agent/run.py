@@ -86,6 +86,8 @@ class Run:
             case 1:
                 self.stopping.stop(CancelReason.INTERRUPT, why, exit_code)
             case 2:
+                # The first may be another thread's that has not come to it yet.
+                self.stopping.stop(CancelReason.INTERRUPT, why, exit_code)
                 self._host.escalate()
                 self._setup.model.escalate()
 

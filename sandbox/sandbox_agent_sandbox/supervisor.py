@@ -154,8 +154,11 @@ class Supervisor:
         if life is None:
             return False
         at = time.monotonic()
+        # Before the flag, so that what comes of that cannot overtake it; heard after it, so that
+        # the worker which it wakes does not have to share its processor with us.
+        self._orders.append(lambda now: life.ladder.flag(at))
         life.flag(reason)
-        self._order(lambda now: life.ladder.flag(at))
+        self._ring()
         return True
 
     def escalate(self, call_id: str | None = None) -> None:
@@ -237,6 +240,9 @@ class Supervisor:
     def _order(self, order: Callable[[float], None]) -> None:
         # deque.append and eventfd_write are safe in signal handlers that interrupt either.
         self._orders.append(order)
+        self._ring()
+
+    def _ring(self) -> None:
         bell = self._bell  # held while it is written to, see Descriptor
         with suppress(OSError, ValueError):  # ValueError: closed, and nobody is left to hear it
             os.eventfd_write(bell.number, 1)

@@ -72,13 +72,15 @@ async def _one(end: ServerEnd, asked: Asked) -> None:
 
     def woken() -> None:
         loop.remove_reader(wake)  # it stays readable for ever
-        stop()
+        look()
 
-    def stop() -> None:
-        # Again and again: a library below may take a cancellation for its own, and go on.
+    def look() -> None:
+        # Again and again: it may have been woken for nothing, and a library below may take a
+        # cancellation for its own, and go on.
         if not answered:
-            work.cancel()
-            loop.call_later(_AGAIN, stop)
+            if asked.token.is_cancelled:
+                work.cancel()
+            loop.call_later(_AGAIN, look)
 
     def tell(piece: Piece) -> None:
         end.reply(asked, _encode(piece))
