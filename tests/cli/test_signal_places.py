@@ -24,6 +24,8 @@ COMMAND = ["sandbox_agent/cli/__init__", "cli/console", "cli/signals", "cli/canc
 """Files of every command, and of the console's threads."""
 RUN = ["/sandbox_agent", "/asyncio/", "/threading."]
 
+pytestmark = pytest.mark.timeout(300)  # hundreds of commands, one after the other
+
 
 @pytest.fixture
 def me() -> Iterator[Person]:
