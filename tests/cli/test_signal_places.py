@@ -99,7 +99,7 @@ def test_a_run(me: Person) -> None:
         ),
     )
     runs = str(me.folder / "runs-{n}")
-    attempts = strike(me, RUN, "run", str(task), "--out", runs, every=211)
+    attempts = strike(me, RUN, "run", str(task), "--out", runs, every=397)
     check(attempts, 0)
     for one in attempts:
         for folder in Path(runs.format(n=one["n"])).glob("*"):
