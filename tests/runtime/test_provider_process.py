@@ -172,15 +172,18 @@ def test_interrupts_by_the_dozen_cost_the_others_nothing_but_time(tmp_path: Path
         async with one, other:
             tasks = [asyncio.create_task(each.arun()) for each in (one, other)]
             await asyncio.to_thread(stub.wait_requests, 2)
+            [pid] = model_processes(os.getpid())
             for _ in range(12):
                 one.interrupt()
             assert (await tasks[0]).status is Status.INTERRUPTED
             stub.open()
             assert (await tasks[1]).status is Status.DONE
+            assert model_processes(os.getpid()) == [pid]
 
     with Stub(lambda request: Answer(text="Done.", hold_at=0)) as stub:
         asyncio.run(main())
         assert stub.violations == []
+        assert len(stub.requests) == 2
 
 
 FORKED = """
