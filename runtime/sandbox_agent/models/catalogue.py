@@ -21,6 +21,8 @@ from sandbox_agent_ipc.model_messages import FailureKind
 from sandbox_agent.model_settings import check_address
 from sandbox_agent.models.process.inside import keys
 
+_FORM = "PROVIDER/MODEL, such as openai/gpt-4o"
+
 Problem = tuple[FailureKind, str, str]
 """Its kind, what is wrong, and the mend."""
 
@@ -57,7 +59,8 @@ def problem_with(name: str, api_base: str | None, environ: Mapping[str, str]) ->
             mend = "write it as http://HOST:PORT/v1; a key belongs into the environment"
             return FailureKind.BAD_REQUEST, f"api_base {error}", mend
     if name.endswith("/"):
-        return _unknown(name, None)
+        what = f"{name!r} names a provider and no model of it"
+        return FailureKind.UNKNOWN_MODEL, what, f"write {_FORM}"
     provider = _provider(name)
     if provider is None:
         return _unknown(name, api_base) if _is_unknown(name, api_base, environ) else None
@@ -127,7 +130,7 @@ def _matches(pattern: Any, name: str) -> bool:
 
 def _unknown(name: str, api_base: str | None) -> Problem:
     what = f"no provider of a model named {name!r} is known"
-    mend = "litellm's names are PROVIDER/MODEL, such as openai/gpt-4o"
+    mend = f"litellm's names are {_FORM}"
     if api_base is not None:
         mend += f"; for a server that speaks as OpenAI's does, write openai/{name}"
     elif near := _nearest(name):
