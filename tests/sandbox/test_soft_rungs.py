@@ -183,10 +183,11 @@ def test_a_python_tool_that_never_looks_is_ended_by_sigterm_and_tidies_up(
 
 @pytest.mark.parametrize("grace", [0.02, 0.3])
 def test_sigterm_comes_a_grace_period_after_the_flag(tmp_path: Path, grace: float) -> None:
-    async def some_time(cell: Cell, request: CallRequest) -> None:
-        await asyncio.sleep(0.1)  # so that the flag finds all who wait asleep
+    async def asleep(cell: Cell, request: CallRequest) -> None:
+        worker = worker_of_ours()
+        await asyncio.to_thread(observer.eventually, lambda: state(worker) == "S", 20)
 
-    result, _ = stop(tmp_path, "sleeps", grace=grace, before=some_time)
+    result, _ = stop(tmp_path, "sleeps", grace=grace, before=asleep)
     assert result.rung is Rung.TERM
     late = result.rungs_ms["term"] - grace * 1000
     assert 0 <= late < 100, "1 ms on an idle machine"
