@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 from collections.abc import Callable
@@ -24,6 +25,10 @@ from .transform import spare_messages
 from .words import LONGEST, words_in
 
 Tell = Callable[[Piece], None]
+
+_GIVE_BACK = (0.2, 1.0, 5.0)
+"""Seconds after an answer without an end in which its memory is given back. What came is in cycles
+of exceptions and responses, and we are still among them; on a busy machine for a while."""
 
 _CLOSING = 1.0
 """Seconds that closing a stream may take."""
@@ -69,6 +74,14 @@ def _import() -> None:
         import openai.resources.chat  # noqa: F401  (most of what the first request imports)
     spare_messages()
     listen()
+
+
+def _give_back() -> None:
+    gc.collect()
+    with suppress(
+        AttributeError, OSError
+    ):  # glibc's alone; it keeps what lies between other things
+        ctypes.CDLL(None).malloc_trim(0)  # malloc_trim(3)
 
 
 async def answer(ask: Ask, tell: Tell) -> Answer | Failure:
@@ -122,8 +135,8 @@ async def _attempt(ask: Ask, tell: Tell) -> Answer:
         raise Trouble(FailureKind.TIMEOUT, text, passing=True) from None
     except Exception as error:
         if hearing.is_too_much:
-            # What came is in cycles of exceptions and responses. Soon: we are still among them.
-            asyncio.get_running_loop().call_later(0.2, gc.collect)
+            for seconds in _GIVE_BACK:
+                asyncio.get_running_loop().call_later(seconds, _give_back)
             text = f"more than {MOST >> 20} MiB came, and no whole piece of an answer in them"
             raise Trouble(FailureKind.PROVIDER, text) from None
         raise _told(error, ask, provider) from None
