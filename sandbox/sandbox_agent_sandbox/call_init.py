@@ -19,9 +19,14 @@ from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.walls.descriptors import keep_only
 from sandbox_agent_sandbox.walls.proc import mount_proc
-from sandbox_agent_sandbox.worker.main import run_worker
+from sandbox_agent_sandbox.worker.main import POKE, run_worker
 
 _HANDLED = {signal.SIGTERM, signal.SIGCHLD}
+
+_POKE_PAUSE = 0.01
+"""Seconds between two of those, see `worker.main.POKE`, until a worker that was terminated ends."""
+
+_FOR_EVER = 365 * 86400.0
 
 
 def main(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
@@ -52,9 +57,14 @@ def _reap_until_over(worker: int, status_pipe: int) -> None:
 
     Staying after a SIGTERM gives children that handle it their grace; leaving kills them.
     """
-    terminating = False
+    terminating = reaped = False
     while True:
-        info = signal.sigwaitinfo(_HANDLED)
+        pause = _POKE_PAUSE if terminating and not reaped else _FOR_EVER
+        info = signal.sigtimedwait(_HANDLED, pause)
+        if info is None:
+            with suppress(ProcessLookupError):
+                os.kill(worker, POKE)
+            continue
         # si_pid is 0 only for a sender outside this namespace: a tool's own SIGTERM is no order.
         if info.si_signo == signal.SIGTERM and info.si_pid == 0:
             terminating = True
@@ -70,6 +80,7 @@ def _reap_until_over(worker: int, status_pipe: int) -> None:
             if pid == 0:
                 break
             if pid == worker:
+                reaped = True
                 report_status(status_pipe, status)
                 if not terminating:
                     os._exit(0)

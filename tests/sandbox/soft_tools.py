@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -88,6 +89,16 @@ async def swallows_its_cancellation() -> str:
 
 
 def sleeps() -> str:
+    with noted():
+        say("up")
+        time.sleep(30)
+    return "never"
+
+
+def sleeps_while_another_thread_hears() -> str:
+    """SIGTERM interrupts a thread that may run no handler, and not the one that may."""
+    threading.Thread(target=time.sleep, args=(300,), daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     with noted():
         say("up")
         time.sleep(30)

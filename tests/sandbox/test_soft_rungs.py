@@ -164,6 +164,7 @@ def cleaned_up(workspace: Path) -> bool:
     "tool",
     [
         "sleeps",
+        "sleeps_while_another_thread_hears",
         "spins",
         "waits_for_a_socket",
         "waits_for_a_lock",

@@ -40,6 +40,11 @@ from sandbox_agent_sandbox.worker.serving import serve
 
 _MAX_ARGUMENTS = 64 << 20
 
+POKE = signal.SIGURG
+"""Wakes a worker that SIGTERM did not. A signal that strikes between Python's last look and a
+system call that sleeps, or another thread than the main one, interrupts nothing, and its handler
+would run only when the sleep is over. Others ignore this signal by default. signal(7)"""
+
 
 def run_worker(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
     """Seal this process and serve one call. Never returns."""
@@ -116,6 +121,7 @@ def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd
         outbox.send(Started())
 
     try:
+        signal.signal(POKE, lambda *_: None)
         signal.signal(signal.SIGTERM, on_term)
         result = invoke(call, arguments, token, started)
         if os.getpid() != worker:
@@ -130,3 +136,4 @@ def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd
 def _deafen() -> None:
     """Take no more notice of SIGTERM. A handler, not SIG_IGN, which commands would inherit."""
     signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(POKE, signal.SIG_DFL)
