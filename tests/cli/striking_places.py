@@ -1,14 +1,15 @@
 """Runs one command again and again, each time struck by SIGINT at another place.
 
-    python striking_places.py [--every N] FILE,FILE,... ARGUMENT...
+    python striking_places.py [--every N] [--fresh] PART,PART,... ARGUMENT...
 
 A place is where CPython looks whether a signal has come: at the beginning of a function, after a
-call, at the end of a loop's body. Only those in files whose paths hold one of the given words are
-struck, in the main thread, in the order in which the command comes by; with --every only each N-th.
-Each attempt is a fork of this process, in which nothing but the command's modules has been
-imported; `{n}` in its arguments is its number. Prints one line of JSON for each: where it was
-struck, its exit code as waitpid(2) gives it, and what it said. The last one came by no further
-place and was not struck.
+call, at the end of a loop's body. Only those are struck that have one of the given parts in their
+FILE:FUNCTION, in the main thread, in the order in which the command comes by; with --every only
+each N-th. Each attempt is a fork of this process, in which nothing but the command's modules has
+been imported, with --fresh not even these; `{n}` in its arguments is its number.
+
+Prints one line of JSON for each: where it was struck, its exit code as waitpid(2) gives it, and
+what it said. The last one came by no further place and was not struck.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ from collections.abc import Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
-from sandbox_agent.cli import main, parser
-from sandbox_agent.cli.console import Console  # noqa: F401  (an import that every verb has)
+from sandbox_agent.cli import main
 
 LOOKS = frozenset({"RESUME", "CALL", "CALL_FUNCTION_EX", "CALL_KW", "JUMP_BACKWARD"})
 LIMIT = 2_000
@@ -43,16 +43,18 @@ def _instructions(code: CodeType) -> Mapping[int, str]:
 class Striker:
     """A trace function that strikes at the n-th place. where: the place, once it has."""
 
-    def __init__(self, files: Sequence[str], nth: int) -> None:
-        self._files = files
+    def __init__(self, parts: Sequence[str], nth: int) -> None:
+        self._parts = parts
         self._left = nth
         self.where = ""
 
     def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
-        if not any(word in frame.f_code.co_filename for word in self._files):
+        code = frame.f_code
+        name = f"{code.co_filename}:{code.co_qualname}"
+        if not any(part in name for part in self._parts):
             return None
         frame.f_trace_opcodes = True
-        names = _instructions(frame.f_code)
+        names = _instructions(code)
         before = ""
 
         def step(frame: FrameType, event: str, arg: object) -> Any:
@@ -74,13 +76,21 @@ class Striker:
             signal.raise_signal(signal.SIGINT)
 
 
-def attempt(files: Sequence[str], argv: list[str], nth: int) -> dict[str, Any]:
+def imports(argv: Sequence[str]) -> None:
+    """What `main` imports for these arguments."""
+    from sandbox_agent.cli import console, parser  # noqa: F401
+
+    with contextlib.suppress(parser.UsageError):  # --help is one
+        parser.parse(argv).verb()
+
+
+def attempt(parts: Sequence[str], argv: list[str], nth: int) -> dict[str, Any]:
     with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as place:
         pid = os.fork()
         if pid == 0:
             for stream in (1, 2):
                 os.dup2(told.fileno(), stream)
-            striker = Striker(files, nth)
+            striker = Striker(parts, nth)
             sys.settrace(striker)
             try:
                 code = main([word.format(n=nth) for word in argv])
@@ -98,13 +108,14 @@ def attempt(files: Sequence[str], argv: list[str], nth: int) -> dict[str, Any]:
 if __name__ == "__main__":
     options = argparse.ArgumentParser()
     options.add_argument("--every", type=int, default=1)
-    options.add_argument("files", type=lambda given: given.split(","))
+    options.add_argument("--fresh", action="store_true")
+    options.add_argument("parts", type=lambda given: given.split(","))
     options.add_argument("argv", nargs=argparse.REMAINDER)
     asked = options.parse_args()
-    with contextlib.suppress(parser.UsageError):  # --help is one
-        parser.parse(asked.argv).verb()  # its imports
+    if not asked.fresh:
+        imports(asked.argv)
     for nth in itertools.islice(itertools.count(1, asked.every), LIMIT):
-        result = attempt(asked.files, asked.argv, nth)
+        result = attempt(asked.parts, asked.argv, nth)
         print(json.dumps(result), flush=True)
         if not result["where"]:
             break

@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import identity
@@ -121,3 +123,31 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(me: Person, moment: 
         if (folder / "result.json").exists():
             result = json.loads((folder / "result.json").read_text())
             assert (result["status"], result["exit_code"]) == ("interrupted", 143)
+
+
+def test_whoever_insists_ends_a_command_that_has_lost_the_first_signal(me: Person) -> None:
+    """An exception that strikes in a destructor is lost; so it is here."""
+    loses = (
+        "import signal\n"
+        "from sandbox_agent.cli.signals import Signals, Stopped\n"
+        "Signals().install()\n"
+        "while True:\n"
+        "    try:\n"
+        "        print('up', flush=True)\n"
+        "        while True:\n"
+        "            signal.pause()\n"
+        "    except Stopped:\n"
+        "        pass\n"
+    )
+    with me.start([sys.executable, "-c", loses]) as lost:
+        assert lost.stdout is not None
+        for _ in range(2):
+            assert lost.stdout.readline() == "up\n"
+            lost.terminate()
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            lost.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                lost.wait(0.1)
+                break
+        assert (lost.stdout.read(), lost.returncode) == ("", -signal.SIGTERM)

@@ -7,7 +7,6 @@ is the run's to handle (see `signals`).
 
 from __future__ import annotations
 
-import datetime  # noqa: F401  (see `main`)
 import os
 import sys
 import warnings
@@ -26,18 +25,20 @@ INTERNAL = 70
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. `argv`: without the program's name.
 
-    A signal's exception that strikes while msgspec's C part imports datetime is swallowed there,
-    and its first use of it is a crash: hence that import at the top of this module.
+    A signal waits for the end of imports: the exception of its handler would be another one where
+    a class body meets it (`__set_name__`), and none where msgspec's C part imports datetime, which
+    then crashes at its first use.
     """
     signals, console = Signals(), None
     try:
         # First of all, so that nothing later meets KeyboardInterrupt in the middle of an import.
         signals.install()
-        from sandbox_agent.cli.console import Console, fill_standard_descriptors
+        with signals.later:
+            from sandbox_agent.cli.console import Console, fill_standard_descriptors
 
-        fill_standard_descriptors()
-        console = Console(signals.later)
-        warnings.showwarning = console.warn
+            fill_standard_descriptors()
+            console = Console(signals.later)
+            warnings.showwarning = console.warn
         try:
             code = _run(sys.argv[1:] if argv is None else list(argv), console, signals)
         finally:
@@ -53,29 +54,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str], console: Console, signals: Signals) -> int:
-    from sandbox_agent.cli.parser import UsageError, parse
-
     # Looking for pydantic's plugins reads the metadata of every installed package: 30 ms.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     failed, own_bug = None, INTERNAL
     try:
-        try:
-            arguments = parse(argv)
-        except UsageError as error:
-            console.out(error.text) if error.code == 0 else console.err(error.text)
-            return error.code
-        failed, own_bug = arguments.failed_code, arguments.bug_code
-        return arguments.verb()(arguments.values, console, signals)
+        with signals.later:
+            from sandbox_agent.cli.parser import UsageError, parse
+
+            try:
+                arguments = parse(argv)
+            except UsageError as error:
+                console.out(error.text) if error.code == 0 else console.err(error.text)
+                return error.code
+            failed, own_bug = arguments.failed_code, arguments.bug_code
+            verb = arguments.verb()
+        return verb(arguments.values, console, signals)
     except Exception as error:
-        from sandbox_agent_ipc.errors import SandboxAgentError
+        with signals.later:
+            signals.check()
+            return _report(error, console, failed, own_bug)
 
-        if isinstance(error, SandboxAgentError):
-            console.error(str(error))
-            return exit_code_of(error) if failed is None else failed
-        from sandbox_agent.cli.bug import report
 
-        report(error, console, getattr(error, "run_dir", None))
-        return own_bug
+def _report(error: Exception, console: Console, failed: int | None, own_bug: int) -> int:
+    from sandbox_agent_ipc.errors import SandboxAgentError
+
+    if isinstance(error, SandboxAgentError):
+        console.error(str(error))
+        return exit_code_of(error) if failed is None else failed
+    from sandbox_agent.cli.bug import report
+
+    report(error, console, getattr(error, "run_dir", None))
+    return own_bug
 
 
 def exit_code_of(error: Exception) -> int:

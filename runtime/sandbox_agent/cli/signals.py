@@ -13,11 +13,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Protocol
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INSIST_SECONDS = 1.0
+"""A signal so long after the one that has ended the command, which is still there, kills it. Sooner
+it is the same one: a group's, and once more by whoever passes it on."""
 
 
 class Freezer(Protocol):
@@ -40,7 +44,8 @@ class Stopped(BaseException):
 
 class Later:
     """`with` it, a signal before a run ends the command when the block is over, not inside it: an
-    exception from a handler would leave a lock held, or a thread half started. Main thread only.
+    exception from a handler would leave a lock held, a thread half started, or a module half
+    imported. Main thread only.
 
     pending: the signal that waits for the end of the block.
     """
@@ -79,6 +84,7 @@ class Signals:
         self._freezer: Freezer | None = None
         self._freezing = False
         self._ended = False
+        self._struck: float | None = None
 
     def install(self) -> None:
         """Takes INT and TERM even when inherited as ignored, as background jobs of scripts have
@@ -90,6 +96,12 @@ class Signals:
                 with contextlib.suppress(ValueError):
                     signal.signal(signum, self._handle)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+
+    def check(self) -> None:
+        """Raises Stopped if a signal has ended the command, for whoever has caught something else:
+        what calls Python from C may make another exception of it."""
+        if self._struck is not None and self.first is not None:
+            raise Stopped(self.first)
 
     def hold(self) -> None:
         """From now on a signal waits for `attach`: the run's record is about to be begun, and only
@@ -158,15 +170,17 @@ class Signals:
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self._ended:
             return
-        again = self.first is not None
-        if not again:
+        if self.first is None:
             self.first = signum
         if self._interrupt is not None:
             self._heard += 1
             if self._heard > 1 or self._claim():
                 self._interrupt(signum)
-        elif not again:
-            if self.later.depth:
-                self.later.pending = signum
-            else:
-                raise Stopped(signum)
+        elif self._struck is None:
+            self._struck = time.monotonic()
+            if not self.later.depth:
+                raise Stopped(self.first)
+            self.later.pending = self.first
+        elif time.monotonic() - self._struck > INSIST_SECONDS:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
