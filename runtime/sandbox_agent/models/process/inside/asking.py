@@ -18,7 +18,14 @@ from . import keys
 from .failures import Trouble, trouble_of, unwrapped
 from .hearing import MOST, Hearing, listen
 from .plain import one_line, without_secrets
-from .request import arguments_of, cost_of, provider_of, wants_thoughts, window_of
+from .request import (
+    arguments_of,
+    cost_of,
+    provider_of,
+    wants_thoughts,
+    window_of,
+    without_images,
+)
 from .retry import LONGEST_ASKED, asked_wait, pause, rest
 from .stream import Gathering, TooLong
 from .transform import spare_messages
@@ -88,8 +95,12 @@ async def answer(ask: Ask, tell: Tell) -> Answer | Failure:
     """One chat completion, repetitions included. Needs `load()` before.
 
     tell: called with each piece as it comes. Cancelling the task closes the connection.
+
+    A request that is refused is made once more without its images: one that a provider takes for
+    broken, too large or none would have every later request refused as well. Where that is refused
+    too, it was not the images, and the first refusal counts.
     """
-    attempt = 0
+    attempt, refusal = 0, None
     while True:
         attempt += 1
         try:
@@ -97,6 +108,14 @@ async def answer(ask: Ask, tell: Tell) -> Answer | Failure:
             return msgspec.structs.replace(found, attempts=attempt)
         except Trouble as caught:
             trouble = caught
+        if trouble.kind is FailureKind.BAD_REQUEST and trouble.status != 404:
+            blind = None if refusal else without_images(ask)
+            if blind is not None:
+                refusal, ask = trouble, blind
+                attempt -= 1
+                tell(Piece("restart", f"{trouble.text}; asking again without images"))
+                continue
+            trouble = refusal or trouble
         wait, why_not = _next_wait(trouble, attempt, ask.retries)
         if wait is None:
             text = one_line(f"{trouble.text}{why_not}", LONGEST)

@@ -45,7 +45,7 @@ def arguments_of(ask: Ask, provider: str) -> dict[str, Any]:
     """
     messages = msgspec.json.decode(ask.messages)
     if not sees(ask.model):
-        messages = [_without_images(message) for message in messages]
+        messages = _all_without_images(messages)
     given: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(ask.params))
     given |= {
         "model": ask.model,
@@ -82,6 +82,22 @@ def sees(model: str) -> bool:
         return bool(litellm.supports_vision(model))
     except Exception:
         return False
+
+
+def without_images(ask: Ask) -> Ask | None:
+    """The request without images; None where there are none that would be sent."""
+    try:
+        messages = msgspec.json.decode(ask.messages)
+    except msgspec.MsgspecError:
+        return None
+    blind = _all_without_images(messages)
+    if blind == messages or not sees(ask.model):
+        return None
+    return msgspec.structs.replace(ask, messages=msgspec.json.encode(blind))
+
+
+def _all_without_images(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [_without_images(message) for message in messages]
 
 
 def _without_images(message: dict[str, Any]) -> dict[str, Any]:
