@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -401,6 +402,12 @@ def kill_rows(workspace: Path, rounds: int, count: int = 100, many: int = 16) ->
 # --- many runs ------------------------------------------------------------------------------
 
 
+def _status() -> dict[str, str]:
+    """/proc/self/status (proc_pid_status(5))."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return dict(line.split(":", 1) for line in lines)
+
+
 @dataclass(frozen=True)
 class Holdings:
     """What a process, and the host for it, holds."""
@@ -415,9 +422,7 @@ class Holdings:
 
     @classmethod
     def now(cls) -> Holdings:
-        status = dict(
-            line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
-        )
+        status = _status()
         mine = str(os.getpid())
         zombies = 0
         for name in os.listdir("/proc"):
@@ -477,6 +482,8 @@ def growth(folder: Path, runs: int) -> tuple[Holdings, Holdings]:
 
     def each(number: int) -> None:
         if number in (WARM_UP, WARM_UP + runs):
+            # join() waits for Python's part of a thread; the kernel has it a moment longer.
+            observer.eventually(lambda: int(_status()["Threads"]) <= threading.active_count(), 20)
             seen.append(Holdings.now())
 
     interrupted_runs(folder, WARM_UP + runs, each)
