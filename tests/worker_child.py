@@ -8,6 +8,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -16,9 +17,13 @@ import psutil
 from sandbox_agent_ipc.board import Board, BoardView
 from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import CallToken, Cancelled
+from sandbox_agent_sandbox.worker.main import POKE
 
 PATIENCE = 20.0
 """Seconds until a test gives up waiting for an event. Never a synchronisation."""
+
+POKE_PAUSE = 0.01
+"""Seconds, as a call's init has it."""
 
 
 class Ended(msgspec.Struct):
@@ -39,6 +44,7 @@ class WorkerChild:
         self._output, output = os.pipe()
         self._answer, answer = os.pipe()
         self.output = b""
+        self._terminated = False
         self.pid = os.fork()
         if self.pid == 0:
             self._child(function, output, answer)
@@ -71,7 +77,10 @@ class WorkerChild:
         self._waker = -1
 
     def terminate(self) -> None:
+        """SIGTERM and, while its end is waited for, what a call's init sends after it: it may have
+        come between Python's last look and a system call that sleeps, see `POKE`."""
         os.kill(self.pid, signal.SIGTERM)
+        self._terminated = True
 
     def until(self, text: bytes) -> bytes:
         """Wait until standard output or error held this text; all output so far."""
@@ -90,7 +99,13 @@ class WorkerChild:
         data = b""
         end = time.monotonic() + PATIENCE
         while True:
-            ready = select.select([self._answer, self._output], [], [], end - time.monotonic())[0]
+            left = max(0.0, end - time.monotonic())
+            pause = min(left, POKE_PAUSE) if self._terminated else left
+            ready = select.select([self._answer, self._output], [], [], pause)[0]
+            if not ready and left and self._terminated:
+                with suppress(ProcessLookupError):
+                    os.kill(self.pid, POKE)
+                continue
             assert ready, f"the function did not end; output: {self.output!r}"
             if self._output in ready:
                 self.output += os.read(self._output, 65536)
@@ -149,6 +164,7 @@ class WorkerChild:
                 signal.signal(signal.SIGTERM, lambda *_: None)
                 raise Cancelled(token.reason or CancelReason.INTERRUPT)
 
+            signal.signal(POKE, lambda *_: None)
             signal.signal(signal.SIGTERM, on_term)
             value = function(token)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
