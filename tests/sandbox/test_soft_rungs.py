@@ -22,7 +22,7 @@ from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedStat
 from sandbox_agent_sandbox.planning import make_plan
 from sandbox_agent_sandbox.policy import Policy
 from sandbox_agent_sandbox.probe import host_facts
-from sandboxes import SHELL, run
+from sandboxes import SHELL, run, until
 
 PATIENT = 20.0
 """Seconds of a rung that must not be needed."""
@@ -32,6 +32,14 @@ Strike = Callable[[Cell, CallRequest], Awaitable[None]]
 
 async def nothing_more(cell: Cell, request: CallRequest) -> None:
     pass
+
+
+async def all_asleep(cell: Cell, request: CallRequest) -> None:
+    """Who has said that it is up may not yet have come to where a signal interrupts it: Python is
+    between its last look and the system call that sleeps, a shell has still to fork."""
+    await asyncio.to_thread(
+        observer.eventually, lambda: {state(one.pid) for one in ours()} == {"S"}, 20
+    )
 
 
 def stop(
@@ -146,7 +154,7 @@ def test_an_async_tools_task_is_cancelled_at_the_flag(tmp_path: Path) -> None:
 def test_a_commands_whole_process_group_gets_sigint(
     tmp_path: Path, command: str, expected: str
 ) -> None:
-    result, output = stop(tmp_path, command, grace=PATIENT)
+    result, output = stop(tmp_path, command, grace=PATIENT, before=all_asleep)
     assert (result.outcome, result.rung) == (Outcome.CANCELLED, Rung.FLAG)
     for word in ("second ended", "first", "KeyboardInterrupt"):
         assert (word in output) == (word in expected)
@@ -184,11 +192,7 @@ def test_a_python_tool_that_never_looks_is_ended_by_sigterm_and_tidies_up(
 
 @pytest.mark.parametrize("grace", [0.02, 0.3])
 def test_sigterm_comes_a_grace_period_after_the_flag(tmp_path: Path, grace: float) -> None:
-    async def asleep(cell: Cell, request: CallRequest) -> None:
-        worker = worker_of_ours()
-        await asyncio.to_thread(observer.eventually, lambda: state(worker) == "S", 20)
-
-    result, _ = stop(tmp_path, "sleeps", grace=grace, before=asleep)
+    result, _ = stop(tmp_path, "sleeps", grace=grace, before=all_asleep)
     assert result.rung is Rung.TERM
     late = result.rungs_ms["term"] - grace * 1000
     assert 0 <= late < 100, "1 ms on an idle machine"
@@ -201,7 +205,11 @@ def test_what_takes_its_time_to_tidy_up_gets_it(tmp_path: Path) -> None:
 
 
 def test_an_async_tool_that_swallows_its_cancellation_is_ended_by_sigterm(tmp_path: Path) -> None:
-    result, _ = stop(tmp_path, "swallows_its_cancellation", grace=0.3)
+    async def once_it_has(cell: Cell, request: CallRequest) -> None:
+        await until((tmp_path / "cancelled once").exists)
+        cell.escalate()
+
+    result, _ = stop(tmp_path, "swallows_its_cancellation", grace=PATIENT, strike=once_it_has)
     assert (result.outcome, result.rung) == (Outcome.CANCELLED, Rung.TERM)
     assert (tmp_path / "cancelled once").exists()
     assert cleaned_up(tmp_path)
@@ -220,7 +228,11 @@ def test_a_stopped_tool_is_continued_so_that_it_can_act_on_sigterm(tmp_path: Pat
 
 def test_a_stopped_command_is_continued_so_that_it_can_act_on_sigterm(tmp_path: Path) -> None:
     command = "trap 'touch trapped; exit 5' TERM; trap '' INT; echo up; kill -STOP $$; sleep 300"
-    result, _ = stop(tmp_path, command, grace=0.05)
+
+    async def stopped(cell: Cell, request: CallRequest) -> None:
+        await until(lambda: "T" in {state(one.pid) for one in ours()})
+
+    result, _ = stop(tmp_path, command, grace=0.05, before=stopped)
     assert (result.outcome, result.rung) == (Outcome.CANCELLED, Rung.TERM)
     assert (tmp_path / "trapped").exists()
 
@@ -290,7 +302,10 @@ def test_a_worker_ended_by_somebody_elses_sigterm_during_a_cancel_is_cancelled(
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGTERM)
 
-    result, _ = stop(tmp_path, "sleeps", grace=PATIENT, strike=terminate_everybody)
+    # A SIGTERM that is not the host's is followed by none of its init's pokes.
+    result, _ = stop(
+        tmp_path, "sleeps", grace=PATIENT, before=all_asleep, strike=terminate_everybody
+    )
     assert (result.outcome, result.rung) == (Outcome.CANCELLED, Rung.FLAG)
     assert cleaned_up(tmp_path)
 
@@ -307,4 +322,8 @@ def worker_of_ours() -> int:
 
 
 def state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    """R, S, T, …, and X for one that has ended: proc(5)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
