@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and SIGHUP by what nohup(1) starts
     leaks.become_subreaper()
+    leaks.have_own_mounts()
     folder = Path(tempfile.mkdtemp(prefix="sa-"))
     folder.chmod(0o711)  # tests that change their uid pass through, and cannot list it
     config.stash[_private] = folder

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import observer
 
+CLONE_NEWNS = 0x00020000
+MS_REC, MS_PRIVATE, MS_SHARED = 0x4000, 1 << 18, 1 << 20
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 PATIENCE = 5.0
@@ -27,6 +29,24 @@ PATIENCE = 5.0
 
 def become_subreaper() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+_mounts_are_ours = False
+
+
+def have_own_mounts() -> None:
+    """Leaves the mount namespace that others mount in at any moment: what is new there would be
+    taken for ours. Who may not do that may not mount either. Shared again within its own, as on
+    most hosts, so that what a sandbox lets out of its walls shows. mount_namespaces(7)"""
+    global _mounts_are_ours
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS):
+        return
+    for kind in (MS_PRIVATE, MS_SHARED):
+        if libc.mount(b"none", b"/", None, MS_REC | kind, None):
+            error = ctypes.get_errno()
+            raise OSError(error, f"the propagation of mounts: {os.strerror(error)}")
+    _mounts_are_ours = True
 
 
 def become_dumpable() -> None:
@@ -44,6 +64,8 @@ def _descriptors() -> dict[int, str]:
 
 
 def _mounts() -> frozenset[str]:
+    if not _mounts_are_ours:
+        return frozenset()
     # By id and mount point; the options may change without a mount having been made.
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return frozenset(f"{line.split()[0]} {line.split()[4]}" for line in lines)
