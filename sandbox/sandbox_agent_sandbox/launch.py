@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -82,6 +83,23 @@ class Launch:
             self._process.wait()
         self._log.close()
         self._pidfd = Descriptor(-1)
+
+
+def kill_unlaunched(thread: int) -> None:
+    """SIGKILL to a spawner that the thread of this native id is still starting: one that is stopped
+    between fork and exec holds up `launch` for as long as it is stopped. vfork(2).
+
+    No handle of it exists yet, but it is that thread's only child; where the kernel does not list
+    those (CONFIG_PROC_CHILDREN), nothing happens.
+    """
+    children = Path(f"/proc/self/task/{thread}/children")
+    with suppress(OSError):
+        for pid in map(int, children.read_text().split()):
+            pidfd = Descriptor(os.pidfd_open(pid))
+            # Looked at again: nobody else reaps it, so the descriptor is of this very child.
+            if str(pid) in children.read_text().split():
+                signal.pidfd_send_signal(pidfd.number, signal.SIGKILL)
+            pidfd.close()
 
 
 def _tie() -> list[str]:

@@ -37,7 +37,7 @@ from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_sandbox.descriptors import Descriptor
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.ladder import PROOF_LIMIT, Ladder, Process
-from sandbox_agent_sandbox.launch import Launch, launch
+from sandbox_agent_sandbox.launch import Launch, kill_unlaunched, launch
 from sandbox_agent_sandbox.life import Life
 from sandbox_agent_sandbox.mends import explain
 from sandbox_agent_sandbox.outcome import Survivor
@@ -48,6 +48,9 @@ OPEN_LIMIT = 30.0
 
 ORPHAN_LIMIT = 0.25
 """Seconds that what a spawner had begun to build has to follow it, see `Launch.kill`."""
+
+LAUNCH_LIMIT = 0.25
+"""Seconds that a spawner has, once its sandbox is closed, to come from fork to exec."""
 
 _STANDSTILL = 0.5
 """Seconds too late by which this thread knows that all of the program stood still: SIGSTOP, or a
@@ -229,7 +232,12 @@ class Supervisor:
         if self._thread.ident is None:
             return ()
         self._order(self._close)
-        self._thread.join()
+        self._thread.join(LAUNCH_LIMIT)
+        while self._thread.is_alive():
+            # It hears of nothing before its spawner has been started.
+            if self._launch is None and self._thread.native_id is not None:
+                kill_unlaunched(self._thread.native_id)
+            self._thread.join(LAUNCH_LIMIT)
         self._bell = Descriptor(-1)  # now, and not when the collector comes by
         return self.survivors
 

@@ -111,10 +111,11 @@ def test_killing_the_host_ends_all_whoever_is_stopped(tmp_path: Path, stopped: s
     with a_host(tmp_path) as (process, _, _):
         family = below(process)
         for who in family:
-            name = Path(f"/proc/{who.pid}/comm").read_text().strip()
-            kind = {"sandbox-call": "call init"}.get(name, name.removeprefix("sandbox-"))
-            if stopped in ("everybody", kind):
-                os.kill(who.pid, signal.SIGSTOP)
+            with contextlib.suppress(OSError):  # ended since: `touch`
+                name = Path(f"/proc/{who.pid}/comm").read_text().strip()
+                kind = {"sandbox-call": "call init"}.get(name, name.removeprefix("sandbox-"))
+                if stopped in ("everybody", kind):
+                    os.kill(who.pid, signal.SIGSTOP)
         assert len(family) >= 7, "spawner, init, call init, worker, shell, two sleeps"
         with observer.watching(family) as watched:
             process.kill()
@@ -223,6 +224,37 @@ def test_somebody_who_holds_the_spawners_socket_open_delays_no_end(
     finally:
         for fd in held:
             os.close(fd)
+
+
+def test_a_spawner_that_is_stopped_before_its_exec_delays_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who starts it waits for the exec, and cannot hear of the end meanwhile. Here for another
+    child, since nobody can say when a spawner is between the two."""
+    stopped = threading.Event()
+
+    class Late(subprocess.Popen[bytes]):
+        def __init__(self, command: list[str], **more: Any) -> None:
+            child = os.posix_spawnp("sh", ["sh", "-c", "kill -STOP $$"], os.environ)
+            os.waitid(os.P_PID, child, os.WSTOPPED)
+            stopped.set()
+            os.waitpid(child, 0)
+            super().__init__(command, **more)
+
+    monkeypatch.setattr(subprocess, "Popen", Late)
+
+    async def main() -> float:
+        plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
+        cell = Cell(plan, grace=0.1, term=0.1)
+        opening = asyncio.create_task(cell.open())
+        await asyncio.to_thread(stopped.wait, 20)
+        begin = time.monotonic()
+        assert await asyncio.to_thread(cell.close) == ()
+        with pytest.raises(SandboxError):
+            await opening
+        return time.monotonic() - begin
+
+    assert run(main) < 2, "nowhere near the limits for proofs and for building"
 
 
 def test_what_a_forked_child_holds_of_a_sandboxs_descriptors_is_closed() -> None:
