@@ -148,7 +148,7 @@ def test_a_stopped_session_is_ended_and_a_second_order_skips_the_grace() -> None
 def test_silence_is_a_timeout_and_pieces_are_not_silence() -> None:
     async def main() -> None:
         async with a_session() as session:
-            answer = await session.ask(b"wait", Patience(0.2, 0.2, 0.3))
+            answer = await session.ask(b"wait", Patience(60, 60, 0.3))
             assert (answer.body, answer.reason) == (b"wait", CancelReason.TIMEOUT)
             quiet = await session.ask(b"hang", Patience(0.2, 0.2, 0.3))
             assert (quiet.body, quiet.reason) == (None, CancelReason.TIMEOUT)
@@ -197,8 +197,8 @@ def test_a_session_that_does_not_start_says_why_and_the_next_one_works() -> None
 def test_whoever_cancels_the_task_gets_the_request_stopped_first() -> None:
     async def main() -> None:
         async with a_session() as session:
-            for body, usable in ((b"wait", True), (b"hang", False)):
-                task = await asked(session, body, SOON)
+            for body, patience, usable in ((b"wait", LONG, True), (b"hang", SOON, False)):
+                task = await asked(session, body, patience)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
