@@ -71,6 +71,14 @@ def test_one_process_serves_from_the_first_run_to_the_last_close_and_then_nothin
         assert stub.violations == []
 
 
+def test_a_variable_that_is_not_utf8_is_no_reason_to_fail(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ODD", os.fsdecode(b"b\xfcro"))
+    with Stub([OK]) as stub, chat(tmp_path, watch, stub) as conversation:
+        assert conversation.run().status is Status.DONE
+
+
 def test_closed_or_interrupted_while_litellm_is_still_imported_it_returns_at_once(
     tmp_path: Path, watch: Watch
 ) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sandbox_agent_sandbox.utf8 import is_utf8
+
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.plan import Plan
 
@@ -39,12 +41,13 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of the model process, beyond the sandbox's own.
 
     environ: the host's. Which variable a provider's key is in is its library's matter, so all are
-    passed on but those that would change how the process itself runs.
+    passed on but those that would change how the process itself runs, and those that cannot be
+    told to it, being no UTF-8.
     """
     passed = {
         name: value
         for name, value in environ.items()
-        if name not in _OWN and not name.startswith(_NOT_PASSED)
+        if name not in _OWN and not name.startswith(_NOT_PASSED) and is_utf8(name + value)
     }
     for name, usual in _CREDENTIALS.items():
         if name not in passed and (path := _file(usual)) is not None:

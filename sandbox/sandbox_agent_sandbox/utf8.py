@@ -1,0 +1,13 @@
+"""What our processes can tell each other: text in UTF-8. Linux allows any bytes in file names and
+in the environment; Python shows those that are not UTF-8 as lone surrogates."""
+
+from __future__ import annotations
+
+
+def is_utf8(text: str) -> bool:
+    """Whether all of `text` was UTF-8 where it came from."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
