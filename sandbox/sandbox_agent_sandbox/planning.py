@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from math import ceil
 from pathlib import Path
 
+import msgspec
+
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.launch import import_roots
 from sandbox_agent_sandbox.plan import (
@@ -25,6 +27,7 @@ from sandbox_agent_sandbox.plan import (
 )
 from sandbox_agent_sandbox.policy import Limits, Policy
 from sandbox_agent_sandbox.probe import HostFacts
+from sandbox_agent_sandbox.utf8 import is_utf8
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 _ETC = (
@@ -114,7 +117,7 @@ def make_plan(
     _guard_own_code(binds, identity, facts)
     ordered = tuple(sorted(binds.values(), key=lambda bind: (bind.path.count("/"), bind.path)))
     visible = [Path(bind.path) for bind in ordered]
-    return Plan(
+    plan = Plan(
         workspace=str(home),
         identity=identity,
         binds=ordered,
@@ -126,6 +129,18 @@ def make_plan(
         environment=_environment(policy, facts, visible),
         import_path=tuple(_import_path(visible, tool_paths)),
     )
+    _refuse_other_bytes(plan)
+    return plan
+
+
+def _refuse_other_bytes(plan: Plan) -> None:
+    try:
+        msgspec.msgpack.encode(plan)
+    except UnicodeEncodeError as error:
+        raise PolicyError(
+            f"{os.fsencode(str(error.object))!r} is not UTF-8, so the sandbox cannot be told of it;"
+            " rename it, or take it out of the policy"
+        ) from None
 
 
 def _identity(facts: HostFacts, workspace: Path | None) -> Identity:
@@ -161,11 +176,13 @@ def _program_paths(facts: HostFacts, tool_paths: Sequence[Path], workspace: Path
     of $PATH, which are the project's own there (node_modules/.bin).
     """
     own = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, import_roots()), *tool_paths]
-    commands = [path for path in map(Path, facts.path) if not _inside(path.resolve(), [workspace])]
+    named = [Path(entry) for entry in facts.path if is_utf8(entry)]
+    commands = [path for path in named if not _inside(_real(path), [workspace])]
     home = facts.home.resolve()
     kept = []
     for path in own + commands:
-        if not path.is_absolute() or not path.exists():
+        # Of $PATH nobody expects that each entry is there, or may be looked at (/root/bin).
+        if not path.is_absolute() or not os.path.exists(path):
             continue
         real = path.resolve()
         # What is the home folder itself, or holds it, would show what is hidden.
@@ -191,10 +208,10 @@ def _masks(
     policy: Policy, workspace: Path, hidden: Sequence[Path], visible: Sequence[Path]
 ) -> Iterable[Mask]:
     for path in policy.hide:
-        real = (workspace / path).resolve()
+        real = _real(workspace / path)
         if not _inside(real, visible):
             continue
-        if not real.exists():
+        if not os.path.exists(real):
             raise PolicyError(
                 f"hide: {real} does not exist, so it cannot be hidden; create it first"
             )
@@ -215,7 +232,8 @@ def _masks(
 
 def _environment(policy: Policy, facts: HostFacts, visible: Sequence[Path]) -> dict[str, str]:
     own_bin = f"{sys.prefix}/bin"
-    shown = [entry for entry in facts.path if _inside(Path(entry).resolve(), visible)]
+    named = [entry for entry in facts.path if is_utf8(entry)]
+    shown = [entry for entry in named if _inside(_real(Path(entry)), visible)]
     environment = {
         "PATH": ":".join(dict.fromkeys([own_bin, *shown, *_SYSTEM_PATH])),
         "HOME": _HOME,
@@ -231,7 +249,9 @@ def _environment(policy: Policy, facts: HostFacts, visible: Sequence[Path]) -> d
         environment["VIRTUAL_ENV"] = sys.prefix
     for name in policy.env.pass_:
         if name in facts.environment:
-            environment[name] = facts.environment[name]
+            value = environment[name] = facts.environment[name]
+            if not is_utf8(value):
+                raise PolicyError(f"env.pass: the value of {name} is not UTF-8; set it anew")
     environment.update(policy.env.set)
     environment["HOME"] = _HOME  # the only home that exists inside
     return environment
@@ -274,6 +294,11 @@ def _resolve(path: Path, field: str) -> Path:
             " shows nothing of the kernel's; remove the entry"
         )
     return real
+
+
+def _real(path: Path) -> Path:
+    """Where it leads, as far as can be seen; a loop of links leads nowhere, and is no error."""
+    return Path(os.path.realpath(path))
 
 
 def _inside(path: Path, folders: Iterable[Path]) -> bool:

@@ -206,6 +206,48 @@ def test_the_environment_is_an_allow_list(workspace: Path, monkeypatch: pytest.M
     assert "k3y" not in inside(workspace, "cat /proc/*/environ").output
 
 
+def test_entries_of_path_that_cannot_be_used_are_left_out(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not UTF-8; a loop of links; too long a name; in a folder that is shut (to root, a file)."""
+    (tmp_path / "tools").mkdir()
+    other = tmp_path / os.fsdecode(b"b\xfcro")
+    other.mkdir()
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    shut = tmp_path / "shut"
+    (shut / "bin").mkdir(parents=True)
+    shut.chmod(0)
+    entries = [other, loop, tmp_path / ("x" * 300), shut / "bin", tmp_path / "tools"]
+    monkeypatch.setenv("PATH", ":".join(["/usr/bin", "/bin", *map(str, entries)]))
+    try:
+        shown = inside(workspace, "echo $PATH").output
+    finally:
+        shut.chmod(0o700)
+    assert str(tmp_path / "tools") in shown.strip().split(":")
+    assert "loop" not in shown and "b\ufffd" not in shown
+
+
+def test_what_is_not_utf8_is_refused_by_name(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / os.fsdecode(b"b\xfcro")
+    other.mkdir()
+    monkeypatch.setenv("ODD", os.fsdecode(b"s3cret\xfc"))
+
+    def plan(folder: Path, **policy: Any) -> None:
+        make_plan(Policy(**policy), host_facts(), workspace=folder)
+
+    plan(workspace)
+    with pytest.raises(PolicyError, match=r"b.xfcro' is not UTF-8"):
+        plan(other)
+    with pytest.raises(PolicyError, match=r"b.xfcro' is not UTF-8"):
+        plan(workspace, read=[other])
+    with pytest.raises(PolicyError, match=r"env.pass: the value of ODD is not UTF-8") as caught:
+        plan(workspace, env={"pass": ["ODD"]})
+    assert "s3cret" not in str(caught.value)
+
+
 def test_processes_of_the_host_and_of_other_calls_are_not_visible(workspace: Path) -> None:
     async def main() -> CallResult:
         import asyncio
