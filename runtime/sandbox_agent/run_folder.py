@@ -7,16 +7,24 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sandbox_agent.errors import ConfigError
+
 OUTPUT = "output"
 """The folder, inside a run's, of output that was too long for the model."""
 
 
 def default_output_dir() -> Path:
     """`$XDG_STATE_HOME/sandbox-agent`, or `~/.local/state/sandbox-agent`; XDG base directories
-    specification, which has a relative value ignored."""
+    specification, which has a relative value ignored. Raises ConfigError without a home."""
     base = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not base.is_absolute():
-        base = Path.home() / ".local" / "state"
+        base = Path(os.path.expanduser("~"), ".local", "state")
+    if not base.is_absolute():
+        raise ConfigError(
+            "there is no home folder to keep runs in",
+            field="output.dir",
+            mend="set HOME or XDG_STATE_HOME, or name a folder (--out)",
+        )
     return base / "sandbox-agent"
 
 

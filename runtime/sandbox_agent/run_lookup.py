@@ -32,7 +32,7 @@ def find_run(run: str, output_dir: Path | None = None, here: Path | None = None)
     if not run:
         raise ConfigError("no run was named", field="RUN", mend=_MEND)
     if is_path(run):
-        return _checked(here / Path(run).expanduser(), run)
+        return _checked(here / os.path.expanduser(run), run)
     names = _runs(base)
     if run == LAST:
         if not names:

@@ -5,6 +5,7 @@ The one place where the runtime opens a cell.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import sandbox_agent
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.settings import Interrupt
 from sandbox_agent.tools.registry import Registry, ToolChoice, import_roots, resolve
+from sandbox_agent.workspace import problem_with
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.cell import Cell
@@ -125,14 +127,14 @@ class SandboxHost:
 
 
 def existing_folder(path: Path | str) -> Path:
-    """A workspace as an absolute path. Raises ConfigError when it is not a folder."""
-    folder = Path(path).expanduser().absolute()
+    """A workspace as an absolute path. Raises ConfigError when it cannot be one."""
+    folder = Path(os.path.expanduser(path)).absolute()
     if ".." in folder.parts:
-        folder = folder.resolve()  # the names on the way there do not exist inside
-    if not folder.is_dir():
-        raise ConfigError(
-            f"{path} is not a folder", field="workspace", mend="name one that is there"
-        )
+        folder = Path(os.path.realpath(folder))  # the names on the way do not exist inside
+    problem = problem_with(folder)
+    if problem is not None:
+        what, mend = problem
+        raise ConfigError(what, field="workspace", mend=mend)
     return folder
 
 

@@ -101,6 +101,7 @@ def make_setup(
     host = SandboxHost(walls, choose(tools))
     bounds = budgets if isinstance(budgets, Budgets) else Budgets(**budgets)
     settings = _settings(model, host, bounds, parallel, tuple(verify))
+    _refuse_other_bytes(settings)
     return Setup(
         model=model,
         host=host,
@@ -114,6 +115,17 @@ def make_setup(
         separate_output=separate_output,
         durable=durable,
     )
+
+
+def _refuse_other_bytes(settings: Settings) -> None:
+    """The journal is UTF-8, and a file that is named otherwise could not be named in it."""
+    try:
+        msgspec.json.encode(settings)
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{os.fsencode(str(error.object))!r} is not UTF-8, and the journal is",
+            mend="rename it, or name another",
+        ) from None
 
 
 def _settings(

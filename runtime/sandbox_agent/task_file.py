@@ -7,6 +7,7 @@ the folder of the file that they stand in (from the current one for `--set`); al
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -269,7 +270,7 @@ def _anchor_model(data: dict[str, Any], source: SourceMap) -> None:
     by_path = kind == "scripted" or (kind == "replay" and is_path(rest.strip()))
     if not by_path or not rest.strip():
         return
-    anchored = f"{kind}{separator}{source.position(path).folder / Path(rest.strip()).expanduser()}"
+    anchored = f"{kind}{separator}{source.position(path).folder / os.path.expanduser(rest.strip())}"
     if isinstance(model, dict):
         data["model"] = {**model, "name": anchored}
     else:

@@ -27,6 +27,7 @@ from sandbox_agent.task import Task
 from sandbox_agent.task_errors import suggest
 from sandbox_agent.task_file import prompt_of
 from sandbox_agent.tools.registry import BUILT_IN, ToolChoice
+from sandbox_agent.workspace import problem_with as problem_with_workspace
 from sandbox_agent.yaml_source import PathTuple, SourceMap
 
 
@@ -113,7 +114,7 @@ def model_again(name: str, options: Mapping[str, Any]) -> Model:
             field="model",
             mend="give one that answers instead, with model= or --model",
         )
-    if not Path(rest).exists():
+    if not os.path.exists(rest):
         raise ConfigError(
             f"there is no file {rest}",
             field="model",
@@ -152,14 +153,13 @@ def placed(error: ConfigError, task: Task, source: SourceMap) -> ConfigError:
 
 def _name_of(source: SourceMap) -> str | None:
     name = Path(source.start.file).stem if source.start.line else ""
-    return name or None
+    return name.encode("utf-8", "replace").decode() or None
 
 
 def _folder(path: Path, field: PathTuple, source: SourceMap) -> None:
-    if not path.exists():
-        raise source.error(field, f"there is no folder {path}", "make it, or name another")
-    if not path.is_dir():
-        raise source.error(field, f"{path} is not a folder", "name a folder")
+    problem = problem_with_workspace(path)
+    if problem is not None:
+        raise source.error(field, *problem)
 
 
 def model_of(task: Task, source: SourceMap, runs: Path | None = None) -> Model:
@@ -170,7 +170,7 @@ def model_of(task: Task, source: SourceMap, runs: Path | None = None) -> Model:
     if task.model.provided:
         return _provided(task, source)
     steps = task.model.steps
-    if not steps.exists():
+    if not os.path.exists(steps):
         raise source.error(
             ("model",), f"there is no file {steps}", "write the list of turns, or fix the path"
         )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import subprocess
 from collections.abc import Iterator
 
 import identity
@@ -121,3 +124,95 @@ def test_validate_says_the_same_and_starts_nothing(me: Person) -> None:
     assert code == 2, err
     assert "task.yaml:5" in err
     assert nothing_started(me)
+
+
+@pytest.fixture
+def user() -> Iterator[Person]:
+    yield from identity.someone("user")
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str, code: int = 2) -> None:
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert "bug" not in done.stderr and "Traceback" not in done.stderr
+    for word in (*words, "mend: "):
+        assert word in done.stderr
+
+
+def test_a_current_folder_that_is_gone_is_told(me: Person) -> None:
+    gone = me.folder / "gone"
+    script = f'rmdir {gone}; "$@"'
+    for argv, code in (
+        (["run", "--prompt", "Go.", "--model", "scripted:x"], 2),
+        (["exec", "--", "true"], 125),
+    ):
+        gone.mkdir(exist_ok=True)
+        done = me.run(["sh", "-c", script, "sh", AGENT, *argv], cwd=gone)
+        refused(done, "is not there any more", code=code)
+
+
+def test_without_a_home_nobody_guesses_where_runs_go(me: Person) -> None:
+    """As `docker run --user 12345` may be."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    homeless = Person(next(uid for uid in range(54321, 60000) if not known(uid)), me.folder)
+    me.folder.chmod(0o755)
+    me.write(me.folder / "task.yaml", GOOD)
+    me.write(me.folder / "steps.yaml", STEPS)
+    for argv in (["run", str(me.folder / "task.yaml")], ["cancel", "last"]):
+        refused(homeless.run(["env", "-u", "HOME", AGENT, *argv]), "there is no home folder")
+
+
+def known(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+def test_a_workspace_that_may_not_be_entered_is_told(user: Person) -> None:
+    inner = user.work / "inner"
+    inner.mkdir()
+    user.own(inner)
+    user.work.chmod(0)
+    try:
+        for folder in (user.work, inner):
+            argv = [AGENT, "exec", "--workspace", str(folder), "--", "true"]
+            refused(user.run(argv, cwd=user.folder), "that you may enter", code=125)
+    finally:
+        user.work.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["run", "task.yaml", "--workspace", os.fsdecode(b"b\xfcro")],
+        ["run", "task.yaml", "--workspace", "x" * 300],
+        ["run", "task.yaml", "--model", os.fsdecode(b"scripted:b\xfcro/steps.yaml")],
+        ["run", "task.yaml", "--model", "scripted:" + "x" * 300],
+        ["run", "task.yaml", "--model", "scripted:~nobody-of-this-name/x"],
+        ["run", "task.yaml", "--model", "replay:~nobody-of-this-name/x"],
+        ["resume", "~nobody-of-this-name/x"],
+    ],
+)
+def test_a_name_that_leads_nowhere_or_cannot_be_written_down_is_no_bug(
+    me: Person, argv: list[str]
+) -> None:
+    me.write(me.folder / "task.yaml", GOOD)
+    me.write(me.folder / "steps.yaml", STEPS)
+    other = me.folder / os.fsdecode(b"b\xfcro")
+    other.mkdir()
+    (other / "steps.yaml").write_text(STEPS)
+    runs = me.folder / "runs"
+    refused(me.run([AGENT, *argv, "--out", str(runs)], cwd=me.folder))
+    assert nothing_started(me) and not runs.exists()
+
+
+def test_a_task_file_may_be_named_in_any_bytes(me: Person) -> None:
+    """Its name is that of the task, in the record."""
+    name = os.fsdecode(b"t\xfc.yaml")
+    me.write(me.folder / name, GOOD)
+    me.write(me.folder / "steps.yaml", STEPS)
+    done = me.run([AGENT, "run", name, "--out", str(me.folder / "runs")], cwd=me.folder)
+    assert done.returncode == 0, done.stderr

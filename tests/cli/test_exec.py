@@ -70,7 +70,7 @@ def test_a_policy_file_is_heeded_from_its_own_folder(me: Person) -> None:
         ([], "command line: no command was named\n  mend: write exec -- COMMAND ARGUMENTS"),
         (
             ["--workspace", "/nowhere", "--", "true"],
-            "--workspace: there is no folder /nowhere\n  mend: name a folder",
+            "--workspace: there is no folder /nowhere\n  mend: make it, or name another",
         ),
         (
             ["--policy", "/nowhere.yaml", "--", "true"],

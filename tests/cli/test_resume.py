@@ -127,7 +127,7 @@ def test_damaged_and_foreign_journals_are_refused(me: Person) -> None:
     path.write_bytes(whole.replace(b'"status":"budget"', b'"status":"bogus"', 1))
     refused(folder, resume(me, "last"), "'bogus' is no status of a run", "journal.jsonl:")
     path.write_bytes(_with_workspace(whole, "a\0b"))
-    refused(folder, resume(me, "last"), "is not a folder")
+    refused(folder, resume(me, "last"), "there is no folder")
     path.unlink()
     refused(folder, resume(me, folder.name), "is not a run")
 

@@ -324,7 +324,7 @@ def test_a_model_that_no_name_makes_is_asked_for(ended: Conversation) -> None:
 
 def test_a_workspace_that_is_gone_is_told(ended: Conversation, tmp_path: Path) -> None:
     (tmp_path / "work").rename(tmp_path / "moved")
-    refused(ended.run_dir, ConfigError, "is not a folder")
+    refused(ended.run_dir, ConfigError, "there is no folder")
     with resumed(ended.run_dir, *STEPS, workspace=tmp_path / "moved", budgets={"turns": 3}) as conv:
         assert conv.run().status is Status.DONE
 

@@ -18,6 +18,7 @@ from sandbox_agent.cli.signals import Signals, Stopped
 if TYPE_CHECKING:
     from sandbox_agent.cli.console import Console
 
+USAGE = 2
 INTERNAL = 70
 """EX_SOFTWARE of sysexits.h: a bug of ours."""
 
@@ -81,10 +82,24 @@ def _report(error: Exception, console: Console, failed: int | None, own_bug: int
     if isinstance(error, SandboxAgentError):
         console.error(str(error))
         return exit_code_of(error) if failed is None else failed
+    if isinstance(error, FileNotFoundError) and _is_nowhere():
+        console.error(
+            "the folder that this was started in is not there any more\n  mend: cd to another"
+        )
+        return USAGE if failed is None else failed
     from sandbox_agent.cli.bug import report
 
     report(error, console, getattr(error, "run_dir", None))
     return own_bug
+
+
+def _is_nowhere() -> bool:
+    """Whether there is no current folder, so that no relative path leads anywhere: getcwd(3)."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def exit_code_of(error: Exception) -> int:
@@ -92,7 +107,7 @@ def exit_code_of(error: Exception) -> int:
     from sandbox_agent_sandbox.errors import PolicyError, SandboxError
 
     if isinstance(error, PolicyError):
-        return 2
+        return USAGE
     if isinstance(error, SandboxError):
         return 5
     return int(getattr(error, "exit_code", 1))

@@ -30,6 +30,7 @@ from sandbox_agent.policy_file import read_policy
 from sandbox_agent.settings import Interrupt
 from sandbox_agent.tools.registry import ToolChoice
 from sandbox_agent.wiring import tell
+from sandbox_agent.workspace import problem_with
 
 TIMED_OUT = 124
 OURS = 125
@@ -75,10 +76,10 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     argv = _argv(arguments.command)
     policy = _policy(arguments)
     workspace = Path(arguments.workspace or ".").absolute()
-    if not workspace.is_dir():
-        raise ConfigError(
-            f"there is no folder {workspace}", file="--workspace", mend="name a folder"
-        )
+    problem = problem_with(workspace)
+    if problem is not None:
+        what, mend = problem
+        raise ConfigError(what, file="--workspace", mend=mend)
     grace = seconds_of("--grace", arguments.grace)
     interrupt = Interrupt() if grace is None else Interrupt(grace=grace)
     ended: list[events.Ended] = []

@@ -25,7 +25,7 @@ _GIT = (
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
     """Writes the demo project into a new or empty folder."""
-    target = Path(arguments.name).expanduser()
+    target = Path(os.path.expanduser(arguments.name))
     _refuse_used(target)
     try:
         for name, text in demo_project.files(sys.executable).items():

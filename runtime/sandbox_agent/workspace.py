@@ -1,0 +1,26 @@
+"""Which folders tools may work in."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from sandbox_agent_sandbox.utf8 import is_utf8
+
+
+def problem_with(folder: Path) -> tuple[str, str] | None:
+    """What is wrong with a folder as a workspace, and the mend; None when nothing is."""
+    if not is_utf8(str(folder)):
+        return f"the name {os.fsencode(folder)!r} is not UTF-8", "rename it, or name another"
+    try:
+        mode = os.stat(folder).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null byte
+        return f"there is no folder {folder}", "make it, or name another"
+    except OSError as error:
+        return f"{folder} cannot be looked at: {error.strerror}", "name a folder that you may enter"
+    if not stat.S_ISDIR(mode):
+        return f"{folder} is not a folder", "name a folder"
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return f"{folder} is not yours to enter", "name a folder that you may enter"
+    return None
