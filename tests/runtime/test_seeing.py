@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from provider import Answer, Fault, Kind, Request, Stub, ToolCall
-from providing import CLAUDE, GPT, chat, said, warm
+from providing import CLAUDE, GPT, chat, said, sh, warm
 from sandbox_agent.status import Status
 from talking import Watch
 
@@ -82,6 +82,22 @@ def test_a_provider_that_refuses_them_is_asked_without(
         assert stub.violations == []
         assert [shown(one) for one in stub.requests] == [False, True, False, True, False]
         assert unseen(stub.requests[2])
+
+
+@BOTH
+def test_a_request_that_is_too_large_is_made_without_them_before_all_else_is_shortened(
+    tmp_path: Path, watch: Watch, name: str
+) -> None:
+    """Shortening goes by tokens, for which an image counts less than it weighs."""
+    talk = sh(*["head -c 9000 /dev/zero | tr '\\0' x"] * 6)
+    too_large = Answer(fault=Fault(Kind.TOO_LARGE))
+    script = [talk, LOOK, too_large, OK]
+    with Stub(script) as stub, chat(tmp_path, watch, stub, name, tools=["shell", "files"]) as conv:
+        (tmp_path / "work" / "dot.png").write_bytes(png())
+        assert conv.run().status is Status.DONE
+        assert stub.violations == []
+        assert [shown(one) for one in stub.requests] == [False, False, True, False]
+        assert json.dumps(stub.requests[3].body).count("x" * 9000) == 6
 
 
 def test_a_refusal_for_another_reason_is_told_in_its_own_words(

@@ -108,7 +108,7 @@ async def answer(ask: Ask, tell: Tell) -> Answer | Failure:
             return msgspec.structs.replace(found, attempts=attempt)
         except Trouble as caught:
             trouble = caught
-        if trouble.kind is FailureKind.BAD_REQUEST and trouble.status != 404:
+        if _may_be_of_images(trouble):
             blind = None if refusal else without_images(ask)
             if blind is not None:
                 refusal, ask = trouble, blind
@@ -122,6 +122,12 @@ async def answer(ask: Ask, tell: Tell) -> Answer | Failure:
             return Failure(trouble.kind, text, trouble.status, attempt)
         tell(Piece("restart", f"{trouble.text}; asking again in {wait:.1f} s"))
         await rest(wait, tell)
+
+
+def _may_be_of_images(trouble: Trouble) -> bool:
+    """Images have the most bytes: of a request that has too many, the host would shorten all but
+    them, in vain."""
+    return trouble.is_large or (trouble.kind is FailureKind.BAD_REQUEST and trouble.status != 404)
 
 
 def _next_wait(trouble: Trouble, attempt: int, retries: int) -> tuple[float | None, str]:

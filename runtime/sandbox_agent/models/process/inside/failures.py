@@ -41,11 +41,12 @@ _CONNECTION_CAUSES = {
 _TIMEOUT_CAUSES = {"APITimeoutError", "TimeoutException", "TimeoutError"}
 _LIBRARIES = ("aiohttp", "httpcore", "httpx", "openai", "builtins")
 
+TOO_LARGE = 413
 _BY_STATUS = {
     401: FailureKind.AUTHENTICATION,
     403: FailureKind.AUTHENTICATION,
     408: FailureKind.TIMEOUT,
-    413: FailureKind.CONTEXT_WINDOW,
+    TOO_LARGE: FailureKind.CONTEXT_WINDOW,
     429: FailureKind.RATE_LIMIT,
 }
 
@@ -54,6 +55,8 @@ _CONTEXT = re.compile(
     r"|input (length|is too long)|request_too_large|maximum size",
     re.IGNORECASE,
 )
+_LARGE = re.compile(r"request_too_large|maximum size", re.IGNORECASE)
+"""Of these, what is about bytes and not about tokens."""
 _CONTENT = re.compile(r"content_filter|content_policy|content filtering policy", re.IGNORECASE)
 _NO_KEY = re.compile(
     r"missing (credentials|\w+ api key)|api_key client option must be|no api key|api key is "
@@ -82,13 +85,14 @@ _NO_ANSWER_CAUSES = (AttributeError, LookupError, RecursionError, TypeError, Val
 @dataclass(eq=False)  # Python itself sets attributes of exceptions, so it cannot be frozen
 class Trouble(Exception):
     """Why an attempt failed. status: HTTP's. passing: it may not happen again. wait: seconds that
-    the provider asks to be left alone."""
+    the provider asks to be left alone. is_large: the request has too many bytes."""
 
     kind: FailureKind
     text: str
     status: int | None = None
     passing: bool = False
     wait: float | None = None
+    is_large: bool = False
 
 
 def trouble_of(error: Exception, *, wait: float | None = None) -> Trouble:
@@ -112,7 +116,10 @@ def trouble_of(error: Exception, *, wait: float | None = None) -> Trouble:
         is_http = False
     elif "UnsupportedParamsError" in type(error).__name__:
         is_http, text = False, f"{text}; params: {{drop_params: true}} leaves such ones out"
-    return Trouble(kind, text, status if is_http else None, passing, wait)
+    is_large = kind is FailureKind.CONTEXT_WINDOW and (
+        status == TOO_LARGE or _LARGE.search(words) is not None
+    )
+    return Trouble(kind, text, status if is_http else None, passing, wait, is_large)
 
 
 def unwrapped(error: Exception) -> Exception:
