@@ -114,6 +114,17 @@ def test_nobody_is_root_and_nothing_is_permitted(workspace: Path) -> None:
     assert set(values.values()) == {"0" * 16}
 
 
+@pytest.mark.parametrize("uid", [1234, 65534], ids=["somebody", "nobody"])
+def test_as_root_the_tools_are_the_workspaces_owner(workspace: Path, uid: int) -> None:
+    """65534 is also what the kernel shows in place of an id that has no mapping."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    os.chown(workspace, uid, uid)
+    result = inside(workspace, "id -u; id -g; id -G; touch made")
+    assert result.output == f"{uid}\n{uid}\n{uid}\n"
+    assert (workspace / "made").stat().st_uid == uid
+
+
 def test_no_namespace_can_be_made_inside(workspace: Path) -> None:
     program = """
 import ctypes

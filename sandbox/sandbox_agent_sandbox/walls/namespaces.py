@@ -40,12 +40,13 @@ def become(identity: Identity) -> None:
     """Take the mapped ids, inside the user namespace, keeping its capabilities.
 
     Leaving uid 0 drops capabilities only where 0 is mapped (capabilities(7)); it is not. For an
-    ordinary user the ids are what they were, and setgroups is denied.
+    ordinary user the ids are what they were, and setgroups is denied. Whether they are is not to
+    be seen: an id without a mapping shows as 65534, which the workspace's owner may be as well.
     """
-    if os.getgid() != identity.inside_gid or os.getuid() != identity.inside_uid:
+    if Path("/proc/self/setgroups").read_text().strip() == "allow":
         os.setgroups([])
-        os.setresgid(identity.inside_gid, identity.inside_gid, identity.inside_gid)
-        os.setresuid(identity.inside_uid, identity.inside_uid, identity.inside_uid)
+    os.setresgid(identity.inside_gid, identity.inside_gid, identity.inside_gid)
+    os.setresuid(identity.inside_uid, identity.inside_uid, identity.inside_uid)
 
 
 def forbid_nested_user_namespaces() -> None:
