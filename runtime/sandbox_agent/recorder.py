@@ -5,6 +5,7 @@ All three in one place, so that they cannot tell different stories.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
 from collections.abc import Callable
@@ -128,12 +129,26 @@ class Recorder:
 
     def _write(self) -> None:
         with self._lock:
+            is_new = not self._folder_made
             self.make_folder()
-            if self._writer is None:
-                self._writer = journal.JournalWriter(self.folder / journal.FILE_NAME)
-            while self._written < len(self._events):
-                self._writer.append(self._events[self._written])
-                self._written += 1
+            try:
+                if self._writer is None:
+                    self._writer = journal.JournalWriter(self.folder / journal.FILE_NAME)
+                while self._written < len(self._events):
+                    self._writer.append(self._events[self._written])
+                    self._written += 1
+            except BaseException:
+                if is_new and not self._written:
+                    self._remove_folder()
+                raise
+
+    def _remove_folder(self) -> None:
+        """Leave no run that nothing is known of, which `last` would mean from then on."""
+        self.close()
+        with contextlib.suppress(OSError):
+            (self.folder / journal.FILE_NAME).unlink(missing_ok=True)
+            self.folder.rmdir()
+            self._folder_made = False
 
     def _tell(self, event: AnyEvent) -> None:
         if self._on_event is None:

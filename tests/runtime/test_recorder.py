@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import warnings
 from pathlib import Path
@@ -43,6 +44,23 @@ def test_what_could_not_be_written_is_written_before_the_next(tmp_path: Path) ->
     recorder.add(UserText, text="three")
     recorder.close()
     assert read_journal(blocked) == recorder.events
+
+
+def test_a_disk_that_takes_nothing_is_left_as_it_was(tmp_path: Path) -> None:
+    """The folder of a run that nothing is known of would be `last`."""
+    recorder = Recorder(tmp_path / "r", None, None)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError):
+            recorder.add(UserText, text="one")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    recorder.add(UserText, text="two")
+    recorder.close()
+    assert read_journal(tmp_path / "r" / FILE_NAME) == recorder.events
+    assert len(recorder.events) == 3
 
 
 @pytest.mark.parametrize("action", ["default", "error"])
