@@ -3,8 +3,9 @@ key that the model is asked with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from sandbox_agent_sandbox.secret_looks import looks_secret
 
@@ -19,6 +20,25 @@ _SHORTEST = 8
 value of many variables."""
 
 
+def _told(options: Mapping[str, Any]) -> Iterator[str]:
+    """Texts of a model's options that may be anything. No addresses but their paths: a key that is
+    none ("lm-studio") may be called like a host."""
+    yield urlsplit(str(options.get("api_base") or "")).path
+    yield from _texts(options.get("params"))
+
+
+def _texts(data: Any) -> Iterator[str]:
+    match data:
+        case str():
+            yield data
+        case Mapping():
+            for pair in data.items():
+                yield from _texts(pair)
+        case list() | tuple():
+            for item in data:
+                yield from _texts(item)
+
+
 def check_keys(env: EnvPolicy, model: Model, environ: Mapping[str, str]) -> None:
     """Raises ConfigError when a secret would get into the record, or the model's key to the tools.
     environ: where they are."""
@@ -27,9 +47,20 @@ def check_keys(env: EnvPolicy, model: Model, environ: Mapping[str, str]) -> None
         for name, value in environ.items()
         if len(value) >= _SHORTEST and looks_secret(name, value)
     }
+
+    def owner(text: str) -> str | None:
+        return next((whose for secret, whose in secrets.items() if secret in text), None)
+
+    for text in _told(model.options):
+        if (whose := owner(text)) is not None:
+            raise ConfigError(
+                f"what is said of it beside its name holds the value of {whose}, and is written "
+                "into the record of every run",
+                field="model",
+                mend="remove it from params and api_base; the key is read from the environment",
+            )
     for name, value in env.set.items():
-        whose = next((whose for secret, whose in secrets.items() if secret in value), None)
-        if whose is not None:
+        if (whose := owner(value)) is not None:
             raise ConfigError(
                 f"{name} holds the value of {whose}, and what is set here is written into the "
                 "record of every run",

@@ -362,6 +362,18 @@ AT_ONCE: dict[str, tuple[dict[str, Any], dict[str, str], int, tuple[str, ...]]] 
         2,
         ("api_key", "environment"),
     ),
+    "a key as something else": (
+        {"name": "openai/gpt-4o", "params": {"metadata": {"whose": [f"of {KEY}"]}}},
+        KEYS,
+        2,
+        ("OPENAI_API_KEY", "params"),
+    ),
+    "a key in the address's path": (
+        {"name": "openai/x", "api_base": f"http://host/{KEY}/v1"},
+        KEYS,
+        2,
+        ("OPENAI_API_KEY", "api_base"),
+    ),
     "what is ours to say": (
         {"name": "openai/gpt-4o", "params": {"messages": []}},
         KEYS,
