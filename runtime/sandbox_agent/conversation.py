@@ -127,10 +127,15 @@ class Conversation:
         Nothing is run twice. The journal is locked until `close()`.
 
         Raises StateError for a run that is going or done, JournalError for a journal that is
-        damaged or of an unknown version, ConfigError for what cannot be, OSError.
+        damaged or of an unknown version, ConfigError for what cannot be, TypeError for an option
+        that there is none of, OSError.
         """
         from sandbox_agent.resume import PastRun, take_up
 
+        # Else a misspelt `sandbox` or `verify` would be what it was before, and nobody know.
+        for name in options:
+            if name not in Options.__annotations__:
+                raise TypeError(f"resume() got an unexpected keyword argument {name!r}")
         past = path if isinstance(path, PastRun) else PastRun(path)
         conversation = cls.__new__(cls)
         with past:

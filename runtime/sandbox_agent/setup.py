@@ -86,6 +86,16 @@ def make_setup(
 ) -> Setup:
     """A conversation's setup, from options as `Conversation` describes them. Starts and writes
     nothing. Raises ConfigError for what cannot be."""
+    if not isinstance(model, Model):
+        raise ConfigError(
+            f"{model!r} is no model",
+            field="model",
+            mend="give a ProviderModel(NAME), load_script(FILE) or load_replay(FOLDER)",
+        )
+    if isinstance(verify, str) or not all(isinstance(command, str) for command in verify):
+        raise ConfigError(
+            f"{verify!r} is no list of commands", field="verify", mend="give a list of strings"
+        )
     if not 1 <= parallel <= 64:
         raise ConfigError(
             f"{parallel} calls at once", field="parallel", mend="give a number from 1 to 64"

@@ -274,6 +274,9 @@ def test_a_tool_that_cannot_be_imported_is_a_config_error_and_recorded(
         ({"budgets": {"turns": 0}}, "budgets.turns"),
         ({"interrupt": (-1.0, 1.0)}, "interrupt.grace"),
         ({"parallel": 0}, "parallel"),
+        ({"model": "openai/gpt-4o"}, "model"),
+        ({"verify": "true"}, "verify"),  # a text is a list of its letters, each of them a command
+        ({"verify": [7]}, "verify"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_made(

@@ -329,6 +329,10 @@ def test_a_workspace_that_is_gone_is_told(ended: Conversation, tmp_path: Path) -
         assert conv.run().status is Status.DONE
 
 
+def test_an_option_that_there_is_none_of_is_refused(ended: Conversation) -> None:
+    refused(ended.run_dir, TypeError, "unexpected keyword argument 'verifiy'", verifiy=["true"])
+
+
 def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot be opened: No such file"):
         Conversation.resume(tmp_path)
