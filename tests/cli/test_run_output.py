@@ -44,6 +44,34 @@ def test_the_final_message_is_alone_on_standard_output(me: Person) -> None:
     assert "\\x1b]52" in done.stderr
 
 
+def test_a_descriptor_is_written_to_and_a_link_stays_one(me: Person) -> None:
+    """/dev/stdout is such a link, and root could replace it for everybody."""
+    task = str(struck.write_task(me, STEPS))
+    link, plain, other = me.work / "link", me.work / "plain", me.work / "other"
+    link.symlink_to("/proc/self/fd/3")
+    plain.symlink_to(other)
+    other.write_text("before")
+    script = 'echo first >&3; "$@" -o link; echo last >&3; "$@" -o plain'
+    done = me.run(["sh", "-c", f"exec 3> out; {script}", "sh", AGENT, "run", task])
+    assert done.returncode == 0, done.stderr
+    assert (me.work / "out").read_text() == "first\nAll\ndone.\nlast\n"
+    assert link.is_symlink() and plain.is_symlink()
+    assert other.read_text() == "All\ndone.\n"
+
+
+def test_a_pipe_that_nobody_reads_holds_nothing_up(me: Person) -> None:
+    task = str(struck.write_task(me, STEPS))
+    pipe = me.work / "pipe"
+    os.mkfifo(pipe)
+    done = me.run([AGENT, "run", task, "-o", str(pipe)])
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "the final message cannot be written: nobody reads it" in done.stderr
+    assert record(me)[0]["status"] == "done"
+    with me.start([AGENT, "run", task, "-o", str(pipe)]) as agent:
+        assert pipe.read_text() == "All\ndone.\n"
+        assert agent.wait(30) == 0
+
+
 def test_json_is_the_journal_as_it_comes(me: Person) -> None:
     done = me.run([AGENT, "run", str(struck.write_task(me, STEPS)), "--json"])
     assert done.returncode == 0, done.stderr

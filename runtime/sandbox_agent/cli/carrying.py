@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +14,10 @@ from sandbox_agent import events
 from sandbox_agent.cli.changes import Snapshot, summary
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.conversing import converse_until_over
+from sandbox_agent.cli.message_file import MessageFile
 from sandbox_agent.cli.progress import Progress
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.conversation import Conversation, OnEvent, RunResult
-from sandbox_agent.errors import ConfigError
 from sandbox_agent.record import Usage
 
 
@@ -38,7 +36,8 @@ def carry_out(
     make: is given the listener for events. workspace: whose changes are told. runs: the folder of
     run folders, which may lie in it. time_limit: the run's, in seconds.
     """
-    message_file = _message_file(arguments.message_file)
+    named = arguments.message_file
+    message_file = None if named is None else MessageFile(named)
     progress = Progress()
     conversation: Conversation | None = None
     until = time.monotonic() + (time_limit or math.inf)
@@ -93,51 +92,14 @@ def _used(usage: Usage) -> str:
     return ", ".join(parts)
 
 
-def _message_file(name: str | None) -> Path | None:
-    """Refuses what can be known to fail before the run: afterwards the work would be done and
-    its answer lost."""
-    if name is None:
-        return None
-    path = Path(name)
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigError(
-            f"-o {name} cannot be written", file="command line", mend="name a file in a folder"
-        )
-    return path
-
-
 def _final_message(
-    result: RunResult, message_file: Path | None, as_json: bool, console: Console
+    result: RunResult, message_file: MessageFile | None, as_json: bool, console: Console
 ) -> None:
     message = result.message
     if message is None:
         return
     text = message if message.endswith("\n") else message + "\n"
     if message_file is not None:
-        _replace(message_file, text)
+        message_file.write(text)
     if not as_json:
         console.out(text)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes the file whole or not at all; a device or pipe (`-o /dev/fd/3`) is written to."""
-    data = text.encode("utf-8", "backslashreplace")
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
-            return
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(fd, "wb") as file:
-                file.write(data)
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise ConfigError(
-            f"the final message cannot be written: {error.strerror}", file=str(path)
-        ) from None

@@ -1,0 +1,121 @@
+"""`-o FILE`: where the final message goes beside standard output."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+import time
+from pathlib import Path
+
+from sandbox_agent.cli.console import CLOSE_SECONDS, Stream
+from sandbox_agent.errors import ConfigError
+
+_LOOK_AGAIN = 0.01
+_MOST_LINKS = 40
+
+
+class MessageFile:
+    """A file, which is written whole or not at all; or a pipe, a device, or one of our own
+    descriptors (`/dev/stdout`, `/dev/fd/3`), which are written to and never replaced.
+
+    Raises ConfigError for what can be known to fail before the run: afterwards the work would be
+    done and its answer lost.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._descriptor = _own_descriptor(name)
+        # A link stays one, and what it leads to is replaced.
+        self._path = Path(os.path.realpath(name))
+        try:
+            if self._descriptor is not None:
+                flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
+                fine = flags & os.O_ACCMODE != os.O_RDONLY
+            else:
+                place = self._path if self._is_pipe() else self._path.parent
+                is_folder = os.path.isdir(self._path) or not os.path.isdir(self._path.parent)
+                fine = not is_folder and os.access(place, os.W_OK)
+        except (OSError, ValueError):
+            fine = False
+        if not fine:
+            raise ConfigError(
+                f"-o {name} cannot be written", file="command line", mend="name a file in a folder"
+            )
+
+    def write(self, text: str) -> None:
+        """Raises ConfigError. Blocks for a second at most where nobody reads: by now no signal ends
+        the command any more."""
+        data = text.encode("utf-8", "backslashreplace")
+        try:
+            if self._descriptor is not None:
+                _pass_on(os.dup(self._descriptor), data)
+            elif self._is_pipe():
+                _pass_on(_opened(self._path), data)
+            else:
+                _replace(self._path, data)
+        except OSError as error:
+            raise ConfigError(
+                f"the final message cannot be written: {error.strerror}", file=self._name
+            ) from None
+
+    def _is_pipe(self) -> bool:
+        """Or a device: whatever is there and is no ordinary file."""
+        try:
+            return not stat.S_ISREG(os.stat(self._path).st_mode)
+        except FileNotFoundError:
+            return False
+
+
+def _own_descriptor(name: str) -> int | None:
+    """The number of the descriptor of ours that is called so, if it is one; proc(5). What it is
+    open to may have a name, too, but that is not what was meant."""
+    own = os.path.realpath("/proc/self/fd")
+    for _ in range(_MOST_LINKS):
+        folder, last = os.path.split(os.path.abspath(name))
+        if last.isdigit() and os.path.realpath(folder) == own:
+            return int(last)
+        if not os.path.islink(name):
+            return None
+        name = os.path.join(folder, os.readlink(name))
+    return None
+
+
+def _opened(path: Path) -> int:
+    """Waits a moment for a reader: fifo(7)."""
+    until = time.monotonic() + CLOSE_SECONDS
+    while True:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > until:
+                raise OSError(error.errno, "nobody reads it") from None
+        time.sleep(_LOOK_AGAIN)
+
+
+def _pass_on(fd: int, data: bytes) -> None:
+    stream = Stream(fd)
+    stream.write(data)
+    if not stream.close(time.monotonic() + CLOSE_SECONDS):
+        raise OSError(errno.EAGAIN, "its reader does not read")  # the thread has the descriptor
+    os.close(fd)
+    if stream.error is not None:
+        raise stream.error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
