@@ -125,6 +125,31 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(me: Person, moment: 
             assert (result["status"], result["exit_code"]) == ("interrupted", 143)
 
 
+def test_whoever_insists_ends_a_command_that_reads_for_ever(me: Person) -> None:
+    """Its steps, for instance, from a pipe or a disk that hangs."""
+    task = struck.write_task(me, [{"final": "never"}])
+    steps = next(task.parent.glob("*steps*"))
+    steps.unlink()
+    os.mkfifo(steps)
+    me.own(steps)
+    until = time.monotonic() + 30
+    with me.start([str(BIN / "sandbox-agent"), "run", str(task)]) as agent:
+        while time.monotonic() < until:
+            try:
+                writer = os.open(steps, os.O_WRONLY | os.O_NONBLOCK)
+                break
+            except OSError:  # it does not read yet
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    agent.wait(0.01)
+        while agent.poll() is None and time.monotonic() < until:
+            agent.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                agent.wait(0.1)
+        os.close(writer)
+        assert agent.returncode in (143, -signal.SIGTERM)
+    assert not (me.folder / "runs").exists()
+
+
 def test_whoever_insists_ends_a_command_that_has_lost_the_first_signal(me: Person) -> None:
     """An exception that strikes in a destructor is lost; so it is here."""
     loses = (

@@ -80,6 +80,7 @@ class Signals:
         self.parent = os.getppid()  # now: later it may be whoever adopted us
         self._interrupt: Callable[[int], None] | None = None
         self._heard = 0
+        self._held = False
         self._unclaimed: list[None] = [None]
         self._freezer: Freezer | None = None
         self._freezing = False
@@ -105,8 +106,10 @@ class Signals:
 
     def hold(self) -> None:
         """From now on a signal waits for `attach`: the run's record is about to be begun, and only
-        the run itself can bring it to its end."""
+        the run itself can bring it to its end. What the task names is read before that, though,
+        and may be on a disk that hangs: whoever insists ends the command all the same."""
         self._interrupt = lambda signum: None
+        self._held = True
 
     def attach(self, interrupt: Callable[[int], None], freezer: Freezer) -> None:
         """From now on a signal calls `interrupt(signum)`; at once, if one has come already.
@@ -114,6 +117,7 @@ class Signals:
         freezer: what Ctrl-Z freezes and `fg` thaws.
         """
         self._interrupt = interrupt
+        self._held, self._struck = False, None
         self._freezer = freezer
         if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:  # not in a shell without jobs
             with contextlib.suppress(ValueError):
@@ -176,11 +180,19 @@ class Signals:
             self._heard += 1
             if self._heard > 1 or self._claim():
                 self._interrupt(signum)
-        elif self._struck is None:
-            self._struck = time.monotonic()
+            if self._held:
+                self._insist(signum)
+        elif self._insist(signum):
             if not self.later.depth:
                 raise Stopped(self.first)
             self.later.pending = self.first
-        elif time.monotonic() - self._struck > INSIST_SECONDS:
+
+    def _insist(self, signum: int) -> bool:
+        """Whether this is the first signal; a late one kills."""
+        if self._struck is None:
+            self._struck = time.monotonic()
+            return True
+        if time.monotonic() - self._struck > INSIST_SECONDS:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
+        return False
