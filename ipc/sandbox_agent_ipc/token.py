@@ -203,7 +203,8 @@ class RunToken(CancelToken):
         """Has `callback()` called once at the cancellation, or now if that has been.
 
         It runs in the thread that cancels, perhaps in a signal handler: it must not block or lock.
-        What it raises goes to sys.excepthook and stops nobody else.
+        What it raises goes to sys.excepthook and stops nobody else. Where another signal's handler
+        raises in the middle of it, it is called once more, since nobody knows how far it had come.
         Returns a function that takes the callback back; harmless when it has already run.
         """
         entry = _Callback(callback)
@@ -238,7 +239,7 @@ class RunToken(CancelToken):
         try:
             while self._callbacks:
                 with suppress(IndexError):  # another thread took the last one since
-                    self._callbacks.pop(0).run()
+                    self._callbacks.pop(0).run(self._callbacks)
         finally:
             if self._callbacks:  # something worse than an Exception got out: the others still run
                 self._deliver()
@@ -250,16 +251,24 @@ class RunToken(CancelToken):
 class _Callback:
     """One registration. Compared by identity, so that list.remove runs no foreign code."""
 
-    __slots__ = ("_function",)
+    __slots__ = ("_function", "_struck")
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
+        self._struck = False
 
-    def run(self) -> None:
+    def run(self, waiting: list[_Callback]) -> None:
+        """waiting: takes it again where it was struck by what is no Exception, but only once: it
+        may be the callback's own."""
         try:
             self._function()
         except Exception:  # an IndexError or RuntimeError of its own included
             sys.excepthook(*sys.exc_info())
+        except BaseException:
+            if not self._struck:
+                self._struck = True
+                waiting.insert(0, self)
+            raise
 
 
 def _end(timeout: float | None) -> float | None:

@@ -224,6 +224,27 @@ def test_a_callback_that_is_interrupted_lets_the_others_run_and_the_waiters_wake
     assert ran == [1] and not waiter.is_alive()
 
 
+def test_a_callback_that_a_signal_handler_struck_is_called_once_more() -> None:
+    """Else what it was to tell would never be: a call that is told of no interrupt goes on."""
+    token, ran = RunToken(), list[str]()
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+
+    def tells() -> None:
+        if not ran:
+            ran.append("struck")
+            signal.raise_signal(signal.SIGUSR1)
+        ran.append("told")
+
+    token.add_callback(tells)
+    token.add_callback(lambda: ran.append("other"))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            token.cancel(INTERRUPT)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert ran == ["struck", "told", "other"]
+
+
 def test_callbacks_added_and_removed_by_threads_during_a_cancel_run_at_most_once() -> None:
     for _ in range(30):
         token = RunToken()
