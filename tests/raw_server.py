@@ -35,6 +35,15 @@ def raw(*answers: bytes | Send) -> Iterator[Raw]:
             thread.join()
 
 
+@contextmanager
+def nobody() -> Iterator[str]:
+    """The base of a server that is not there, at a port that no other one gets meanwhile: what is
+    bound and does not listen refuses connections."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
 def http(body: bytes, kind: str = "application/json", status: str = "200 OK") -> bytes:
     """A whole answer."""
     head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"

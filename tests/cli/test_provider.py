@@ -20,6 +20,7 @@ import observer
 import pytest
 from identity import BIN, Person
 from provider import Answer, End, Fault, Kind, Script, Stub, Then, ToolCall, Usage
+from raw_server import nobody
 
 AGENT = str(BIN / "sandbox-agent")
 KEY = "sk-pl4nted-0penai-k3y"
@@ -305,9 +306,7 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_an_error_of_the_provider_ends_with_4_and_its_words(me: Person, kind: str) -> None:
     bad = BAD[kind]
-    with Stub([Answer()]) as stub:
-        gone = stub.openai_base
-    with Stub(bad.answers) as stub:
+    with nobody() as gone, Stub(bad.answers) as stub:
         options = dict(bad.model)
         base = options.pop("api_base", "/v1")
         path = task(me, gone if base is None else stub.address + base, model=options)

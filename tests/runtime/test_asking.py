@@ -14,7 +14,7 @@ from asker import Asked, Asker
 from provider import Answer as Say
 from provider import End, Fault, Kind, Script, Stub, Then, ToolCall, Usage
 from provider.anthropic_shape import sign
-from raw_server import STREAM, events, http, raw
+from raw_server import STREAM, events, http, nobody, raw
 from sandbox_agent.history import AssistantMessage, Call, Message, ToolMessage, UserMessage
 from sandbox_agent.models.process.inside.words import words_of
 from sandbox_agent.models.wire import Wire
@@ -502,10 +502,9 @@ def test_advice_is_cut_off_after_what_is_wrong(text: str) -> None:
 @both
 @either_way
 def test_nobody_there_is_told_with_the_address(asker: Asker, model: str, stream: bool) -> None:
-    with raw(b"") as server:
-        gone = server.base
-    asked = asker.begin(model, api_base=gone, stream=stream, retries=1)
-    failure = asker.end(asked).result
+    with nobody() as gone:
+        asked = asker.begin(model, api_base=gone, stream=stream, retries=1)
+        failure = asker.end(asked).result
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.attempts, failure.status) == (FailureKind.CONNECTION, 2, None)
     assert gone.removeprefix("http://") in failure.text

@@ -31,6 +31,7 @@ from providing import (
     struck,
     warm,
 )
+from raw_server import nobody
 from sandbox_agent import load_replay
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ModelError
@@ -772,9 +773,7 @@ def test_what_may_pass_is_asked_again_and_never_half_believed(
 
 
 def test_nobody_there_is_told_with_the_address(tmp_path: Path, watch: Watch) -> None:
-    with Stub([OK]) as stub:
-        gone = stub.openai_base
-    with Stub([OK]) as stub:
+    with nobody() as gone, Stub([OK]) as stub:
         cases: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
             gone: ({"api_base": gone}, ("cannot be reached",)),
             "wrong path": ({"api_base": stub.address + "/v2"}, ("404",)),
