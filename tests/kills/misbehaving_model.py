@@ -31,7 +31,15 @@ def serve(end: Any) -> None:
     if WHEN == "after TERM":
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCONT})
         signal.signal(signal.SIGTERM, on_term)
+        asyncio.BaseEventLoop.call_exception_handler = leave_the_loop  # type: ignore[method-assign]
     real.serve(end)
+
+
+def leave_the_loop(loop: asyncio.BaseEventLoop, context: dict[str, Any]) -> None:
+    """What `on_term` raises may strike in a callback. A loop would only log that, and nobody be
+    hurt; whose code it meets is chance."""
+    if isinstance(error := context.get("exception"), Exception):
+        raise error
 
 
 def load() -> None:
