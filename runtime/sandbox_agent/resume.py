@@ -20,7 +20,7 @@ from sandbox_agent import journal
 from sandbox_agent.errors import ConfigError, StateError
 from sandbox_agent.events import Settings, UserText
 from sandbox_agent.recording import folded
-from sandbox_agent.settings import Budgets, Interrupt
+from sandbox_agent.settings import Budgets, Interrupt, budgets_from
 from sandbox_agent.setup import Options, Setup, make_setup
 from sandbox_agent.status import Status
 from sandbox_agent.tools.registry import choice_of
@@ -180,6 +180,6 @@ def _model(known: Settings) -> Any:
 
 
 def _budgets(known: Settings, given: Budgets | Mapping[str, Any]) -> Budgets:
-    if isinstance(given, Budgets):
-        return given
-    return msgspec.structs.replace(Budgets(**known.budgets), **given)
+    if isinstance(given, Mapping):
+        given = {**known.budgets, **given}
+    return budgets_from(given)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -21,7 +23,7 @@ class Interrupt(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         for name in ("grace", "term"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
+            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
                 raise ConfigError(
                     f"{value!r} is not a time to wait",
                     field=f"interrupt.{name}",
@@ -56,11 +58,38 @@ class Budgets(msgspec.Struct, frozen=True):
             count = getattr(self, name)
             if count is not None and not (isinstance(count, int) and count >= least):
                 raise _no_budget(name, f"{count!r} {unit}", f"a whole number from {least} on")
-        if self.time is not None and not self.time > 0:
+        time = self.time
+        if time is not None and not (isinstance(time, int | float) and time > 0):
             raise _no_budget("time", f"{self.time!r} seconds", "a time above 0")
         cost = self.cost_usd
         if cost is not None and not (isinstance(cost, int | float) and 0 < cost < math.inf):
             raise _no_budget("cost_usd", f"{cost!r} dollars", "an amount above 0")
+
+
+def interrupt_from(given: Interrupt | Sequence[float]) -> Interrupt:
+    """As an embedder gives it: two numbers will do. Raises ConfigError."""
+    if isinstance(given, Interrupt):
+        return given
+    try:
+        grace, term = given
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{given!r} are no two times to wait", field="interrupt", mend="give (grace, term)"
+        ) from None
+    return Interrupt(grace, term)
+
+
+def budgets_from(given: Budgets | Mapping[str, Any]) -> Budgets:
+    """As an embedder gives them: a mapping will do. Raises ConfigError."""
+    if isinstance(given, Budgets):
+        return given
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{given!r} are no budgets", field="budgets", mend="give a mapping")
+    for name in given:
+        if name not in Budgets.__struct_fields__:
+            known = ", ".join(Budgets.__struct_fields__)
+            raise ConfigError(f"there is no budget {name!r}", field="budgets", mend=f"use {known}")
+    return Budgets(**given)
 
 
 def _no_budget(name: str, what: str, good: str) -> ConfigError:

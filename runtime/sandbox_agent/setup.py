@@ -18,7 +18,7 @@ from sandbox_agent.kept_keys import check_keys
 from sandbox_agent.models import Model, OnDelta
 from sandbox_agent.recorder import OnEvent, Recorder
 from sandbox_agent.sandbox_host import SandboxHost, Walls, existing_folder, policy_from
-from sandbox_agent.settings import Budgets, Interrupt
+from sandbox_agent.settings import Budgets, Interrupt, budgets_from, interrupt_from
 from sandbox_agent.tools.registry import choose, setting_of
 
 if TYPE_CHECKING:
@@ -105,11 +105,11 @@ def make_setup(
         policy=policy_from(sandbox),
         workspace=folder,
         hidden=tuple(run_folder.hidden_from_tools(run_dir, run_dir.parent, folder)),
-        interrupt=interrupt if isinstance(interrupt, Interrupt) else Interrupt(*interrupt),
+        interrupt=interrupt_from(interrupt),
     )
     check_keys(walls.policy.env, model, os.environ)
     host = SandboxHost(walls, choose(tools))
-    bounds = budgets if isinstance(budgets, Budgets) else Budgets(**budgets)
+    bounds = budgets_from(budgets)
     settings = _settings(model, host, bounds, parallel, tuple(verify))
     _refuse_other_bytes(settings)
     return Setup(

@@ -272,7 +272,12 @@ def test_a_tool_that_cannot_be_imported_is_a_config_error_and_recorded(
         ({"sandbox": {"limits": {"timeout": "soon"}}}, "sandbox.limits.timeout"),
         ({"tools": ["bash"]}, "tools"),
         ({"budgets": {"turns": 0}}, "budgets.turns"),
+        ({"budgets": {"time": "5s"}}, "budgets.time"),
+        ({"budgets": {"turn": 5}}, "budgets"),
+        ({"budgets": 5}, "budgets"),
         ({"interrupt": (-1.0, 1.0)}, "interrupt.grace"),
+        ({"interrupt": ("2s", "1s")}, "interrupt.grace"),
+        ({"interrupt": 2}, "interrupt"),
         ({"parallel": 0}, "parallel"),
         ({"model": "openai/gpt-4o"}, "model"),
         ({"verify": "true"}, "verify"),  # a text is a list of its letters, each of them a command
