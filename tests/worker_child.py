@@ -17,13 +17,10 @@ import psutil
 from sandbox_agent_ipc.board import Board, BoardView
 from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import CallToken, Cancelled
-from sandbox_agent_sandbox.worker.main import POKE
+from sandbox_agent_sandbox.worker.main import POKE, POKE_PAUSE
 
 PATIENCE = 20.0
 """Seconds until a test gives up waiting for an event. Never a synchronisation."""
-
-POKE_PAUSE = 0.01
-"""Seconds, as a call's init has it."""
 
 
 class Ended(msgspec.Struct):

@@ -19,12 +19,9 @@ from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.walls.descriptors import keep_only
 from sandbox_agent_sandbox.walls.proc import mount_proc
-from sandbox_agent_sandbox.worker.main import POKE, run_worker
+from sandbox_agent_sandbox.worker.main import POKE, POKE_PAUSE, run_worker
 
 _HANDLED = {signal.SIGTERM, signal.SIGCHLD}
-
-_POKE_PAUSE = 0.01
-"""Seconds between two of those, see `worker.main.POKE`, until a worker that was terminated ends."""
 
 _FOR_EVER = 365 * 86400.0
 
@@ -59,7 +56,7 @@ def _reap_until_over(worker: int, status_pipe: int) -> None:
     """
     terminating = reaped = False
     while True:
-        pause = _POKE_PAUSE if terminating and not reaped else _FOR_EVER
+        pause = POKE_PAUSE if terminating and not reaped else _FOR_EVER
         info = signal.sigtimedwait(_HANDLED, pause)
         if info is None:
             with suppress(ProcessLookupError):

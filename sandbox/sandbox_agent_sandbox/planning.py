@@ -181,7 +181,7 @@ def _program_paths(facts: HostFacts, tool_paths: Sequence[Path], workspace: Path
     home = facts.home.resolve()
     kept = []
     for path in own + commands:
-        # Of $PATH nobody expects that each entry is there, or may be looked at (/root/bin).
+        # Of $PATH nobody expects that each entry is there, or may be looked at.
         if not path.is_absolute() or not os.path.exists(path):
             continue
         real = path.resolve()

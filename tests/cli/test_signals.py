@@ -160,7 +160,8 @@ def test_whoever_insists_ends_a_command_that_has_lost_the_first_signal(me: Perso
         "    try:\n"
         "        print('up', flush=True)\n"
         "        while True:\n"
-        "            time.sleep(0.01)\n"  # pause(2) can begin just after the signal
+        # It has nothing to do. Not by pause(2), which can begin just after the signal.
+        "            time.sleep(0.01)\n"
         "    except Stopped:\n"
         "        pass\n"
     )

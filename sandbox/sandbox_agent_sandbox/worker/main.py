@@ -45,6 +45,9 @@ POKE = signal.SIGURG
 system call that sleeps, or another thread than the main one, interrupts nothing, and its handler
 would run only when the sleep is over. Others ignore this signal by default. signal(7)"""
 
+POKE_PAUSE = 0.01
+"""Seconds between two of those, until a worker that was terminated ends."""
+
 
 def run_worker(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
     """Seal this process and serve one call. Never returns."""
