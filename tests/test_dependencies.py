@@ -233,7 +233,7 @@ def test_exactly_one_module_wires() -> None:
         for found in imports(name)
         if found.module in concrete_models()
     }
-    assert wiring == {"sandbox_agent.wiring"}
+    assert wiring == {"sandbox_agent.wiring.task"}
 
 
 def test_nobody_depends_on_the_command_line() -> None:
@@ -267,8 +267,8 @@ def test_the_model_process_imports_nothing_of_the_hosts() -> None:
     ours = (
         "sandbox_agent_ipc",
         MODEL_PROCESS,
-        "sandbox_agent_sandbox.syscalls",
-        "sandbox_agent_sandbox.secret_looks",
+        "sandbox_agent_sandbox.inside.kernel.syscalls",
+        "sandbox_agent_sandbox.policy.secrets",
     )
     ends = ("sandbox_agent_sandbox.worker", "sandbox_agent_sandbox")
     wrong = [

@@ -18,11 +18,11 @@ import threading
 import weakref
 
 from . import memfd
+from .cancel_reason import CancelReason
 from .errors import BoardFull, IpcError
-from .reason import CancelReason
 from .shortage import explained, is_shortage
+from .slot_word import cancelled_word, idle_word, live_word
 from .token import CallToken
-from .word import cancelled_word, idle_word, live_word
 
 SLOTS = 64
 SIZE = 4096

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from .reason import CancelReason as CancelReason
-from .word import reason_in
+from .cancel_reason import CancelReason as CancelReason
+from .slot_word import reason_in
 
 LOST_WAKE_PAUSE = 0.02
 """Seconds between looks at the flag once the wake-up is lost: the wake pipe was ready without the

@@ -10,19 +10,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sandbox_agent_ipc.cancel_reason import CancelReason as CancelReason
     from sandbox_agent_ipc.errors import SandboxAgentError as SandboxAgentError
     from sandbox_agent_ipc.model_messages import FailureKind as FailureKind
-    from sandbox_agent_ipc.reason import CancelReason as CancelReason
     from sandbox_agent_ipc.token import Cancelled as Cancelled
     from sandbox_agent_ipc.token import CancelToken as CancelToken
+    from sandbox_agent_sandbox.inside.worker.tool_result import Image as Image
+    from sandbox_agent_sandbox.inside.worker.tool_result import ToolError as ToolError
+    from sandbox_agent_sandbox.inside.worker.tool_result import ToolResult as ToolResult
     from sandbox_agent_sandbox.outcome import Outcome as Outcome
     from sandbox_agent_sandbox.outcome import StartedState as StartedState
     from sandbox_agent_sandbox.outcome import Survivor as Survivor
-    from sandbox_agent_sandbox.policy import Policy as Policy
-    from sandbox_agent_sandbox.worker.tool_result import Image as Image
-    from sandbox_agent_sandbox.worker.tool_result import ToolError as ToolError
-    from sandbox_agent_sandbox.worker.tool_result import ToolResult as ToolResult
+    from sandbox_agent_sandbox.policy.policy import Policy as Policy
 
+    from sandbox_agent.config.settings import Budgets as Budgets
+    from sandbox_agent.config.settings import Interrupt as Interrupt
+    from sandbox_agent.config.task import Task as Task
+    from sandbox_agent.config.task_file import load_task as load_task
     from sandbox_agent.conversation import Conversation as Conversation
     from sandbox_agent.errors import AgentError as AgentError
     from sandbox_agent.errors import AgentFailed as AgentFailed
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from sandbox_agent.errors import JournalError as JournalError
     from sandbox_agent.errors import ModelError as ModelError
     from sandbox_agent.errors import StateError as StateError
+    from sandbox_agent.journal.result import RunResult as RunResult
+    from sandbox_agent.journal.status import Status as Status
     from sandbox_agent.models import Model as Model
     from sandbox_agent.models import ModelCall as ModelCall
     from sandbox_agent.models import ModelDelta as ModelDelta
@@ -40,23 +46,17 @@ if TYPE_CHECKING:
     from sandbox_agent.models.replay import load_replay as load_replay
     from sandbox_agent.models.scripted import ScriptedModel as ScriptedModel
     from sandbox_agent.models.scripted import load_script as load_script
-    from sandbox_agent.result import RunResult as RunResult
-    from sandbox_agent.settings import Budgets as Budgets
-    from sandbox_agent.settings import Interrupt as Interrupt
-    from sandbox_agent.status import Status as Status
-    from sandbox_agent.task import Task as Task
-    from sandbox_agent.task_file import load_task as load_task
     from sandbox_agent.tools.decorator import tool as tool
     from sandbox_agent.tools.registry import ToolChoice as ToolChoice
 
 _HOMES = {
     "sandbox_agent_ipc.errors": ("SandboxAgentError",),
     "sandbox_agent_ipc.model_messages": ("FailureKind",),
-    "sandbox_agent_ipc.reason": ("CancelReason",),
+    "sandbox_agent_ipc.cancel_reason": ("CancelReason",),
     "sandbox_agent_ipc.token": ("CancelToken", "Cancelled"),
     "sandbox_agent_sandbox.outcome": ("Outcome", "StartedState", "Survivor"),
-    "sandbox_agent_sandbox.policy": ("Policy",),
-    "sandbox_agent_sandbox.worker.tool_result": ("Image", "ToolError", "ToolResult"),
+    "sandbox_agent_sandbox.policy.policy": ("Policy",),
+    "sandbox_agent_sandbox.inside.worker.tool_result": ("Image", "ToolError", "ToolResult"),
     "sandbox_agent.conversation": ("Conversation",),
     "sandbox_agent.errors": (
         "AgentError",
@@ -71,11 +71,11 @@ _HOMES = {
     "sandbox_agent.models.process.shared": ("Lease",),
     "sandbox_agent.models.provider": ("ProviderModel",),
     "sandbox_agent.models.scripted": ("ScriptedModel", "load_script"),
-    "sandbox_agent.result": ("RunResult",),
-    "sandbox_agent.settings": ("Budgets", "Interrupt"),
-    "sandbox_agent.status": ("Status",),
-    "sandbox_agent.task": ("Task",),
-    "sandbox_agent.task_file": ("load_task",),
+    "sandbox_agent.journal.result": ("RunResult",),
+    "sandbox_agent.config.settings": ("Budgets", "Interrupt"),
+    "sandbox_agent.journal.status": ("Status",),
+    "sandbox_agent.config.task": ("Task",),
+    "sandbox_agent.config.task_file": ("load_task",),
     "sandbox_agent.tools.decorator": ("tool",),
     "sandbox_agent.tools.registry": ("ToolChoice",),
 }

@@ -15,31 +15,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from sandbox_agent_ipc.reason import CancelReason
+from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.outcome import Survivor
 
-from sandbox_agent import run_folder
-from sandbox_agent.calls import OnOutput as OnOutput
-from sandbox_agent.control import Control, listen
-from sandbox_agent.ending import STOPPED, end_by_error
+from sandbox_agent.config.settings import Budgets, Interrupt
+from sandbox_agent.embedding.control import Control, listen
+from sandbox_agent.embedding.ctrl_c import CtrlC
+from sandbox_agent.embedding.loop_end import at_loop_end
+from sandbox_agent.embedding.signal_wakeup import signals_wake_the_loop
+from sandbox_agent.embedding.waiting import Cancellation, complete, see_through, settle
 from sandbox_agent.errors import ConfigError, StateError
-from sandbox_agent.events import AnyEvent, UserText
-from sandbox_agent.loop_end import at_loop_end
+from sandbox_agent.journal import folder as run_folder
+from sandbox_agent.journal.events import AnyEvent, UserText
+from sandbox_agent.journal.recorder import OnEvent as OnEvent
+from sandbox_agent.journal.result import RunResult as RunResult
+from sandbox_agent.journal.status import Status, move
 from sandbox_agent.models import Model, OnDelta
-from sandbox_agent.recorder import OnEvent as OnEvent
-from sandbox_agent.result import RunResult as RunResult
-from sandbox_agent.run import Run
-from sandbox_agent.settings import Budgets, Interrupt
-from sandbox_agent.setup import Options, Setup, make_setup
-from sandbox_agent.sigint import CtrlC
-from sandbox_agent.signal_wakeup import signals_wake_the_loop
-from sandbox_agent.status import Status, move
-from sandbox_agent.waiting import Cancellation, complete, see_through, settle
+from sandbox_agent.run.call import OnOutput as OnOutput
+from sandbox_agent.run.end import STOPPED, end_by_error
+from sandbox_agent.run.loop import Run
+from sandbox_agent.run.setup import Options, Setup, make_setup
 
 if TYPE_CHECKING:
-    from sandbox_agent_sandbox.policy import Policy
+    from sandbox_agent_sandbox.policy.policy import Policy
 
     from sandbox_agent.resume import PastRun
 

@@ -16,13 +16,13 @@ from typing import Any, Self
 
 import msgspec
 
-from sandbox_agent import journal
+from sandbox_agent.config.settings import Budgets, Interrupt, budgets_from
 from sandbox_agent.errors import ConfigError, StateError
-from sandbox_agent.events import Settings, UserText
-from sandbox_agent.recording import folded
-from sandbox_agent.settings import Budgets, Interrupt, budgets_from
-from sandbox_agent.setup import Options, Setup, make_setup
-from sandbox_agent.status import Status
+from sandbox_agent.journal import file as journal
+from sandbox_agent.journal.events import Settings, UserText
+from sandbox_agent.journal.recording import folded
+from sandbox_agent.journal.status import Status
+from sandbox_agent.run.setup import Options, Setup, make_setup
 from sandbox_agent.tools.registry import choice_of
 
 
@@ -174,7 +174,7 @@ def _lost(past: PastRun, options: Options) -> Settings:
 
 def _model(known: Settings) -> Any:
     # Imported here: it makes conversations, which is what we are part of.
-    from sandbox_agent.wiring import model_again
+    from sandbox_agent.models.by_name import model_again
 
     return model_again(known.model, known.model_options)
 

@@ -11,7 +11,7 @@ import pytest
 import struck
 from identity import BIN, Person
 from sandbox_agent import Conversation, Model, ModelCall, ModelTurn
-from sandbox_agent.usage import TokenUsage
+from sandbox_agent.journal.usage import TokenUsage
 
 AGENT = str(BIN / "sandbox-agent")
 SAME: dict[str, Any] = {"calls": [{"shell": {"command": "echo same"}}]}

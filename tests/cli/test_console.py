@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from sandbox_agent.cli.changes import MAX_LINES, Snapshot, summary
 from sandbox_agent.cli.console import QUEUE_BYTES, Stream
-from sandbox_agent.cli.escape import TerminalFilter, escape_text, one_line
+from sandbox_agent.reports.escape import TerminalFilter, escape_text, one_line
+from sandbox_agent.reports.workspace_changes import MAX_LINES, Snapshot, summary
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from sandbox_agent.cli.demo_project import files
+from sandbox_agent.cli.verbs.demo_project import files
+from sandbox_agent.config.task_file import load_task
 from sandbox_agent.models.scripted import load_script
-from sandbox_agent.task_file import load_task
 
 
 def init(folder: Path, *argv: str, **env: str) -> subprocess.CompletedProcess[str]:

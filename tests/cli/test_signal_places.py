@@ -16,7 +16,7 @@ from typing import Any
 import identity
 import pytest
 from identity import Person
-from sandbox_agent.control import Control
+from sandbox_agent.embedding.control import Control
 
 SCRIPT = str(Path(__file__).with_name("striking_places.py"))
 

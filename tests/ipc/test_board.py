@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sandbox_agent_ipc.board import SLOTS, Board, BoardView, Slot
 from sandbox_agent_ipc.errors import BoardFull, IpcError
+from sandbox_agent_ipc.slot_word import cancelled_word, idle_word, live_word, reason_in
 from sandbox_agent_ipc.token import CallToken, CancelReason
-from sandbox_agent_ipc.word import cancelled_word, idle_word, live_word, reason_in
 
 
 @pytest.fixture

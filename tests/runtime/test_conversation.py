@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import talking
 from sandbox_agent.errors import ConfigError, ModelError, StateError
-from sandbox_agent.events import (
+from sandbox_agent.journal.events import (
     Dispatching,
     Ended,
     JournalOpened,
@@ -26,12 +26,12 @@ from sandbox_agent.events import (
     UserText,
     Verified,
 )
-from sandbox_agent.fold import fold
-from sandbox_agent.history import ToolMessage
-from sandbox_agent.journal import parse_journal, read_journal
+from sandbox_agent.journal.file import parse_journal, read_journal
+from sandbox_agent.journal.history import ToolMessage
+from sandbox_agent.journal.result_file import read_record
+from sandbox_agent.journal.state import fold
+from sandbox_agent.journal.status import Status
 from sandbox_agent.models import Model, ModelTurn
-from sandbox_agent.record import read_record
-from sandbox_agent.status import Status
 from talking import FINAL, Watch, calls, shell, talk
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import observer
 import pytest
 from sandbox_agent import CancelToken, tool
+from sandbox_agent.config.settings import Budgets, Interrupt
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ConfigError, JournalError, StateError
-from sandbox_agent.events import (
+from sandbox_agent.journal.events import (
     Ended,
     JournalOpened,
     SegmentEnded,
@@ -21,12 +22,11 @@ from sandbox_agent.events import (
     TurnTaken,
     UserText,
 )
-from sandbox_agent.history import ToolMessage, UserMessage
-from sandbox_agent.journal import FILE_NAME, read_journal
+from sandbox_agent.journal.file import FILE_NAME, read_journal
+from sandbox_agent.journal.history import ToolMessage, UserMessage
+from sandbox_agent.journal.result_file import read_record
+from sandbox_agent.journal.status import Status
 from sandbox_agent.models.scripted import ScriptedModel, Step
-from sandbox_agent.record import read_record
-from sandbox_agent.settings import Budgets, Interrupt
-from sandbox_agent.status import Status
 from striking_itself import Recording
 from talking import FINAL, Watch, calls, shell, sleeper, soon, talk
 

@@ -1,6 +1,6 @@
 """Tools that hand back images, honest ones and others."""
 
-from sandbox_agent_sandbox.worker.tool_result import Image, ToolResult
+from sandbox_agent_sandbox.inside.worker.tool_result import Image, ToolResult
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 from sandbox_agent_ipc.messages import FunctionRef, Image, Result, ResultKind
-from sandbox_agent_sandbox.cell import Cell
-from sandbox_agent_sandbox.exchange import _bounded
+from sandbox_agent_sandbox.host.call_io import _bounded
+from sandbox_agent_sandbox.host.cell import Cell
+from sandbox_agent_sandbox.images import MOST_BYTES, MOST_IMAGES, acceptable, media_type_of
 from sandbox_agent_sandbox.outcome import CallResult, Outcome
-from sandbox_agent_sandbox.worker.images import MOST_BYTES, MOST_IMAGES, acceptable, media_type_of
 from sandboxes import function, run, sandbox
 
 HERE = Path(__file__).parent
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
-FILES = FunctionRef("sandbox_agent_sandbox.worker.files", "read_file")
+FILES = FunctionRef("sandbox_agent_sandbox.inside.tools.files", "read_file")
 
 
 def called(tmp_path: Path, module: str, name: str, arguments: object) -> CallResult:

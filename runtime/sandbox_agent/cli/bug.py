@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 
 from sandbox_agent.cli.console import Console
-from sandbox_agent.cli.escape import one_line
+from sandbox_agent.reports.escape import one_line
 
 
 def report(error: BaseException, console: Console, run_dir: Path | None) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sandbox_agent.cli.escape import TerminalFilter, escape_text
+from sandbox_agent.reports.escape import TerminalFilter, escape_text
 
 QUEUE_BYTES = 1024 * 1024
 """What one stream holds back for a slow reader."""

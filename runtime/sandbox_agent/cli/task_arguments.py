@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sandbox_agent.again import task_again
+from sandbox_agent.config.task import Task
+from sandbox_agent.config.task_file import MAX_PROMPT, read_task
+from sandbox_agent.config.yaml_source import SourceMap
 from sandbox_agent.errors import ConfigError
-from sandbox_agent.task import Task
-from sandbox_agent.task_file import MAX_PROMPT, read_task
 from sandbox_agent.tools.registry import ToolChoice
-from sandbox_agent.yaml_source import SourceMap
+from sandbox_agent.wiring.replay_task import task_again
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _REPLAY = "replay:"

@@ -11,12 +11,12 @@ import msgspec
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import CancelToken
 
-from sandbox_agent.history import Message
-from sandbox_agent.settings import Budgets, Interrupt
-from sandbox_agent.usage import TokenUsage
+from sandbox_agent.config.settings import Budgets, Interrupt
+from sandbox_agent.journal.history import Message
+from sandbox_agent.journal.usage import TokenUsage
 
 if TYPE_CHECKING:
-    from sandbox_agent.fold import Fold
+    from sandbox_agent.journal.state import Fold
 
 
 class ModelCall(msgspec.Struct, frozen=True):
@@ -46,18 +46,6 @@ class ModelTurn(msgspec.Struct, frozen=True):
     kept: dict[str, Any] = {}
     usage: TokenUsage | None = None
     finish: str = ""
-
-
-class Recorded(msgspec.Struct, frozen=True):
-    """How a run that a model repeats was divided into segments.
-
-    gone_on: the turns after which it was gone on with, although it had not ended as done. before:
-    how many turns were taken before its last segment. budgets: of that segment.
-    """
-
-    gone_on: frozenset[int]
-    before: int
-    budgets: Budgets
 
 
 class DeltaKind(StrEnum):

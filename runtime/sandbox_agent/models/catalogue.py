@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 from sandbox_agent_ipc.model_messages import FailureKind
 
-from sandbox_agent.model_settings import check_address
+from sandbox_agent.config.model_settings import check_address
 from sandbox_agent.models.process.inside import keys
 
 _FORM = "PROVIDER/MODEL, such as openai/gpt-4o"

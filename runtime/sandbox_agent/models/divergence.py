@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from sandbox_agent_sandbox.outcome import Outcome
 
-from sandbox_agent.events import Asked, Ended
-from sandbox_agent.history import tool_text
-from sandbox_agent.recording import Verdict
+from sandbox_agent.journal.events import Asked, Ended
+from sandbox_agent.journal.history import tool_text
+from sandbox_agent.journal.recording import Verdict
 
 STOPPED = frozenset({Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED, Outcome.UNKNOWN})
 """Outcomes of calls that somebody else stopped: nobody can foresee them."""

@@ -9,16 +9,18 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Piece
-from sandbox_agent_ipc.reason import CancelReason
 from sandbox_agent_ipc.token import CancelToken, RunToken
-from sandbox_agent_sandbox.futures import resolve
+from sandbox_agent_sandbox.host.futures import resolve
 
+from sandbox_agent.config.model_settings import RETRIES, TIMEOUT, USUAL, check_params
+from sandbox_agent.config.settings import Interrupt
 from sandbox_agent.errors import ConfigError, ModelError
-from sandbox_agent.events import LENGTH
-from sandbox_agent.history import AssistantMessage, Message, answers_in
-from sandbox_agent.model_settings import RETRIES, TIMEOUT, USUAL, check_params
+from sandbox_agent.journal.events import LENGTH
+from sandbox_agent.journal.history import AssistantMessage, Message, answers_in
+from sandbox_agent.journal.usage import TokenUsage
 from sandbox_agent.models import DeltaKind, Model, ModelCall, ModelDelta, ModelTurn, OnDelta
 from sandbox_agent.models.catalogue import context_window, key_variables, problem_with
 from sandbox_agent.models.process.host import Asking, Result
@@ -26,8 +28,6 @@ from sandbox_agent.models.process.shared import Lease
 from sandbox_agent.models.prompt import system_prompt
 from sandbox_agent.models.shortening import Shortener
 from sandbox_agent.models.wire import Wire
-from sandbox_agent.settings import Interrupt
-from sandbox_agent.usage import TokenUsage
 
 EMPTY_ANSWERS = 3
 """Answers of nothing at all, one after the other, that are taken for an error of the provider."""

@@ -15,12 +15,18 @@ from sandbox_agent_ipc.token import CancelToken
 from sandbox_agent_sandbox.outcome import Outcome
 
 from sandbox_agent.errors import AgentFailed
-from sandbox_agent.events import TurnTaken
-from sandbox_agent.fold import Fold
-from sandbox_agent.history import AssistantMessage, Message, ToolMessage, UserMessage, answers_in
-from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta, Recorded, divergence
-from sandbox_agent.recording import Recording, Verdict, read_recording
-from sandbox_agent.status import Status
+from sandbox_agent.journal.events import TurnTaken
+from sandbox_agent.journal.history import (
+    AssistantMessage,
+    Message,
+    ToolMessage,
+    UserMessage,
+    answers_in,
+)
+from sandbox_agent.journal.recording import Recorded, Recording, Verdict, read_recording
+from sandbox_agent.journal.state import Fold
+from sandbox_agent.journal.status import Status
+from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta, divergence
 
 _ENDS: dict[str | None, str] = {
     None: "it has no end: it is still going, or its agent was killed",

@@ -16,9 +16,9 @@ from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import CancelToken
 from sandbox_agent_sandbox.outcome import Outcome
 
-from sandbox_agent import yaml_source
+from sandbox_agent.config import yaml_source
 from sandbox_agent.errors import AgentFailed
-from sandbox_agent.history import AssistantMessage, Message, ToolMessage, answers_in
+from sandbox_agent.journal.history import AssistantMessage, Message, ToolMessage, answers_in
 from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta
 
 _STOPPED = {Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED, Outcome.UNKNOWN}

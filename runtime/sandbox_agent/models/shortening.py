@@ -28,7 +28,7 @@ from collections.abc import Sequence
 import msgspec
 from sandbox_agent_sandbox.outcome import Outcome
 
-from sandbox_agent.history import (
+from sandbox_agent.journal.history import (
     AssistantMessage,
     History,
     Message,

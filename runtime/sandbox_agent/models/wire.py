@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 from sandbox_agent_ipc.messages import Image, ToolSpec
 
-from sandbox_agent.history import (
+from sandbox_agent.journal.history import (
     AssistantMessage,
     Call,
     Message,

@@ -20,12 +20,12 @@ from typing import Any
 from sandbox_agent_ipc.messages import FunctionRef, ToolProblem, ToolSpec
 
 from sandbox_agent.errors import ConfigError
-from sandbox_agent.events import ToolSetting
+from sandbox_agent.journal.events import ToolSetting
 
-_FILES = "sandbox_agent_sandbox.worker.files"
+_FILES = "sandbox_agent_sandbox.inside.tools.files"
 
 BUILT_IN: dict[str, tuple[FunctionRef, ...]] = {
-    "shell": (FunctionRef("sandbox_agent_sandbox.worker.shell", "shell"),),
+    "shell": (FunctionRef("sandbox_agent_sandbox.inside.tools.shell", "shell"),),
     "files": tuple(
         FunctionRef(_FILES, name)
         for name in (
@@ -151,7 +151,7 @@ def _with_options(entry: Mapping[Any, Any]) -> ToolChoice:
     timeout = (options or {}).get("timeout")
     if timeout is None:
         return ToolChoice(tool)
-    from sandbox_agent_sandbox.units import parse_duration
+    from sandbox_agent_sandbox.policy.units import parse_duration
 
     try:
         return ToolChoice(tool, parse_duration(timeout))
@@ -212,7 +212,7 @@ def _answer(answer: ToolSpec | ToolProblem) -> ToolSpec:
 
 
 def _described_here(reference: FunctionRef, function: Function) -> ToolSpec:
-    from sandbox_agent_sandbox.worker.signature import SignatureError, describe
+    from sandbox_agent_sandbox.inside.worker.signature import SignatureError, describe
 
     try:
         return describe(function, reference)

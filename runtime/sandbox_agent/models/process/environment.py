@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from sandbox_agent_sandbox.utf8 import is_utf8
 
+from sandbox_agent.source_root import SOURCE_ROOT
+
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.plan import Plan
 
@@ -59,11 +61,9 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def make_model_plan(environ: Mapping[str, str]) -> Plan:
     """How the sandbox of the model process is built. Raises PolicyError, SandboxUnavailable."""
-    import sandbox_agent_sandbox.planning as planning
-    from sandbox_agent_sandbox.policy import Limits, Policy
-    from sandbox_agent_sandbox.probe import host_facts
-
-    import sandbox_agent
+    from sandbox_agent_sandbox.policy.make_plan import make_plan
+    from sandbox_agent_sandbox.policy.policy import Limits, Policy
+    from sandbox_agent_sandbox.policy.probe import host_facts
 
     named = environment(environ)
     files = [_file(named[name]) for name in (*_CREDENTIALS, *_FILES) if named.get(name)]
@@ -74,11 +74,11 @@ def make_model_plan(environ: Mapping[str, str]) -> Plan:
             timeout=None, memory=8 * 2**30, processes=1024, cpu_time=3650 * 86400, open_files=4096
         ),
     )
-    return planning.make_plan(
+    return make_plan(
         policy,
         host_facts(),
         workspace=None,
-        tool_paths=[Path(sandbox_agent.__file__).parents[1]],
+        tool_paths=[SOURCE_ROOT],
     )
 
 

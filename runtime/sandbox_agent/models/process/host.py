@@ -19,17 +19,17 @@ import msgspec
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, FromModel, Piece
 from sandbox_agent_ipc.token import RunToken
-from sandbox_agent_sandbox import syscalls
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
-from sandbox_agent_sandbox.futures import resolve
+from sandbox_agent_sandbox.host.futures import resolve
+from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.outcome import Survivor
 
+from sandbox_agent.config.settings import Interrupt
 from sandbox_agent.models.process.environment import environment, make_model_plan
-from sandbox_agent.settings import Interrupt
 
 if TYPE_CHECKING:
-    from sandbox_agent_sandbox.cell import Cell
-    from sandbox_agent_sandbox.session import Session
+    from sandbox_agent_sandbox.host.cell import Cell
+    from sandbox_agent_sandbox.host.session import Session
 
 ATTEMPTS = 3
 """Processes that one request may be caught in, before it counts as their killer."""
@@ -188,7 +188,7 @@ class ModelProcess:
             asking.result.set_result(result)
 
     async def _ask(self, asking: Asking) -> Result:
-        from sandbox_agent_sandbox.session import Patience
+        from sandbox_agent_sandbox.host.session import Patience
 
         ask, interrupt, token = asking.what, asking.interrupt, asking.token
         patience = Patience(interrupt.grace, interrupt.term, ask.timeout + SILENCE_MARGIN)
@@ -259,7 +259,7 @@ class ModelProcess:
         return self._opening
 
     async def _open(self) -> Session:
-        from sandbox_agent_sandbox.cell import Cell
+        from sandbox_agent_sandbox.host.cell import Cell
 
         if self._closed:
             raise SandboxBroken("the model process was closed")

@@ -12,10 +12,10 @@ from typing import NoReturn
 
 import msgspec
 from sandbox_agent_ipc.model_messages import Ask, Failure, FailureKind, Piece
-from sandbox_agent_sandbox import syscalls
-from sandbox_agent_sandbox.worker.serving import Asked, ServerEnd
+from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.worker.serving import Asked, ServerEnd
 
-from sandbox_agent.models.process.inside import asking
+from sandbox_agent.models.process.inside import completion as asking
 
 _AGAIN = 0.025
 """Seconds between two cancellations of a request. Closing a connection takes one or two

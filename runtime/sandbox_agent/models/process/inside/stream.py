@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from sandbox_agent_ipc.model_messages import AnswerCall, Piece
 
-from .plain import clean, length, plain
+from .sanitize import clean, length, plain
 
 _NOT_KEPT = {"id", "type", "index", "function", "custom"}
 """Of a call: what is ours to say. The rest is the provider's, and is given back to it."""

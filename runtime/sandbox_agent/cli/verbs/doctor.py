@@ -1,0 +1,50 @@
+"""`sandbox-agent doctor`: what this host can enforce, found by doing it."""
+
+from __future__ import annotations
+
+import argparse
+import io
+
+import msgspec
+from sandbox_agent_sandbox.policy.probe import Check, probe
+
+from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.signals import Signals
+
+UNAVAILABLE = 5
+
+
+def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
+    """Prints every check. Exit code 5 when one that a sandbox needs fails."""
+    checks = probe()
+    failed = [check for check in checks if check.needed and not check.ok]
+    if arguments.json:
+        console.out(msgspec.json.encode(checks).decode() + "\n")
+    else:
+        console.out(_table(checks))
+        if failed:
+            names = ", ".join(check.name for check in failed)
+            console.out(f"\nThe sandbox cannot work here: {names}.\n")
+        else:
+            console.out("\nThis host can enforce every field of a policy of this version.\n")
+    return UNAVAILABLE if failed else 0
+
+
+def _table(checks: list[Check]) -> str:
+    import rich.box
+    import rich.console
+    import rich.table
+    import rich.text
+
+    table = rich.table.Table(box=rich.box.SIMPLE)
+    for heading in ("", "check", "found", "mend"):
+        table.add_column(heading, overflow="fold")
+    for check in checks:
+        state = "ok" if check.ok else "FAILED" if check.needed else "absent"
+        cells = (state, check.name, check.detail, "" if check.ok else check.mend)
+        # As Text: a square bracket in an error message is no markup.
+        table.add_row(*(rich.text.Text(cell) for cell in cells))
+    # Rendered to text and written as any other output: without colours, by the writing thread.
+    rendered = io.StringIO()
+    rich.console.Console(file=rendered, width=110, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in rendered.getvalue().splitlines()) + "\n"

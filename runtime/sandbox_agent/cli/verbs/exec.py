@@ -1,0 +1,170 @@
+"""`sandbox-agent exec`: one command in the sandbox, as a conversation of one call.
+
+So it has a journal, a record, and the same ladder as everything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sandbox_agent_ipc.messages import ToolSpec
+from sandbox_agent_ipc.token import CancelToken
+from sandbox_agent_sandbox.inside.tools.shell import exec_argv
+from sandbox_agent_sandbox.outcome import Outcome, StartedState
+from sandbox_agent_sandbox.policy.policy import Policy
+
+from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.durations import seconds_of
+from sandbox_agent.cli.signals import Signals
+from sandbox_agent.cli.verbs.run_under_signals import converse_until_over
+from sandbox_agent.config.policy_file import read_policy
+from sandbox_agent.config.settings import Interrupt
+from sandbox_agent.config.workspace import problem_with
+from sandbox_agent.conversation import Conversation
+from sandbox_agent.errors import AgentFailed, ConfigError
+from sandbox_agent.journal import events
+from sandbox_agent.journal.history import AssistantMessage, Message
+from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta
+from sandbox_agent.tools.registry import ToolChoice
+from sandbox_agent.wiring.task import tell
+
+TIMED_OUT = 124
+OURS = 125
+SURVIVORS = 7
+
+_STOPPED = (Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)
+
+
+class _CommandFailed(AgentFailed):
+    """The command did not succeed; so the record says that the run has not either."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"the command ended with exit code {exit_code}")
+        self.exit_code = exit_code
+
+
+class _OneCall(Model):
+    """A model that runs one command and is done. ended: where its end is put by a listener."""
+
+    name = "exec"
+
+    def __init__(self, argv: Sequence[str], ended: Sequence[events.Ended]) -> None:
+        self._argv = list(argv)
+        self._ended = ended
+
+    async def complete(
+        self,
+        history: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        token: CancelToken,
+        on_delta: OnDelta,
+    ) -> ModelTurn:
+        if any(isinstance(message, AssistantMessage) for message in history):
+            code = _exit_code(self._ended[0]) if self._ended else OURS
+            if code:
+                raise _CommandFailed(code)
+            return ModelTurn(text="", final=True)
+        return ModelTurn(text="", calls=(ModelCall(tools[0].name, {"argv": self._argv}),))
+
+
+def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
+    """Runs the command, its output passed through as it comes. Returns its exit code."""
+    argv = _argv(arguments.command)
+    policy = _policy(arguments)
+    workspace = Path(arguments.workspace or ".").absolute()
+    problem = problem_with(workspace)
+    if problem is not None:
+        what, mend = problem
+        raise ConfigError(what, file="--workspace", mend=mend)
+    grace = seconds_of("--grace", arguments.grace)
+    interrupt = Interrupt() if grace is None else Interrupt(grace=grace)
+    ended: list[events.Ended] = []
+    passer = console.passer()
+    deadline: list[float] = []
+    conversation: Conversation | None = None
+
+    def give_up() -> bool:
+        """Whether to wait no longer for a reader that does not read."""
+        token = conversation.cancel_token if conversation is not None else None
+        late = bool(deadline) and time.monotonic() > deadline[0]
+        return late or signals.first is not None or (token is not None and token.is_cancelled)
+
+    def on_event(event: events.AnyEvent) -> None:
+        if isinstance(event, events.Started) and policy.limits.timeout is not None:
+            deadline.append(time.monotonic() + policy.limits.timeout)
+        elif isinstance(event, events.Ended):
+            ended.append(event)
+
+    conversation = Conversation(
+        model=_OneCall(argv, ended),
+        tools=[ToolChoice(exec_argv)],
+        workspace=workspace,
+        sandbox=policy,
+        interrupt=interrupt,
+        output_dir=Path(arguments.out).absolute() if arguments.out else None,
+        name="exec",
+        on_event=on_event,
+        on_output=lambda call, stream, data: passer(stream, data, give_up),
+        separate_output=True,
+    )
+    signals.hold()
+    tell(conversation, " ".join(argv))
+    result = converse_until_over(conversation, signals, die_with_parent=arguments.die_with_parent)
+    for survivor in result.survivors:
+        console.error(f"could not stop pid {survivor.pid}: {survivor.command}")
+    if result.survivors:
+        return SURVIVORS
+    if not ended:
+        if result.exit_code < 128:
+            console.error(result.reason)
+        return result.exit_code if result.exit_code >= 128 else OURS
+    end = ended[0]
+    if end.outcome in _STOPPED and result.exit_code >= 128:
+        return result.exit_code
+    code = _exit_code(end)
+    if code == TIMED_OUT and end.outcome is Outcome.TIMEOUT:
+        console.error("the command's time was up")
+    elif code == OURS and end.exit_status != OURS:
+        console.error(end.detail or end.content or f"the command ended as {end.outcome.value}")
+    return code
+
+
+def _exit_code(end: events.Ended) -> int:
+    """Of the command itself, as a shell would give it."""
+    if end.outcome is Outcome.TIMEOUT:
+        return TIMED_OUT
+    if end.started is not StartedState.YES or end.exit_status is None:
+        return OURS
+    return end.exit_status if end.exit_status >= 0 else 128 - end.exit_status
+
+
+def _argv(given: list[str]) -> list[str]:
+    argv = given[1:] if given[:1] == ["--"] else given
+    if not argv or not argv[0]:
+        raise ConfigError(
+            "no command was named", file="command line", mend="write exec -- COMMAND ARGUMENTS"
+        )
+    try:
+        for word in argv:
+            word.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{os.fsencode(word)!r} is not UTF-8", file="command line", mend="write it in UTF-8"
+        ) from None
+    return argv
+
+
+def _policy(arguments: argparse.Namespace) -> Policy:
+    """That of --policy or the default one, with no limit of time that nobody asked for."""
+    policy = read_policy(Path(arguments.policy)) if arguments.policy else Policy()
+    given = seconds_of("--timeout", arguments.timeout)
+    if given == 0:
+        raise ConfigError("0 is no time to run", file="--timeout", mend="write more than 0")
+    written = "timeout" in policy.limits.model_fields_set
+    timeout = given if given is not None else policy.limits.timeout if written else None
+    limits = policy.limits.model_copy(update={"timeout": timeout})
+    return policy.model_copy(update={"limits": limits})

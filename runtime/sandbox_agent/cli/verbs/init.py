@@ -1,0 +1,92 @@
+"""`sandbox-agent init`: a small project to try things on."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.signals import Signals
+from sandbox_agent.cli.verbs import demo_project
+from sandbox_agent.errors import ConfigError
+
+_GIT = (
+    *("-c", "user.name=sandbox-agent demo", "-c", "user.email=demo@example.invalid"),
+    *("-c", "init.defaultBranch=main", "-c", "commit.gpgSign=false", "-c", "core.autocrlf=false"),
+    *("-c", "core.hooksPath=/dev/null", "-c", "init.templateDir="),
+)
+"""An identity of its own and nobody's hooks: the user's own configuration is left alone."""
+
+
+def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
+    """Writes the demo project into a new or empty folder."""
+    target = Path(os.path.expanduser(arguments.name))
+    _refuse_used(target)
+    try:
+        for name, text in demo_project.files(sys.executable).items():
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be written: {error.strerror}",
+            file=str(error.filename or target),
+            mend="name a folder that you may write to",
+        ) from None
+    reason = _make_repository(target)
+    if reason:
+        console.err(f"no git repository was made: {reason}\n")
+    if importlib.util.find_spec("pytest") is None:
+        console.err(
+            f"the demo's tests need pytest, which {sys.executable} does not have\n"
+            "  mend: pip install 'sandbox-agent[demo]'\n"
+        )
+    console.out(f"{target / 'task.yaml'}\n")
+    console.err(f"a project with a failing test; now: sandbox-agent run {target / 'task.yaml'}\n")
+    return 0
+
+
+def _refuse_used(target: Path) -> None:
+    try:
+        used = any(target.iterdir())
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise ConfigError("is a file", file=str(target), mend="name a new folder") from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=str(target)) from None
+    if used:
+        raise ConfigError(
+            "the folder is not empty", file=str(target), mend="name a new folder, or empty it"
+        )
+
+
+def _make_repository(target: Path) -> str | None:
+    """Commits the project where git is there. Returns why not, or None."""
+    git = shutil.which("git")
+    if git is None:
+        return "git is not there"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "A project with a bug")):
+        try:
+            done = subprocess.run(
+                [git, *_GIT, *command],
+                cwd=target,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=30,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+        if done.returncode:
+            return f"git {command[0]}: {done.stderr.strip() or done.returncode}"
+    return None

@@ -1,0 +1,61 @@
+"""`sandbox-agent resume`: goes on with a run that was stopped, paused, or killed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.signals import Signals
+from sandbox_agent.cli.task_arguments import prompt_text
+from sandbox_agent.cli.verbs.run_and_report import carry_out
+from sandbox_agent.conversation import Conversation
+from sandbox_agent.errors import ConfigError
+from sandbox_agent.journal.lookup import find_run
+from sandbox_agent.journal.recorder import OnEvent
+from sandbox_agent.resume import PastRun
+from sandbox_agent.wiring.resume_options import amended
+
+
+def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
+    """One more segment of the run; its end decides the exit code."""
+    message = None if arguments.prompt is None else prompt_text(arguments.prompt)
+    folder = find_run(arguments.run, Path(arguments.out) if arguments.out else None)
+    with PastRun(folder) as past:
+        options = amended(past, arguments.set, _overrides(arguments))
+
+        def make(on_event: OnEvent) -> Conversation:
+            options["on_event"] = on_event
+            try:
+                conversation = Conversation.resume(past, message=message, **options)
+            except OSError as error:
+                raise ConfigError(f"{past.journal} cannot be written: {error.strerror}") from None
+            console.err(f"run {folder.name}, resumed\n")
+            return conversation
+
+        known = past.settings
+        workspace = options.get("workspace", known.workspace if known is not None else ".")
+        budgets = options.get("budgets", known)
+        return carry_out(
+            make,
+            arguments,
+            console,
+            signals,
+            workspace=Path(workspace),
+            runs=folder.parent,
+            time_limit=getattr(budgets, "time", None),
+        )
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, tuple[Any, str]]:
+    overrides: dict[str, tuple[Any, str]] = {}
+    for field, flag in (
+        ("model", "--model"),
+        ("interrupt.grace", "--grace"),
+        ("budgets.time", "--timeout"),
+    ):
+        value = getattr(arguments, flag.removeprefix("--"))
+        if value is not None:
+            overrides[field] = (value, flag)
+    return overrides

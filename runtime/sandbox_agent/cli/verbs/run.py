@@ -1,0 +1,31 @@
+"""`sandbox-agent run`: one run of one task."""
+
+from __future__ import annotations
+
+import argparse
+
+from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.signals import Signals
+from sandbox_agent.cli.task_arguments import assignment_of
+from sandbox_agent.cli.verbs.run_and_report import carry_out
+from sandbox_agent.errors import ConfigError
+from sandbox_agent.journal.folder import default_output_dir
+from sandbox_agent.wiring.task import converse, placed
+
+
+def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
+    """Runs the task; its end decides the exit code."""
+    assignment = assignment_of(arguments)
+    task, source = assignment.task, assignment.source
+    try:
+        return carry_out(
+            lambda on_event: converse(task, source, tools=assignment.tools, on_event=on_event),
+            arguments,
+            console,
+            signals,
+            workspace=task.workspace.path,
+            runs=task.output.dir or default_output_dir(),
+            time_limit=task.budgets.time,
+        )
+    except ConfigError as error:
+        raise placed(error, task, source) from None

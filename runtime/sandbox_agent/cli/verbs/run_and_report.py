@@ -1,0 +1,105 @@
+"""One run at the command line, from its conversation to its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.message_file import MessageFile
+from sandbox_agent.cli.signals import Signals
+from sandbox_agent.cli.verbs.run_under_signals import converse_until_over
+from sandbox_agent.conversation import Conversation, OnEvent, RunResult
+from sandbox_agent.journal import events
+from sandbox_agent.journal.result_file import Usage
+from sandbox_agent.reports.lines import Progress
+from sandbox_agent.reports.workspace_changes import Snapshot, summary
+
+
+def carry_out(
+    make: Callable[[OnEvent], Conversation],
+    arguments: argparse.Namespace,
+    console: Console,
+    signals: Signals,
+    *,
+    workspace: Path,
+    runs: Path,
+    time_limit: float | None,
+) -> int:
+    """Runs what `make` makes, tells of it, and returns the exit code.
+
+    make: is given the listener for events. workspace: whose changes are told. runs: the folder of
+    run folders, which may lie in it. time_limit: the run's, in seconds.
+    """
+    named = arguments.message_file
+    message_file = None if named is None else MessageFile(named)
+    progress = Progress()
+    conversation: Conversation | None = None
+    until = time.monotonic() + (time_limit or math.inf)
+
+    def stopped() -> bool:
+        """Whether to wait no longer for a reader that does not read. The budget of time counts
+        as well: waiting here keeps the loop from seeing that it is spent."""
+        token = conversation.cancel_token if conversation is not None else None
+        asked = signals.first is not None or (token is not None and token.is_cancelled)
+        return asked or time.monotonic() > until
+
+    def on_event(event: events.AnyEvent) -> None:
+        line = progress.line(event)
+        if line is not None:
+            console.err(line + "\n")
+        if arguments.json:
+            console.stdout.write(msgspec.json.encode(event) + b"\n", stopped)
+        if isinstance(event, events.TurnTaken) and conversation is not None:
+            # At once, so that it is heard with the next turn and keeps a last one from being it.
+            for text in conversation.model.told(event.turn):
+                conversation.send_message(text)
+
+    workspace = workspace.absolute()  # as `runs` is, which is to be left out
+    before = Snapshot.take(workspace, runs)
+    signals.hold()
+    conversation = make(on_event)
+    result = converse_until_over(conversation, signals, die_with_parent=arguments.die_with_parent)
+    _report(result, console)
+    for line in summary(before, Snapshot.take(workspace, runs)):
+        console.err(line + "\n")
+    _final_message(result, message_file, arguments.json, console)
+    return result.exit_code
+
+
+def _report(result: RunResult, console: Console) -> None:
+    console.err(": ".join(filter(None, (result.status.value, result.reason))) + "\n")
+    for survivor in result.survivors:
+        console.err(f"could not stop pid {survivor.pid}: {survivor.command}\n")
+    if used := _used(result.record.usage):
+        console.err(f"used: {used}\n")
+    console.err(f"record: {result.run_dir}\n")
+
+
+def _used(usage: Usage) -> str:
+    """Tokens and money; "" where nobody counts them."""
+    parts = []
+    if usage.tokens:
+        answers = "answer" if usage.requests == 1 else "answers"
+        parts.append(f"{usage.tokens:,} tokens in {usage.requests} {answers}")
+    if usage.cost_usd is not None:
+        parts.append(f"${usage.cost_usd:.4f}" if usage.cost_usd < 1 else f"${usage.cost_usd:.2f}")
+    return ", ".join(parts)
+
+
+def _final_message(
+    result: RunResult, message_file: MessageFile | None, as_json: bool, console: Console
+) -> None:
+    message = result.message
+    if message is None:
+        return
+    text = message if message.endswith("\n") else message + "\n"
+    if message_file is not None:
+        message_file.write(text)
+    if not as_json:
+        console.out(text)

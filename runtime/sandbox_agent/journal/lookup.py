@@ -1,0 +1,102 @@
+"""Which run somebody means: by id, by the beginning of one, by path, or `last`."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from sandbox_agent.errors import ConfigError
+from sandbox_agent.journal import file as journal
+from sandbox_agent.journal.folder import default_output_dir
+
+LAST = "last"
+SHOWN = 5
+"""Candidates that a message lists."""
+
+
+def is_path(run: str) -> bool:
+    """Whether RUN is a path, whatever runs there are."""
+    return os.sep in run
+
+
+def find_run(run: str, output_dir: Path | None = None, here: Path | None = None) -> Path:
+    """The folder of a run.
+
+    run: an id, the beginning of exactly one, the path of a run folder or of its journal, or
+    `last`. What has a slash in it is a path. output_dir: where run folders are; None for the
+    default. here: where relative paths start, if not in the current folder. Raises ConfigError:
+    there is none, there are several, it is no run, it is not ours.
+    """
+    base, here = output_dir or default_output_dir(), here or Path()
+    if not run:
+        raise ConfigError("no run was named", field="RUN", mend=_MEND)
+    if is_path(run):
+        return _checked(here / os.path.expanduser(run), run)
+    names = _runs(base)
+    if run == LAST:
+        if not names:
+            raise ConfigError(f"there are no runs in {base}", field="RUN", mend=_MEND)
+        return base / names[-1]
+    if run in names:
+        return base / run
+    found = [name for name in names if name.startswith(run)]
+    if len(found) == 1:
+        return base / found[0]
+    if found:
+        shown = found[-SHOWN:]
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise ConfigError(
+            f"{run} may be any of {', '.join(shown)}{more}",
+            field="RUN",
+            mend="write more of the id",
+        )
+    for path in (base / run, here / run):
+        if os.path.lexists(path):
+            return _checked(path, run)
+    raise ConfigError(f"there is no run {run} in {base}", field="RUN", mend=_MEND)
+
+
+_MEND = (
+    "give a run's id or the beginning of one, the path of its folder, or `last`; --out names the "
+    "folder of runs"
+)
+
+
+def _runs(base: Path) -> list[str]:
+    """The ids of the runs of a folder, oldest first: ids sort by time."""
+    try:
+        names = os.listdir(base)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _unreadable(base, error) from None
+    return sorted(name for name in names if (base / name / journal.FILE_NAME).is_file())
+
+
+def _checked(path: Path, run: str) -> Path:
+    """`path` as the folder of a run."""
+    try:
+        folder = path.parent if path.name == journal.FILE_NAME else path
+        if not stat.S_ISREG(os.stat(folder / journal.FILE_NAME).st_mode):
+            raise ConfigError(
+                f"{run} is not a run: {journal.FILE_NAME} in it is no ordinary file",
+                field="RUN",
+                mend=_MEND,
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(
+            f"{run} is not a run: there is no {journal.FILE_NAME} in it", field="RUN", mend=_MEND
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    return folder.absolute()
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> ConfigError:
+    if not isinstance(error, PermissionError):
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        return ConfigError(f"{path}: {why}", field="RUN", mend=_MEND)
+    return ConfigError(
+        f"{path} is not yours to enter", field="RUN", mend="ask its owner, or become that user"
+    )

@@ -1,0 +1,228 @@
+"""What follows from a journal's events. Everything that is known of a run is a fold over them.
+
+A live conversation keeps one of these too and applies each event as it writes it, so what is in
+memory and what a later process reads from the file cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from sandbox_agent_sandbox.outcome import Outcome, StartedState
+
+from sandbox_agent.errors import JournalError
+from sandbox_agent.journal.events import (
+    AnyEvent,
+    Asked,
+    CancelRequested,
+    Dispatching,
+    Ended,
+    JournalOpened,
+    SegmentEnded,
+    SegmentStarted,
+    Settings,
+    Stamp,
+    Started,
+    TurnTaken,
+    UserText,
+    Verified,
+)
+from sandbox_agent.journal.history import (
+    AssistantMessage,
+    Call,
+    History,
+    Message,
+    ToolMessage,
+    UserMessage,
+    tool_text,
+)
+from sandbox_agent.journal.status import Status
+
+
+class Phase(Enum):
+    """How far a call has come, as the journal shows it. Only ever moves downwards."""
+
+    ASKED = 0
+    DISPATCHING = 1
+    STARTED = 2
+    ENDED = 3
+
+
+@dataclass(frozen=True)
+class CallState:
+    """One call. verify: it is a `verify` command, which no model asked for."""
+
+    id: str
+    tool: str
+    phase: Phase
+    verify: bool = False
+    ended: Ended | None = None
+
+
+@dataclass
+class Fold:
+    """The state of a run. `apply` events in their order.
+
+    conversation: user messages and model turns, in order. heard: how many of them are the user's.
+    turns: how many were taken. models: by whom, by turn. calls: every call by id, in the order in
+    which they were asked for. verified: what the last segment's `verify` commands said. segment:
+    the last that began; segment_end: its end, None while it is going or when the agent died in it.
+
+    To apply an event, and to answer what a run asks at every turn, costs the same however long the
+    run has been going.
+    """
+
+    opened: JournalOpened | None = None
+    conversation: list[UserText | TurnTaken] = field(default_factory=list)
+    heard: int = 0
+    turns: int = 0
+    models: dict[int, str] = field(default_factory=dict)
+    calls: dict[str, CallState] = field(default_factory=dict)
+    verified: list[Verified] = field(default_factory=list)
+    segment: SegmentStarted | None = None
+    segment_end: SegmentEnded | None = None
+    _messages: list[Message] = field(default_factory=list)
+    _answers: int = 0
+    _places: dict[str, int] = field(default_factory=dict)
+    """Of the messages of calls without an end, by call."""
+
+    def apply(self, event: AnyEvent) -> None:
+        """Take one event in. Raises JournalError for one that cannot follow what went before."""
+        match event:
+            case JournalOpened():
+                self.opened = event
+            case SegmentStarted():
+                self.segment, self.segment_end = event, None
+                self.verified.clear()
+            case UserText():
+                self.conversation.append(event)
+                self.heard += 1
+                self._messages.append(UserMessage(event.text))
+            case TurnTaken():
+                self._take(event)
+            case Dispatching():
+                if event.command is not None:
+                    self._ask(Asked(event.call, event.tool, {}), verify=True)
+                self._move(event.call, Phase.DISPATCHING)
+            case Started():
+                self._move(event.call, Phase.STARTED)
+            case Ended():
+                self._move(event.call, Phase.ENDED, event)
+            case Verified():
+                if event.call not in self.calls:
+                    raise JournalError(f"call {event.call} was never asked for; {_DAMAGED}")
+                self.verified.append(event)
+            case SegmentEnded():
+                if event.status not in _STATUSES:
+                    raise JournalError(f"{event.status!r} is no status of a run; {_DAMAGED}")
+                self.segment_end = event
+            case CancelRequested():
+                pass
+
+    def _take(self, turn: TurnTaken) -> None:
+        model = self.segment.model if self.segment is not None else ""
+        self.conversation.append(turn)
+        self.turns = turn.turn
+        self.models[turn.turn] = model
+        self._answers += 1
+        calls = tuple(Call(c.id, c.tool, c.arguments, c.kept) for c in turn.calls)
+        answer = AssistantMessage(turn.text, calls, model, turn.reasoning, turn.kept, turn.is_cut)
+        self._messages.append(answer)
+        for call in turn.calls:
+            self._ask(call)
+            self._places[call.id] = len(self._messages)
+            self._messages.append(_result(self.calls[call.id]))
+
+    def _ask(self, call: Asked, *, verify: bool = False) -> None:
+        if call.id in self.calls:
+            raise JournalError(f"call {call.id} is asked for twice; {_DAMAGED}")
+        self.calls[call.id] = CallState(call.id, call.tool, Phase.ASKED, verify)
+
+    def _move(self, call_id: str, to: Phase, ended: Ended | None = None) -> None:
+        call = self.calls.get(call_id)
+        if call is None:
+            raise JournalError(f"call {call_id} was never asked for; {_DAMAGED}")
+        if to.value <= call.phase.value:
+            raise JournalError(
+                f"call {call_id} cannot go from {call.phase.name.lower()} to {to.name.lower()}; "
+                f"{_DAMAGED}"
+            )
+        self.calls[call_id] = call = replace(call, phase=to, ended=ended)
+        if (place := self._places.get(call_id)) is not None:
+            self._messages[place] = _result(call)
+            if ended is not None:
+                del self._places[call_id]
+
+    def open_calls(self) -> list[CallState]:
+        """Calls without an end: in flight, or, of a run whose agent died, in flight then."""
+        return [call for call in self.calls.values() if call.ended is None]
+
+    def history(self) -> History:
+        """The conversation as a model is told it. Valid after every prefix of a journal: a call
+        without an end reads as the truth about it, see `unfinished`."""
+        # What is said of a call that has not ended will change, and a history does not.
+        messages = list(self._messages) if self._places else self._messages
+        return History(messages, self._answers)
+
+    def results(self, calls: Sequence[Asked]) -> list[ToolMessage]:
+        """What a model is told of these calls."""
+        return [_result(self.calls[call.id]) for call in calls]
+
+    def unanswered(self) -> bool:
+        """Whether the user said something after the model's last turn."""
+        return bool(self.conversation) and isinstance(self.conversation[-1], UserText)
+
+    def final_words(self) -> str | None:
+        """What the agent said when it said that it is done, if that has not been judged yet: the
+        agent died or was stopped before `verify` had its say. Else None."""
+        last = self.conversation[-1] if self.conversation else None
+        if not isinstance(last, TurnTaken) or not last.final or last.calls:
+            return None
+        judged = self.segment_end is not None and self.segment_end.status in _VERDICTS
+        return None if judged else last.text
+
+    def settings(self) -> Settings | None:
+        """What the last segment was made with, or the first, if it did not come to begin. None when
+        the journal ends before it says so."""
+        if self.segment is None:
+            return self.opened.settings if self.opened is not None else None
+        names = Settings.__struct_fields__
+        return Settings(**{name: getattr(self.segment, name) for name in names})
+
+    def status(self) -> Status:
+        """How the last segment ended; ERROR when the agent died in it."""
+        if self.segment_end is not None:
+            return Status(self.segment_end.status)
+        return Status.IDLE if self.segment is None else Status.ERROR
+
+
+_VERDICTS = (Status.DONE, Status.FAILED)
+_STATUSES = frozenset(status.value for status in Status)
+_DAMAGED = "the journal is damaged"
+
+
+def _result(call: CallState) -> ToolMessage:
+    ended = call.ended or unfinished(call)
+    text = tool_text(ended)
+    return ToolMessage(call.id, call.tool, text, ended.outcome, ended.started, ended.images)
+
+
+def unfinished(call: CallState) -> Ended:
+    """The end of a call whose end nobody saw, as far as the journal tells."""
+    outcome, started = {
+        Phase.ASKED: (Outcome.SKIPPED, StartedState.NO),
+        Phase.DISPATCHING: (Outcome.UNKNOWN, StartedState.MAYBE),
+        Phase.STARTED: (Outcome.UNKNOWN, StartedState.YES),
+    }[call.phase]
+    now = Stamp.now()
+    return Ended(at=now.at, t=now.t, call=call.id, outcome=outcome, started=started)
+
+
+def fold(events: tuple[AnyEvent, ...]) -> Fold:
+    """The state after these events."""
+    state = Fold()
+    for event in events:
+        state.apply(event)
+    return state

@@ -1,0 +1,97 @@
+"""What a run changed in the workspace, by comparing what was there before and after.
+
+Nothing of the workspace is run or trusted for it. A `git status` would obey the workspace's own
+git configuration, which may name programs to start, and the tools could have written it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox_agent.reports.escape import one_line
+
+MAX_FILES = 10_000
+"""Files that are compared. Of a larger workspace the rest is left out, and the summary says so."""
+MAX_LINES = 20
+
+_LEFT_OUT = frozenset(
+    {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
+)
+
+_Seen = tuple[int, int, int, int]  # size, mtime in ns, inode, file type
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files of a folder. complete: False when there were more than MAX_FILES."""
+
+    files: dict[str, _Seen]
+    complete: bool
+
+    @classmethod
+    def take(cls, root: Path, leave_out: Path | None = None) -> Snapshot:
+        """Of all under `root` but `leave_out`. Follows no links; skips what it cannot read."""
+        files: dict[str, _Seen] = {}
+        for name, seen in _walk(root, leave_out):
+            if len(files) >= MAX_FILES:
+                return cls(files, False)
+            files[name] = seen
+        return cls(files, True)
+
+
+def _walk(root: Path, leave_out: Path | None) -> Iterator[tuple[str, _Seen]]:
+    todo = [""]
+    while todo:
+        folder = todo.pop()
+        try:
+            with os.scandir(root / folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except (OSError, ValueError):  # ValueError: a name with a null byte, of a damaged journal
+            continue
+        for entry in entries:
+            if entry.name in _LEFT_OUT or root / folder / entry.name == leave_out:
+                continue
+            name = os.path.join(folder, entry.name)
+            try:
+                info = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            if stat.S_ISDIR(info.st_mode):
+                todo.append(name)
+            else:
+                yield (
+                    name,
+                    (
+                        info.st_size,
+                        info.st_mtime_ns,
+                        info.st_ino,
+                        stat.S_IFMT(info.st_mode),
+                    ),
+                )
+
+
+def summary(before: Snapshot, after: Snapshot) -> list[str]:
+    """Lines for a person: `M app.py  120 -> 134 bytes`, and how many there are in all."""
+    lines: list[str] = []
+    for name in sorted(before.files.keys() | after.files.keys(), key=os.fsencode):
+        old, new = before.files.get(name), after.files.get(name)
+        shown = one_line(name)
+        if old is None and new is not None and before.complete:
+            lines.append(f"A {shown}  {new[0]} bytes")
+        elif new is None and after.complete:
+            lines.append(f"D {shown}")
+        elif old is not None and new is not None and old != new:
+            # An editor that replaces a file leaves the same size and another inode.
+            sizes = f"{old[0]} -> {new[0]} bytes" if old[0] != new[0] else f"{new[0]} bytes"
+            lines.append(f"M {shown}  {sizes}")
+    count = len(lines)
+    if count > MAX_LINES:
+        lines[MAX_LINES:] = [f"... and {count - MAX_LINES} more"]
+    head = "nothing changed" if not count else f"{count} file{'s' * (count != 1)} changed"
+    if not (before.complete and after.complete):
+        head += f" among the {MAX_FILES} files that were compared"
+    return [head, *("  " + line for line in lines)]

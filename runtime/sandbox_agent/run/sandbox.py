@@ -1,0 +1,152 @@
+"""A conversation's sandbox: made when it is first needed, kept between runs, replaced if it dies.
+
+The one place where the runtime opens a cell.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox.outcome import Survivor
+from sandbox_agent.config.settings import Interrupt
+from sandbox_agent.config.workspace import problem_with
+from sandbox_agent.errors import ConfigError
+from sandbox_agent.source_root import SOURCE_ROOT
+from sandbox_agent.tools.registry import Registry, ToolChoice, import_roots, resolve
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.host.cell import Cell
+    from sandbox_agent_sandbox.plan import Plan
+    from sandbox_agent_sandbox.policy.policy import Policy
+
+
+@dataclass(frozen=True)
+class Walls:
+    """What the sandbox is made from. hidden: paths that tools must not see, run folders first."""
+
+    policy: Policy
+    workspace: Path
+    hidden: tuple[Path, ...]
+    interrupt: Interrupt
+
+
+class SandboxHost:
+    """See the module. choices: the tools asked for. plan, cell and registry are None until
+    `open`."""
+
+    def __init__(self, walls: Walls, choices: Sequence[ToolChoice]) -> None:
+        self.walls = walls
+        self.choices = tuple(choices)
+        self.plan: Plan | None = None
+        self.cell: Cell | None = None
+        self.registry: Registry | None = None
+        self._survivors: list[Survivor] = []
+
+    async def open(self, token: RunToken) -> Registry:
+        """Make the sandbox and find out about the tools; at once when that has been done.
+
+        token: its cancellation stops the worker that looks at tools.
+        Raises SandboxError (PolicyError, SandboxUnavailable) and ConfigError (a tool is not one).
+        """
+        if self.cell is not None and not self.cell.usable:
+            self.drop()
+        if self.cell is None:
+            self.plan, self.cell = self._make()
+            try:
+                await self.cell.open()
+            except BaseException:
+                self.drop()
+                raise
+        if self.registry is None:
+            cell, cwd = self.cell, str(self.walls.workspace)
+            self.registry = await resolve(
+                self.choices, lambda references: cell.describe(references, cwd, token=token)
+            )
+        return self.registry
+
+    def _make(self) -> tuple[Plan, Cell]:
+        # Imported here: pydantic, psutil and the kernel's parts are no use to a process that only
+        # reads journals or is a tool inside the walls.
+        from sandbox_agent_sandbox.host.cell import Cell
+        from sandbox_agent_sandbox.policy.make_plan import make_plan
+        from sandbox_agent_sandbox.policy.probe import host_facts
+
+        plan = make_plan(
+            self.walls.policy,
+            host_facts(),
+            workspace=self.walls.workspace,
+            hidden=self.walls.hidden,
+            # The first is for `from sandbox_agent import tool` in tools' modules.
+            tool_paths=[SOURCE_ROOT, *import_roots(self.choices)],
+        )
+        return plan, Cell(plan, grace=self.walls.interrupt.grace, term=self.walls.interrupt.term)
+
+    def plan_summary(self) -> dict[str, Any] | None:
+        """The plan as data for the record; of the environment the names only, since values that
+        the policy passes on are often secrets."""
+        if self.plan is None:
+            return None
+        summary: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.plan))
+        summary["environment"] = sorted(self.plan.environment)
+        return summary
+
+    def escalate(self) -> None:
+        """Every cancelled call straight to SIGTERM. From any thread and signal handlers."""
+        cell = self.cell
+        if cell is not None:
+            cell.escalate()
+
+    def freeze(self) -> bool:
+        """Stop all processes of the sandbox, until `thaw`. Blocks for a second at most."""
+        cell = self.cell
+        return cell is None or cell.freeze()
+
+    def thaw(self) -> None:
+        """Continue them."""
+        cell = self.cell
+        if cell is not None:
+            cell.thaw()
+
+    def drop(self) -> None:
+        """Close a sandbox that is of no use any more; the next `open` makes another. Blocks."""
+        cell, self.cell = self.cell, None
+        if cell is not None:
+            self._survivors += cell.close()
+
+    def close(self) -> tuple[Survivor, ...]:
+        """Close it for good. What could not be stopped, ever, is returned. Blocks; idempotent."""
+        self.drop()
+        return tuple(self._survivors)
+
+
+def existing_folder(path: Path | str) -> Path:
+    """A workspace as an absolute path. Raises ConfigError when it cannot be one."""
+    folder = Path(os.path.expanduser(path)).absolute()
+    if ".." in folder.parts:
+        folder = Path(os.path.realpath(folder))  # the names on the way do not exist inside
+    problem = problem_with(folder)
+    if problem is not None:
+        what, mend = problem
+        raise ConfigError(what, field="workspace", mend=mend)
+    return folder
+
+
+def policy_from(sandbox: Policy | Mapping[str, Any] | None) -> Policy:
+    """A policy from its data; the default one from None. Raises ConfigError."""
+    from pydantic import ValidationError
+    from sandbox_agent_sandbox.policy.policy import Policy
+
+    if isinstance(sandbox, Policy):
+        return sandbox
+    try:
+        return Policy.model_validate(dict(sandbox or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("sandbox", *first["loc"]))
+        raise ConfigError(first["msg"], field=where) from None

@@ -1,0 +1,47 @@
+"""A recorded run as a task: to be run again as it was, but for what flags and `--set` change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sandbox_agent.config.task import NAME, Task
+from sandbox_agent.config.task_file import amend_task
+from sandbox_agent.config.yaml_source import SourceMap
+from sandbox_agent.errors import ConfigError
+from sandbox_agent.journal import file as journal
+from sandbox_agent.journal.lookup import find_run
+from sandbox_agent.journal.recording import read_recording
+from sandbox_agent.tools.registry import ToolChoice, choice_of
+from sandbox_agent.wiring.resume_options import as_task
+
+
+def task_again(
+    run: str, settings: Sequence[str], overrides: Mapping[str, tuple[Any, str]]
+) -> tuple[Task, SourceMap, tuple[ToolChoice, ...] | None]:
+    """The task of a replay that is given nothing but RUN: the settings of the run's last segment,
+    its model `replay:`, and no prompt of its own.
+
+    settings, overrides: as `task_file.read_task` takes them; RUN is looked for where overrides say
+    that run folders go. Returns also the tools, where a task cannot name them. Raises ConfigError,
+    and JournalError for a journal that is damaged.
+    """
+    out, _ = overrides.get("output.dir", (None, ""))
+    recording = read_recording(find_run(run, None if out is None else Path(out)))
+    known, file = recording.settings, recording.folder / journal.FILE_NAME
+    if known is None:
+        raise ConfigError(
+            f"{file} ends before it says what the run was made with",
+            mend="give a TASK in which to replay it",
+        )
+    opened = recording.state.opened
+    data = as_task(known)
+    if opened is not None and opened.name is not None and re.fullmatch(NAME, opened.name):
+        data["name"] = opened.name  # A program may have called it anything.
+    model = (f"replay:{recording.folder}", "--model")
+    task, source = amend_task(data, str(file), settings, {**overrides, "model": model})
+    if "tools" in task.model_fields_set:
+        return task, source, None
+    return task, source, tuple(choice_of(choice) for choice in known.choices)

@@ -1,0 +1,70 @@
+"""One call's processes, as the host holds them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from sandbox_agent_ipc.board import Slot
+from sandbox_agent_ipc.cancel_reason import CancelReason
+
+from sandbox_agent_sandbox.call_status import worker_status
+from sandbox_agent_sandbox.host.descriptors import Descriptor
+from sandbox_agent_sandbox.host.ladder import Ladder
+from sandbox_agent_sandbox.host.process import Process
+from sandbox_agent_sandbox.outcome import Survivor
+
+
+@dataclass(eq=False)
+class Life:
+    """What the supervisor keeps for a call from the request to the proof of its end.
+
+    within: for a request to a session, the session's own life, whose process it shares.
+    `flag` may be called by anybody at any time; all else belongs to the supervisor's thread,
+    until `on_ended` has been called, from which on nothing changes any more.
+    """
+
+    id: str
+    slot: Slot
+    wake: Descriptor
+    status: Descriptor
+    on_ended: Callable[[], None]
+    abort_sandbox: Callable[[], None]
+    within: Life | None = None
+    process: Process | None = None
+    ladder: Ladder = field(init=False)
+    survivors: tuple[Survivor, ...] = ()
+    failure: str = ""
+
+    def flag(self, reason: CancelReason) -> None:
+        """Change the word and wake the worker. No lock: safe in signal handlers."""
+        self.slot.cancel(reason)
+        wake = self.wake  # held while it is written to, see Descriptor
+        with suppress(OSError):  # full or hung up: nobody is left to be woken
+            os.write(wake.number, b"!")
+        # Linux queues a pipe's reader on the processor of its writer, who it thinks will sleep. The
+        # worker goes first: it sees the flag a fifth sooner.
+        os.sched_yield()
+
+    def terminate(self) -> None:
+        """SIGTERM to the call's init, if it has been born."""
+        if self.process is not None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL to the call's init. Unborn, it can only be reached by ending the sandbox."""
+        if self.process is not None:
+            self.process.kill()
+        else:
+            self.abort_sandbox()
+
+    def exit_status(self) -> int | None:
+        """The worker's, as `subprocess` gives it; None when its init did not live to tell."""
+        return worker_status(self.status.number)
+
+    def let_go(self) -> None:
+        """It is over: give its descriptors back now. Their owners form a circle, which the
+        collector may come by late, or never."""
+        self.wake = self.status = Descriptor(-1)

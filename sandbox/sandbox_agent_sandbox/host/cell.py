@@ -1,0 +1,268 @@
+"""One sandbox, as the rest of the program sees it: open, call, cancel, close."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from sandbox_agent_ipc.board import Board, Slot
+from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.errors import BoardFull, IpcError
+from sandbox_agent_ipc.messages import (
+    Call,
+    Describe,
+    Described,
+    FunctionRef,
+    Serve,
+    ToolProblem,
+    ToolSpec,
+)
+from sandbox_agent_ipc.shortage import explained
+from sandbox_agent_ipc.token import RunToken
+
+from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxError, SandboxUnavailable
+from sandbox_agent_sandbox.host.call_io import Exchange
+from sandbox_agent_sandbox.host.futures import resolve
+from sandbox_agent_sandbox.host.request import CallRequest as CallRequest
+from sandbox_agent_sandbox.host.session import Session
+from sandbox_agent_sandbox.host.supervisor import Supervisor
+from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState, Survivor
+from sandbox_agent_sandbox.plan import Plan
+
+DESCRIBE_LIMIT = 60.0
+"""Seconds that importing the tools' modules may take."""
+
+
+class Cell:
+    """A sandbox and the calls in it.
+
+    plan: what to build (`planning.make_plan`). grace, term: seconds from the flag to SIGTERM, and
+    from there to SIGKILL. `cancel`, `escalate`, `wait_idle` and `close` may be called by any
+    thread, the first two in signal handlers too; the rest belongs to one event loop at a time.
+    Raises SandboxUnavailable where the host has not even the few descriptors that it begins with.
+    """
+
+    def __init__(self, plan: Plan, *, grace: float, term: float) -> None:
+        self._plan = plan
+        try:
+            self._board = Board()
+        except IpcError as error:
+            raise SandboxUnavailable(str(error)) from error
+        try:
+            self._supervisor = Supervisor(plan, self._board.fd, grace=grace, term=term)
+        except OSError as error:
+            self._board.close()
+            raise SandboxUnavailable(f"the sandbox cannot be built: {explained(error)}") from error
+        self._slot_waiters: deque[asyncio.Future[None]] = deque()
+        self._descriptions = itertools.count(1)
+        self._opened = False
+        self._closed = False
+
+    async def open(self) -> None:
+        """Build the sandbox. Raises SandboxUnavailable where this host refuses a step."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[SandboxError | None] = loop.create_future()
+
+        def resolve(failure: SandboxError | None) -> None:
+            if not done.done():
+                done.set_result(failure)
+
+        def on_open(failure: SandboxError | None) -> None:
+            with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
+                loop.call_soon_threadsafe(resolve, failure)
+
+        self._supervisor.open(on_open)
+        failure = await done
+        if failure is not None:
+            self.close()
+            raise failure
+        self._opened = True
+
+    async def describe(
+        self, functions: list[FunctionRef], cwd: str, *, token: RunToken | None = None
+    ) -> list[ToolSpec | ToolProblem]:
+        """Have a worker import these functions and describe them; the host never imports them.
+
+        Raises SandboxBroken when the worker died of it, or was cancelled.
+        """
+        self._check()
+        name = f"describe-{next(self._descriptions)}"
+        request = CallRequest(name, FunctionRef("", ""), b"{}", cwd, timeout=DESCRIBE_LIMIT)
+        message = Describe(functions, cwd, dict(self._plan.environment))
+        try:
+            exchange = await self._exchange(request, token, lambda slot, word: message)
+        except _Skipped as skipped:
+            raise SandboxBroken(f"the tools were not described: {skipped}") from None
+        answer = exchange.answer
+        if not isinstance(answer, Described) or len(answer.tools) != len(functions):
+            result = exchange.result()
+            said = (result.output or result.detail).strip()
+            raise SandboxBroken(f"the tools' modules cannot be imported: {result.outcome}: {said}")
+        return list(answer.tools)
+
+    async def call(self, request: CallRequest, *, token: RunToken | None = None) -> CallResult:
+        """Run one tool. Returns when its processes are proven dead, or survivors are named.
+
+        token: when it is cancelled, so is this call. If the awaiting task is cancelled, the call is
+        stopped first, and then CancelledError is raised. Raises CellClosed or SandboxBroken when
+        there is no sandbox to call in.
+        """
+        self._check()
+        deadline_ns = 0
+        if request.timeout is not None:
+            deadline_ns = int((time.monotonic() + request.timeout) * 1e9)
+
+        def message(slot: int, word: int) -> Call:
+            return Call(
+                id=request.id,
+                slot=slot,
+                word=word,
+                function=request.function,
+                arguments=request.arguments,
+                cwd=request.cwd,
+                env={**self._plan.environment, **request.env},
+                deadline_ns=deadline_ns,
+                output_limit=request.output_limit,
+            )
+
+        try:
+            exchange = await self._exchange(request, token, message)
+        except _Skipped as skipped:
+            return CallResult(
+                request.id, Outcome.SKIPPED, StartedState.NO, detail=f"{skipped} before it began"
+            )
+        return exchange.result()
+
+    async def session(self, function: FunctionRef, env: dict[str, str]) -> Session:
+        """Start a worker that stays and answers requests; return when it serves.
+
+        function: of a trusted module of ours, called with a `ServerEnd`. env: added to the plan's
+        environment. Raises SandboxBroken when it does not come to serve.
+        """
+        self._check()
+        session = Session(self._supervisor, self._claim_or_none, self._slot_is_free)
+        environment = {**self._plan.environment, **env}
+        await session.open(Serve(function, self._plan.workspace, environment))
+        return session
+
+    async def _claim_or_none(self, name: str, token: RunToken | None) -> Slot | None:
+        try:
+            return await self._claim(name, token)
+        except _Skipped:
+            return None
+
+    def cancel(self, call_id: str, reason: CancelReason) -> bool:
+        """Flag one call in flight. False when there is none of this id."""
+        return self._supervisor.cancel(call_id, reason)
+
+    def escalate(self) -> None:
+        """Every call in flight that is flagged, or a moment later will be, straight to SIGTERM.
+
+        Calls that begin afterwards are not meant.
+        """
+        self._supervisor.escalate()
+
+    def freeze(self, limit: float = 1.0) -> bool:
+        """Stop every process in the sandbox, as Ctrl-Z does a job; until `thaw`. Calls that begin
+        meanwhile get as far as a stopped process, which has not come to its tool.
+
+        Blocks for at most `limit` seconds; returns whether it is certain. For any thread.
+        """
+        return self._supervisor.freeze(limit)
+
+    def thaw(self) -> None:
+        """Continue what `freeze` stopped. The time in between counts for no limit of a call."""
+        self._supervisor.thaw()
+
+    def wait_idle(self, timeout: float | None = None) -> bool:
+        """Block until no call is in flight. False when `timeout` seconds were not enough."""
+        return self._supervisor.wait_idle(timeout)
+
+    def close(self) -> tuple[Survivor, ...]:
+        """End the sandbox and everything in it, and wait for the proof. Idempotent."""
+        survivors = self._supervisor.close()
+        if not self._closed:
+            self._closed = True
+            self._board.close()
+        return survivors
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open and has not failed."""
+        return self._opened and not self._closed and self._supervisor.failure is None
+
+    def _check(self) -> None:
+        if self._closed or not self._opened:
+            raise CellClosed("this sandbox is not open; open it first, or make a new one")
+        if self._supervisor.failure is not None:
+            raise self._supervisor.failure
+        for path in self._plan.protected:
+            with suppress(OSError):
+                status = Path(path.path).stat()
+                if (status.st_dev, status.st_ino) == (path.device, path.inode):
+                    continue
+            # A bind stays with the old inode: whatever was renamed over it is writable inside.
+            raise SandboxBroken(
+                f"protect: {path.path} was replaced outside while the sandbox was open, so it is"
+                " no longer protected; run again"
+            )
+
+    async def _exchange(
+        self,
+        request: CallRequest,
+        token: RunToken | None,
+        message: Callable[[int, int], Call | Describe],
+    ) -> Exchange:
+        slot = await self._claim(request.id, token)
+        exchange = Exchange(request, slot, self._supervisor)
+        try:
+            # The host's last look, after its last wait; the worker takes another one.
+            _look(token)
+            await exchange.run(message(slot.index, slot.word), token)
+        finally:
+            exchange.close()
+            self._slot_is_free()
+        return exchange
+
+    def _slot_is_free(self) -> None:
+        for waiter in self._slot_waiters:
+            resolve(waiter)
+
+    async def _claim(self, call_id: str, token: RunToken | None) -> Slot:
+        """A slot of the board; where all are taken, the first that comes free."""
+        while True:
+            _look(token)
+            try:
+                return self._board.claim(call_id, 0)
+            except BoardFull:
+                pass
+            loop = asyncio.get_running_loop()
+            waiter: asyncio.Future[None] = loop.create_future()
+            self._slot_waiters.append(waiter)
+            forget = _nothing
+            if token is not None:
+                forget = token.add_callback(partial(loop.call_soon_threadsafe, resolve, waiter))
+            try:
+                await waiter
+            finally:
+                forget()
+                self._slot_waiters.remove(waiter)
+
+
+class _Skipped(Exception):
+    """The flag was up before the call was handed over."""
+
+
+def _look(token: RunToken | None) -> None:
+    if token is not None and token.is_cancelled:
+        raise _Skipped(str(token.reason))
+
+
+def _nothing() -> None:
+    pass

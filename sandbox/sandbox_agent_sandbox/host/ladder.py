@@ -1,0 +1,207 @@
+"""The ladder: how a call is ended. `process` does the signalling.
+
+One state machine per call, one table of legal moves. It has no thread and no clock of its own:
+the supervisor's thread calls it with the time (CLOCK_MONOTONIC seconds) and with what it saw.
+
+    starting -> running -> finishing ----------------> ended      the tool ended by itself
+         \\         \\-> flagged -> term -> kill -----> ended      it was told to
+          \\------------/
+
+flagged: the slot's word has changed and the worker is woken; a shell command's group gets SIGINT.
+term: SIGTERM to the call's init, which passes it on to all of its namespace, then SIGCONT.
+kill: SIGKILL to the call's init; the kernel kills the namespace with it.
+ended: only when the pidfd proves the namespace empty, or when that takes too long and the
+survivors have been named.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Protocol
+
+from sandbox_agent_sandbox.outcome import Rung
+
+FINISH_LIMIT = 0.25
+"""Seconds that a worker has to exit after its result, before its namespace is killed."""
+
+START_LIMIT = 10.0
+"""Seconds that init has to make a call's processes, before the sandbox is given up."""
+
+PROOF_LIMIT = 5.0
+"""Seconds after SIGKILL until what is still there is called a survivor."""
+
+
+class State(Enum):
+    """Where a call is on the ladder."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    FINISHING = "finishing"
+    FLAGGED = "flagged"
+    TERM = "term"
+    KILL = "kill"
+    ENDED = "ended"
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.STARTING: frozenset({State.RUNNING, State.FLAGGED, State.KILL, State.ENDED}),
+    State.RUNNING: frozenset({State.FINISHING, State.FLAGGED, State.KILL, State.ENDED}),
+    State.FINISHING: frozenset({State.KILL, State.ENDED}),
+    State.FLAGGED: frozenset({State.TERM, State.KILL, State.ENDED}),
+    State.TERM: frozenset({State.KILL, State.ENDED}),
+    State.KILL: frozenset({State.ENDED}),
+    State.ENDED: frozenset(),
+}
+
+
+class Target(Protocol):
+    """What the ladder acts on."""
+
+    def terminate(self) -> None:
+        """Deliver SIGTERM; nothing when there is no process yet."""
+
+    def kill(self) -> None:
+        """Deliver SIGKILL, to whatever must die so that the call does."""
+
+
+class Ladder:
+    """One call's way down. Not thread-safe: only the supervisor's thread touches it."""
+
+    def __init__(self, target: Target, *, grace: float, term: float, now: float) -> None:
+        self._target = target
+        self._grace = grace
+        self._term = term
+        self._next: float | None = now + START_LIMIT
+        self._timeout: float | None = None
+        self._hurried = False
+        self.state = State.STARTING
+        self.born = False
+        self.flagged_at: float | None = None
+        self.rungs: dict[Rung, float] = {}
+        self.ended_at: float | None = None
+        self.proven = False
+
+    @property
+    def rung(self) -> Rung | None:
+        """The last rung taken because of a flag; None when the call was not asked to end."""
+        return next(reversed(self.rungs), None)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is due next, or None."""
+        times = [time for time in (self._next, self._timeout) if time is not None]
+        return min(times, default=None)
+
+    @property
+    def times_out(self) -> float | None:
+        """When the call's own time is up, while that still matters."""
+        return self._timeout
+
+    def birth(self, now: float) -> None:
+        """The call's init exists. Rungs taken while it did not are taken now."""
+        self.born = True
+        if self.state is State.STARTING:
+            self._move(State.RUNNING)
+            self._next = None
+        elif self.state is State.TERM:
+            self._target.terminate()
+        elif self.state is State.KILL:
+            self._target.kill()
+
+    def time_out_at(self, when: float | None) -> None:
+        """Set the end of the call's own time."""
+        self._timeout = when
+
+    def prolong(self, when: float) -> None:
+        """Put the end of the call's own time off, while it still matters."""
+        if self._timeout is not None:
+            self._timeout = when
+
+    def finish(self, now: float) -> None:
+        """The worker's last message is here: it should be gone in a moment."""
+        if self.state in (State.STARTING, State.RUNNING):
+            if self.state is State.STARTING:
+                self._move(State.RUNNING)
+            self._move(State.FINISHING)
+            self._next = now + FINISH_LIMIT
+            self._timeout = None
+
+    def flag(self, now: float) -> None:
+        """The cancel flag is up since `now`. Idempotent; too late once the call is ending."""
+        if self.state in (State.STARTING, State.RUNNING):
+            self._move(State.FLAGGED)
+            self.flagged_at = now
+            self.rungs[Rung.FLAG] = now
+            self._next = now if self._hurried else now + self._grace
+            self._timeout = None
+
+    def escalate(self, now: float) -> None:
+        """A second order: skip what is left of the grace period. A third changes nothing.
+
+        Two threads that interrupt at once may be heard in either order: what comes before its flag
+        takes effect with it.
+        """
+        self._hurried = True
+        if self.state is State.FLAGGED:
+            self._take_term(now)
+
+    def abort(self, now: float) -> None:
+        """SIGKILL at once: the sandbox is being closed, or the worker broke the protocol."""
+        if self.state not in (State.KILL, State.ENDED):
+            self._take_kill(now)
+
+    def tick(self, now: float) -> bool:
+        """Take the rungs that are due. True when the wait for proof is over without it."""
+        while self._next is not None and now >= self._next:
+            if self.state is State.FLAGGED:
+                self._take_term(now)
+            elif self.state is State.KILL:
+                self._next = None
+                return True
+            else:
+                self._take_kill(now)
+        return False
+
+    def shift(self, seconds: float) -> None:
+        """Everything stood still for so long: what is due comes that much later."""
+        if self._next is not None:
+            self._next += seconds
+        if self._timeout is not None:
+            self._timeout += seconds
+
+    def end(self, now: float, *, proven: bool) -> None:
+        """The namespace is empty (`proven`), or given up."""
+        self._move(State.ENDED)
+        self.ended_at = now
+        self.proven = proven
+        self._next = self._timeout = None
+
+    def rungs_ms(self) -> dict[str, float]:
+        """Milliseconds from the flag to each rung and to the end; empty when never flagged."""
+        if self.flagged_at is None:
+            return {}
+        start = self.flagged_at
+        times = {rung.value: time for rung, time in self.rungs.items()}
+        if self.ended_at is not None:
+            times["ended"] = self.ended_at
+        return {name: round((time - start) * 1000, 3) for name, time in times.items()}
+
+    def _take_term(self, now: float) -> None:
+        self._move(State.TERM)
+        self.rungs[Rung.TERM] = now
+        self._next = now + self._term
+        self._target.terminate()
+
+    def _take_kill(self, now: float) -> None:
+        flagged = self.flagged_at is not None
+        self._move(State.KILL)
+        if flagged:
+            self.rungs[Rung.KILL] = now
+        self._next = now + PROOF_LIMIT
+        self._timeout = None
+        self._target.kill()
+
+    def _move(self, state: State) -> None:
+        if state not in MOVES[self.state]:
+            raise AssertionError(f"no move from {self.state.value} to {state.value}")
+        self.state = state

@@ -1,0 +1,142 @@
+"""Starting the spawner: a clean program of its own, with nothing of the host's that it can lack."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from sandbox_agent_sandbox.host.descriptors import Descriptor
+from sandbox_agent_sandbox.host.process import Process
+from sandbox_agent_sandbox.import_roots import import_roots
+from sandbox_agent_sandbox.plan import Plan
+
+_BOOT = (
+    # Before all else, PR_SET_PDEATHSIG: until then nothing ties this process to the host.
+    "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
+    # A host that died before that sends no signal any more; its pidfd, the last argument, tells.
+    "import select, sys; host = select.poll(); host.register(int(sys.argv[-1]), select.POLLIN); "
+    "host.poll(0) and sys.exit(); "
+    "sys.path[:0] = sys.argv.pop(1).split(chr(0x3a)); "
+    "from sandbox_agent_sandbox.inside.spawner import main; main(sys.argv[1:])"
+)
+
+_SETPRIV = Path("/usr/bin/setpriv")
+"""Of util-linux: ties the spawner to the host some 15 ms before a new Python can do it itself."""
+
+_BURY_LIMIT = 0.25
+"""Seconds that a spawner has to see its init's end and follow it."""
+
+
+class Launch:
+    """A started spawner: its process, the control socket, and what it wrote to standard error."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], control: socket.socket, log: Descriptor
+    ) -> None:
+        self._process = process
+        self._pidfd = Descriptor(os.pidfd_open(process.pid))
+        self._handle = Process(self._pidfd.number)
+        self.control = control
+        self._log = log
+
+    @property
+    def pidfd(self) -> int:
+        """Readable once the spawner has ended."""
+        return self._pidfd.number
+
+    def last_words(self) -> str:
+        """The last line that the spawner wrote to standard error; of a traceback, what it was."""
+        size = os.fstat(self._log.number).st_size
+        text = os.pread(self._log.number, 2000, max(0, size - 2000)).decode(errors="replace")
+        lines = text.strip().splitlines()
+        return lines[-1] if lines else "it left no message"
+
+    def kill(self) -> None:
+        """SIGKILL to the spawner and what it has started: no sandbox has come of it.
+
+        What it starts at this very moment reads an end of file where it waits for it, and exits.
+        """
+        self._handle.kill_tree(_BURY_LIMIT)
+
+    def bury(self) -> None:
+        """Reap the spawner, which follows its init; one that is stopped or stuck is killed."""
+        with suppress(OSError):
+            self.control.close()
+        try:
+            self._process.wait(_BURY_LIMIT)
+        except subprocess.TimeoutExpired:
+            self._handle.kill()
+            self._process.wait()
+        self._log.close()
+        self._pidfd = Descriptor(-1)
+
+
+def kill_unlaunched(thread: int) -> None:
+    """SIGKILL to a spawner that the thread of this native id is still starting: one that is stopped
+    between fork and exec holds up `launch` for as long as it is stopped. vfork(2).
+
+    No handle of it exists yet, but it is that thread's only child; where the kernel does not list
+    those (CONFIG_PROC_CHILDREN), nothing happens.
+    """
+    children = Path(f"/proc/self/task/{thread}/children")
+    with suppress(OSError):
+        for pid in map(int, children.read_text().split()):
+            pidfd = Descriptor(os.pidfd_open(pid))
+            # Looked at again: nobody else reaps it, so the descriptor is of this very child.
+            if str(pid) in children.read_text().split():
+                signal.pidfd_send_signal(pidfd.number, signal.SIGKILL)
+            pidfd.close()
+
+
+def _tie() -> list[str]:
+    """The command prefix that sets the parent-death signal, where this host has it. setpriv(1)."""
+    try:
+        able = b"pdeathsig" in _SETPRIV.read_bytes()  # since util-linux 2.33
+    except OSError:
+        able = False
+    return [str(_SETPRIV), "--pdeathsig", "KILL", "--"] if able else []
+
+
+def launch(plan: Plan, board_fd: int) -> Launch:
+    """Start the spawner, from the thread that will outlive it. Raises OSError.
+
+    Isolated (-I) and without `site` (-S): no environment variable, no user module and no .pth file
+    of the host takes part in what stands outside the walls.
+    """
+    ours, their_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs = Descriptor(their_end.detach())
+    try:
+        ours.setblocking(False)  # an init that is stopped must not stop the ladder
+        log = Descriptor(os.memfd_create("sandbox-agent-spawner-log", os.MFD_CLOEXEC))
+        plan_file = Descriptor(os.memfd_create("sandbox-agent-plan", os.MFD_CLOEXEC))
+        host = Descriptor(os.pidfd_open(os.getpid()))
+        os.write(plan_file.number, msgspec.msgpack.encode(plan))
+        os.lseek(plan_file.number, 0, os.SEEK_SET)
+        passed = (plan_file.number, theirs.number, board_fd, host.number)
+        command = [*_tie(), sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT]
+        process = subprocess.Popen(
+            [*command, ":".join(import_roots()), *map(str, passed)],
+            stdin=subprocess.DEVNULL,
+            stdout=log.number,
+            stderr=log.number,
+            env={},
+            cwd="/",
+            pass_fds=passed,
+        )
+        try:
+            return Launch(process, ours, log)
+        except OSError:  # no descriptor was left for its pidfd
+            process.kill()
+            process.wait()
+            raise
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        # Only the spawner's own copy may keep the end of file from coming.
+        theirs.close()

@@ -1,0 +1,109 @@
+"""One process, held by its pidfd. The only place that signals processes."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from contextlib import suppress
+
+import psutil
+
+from sandbox_agent_sandbox.outcome import Survivor
+
+
+class Process:
+    """A process of ours, held by its pidfd: `pid` cannot come to mean another one unnoticed.
+
+    The pidfd becomes readable when the process is gone; for the init of a pid namespace that is
+    when the namespace is empty. pidfd_open(2).
+    """
+
+    def __init__(self, pidfd: int) -> None:
+        self.pidfd = pidfd
+        self.pid = _pid_of(pidfd)
+        self._process: psutil.Process | None = None
+        if self.pid > 0:
+            # Gone already, /proc is mounted with hidepid, or there is no descriptor left to look
+            # with: the pidfd alone serves then.
+            with suppress(psutil.Error, OSError):
+                self._process = psutil.Process(self.pid)
+
+    def terminate(self) -> None:
+        """SIGTERM, and SIGCONT so that a stopped process can act on it."""
+        self._signal(signal.SIGTERM)
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # psutil compares creation times before it signals. Where it cannot look, the pidfd is
+        # the one reference that never goes stale.
+        if self._process is not None:
+            with suppress(psutil.Error, OSError):
+                self._process.send_signal(number)
+                return
+        with suppress(OSError):  # gone
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def kill_and_wait(self, limit: float) -> bool:
+        """SIGKILL, and wait at most `limit` seconds. True when the end is proven."""
+        self.kill()
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(limit * 1000))
+
+    def kill_tree(self, limit: float) -> None:
+        """SIGKILL to the process and all its descendants that can be seen; wait at most `limit`
+        seconds for their ends. Not a proof: what they start at this very moment is not seen."""
+        tree: list[psutil.Process] = []
+        if self._process is not None:
+            with suppress(psutil.Error, OSError):
+                tree = self._process.children(recursive=True)
+        ends = []
+        for process in tree:
+            with suppress(psutil.Error, OSError):
+                ends.append(os.pidfd_open(process.pid))
+        self.kill()
+        for process in tree:
+            with suppress(psutil.Error, OSError):
+                process.kill()
+        deadline = time.monotonic() + limit
+        poll = select.poll()
+        for end in ends:
+            poll.register(end, select.POLLIN)
+            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            poll.unregister(end)
+            os.close(end)
+
+    def survivors(self) -> tuple[Survivor, ...]:
+        """What of the tree is still there, zombies left out: they run nothing and hold nothing."""
+        found = []
+        try:
+            tree = [self._process, *self._process.children(recursive=True)] if self._process else []
+        except psutil.Error:
+            tree = []
+        except OSError:  # no descriptor left to look with
+            return (Survivor(self.pid, "(its processes cannot be listed)"),)
+        for process in tree:
+            try:
+                if process is None or process.status() == psutil.STATUS_ZOMBIE:
+                    continue
+                command = " ".join(process.cmdline()) or process.name()
+                found.append(Survivor(process.pid, command))
+            except (psutil.Error, OSError):
+                continue
+        return tuple(found)
+
+
+def _pid_of(pidfd: int) -> int:
+    """The pid that a pidfd stands for, in this process's pid namespace; -1 when it is reaped, or
+    when there is no descriptor left to look with."""
+    with suppress(OSError), open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("Pid:"):
+                return int(line.split()[1])
+    return -1

@@ -1,0 +1,83 @@
+"""A call's init: pid 1 of the call's own pid namespace. It holds no capability and no descriptor
+but the status pipe, and runs no foreign code.
+
+Its death is the proof that the call has ended: the kernel kills everything in the namespace and
+signals the pidfd only when the namespace is empty. pid_namespaces(7), pidfd_open(2).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from typing import NoReturn
+
+from sandbox_agent_sandbox.call_status import report_status
+from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
+from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
+from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
+from sandbox_agent_sandbox.inside.walls.proc import mount_proc
+from sandbox_agent_sandbox.inside.worker.main import POKE, POKE_PAUSE, run_worker
+from sandbox_agent_sandbox.plan import Plan
+
+_HANDLED = {signal.SIGTERM, signal.SIGCHLD}
+
+_FOR_EVER = 365 * 86400.0
+
+
+def main(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
+    """Fork the worker, then reap until it is time to go. Never returns."""
+    try:
+        # Blocked from the start: a SIGTERM that comes early waits until it can be passed on.
+        signal.pthread_sigmask(signal.SIG_SETMASK, _HANDLED)
+        syscalls.set_process_name("sandbox-call")
+        syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
+        # Without its own /proc, /proc/self is wrong and siblings are visible.
+        mount_proc("/proc", device="/dev/null")
+        worker = os.fork()
+        if worker == 0:
+            run_worker(plan, descriptors, board_fd)
+        keep_only([descriptors.status])
+        os.closerange(0, 3)
+        drop_capabilities()
+        _reap_until_over(worker, descriptors.status)
+    except BaseException as error:
+        with suppress(OSError):
+            os.write(2, f"sandbox call: {type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(1)
+
+
+def _reap_until_over(worker: int, status_pipe: int) -> None:
+    """Exit with the worker, or after a SIGTERM with the last process of the namespace.
+
+    Staying after a SIGTERM gives children that handle it their grace; leaving kills them.
+    """
+    terminating = reaped = False
+    while True:
+        pause = POKE_PAUSE if terminating and not reaped else _FOR_EVER
+        info = signal.sigtimedwait(_HANDLED, pause)
+        if info is None:
+            with suppress(ProcessLookupError):
+                os.kill(worker, POKE)
+            continue
+        # si_pid is 0 only for a sender outside this namespace: a tool's own SIGTERM is no order.
+        if info.si_signo == signal.SIGTERM and info.si_pid == 0:
+            terminating = True
+            # CONT after TERM: a stopped process acts on it only once it runs.
+            for number in (signal.SIGTERM, signal.SIGCONT):
+                with suppress(ProcessLookupError):
+                    os.kill(-1, number)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                os._exit(0)
+            if pid == 0:
+                break
+            if pid == worker:
+                reaped = True
+                report_status(status_pipe, status)
+                if not terminating:
+                    os._exit(0)

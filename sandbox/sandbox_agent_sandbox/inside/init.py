@@ -1,0 +1,160 @@
+"""The sandbox's init: pid 1 of its pid namespace. It keeps its capabilities, and so runs no foreign
+code.
+
+It builds the mount view, then makes one nested pid namespace per call: whoever kills a call's
+init ends everything that the call ever started, however it daemonised. pid_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+from contextlib import suppress
+from typing import NoReturn
+
+from sandbox_agent_ipc.channel import recv_datagram, send_datagram
+from sandbox_agent_ipc.errors import IpcError
+from sandbox_agent_ipc.messages import (
+    PROTOCOL,
+    CallBorn,
+    CallFailed,
+    Freeze,
+    Frozen,
+    InitFailed,
+    InitHello,
+    NewCall,
+    ToInit,
+)
+
+from sandbox_agent_sandbox.inside import call_init
+from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
+from sandbox_agent_sandbox.inside.walls.mounts import build_root, open_trees
+from sandbox_agent_sandbox.inside.walls.namespaces import forbid_nested_user_namespaces
+from sandbox_agent_sandbox.inside.walls.network import loopback_up
+from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.steps import Step
+
+
+def main(
+    plan: Plan,
+    trees: list[int] | None,
+    go: int,
+    control: socket.socket,
+    board_fd: int,
+    host_fd: int,
+) -> NoReturn:
+    """Build the sandbox and serve the host until it dies. Never returns."""
+    try:
+        syscalls.set_process_name("sandbox-init")
+        if not os.read(go, 1):
+            os._exit(1)  # the spawner died before it let us go
+        os.close(go)
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # nobody inside may trace or inspect init
+        step = Step.NO_NESTING
+        try:
+            forbid_nested_user_namespaces()
+            step = Step.COPY
+            trees = open_trees(plan) if trees is None else trees
+            step = Step.VIEW
+            build_root(plan, trees)
+            step = Step.NAME
+            syscalls.sethostname("sandbox")
+            if plan.network == "none":
+                step = Step.LOOPBACK
+                loopback_up()
+        except OSError as error:
+            send_datagram(control, InitFailed(PROTOCOL, step, f"{error}"))
+            os._exit(1)
+        send_datagram(control, InitHello(PROTOCOL))
+        _serve(plan, control, board_fd, host_fd)
+    except BaseException as error:
+        os.write(2, f"sandbox init: {type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(1)
+
+
+def _serve(plan: Plan, control: socket.socket, board_fd: int, host_fd: int) -> None:
+    own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    gc.collect()
+    gc.freeze()
+    poll = select.poll()
+    for fd in (control.fileno(), host_fd, wake):
+        poll.register(fd, select.POLLIN)
+    frozen = False
+    while True:
+        for fd, _ in poll.poll():
+            if fd == host_fd:
+                return
+            if fd == wake:
+                os.read(wake, 4096)
+                _reap()
+            else:
+                message: ToInit
+                try:
+                    message, descriptors = recv_datagram(control, ToInit)
+                except IpcError:
+                    return  # the host closed the sandbox, or is gone
+                if isinstance(message, NewCall):
+                    _new_call(plan, message, descriptors, control, board_fd, own_namespace)
+                    if frozen:
+                        _signal_all(signal.SIGSTOP)  # the new one too, long before its tool's code
+                elif isinstance(message, Freeze):
+                    frozen = True
+                    # One call reaches everybody, nested namespaces and their inits included, and
+                    # no fork slips through: a signal that is pending makes fork start over.
+                    _signal_all(signal.SIGSTOP)
+                    send_datagram(control, Frozen())
+                else:
+                    frozen = False
+                    _signal_all(signal.SIGCONT)
+
+
+def _signal_all(number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(-1, number)
+
+
+def _reap() -> None:
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                return
+        except ChildProcessError:
+            return
+
+
+def _new_call(
+    plan: Plan,
+    message: NewCall,
+    descriptors: list[int],
+    control: socket.socket,
+    board_fd: int,
+    own_namespace: int,
+) -> None:
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWPID)
+        try:
+            child = os.fork()
+            if child == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                call_init.main(plan, CallDescriptors(*descriptors), board_fd)
+        finally:
+            # Without this a second unshare is EINVAL, and the next fork joins the call's namespace.
+            syscalls.setns(own_namespace, syscalls.CLONE_NEWPID)
+        pidfd = os.pidfd_open(child)
+        send_datagram(control, CallBorn(message.id), (pidfd,))
+        os.close(pidfd)
+    except (OSError, TypeError) as error:
+        send_datagram(control, CallFailed(message.id, str(error)))
+    finally:
+        for fd in descriptors:
+            os.close(fd)

@@ -1,0 +1,233 @@
+"""Commands: started in their own process group, waited for without polling, told of the flag.
+
+posix_spawn(3) rather than subprocess: it resets dispositions and mask in the child, reports a
+failed exec as an errno, and spares every call the import of subprocess.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from sandbox_agent_ipc.token import LOST_WAKE_PAUSE, CallToken, Cancelled, CancelToken
+
+from sandbox_agent_sandbox.inside.worker.tool_result import CommandCancelled, ToolError, ToolResult
+
+_MAX_ARGUMENT = 128 * 1024
+"""Bytes. MAX_ARG_STRLEN: execve(2) takes no single argument that is as long, its NUL included."""
+
+_SCRIPT_FD = 9
+"""Where a command that is too long for an argument is found: the highest that any sh accepts."""
+
+_RESET = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+def shell(
+    command: str,
+    timeout: Seconds | None = None,
+    stdin: str | None = None,
+    *,
+    token: CancelToken,
+) -> ToolResult:
+    """Run a shell command with bash in the working folder; you get its output and exit status.
+
+    Every call is a new shell: `cd` and variables do not last. When the call ends, all processes
+    that it started are ended too, those in the background included.
+
+    Args:
+        command: The command, as for `bash -c`.
+        timeout: Seconds after which the command is stopped.
+        stdin: Text for the command's standard input, which is empty otherwise.
+    """
+    # `timeout` is for the host, which reads it from the arguments and sets the ladder's timer: a
+    # time kept in here could be stopped by what runs in here.
+    if not command.strip():
+        raise ToolError("command is empty; give a shell command, for instance `ls -l`")
+    script = _encoded("command", command)
+    if b"\0" in script:
+        raise ToolError(
+            f"command has a NUL byte at offset {script.index(0)}, which no command can hold; "
+            "write the bytes with printf '\\0' in the command, or to a file"
+        )
+    _check_cwd()
+    inherited = {0: _input(stdin)}
+    try:
+        if len(script) >= _MAX_ARGUMENT:
+            inherited[_SCRIPT_FD] = _text_file("command", script)
+            script = f". /proc/self/fd/{_SCRIPT_FD}".encode()
+        return _run(lambda: _start_shell(script, inherited), token)
+    finally:
+        for fd in inherited.values():
+            os.close(fd)
+
+
+def exec_argv(argv: list[str], *, token: CancelToken) -> ToolResult:
+    """Run one program with its arguments, without a shell; found in PATH.
+
+    As in sh, the exit status is 127 for a program that is not there and 126 for one that cannot be
+    executed, with a message on standard error.
+
+    Args:
+        argv: The program and its arguments.
+    """
+    if not argv or not argv[0]:
+        raise ToolError("argv is empty; its first item is the program")
+    arguments = [_encoded("argv", item) for item in argv]
+    if any(b"\0" in item for item in arguments):
+        raise ToolError("argv has an item with a NUL byte, which no argument can hold")
+    stdin = _input(None)
+    try:
+        return _run(lambda: _spawn(arguments, {0: stdin}), token)
+    except OSError as error:
+        os.write(2, f"{argv[0]}: {os.strerror(error.errno or 0)}\n".encode(errors="replace"))
+        status = 127 if error.errno == errno.ENOENT else 126
+        return ToolResult("", is_error=True, exit_status=status)
+    finally:
+        os.close(stdin)
+
+
+@dataclass(frozen=True)
+class _Child:
+    """A started command, the leader of its process group. pidfd: readable once it has ended."""
+
+    pid: int
+    pidfd: int
+
+
+def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
+    """Start a command and wait for its end; background processes may hold its output open.
+
+    Raises CommandCancelled when SIGTERM came meanwhile, and only when the command has ended.
+    """
+    cancelled: Cancelled | None = None
+    child: _Child | None = None
+    # SIGTERM's handler raises. It must not do so between the fork and our learning of the child.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        pid = start()
+        child = _Child(pid, os.pidfd_open(pid))
+    finally:
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except Cancelled as reason:
+            if child is None:
+                raise
+            cancelled = reason
+    while True:
+        try:
+            _attend(child, token)
+            # Nor may it take away what waitpid is about to tell.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            break
+        except Cancelled as reason:
+            # SIGTERM has gone to everybody in the namespace. The command may be tidying up,
+            # and would be killed with its namespace if we left: its end is waited for, or
+            # the SIGKILL that ends us all.
+            cancelled = reason
+    status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
+    os.close(child.pidfd)
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except Cancelled as reason:
+        cancelled = reason
+    if cancelled is not None:
+        raise CommandCancelled(cancelled.reason, status) from cancelled
+    return ToolResult("", is_error=status != 0, exit_status=status)
+
+
+def _attend(child: _Child, token: CancelToken) -> None:
+    """Sleep until the command ends. At the flag its process group gets SIGINT, as from Ctrl-C."""
+    poller = select.poll()
+    poller.register(child.pidfd, select.POLLIN)
+    wake = token.wake_fd if isinstance(token, CallToken) else -1
+    if wake >= 0:
+        poller.register(wake, select.POLLIN)
+    pause: float | None = None
+    while True:
+        ready = {fd for fd, _ in poller.poll(pause)}
+        if child.pidfd in ready:
+            return
+        if wake in ready:
+            # The wake-up is never drained and would stay readable for ever.
+            poller.unregister(wake)
+        pause = LOST_WAKE_PAUSE * 1000
+        if token.is_cancelled:
+            pause = None
+            # The group cannot be another's by now: its leader is not reaped yet.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGINT)
+
+
+def _start_shell(script: bytes, inherited: dict[int, int]) -> int:
+    try:
+        return _spawn([b"bash", b"-c", script], inherited)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ToolError(f"bash cannot be started: {error.strerror}") from error
+    try:
+        return _spawn([b"sh", b"-c", script], inherited)
+    except OSError as error:
+        raise ToolError(
+            f"neither bash nor sh can be started ({error.strerror}); "
+            f"PATH is {os.environ.get('PATH', 'not set')!r}"
+        ) from error
+
+
+def _spawn(argv: list[bytes], inherited: dict[int, int]) -> int:
+    """posix_spawnp(3) as a new process group's leader. inherited: its descriptor -> ours."""
+    return os.posix_spawnp(
+        argv[0],
+        argv,
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in inherited.items()],
+        setpgroup=0,
+        # Python ignores SIGPIPE and SIGXFSZ; the mask holds what `_run` blocks. Neither is for
+        # the command: `yes | head` would complain, and SIGTERM would not end it.
+        setsigmask=[],
+        setsigdef=_RESET,
+    )
+
+
+def _input(text: str | None) -> int:
+    if text is None:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    return _text_file("stdin", _encoded("stdin", text))
+
+
+def _text_file(name: str, data: bytes) -> int:
+    """A memfd that holds data, positioned at its start: no writer is needed, and no deadlock."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(data)
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError as error:
+        os.close(fd)
+        raise ToolError(f"{name} of {len(data)} bytes cannot be kept: {error.strerror}") from error
+    return fd
+
+
+def _encoded(name: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ToolError(f"{name} is not valid Unicode at offset {error.start}") from error
+
+
+def _check_cwd() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ToolError(
+            f"the working folder is not there any more ({error.strerror}); make it again first"
+        ) from error

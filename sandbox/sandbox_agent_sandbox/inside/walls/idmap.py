@@ -1,0 +1,84 @@
+"""Idmapped mounts: on disk it is root's, inside it is the sandbox's own. mount_setattr(2)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel.fork_apart import fork_apart
+from sandbox_agent_sandbox.plan import Bind, Identity
+
+_IDS = 0xFFFFFFFF
+
+
+class NoUserNamespace(OSError):
+    """Already the namespace that carries the map was refused."""
+
+
+def swap_map(disk: int, shown: int) -> str:
+    """A uid_map that exchanges two ids and leaves all others as they are.
+
+    All others are mapped too: a file whose owner has no mapping cannot even be written
+    (EOVERFLOW), and a root-owned project may well hold files of somebody else's.
+    """
+    if disk == shown:
+        return f"0 0 {_IDS}"
+    low, high = sorted((disk, shown))
+    lines = [(0, 0, low), (low, high, 1), (low + 1, low + 1, high - low - 1), (high, low, 1)]
+    lines.append((high + 1, high + 1, _IDS - high - 1))
+    return "\n".join(f"{a} {b} {count}" for a, b, count in lines if count > 0)
+
+
+@contextmanager
+def mapping_namespace(uid_map: str, gid_map: str) -> Iterator[int]:
+    """A descriptor of a user namespace that exists only to carry these maps."""
+    ready, go = os.pipe(), os.pipe()
+    child = fork_apart()
+    if child == 0:
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            os.write(ready[1], b"x")
+            os.close(go[1])
+            os.read(go[0], 1)
+        finally:
+            os._exit(0)
+    try:
+        os.close(ready[1])
+        os.close(go[0])
+        if not os.read(ready[0], 1):
+            raise NoUserNamespace(errno.EPERM, "the host refuses a user namespace")
+        Path(f"/proc/{child}/uid_map").write_text(uid_map)
+        Path(f"/proc/{child}/gid_map").write_text(gid_map)
+        fd = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+    finally:
+        os.close(ready[0])
+        os.close(go[1])  # the child reads the end of the file and exits
+        os.waitpid(child, 0)
+
+
+def map_owner(tree: int, bind: Bind, identity: Identity) -> None:
+    """Show what `bind`'s owner has on disk as the sandbox's own. Needs real root.
+
+    Raises OSError where the filesystem cannot (EINVAL).
+    """
+    uids = swap_map(bind.owner_uid, identity.outside_uid)
+    gids = swap_map(bind.owner_gid, identity.outside_gid)
+    with mapping_namespace(uids, gids) as namespace:
+        try:
+            syscalls.mount_setattr(
+                tree, "", syscalls.AT_EMPTY_PATH, syscalls.MOUNT_ATTR_IDMAP, userns=namespace
+            )
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"the file system of {bind.path} cannot show root's files as an ordinary user's"
+                " (idmapped mount); give the folder to an ordinary user (chown), or run as one",
+            ) from error

@@ -1,0 +1,151 @@
+"""The mount view: a new root that holds what the plan lists and nothing else. mount_namespaces(7).
+
+Trees are copied first and attached later, because the order of privileges differs: real root must
+copy *before* it enters its user namespace (afterwards it can neither reach other people's folders
+nor idmap), an ordinary user can copy only *after*.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.walls.idmap import map_owner
+from sandbox_agent_sandbox.inside.walls.proc import mount_proc
+from sandbox_agent_sandbox.plan import Mask, Plan
+
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_SAFE = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+
+
+def open_trees(plan: Plan) -> list[int]:
+    """Detached copies of the plan's binds, in its order, with their final attributes."""
+    trees = []
+    for bind in plan.binds:
+        tree = syscalls.open_tree(bind.path)
+        if bind.own:
+            map_owner(tree, bind, plan.identity)
+        # Private: what the host mounts below later must not appear inside.
+        syscalls.mount_setattr(
+            tree,
+            "",
+            syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE,
+            _SAFE | (0 if bind.writable else syscalls.MOUNT_ATTR_RDONLY),
+            propagation=syscalls.MS_PRIVATE,
+        )
+        trees.append(tree)
+    return trees
+
+
+def build_root(plan: Plan, trees: Sequence[int]) -> None:
+    """Assemble the new root over an existing folder of this mount namespace, and move into it."""
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    root = next(folder for folder in ("/tmp", "/mnt", "/usr") if os.path.isdir(folder))
+    _tmpfs(root, "size=16m,mode=755")
+    for folder in ("dev", "proc", "etc", "tmp", "run", "var"):
+        os.mkdir(f"{root}/{folder}")
+    os.symlink("/tmp", f"{root}/var/tmp")
+    _devices(f"{root}/dev", plan)
+    mount_proc(f"{root}/proc", device=f"{root}/dev/null")
+    _tmpfs(f"{root}/tmp", f"size={plan.ceilings.tmp},mode=1777")
+    _accounts(f"{root}/etc", plan)
+    for link in plan.symlinks:
+        _symlink(root + link.path, link.target)
+    for bind, tree in zip(plan.binds, trees, strict=True):
+        _attach(tree, root + bind.path)
+    for mask in plan.masks:
+        _mask(root, mask)
+    home = f"{root}{plan.environment['HOME']}"
+    os.makedirs(home, 0o700, exist_ok=True)
+    os.chdir(root)
+    syscalls.pivot_root(".", ".")
+    syscalls.umount(".", syscalls.MNT_DETACH)
+    os.chdir("/")
+    syscalls.mount_setattr(syscalls.AT_FDCWD, "/", 0, _SAFE | syscalls.MOUNT_ATTR_RDONLY)
+
+
+def _tmpfs(target: str, options: str, flags: int = 0) -> None:
+    syscalls.mount(
+        "tmpfs", target, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV | flags, options
+    )
+
+
+def _devices(dev: str, plan: Plan) -> None:
+    """A minimal /dev: harmless devices, terminals of its own, shared memory. devpts: pts(4)."""
+    syscalls.mount("tmpfs", dev, "tmpfs", syscalls.MS_NOSUID, "size=64k,mode=755")
+    for name in _DEVICES:
+        if not os.path.exists(f"/dev/{name}"):
+            continue
+        _touch(f"{dev}/{name}")
+        syscalls.mount(f"/dev/{name}", f"{dev}/{name}", None, syscalls.MS_BIND)
+    for name, target in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ):
+        os.symlink(target, f"{dev}/{name}")
+    os.mkdir(f"{dev}/pts")
+    syscalls.mount(
+        "devpts",
+        f"{dev}/pts",
+        "devpts",
+        syscalls.MS_NOSUID | syscalls.MS_NOEXEC,
+        "newinstance,ptmxmode=0666,mode=0620",
+    )
+    os.mkdir(f"{dev}/shm")
+    _tmpfs(f"{dev}/shm", f"size={plan.ceilings.tmp},mode=1777")
+    # The folder alone: devices are mounts of their own, and stay as they are.
+    syscalls.mount_setattr(
+        syscalls.AT_FDCWD, dev, 0, syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID
+    )
+
+
+def _accounts(etc: str, plan: Plan) -> None:
+    """Names for the ids, so that `whoami`, git and `~` work."""
+    uid, gid = plan.identity.inside_uid, plan.identity.inside_gid
+    home = plan.environment["HOME"]
+    user = plan.environment["USER"]
+    _write(
+        f"{etc}/passwd",
+        f"{user}:x:{uid}:{gid}:{user}:{home}:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
+    )
+    _write(f"{etc}/group", f"{user}:x:{gid}:\nnogroup:x:65534:\n")
+    if plan.network == "none":
+        _write(f"{etc}/hosts", "127.0.0.1 localhost\n::1 localhost\n")
+
+
+def _attach(tree: int, target: str) -> None:
+    if stat.S_ISDIR(os.fstat(tree).st_mode):
+        os.makedirs(target, exist_ok=True)
+    elif not os.path.lexists(target):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        _touch(target)
+    syscalls.move_mount(tree, target)
+    os.close(tree)
+
+
+def _mask(root: str, mask: Mask) -> None:
+    target = root + mask.path
+    if mask.folder:
+        _tmpfs(target, "size=4k,nr_inodes=2,mode=555", syscalls.MS_RDONLY | syscalls.MS_NOEXEC)
+    else:
+        syscalls.mount(f"{root}/dev/null", target, None, syscalls.MS_BIND)
+
+
+def _symlink(path: str, target: str) -> None:
+    if not os.path.lexists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.symlink(target, path)
+
+
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "x", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,57 @@
+"""Namespaces and who the tools are inside them. namespaces(7), user_namespaces(7)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.plan import Identity
+
+_ALWAYS = (
+    syscalls.CLONE_NEWUSER
+    | syscalls.CLONE_NEWNS
+    | syscalls.CLONE_NEWPID
+    | syscalls.CLONE_NEWIPC
+    | syscalls.CLONE_NEWUTS
+    | syscalls.CLONE_NEWCGROUP
+)
+
+
+def enter_namespaces(network: str) -> None:
+    """Unshare the sandbox's namespaces. The pid namespace begins with the next fork."""
+    syscalls.unshare(_ALWAYS | (syscalls.CLONE_NEWNET if network == "none" else 0))
+
+
+def write_maps(pid: int, identity: Identity) -> None:
+    """Map exactly one user and one group into the namespace of `pid`.
+
+    The writer must be in the parent namespace: root may map any id there, an ordinary user its
+    own only, and its own group only after setgroups is denied. user_namespaces(7).
+    """
+    process = Path("/proc", str(pid))
+    if os.geteuid() != 0:
+        (process / "setgroups").write_text("deny")
+    (process / "uid_map").write_text(f"{identity.inside_uid} {identity.outside_uid} 1")
+    (process / "gid_map").write_text(f"{identity.inside_gid} {identity.outside_gid} 1")
+
+
+def become(identity: Identity) -> None:
+    """Take the mapped ids, inside the user namespace, keeping its capabilities.
+
+    Leaving uid 0 drops capabilities only where 0 is mapped (capabilities(7)); it is not. For an
+    ordinary user the ids are what they were, and setgroups is denied. Whether they are is not to
+    be seen: an id without a mapping shows as 65534, which the workspace's owner may be as well.
+    """
+    if Path("/proc/self/setgroups").read_text().strip() == "allow":
+        os.setgroups([])
+    os.setresgid(identity.inside_gid, identity.inside_gid, identity.inside_gid)
+    os.setresuid(identity.inside_uid, identity.inside_uid, identity.inside_uid)
+
+
+def forbid_nested_user_namespaces() -> None:
+    """Without a user namespace of its own a tool gains no capability and mounts nothing.
+
+    The limit holds for the namespace that its writer is in. namespaces(7), /proc/sys/user.
+    """
+    Path("/proc/sys/user/max_user_namespaces").write_text("0")

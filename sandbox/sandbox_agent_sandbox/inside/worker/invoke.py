@@ -1,0 +1,147 @@
+"""One call inside its worker: find the function, check the arguments, run it, say what came of it.
+
+The worker reports only. What the call's outcome is, the host decides.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from sandbox_agent_ipc.messages import (
+    Call,
+    FunctionRef,
+    Result,
+    ResultKind,
+    ToolProblem,
+    ToolSpec,
+)
+from sandbox_agent_ipc.token import CallToken, Cancelled
+
+from sandbox_agent_sandbox.inside.worker.load import LoadError, load
+from sandbox_agent_sandbox.inside.worker.returned import as_result, explain, fit
+from sandbox_agent_sandbox.inside.worker.signature import (
+    ArgumentsType,
+    SignatureError,
+    bind,
+    describe,
+)
+from sandbox_agent_sandbox.inside.worker.tool_result import CommandCancelled, ToolError
+
+
+class NotStarted(Exception):
+    """Raised by the `started` that `invoke` is given: the flag was up, nothing may run."""
+
+
+class _BadArguments(Exception):
+    """The model's arguments do not fit. The message is for the model."""
+
+
+def invoke(call: Call, arguments: bytes, token: CallToken, started: Callable[[], object]) -> Result:
+    """Run a call's tool in this thread. Whatever the tool does becomes a Result.
+
+    arguments: a JSON object. started: called when the arguments fit and the tool's code is next.
+
+    SIGTERM's handler may raise Cancelled once, anywhere in here. A second one could escape.
+    """
+    begun = False
+    try:
+        function = load(call.function)
+        bound = bind(function)
+        positional, by_name = _read(bound, arguments, token)
+        begun = True  # before saying so: a Cancelled in between must not read "skipped"
+        started()
+        result = as_result(_run(function, positional, by_name, token))
+        kind = ResultKind.ERROR if result.is_error else ResultKind.OK
+        text = fit(result.content, call.output_limit, result.images)
+        return Result(kind, text, _status(result.exit_status), result.images)
+    except NotStarted:
+        return Result(ResultKind.SKIPPED, "")
+    except BaseException as error:
+        kind, text, status = _failed(error, begun, token)
+        return Result(kind, fit(text, call.output_limit), status)
+
+
+def describe_all(functions: Sequence[FunctionRef]) -> list[ToolSpec | ToolProblem]:
+    """What a model may be told of each function, or why it cannot be, in the given order."""
+    return [_describe(reference) for reference in functions]
+
+
+def _describe(reference: FunctionRef) -> ToolSpec | ToolProblem:
+    try:
+        return describe(load(reference), reference)
+    except (LoadError, SignatureError) as error:
+        return ToolProblem(reference, fit(str(error), 4096))
+    except Exception as error:  # a user's annotations and docstrings are code as well
+        return ToolProblem(reference, fit(explain(error), 4096))
+
+
+def _read(
+    bound: ArgumentsType, arguments: bytes, token: CallToken
+) -> tuple[list[Any], dict[str, Any]]:
+    try:
+        return bound.decode(arguments, token)
+    except msgspec.ValidationError as error:
+        takes = bound.summary()
+        what = f"it takes {takes}" if takes else "it takes none: pass {}"
+        raise _BadArguments(f"arguments of {bound.name}: {error}; {what}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _BadArguments(
+            f"arguments of {bound.name} are not valid JSON: {error}; pass one JSON object"
+        ) from error
+    except RecursionError as error:
+        raise _BadArguments(f"arguments of {bound.name} are nested too deeply") from error
+
+
+def _run(
+    function: Callable[..., Any], positional: list[Any], by_name: dict[str, Any], token: CallToken
+) -> Any:
+    value = function(*positional, **by_name)
+    if inspect.iscoroutine(value):
+        # Here, since few tools are async: asyncio is the slowest import of a worker.
+        from sandbox_agent_sandbox.inside.worker.run_async import run_async
+
+        return run_async(value, token)
+    return value
+
+
+def _failed(
+    error: BaseException, begun: bool, token: CallToken
+) -> tuple[ResultKind, str, int | None]:
+    if isinstance(error, Cancelled):
+        if not begun:
+            return ResultKind.SKIPPED, "", None
+        status = error.exit_status if isinstance(error, CommandCancelled) else None
+        return ResultKind.CANCELLED, _text(error), status
+    if isinstance(error, ToolError | LoadError | SignatureError | _BadArguments):
+        return ResultKind.ERROR, _text(error), None
+    if isinstance(error, SystemExit):
+        return _exited(error.code)
+    if token.is_cancelled and type(error).__name__ == "CancelledError":
+        # asyncio's, looked at by name: importing asyncio to compare would cost more than the call.
+        return ResultKind.CANCELLED, f"cancelled ({token.reason})", None
+    return ResultKind.ERROR, explain(error), None
+
+
+def _exited(code: object) -> tuple[ResultKind, str, int | None]:
+    """As the interpreter treats sys.exit(): None is 0, and what is no number is a message and 1."""
+    if code is None or code == 0:
+        return ResultKind.OK, "", 0
+    if isinstance(code, int):
+        return ResultKind.ERROR, f"the tool called sys.exit({code})", _status(code)
+    return ResultKind.ERROR, str(code), 1
+
+
+def _status(status: object) -> int | None:
+    """An exit status as the message can carry it: a tool may have put anything there."""
+    fits = isinstance(status, int) and -(2**31) <= status < 2**32
+    return int(status) if fits else None  # type: ignore[call-overload]
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # a tool's own subclass, or Cancelled made from something odd
+        return type(error).__name__

@@ -1,0 +1,142 @@
+"""The worker: seals itself, says Ready, runs one tool, says what came of it, and is gone.
+
+Until the seal is complete no foreign code runs, and no user module is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+from sandbox_agent_ipc.board import BoardView
+from sandbox_agent_ipc.channel import Inbox, Outbox, read_arguments
+from sandbox_agent_ipc.messages import (
+    PROTOCOL,
+    Call,
+    Describe,
+    Described,
+    Ready,
+    Result,
+    ResultKind,
+    Serve,
+    Started,
+    ToWorker,
+)
+from sandbox_agent_ipc.token import Cancelled, CancelReason
+
+from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
+from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
+from sandbox_agent_sandbox.inside.walls.descriptors import keep_only, standard_streams
+from sandbox_agent_sandbox.inside.walls.rlimits import apply_ceilings
+from sandbox_agent_sandbox.inside.worker.invoke import NotStarted, describe_all, invoke
+from sandbox_agent_sandbox.inside.worker.serving import serve
+from sandbox_agent_sandbox.plan import Plan
+
+_MAX_ARGUMENTS = 64 << 20
+
+POKE = signal.SIGURG
+"""Wakes a worker that SIGTERM did not. A signal that strikes between Python's last look and a
+system call that sleeps, or another thread than the main one, interrupts nothing, and its handler
+would run only when the sleep is over. Others ignore this signal by default. signal(7)"""
+
+POKE_PAUSE = 0.01
+"""Seconds between two of those, until a worker that was terminated ends."""
+
+
+def run_worker(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
+    """Seal this process and serve one call. Never returns."""
+    try:
+        _seal(plan, descriptors, board_fd)
+        _serve(plan, descriptors, board_fd)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException as error:
+        with suppress(OSError):
+            os.write(2, f"sandbox worker: {type(error).__name__}: {error}\n".encode())
+        os._exit(70)
+    os._exit(0)
+
+
+def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
+    os.setsid()
+    syscalls.set_process_name("sandbox-worker")
+    standard_streams(descriptors.stdout, descriptors.stderr)
+    keep_only([descriptors.inbox, descriptors.outbox, descriptors.wake, board_fd])
+    apply_ceilings(plan.ceilings)
+    drop_capabilities()
+    # Dumpable again, as after any exec, or /proc/self would belong to root and be closed to tools.
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+    # Whatever the host ignored (nohup, a background job's SIGINT) is not ignored in here.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+    os.umask(0o022)
+    # By line: what a tool printed must have left the process when SIGKILL comes.
+    sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+
+
+def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
+    outbox = Outbox(descriptors.outbox)
+    outbox.send(Ready(PROTOCOL))
+    inbox = Inbox(socket.socket(fileno=descriptors.inbox))
+    message, received = inbox.receive(ToWorker)
+    os.environ.clear()
+    os.environ.update(message.env)
+    sys.path[:] = plan.import_path
+    os.chdir(message.cwd)
+    if isinstance(message, Describe):
+        outbox.send(Described(describe_all(message.functions)))
+        return
+    if isinstance(message, Serve):
+        serve(message, inbox, outbox, board_fd)
+        return
+    arguments = message.arguments
+    if arguments is None:
+        arguments = read_arguments(received[0], _MAX_ARGUMENTS)
+    outbox.send(_run(message, arguments, outbox, BoardView(board_fd), descriptors.wake))
+
+
+def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd: int) -> Result:
+    token = board.token(call.slot, call.word, wake_fd, call.deadline_ns)
+    worker = os.getpid()
+
+    def on_term(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != worker:
+            # A tool's plain fork has inherited the handler. Unwinding is for the worker alone.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        _deafen()  # what a tool does in its `finally` must not be interrupted by the next one
+        raise Cancelled(token.reason or CancelReason.INTERRUPT)
+
+    def started() -> None:
+        # The last look: past this line the tool's code runs.
+        if token.is_cancelled:
+            raise NotStarted
+        outbox.send(Started())
+
+    try:
+        signal.signal(POKE, lambda *_: None)
+        signal.signal(signal.SIGTERM, on_term)
+        result = invoke(call, arguments, token, started)
+        if os.getpid() != worker:
+            os._exit(0)  # a forked child that ran on into here: the result is not its to send
+        _deafen()
+    except Cancelled:  # it came in the narrow gap between the tool's end and the line above
+        _deafen()
+        return Result(ResultKind.CANCELLED, "")
+    return result
+
+
+def _deafen() -> None:
+    """Take no more notice of SIGTERM. A handler, not SIG_IGN, which commands would inherit."""
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(POKE, signal.SIG_DFL)

@@ -1,0 +1,89 @@
+"""What a tool returned or raised, as the text that a model reads."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Sequence
+from pathlib import PurePath
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from sandbox_agent_ipc.messages import MAX_MESSAGE, Image
+
+from sandbox_agent_sandbox.images import acceptable
+from sandbox_agent_sandbox.inside.worker.tool_result import ToolResult
+
+_MOST = MAX_MESSAGE - 64 * 1024
+"""Bytes of text that a Result can carry, whatever the caller's limit."""
+
+_FRAMES = 8
+"""Of a traceback, the innermost ones are shown."""
+
+_OURS = os.path.dirname(__file__)
+
+
+def as_result(value: Any) -> ToolResult:
+    """Text as it is, bytes decoded, None as nothing, anything else as JSON or else its repr."""
+    if isinstance(value, ToolResult):
+        return _with_images(value)
+    if value is None:
+        return ToolResult("")
+    if isinstance(value, str):
+        return ToolResult(str(value))
+    if isinstance(value, bytes | bytearray | memoryview):
+        return ToolResult(bytes(value).decode(errors="replace"))
+    try:
+        return ToolResult(msgspec.json.encode(value, enc_hook=_plain).decode())
+    except Exception:  # a circle, keys that JSON does not have, a strange __repr__
+        return ToolResult(repr(value))
+
+
+def _with_images(value: ToolResult) -> ToolResult:
+    text = str(value.content)
+    images, left_out = acceptable(value.images)
+    if left_out:
+        text = f"{text}\n{left_out}" if text else left_out
+    return ToolResult(text, bool(value.is_error), value.exit_status, images)
+
+
+def explain(error: BaseException) -> str:
+    """A traceback's innermost frames, from the tool's own first one on."""
+    try:
+        at = error.__traceback__
+        while at is not None and _is_ours(at) and at.tb_next is not None:
+            at = at.tb_next
+        shown = traceback.TracebackException(type(error), error, at, limit=-_FRAMES)
+        return "".join(shown.format()).rstrip()
+    except Exception as second:  # recursion or memory at its limit
+        return f"{type(error).__name__} (not shown in full: {type(second).__name__})"
+
+
+def fit(text: str, limit: int, images: Sequence[Image] = ()) -> str:
+    """Valid Unicode of at most limit bytes: what is too much is left out of the middle.
+
+    images: that travel in the same message.
+    """
+    data = text.encode(errors="backslashreplace")
+    limit = min(limit, _MOST - sum(len(image.data) for image in images))
+    if len(data) <= limit:
+        return data.decode()
+    kept = max(limit - len(_notice(len(data))), 0)
+    head = data[: kept - kept // 2].decode(errors="ignore")
+    tail = data[len(data) - kept // 2 :].decode(errors="ignore")
+    return f"{head}{_notice(len(data) - len(head.encode()) - len(tail.encode()))}{tail}"
+
+
+def _notice(count: int) -> str:
+    return f"\n[... {count} bytes left out ...]\n"
+
+
+def _is_ours(at: TracebackType) -> bool:
+    file = at.tb_frame.f_code.co_filename
+    is_worker = file in (os.path.join(_OURS, "invoke.py"), os.path.join(_OURS, "run_async.py"))
+    return is_worker or f"{os.sep}asyncio{os.sep}" in file
+
+
+def _plain(value: Any) -> str:
+    return str(value) if isinstance(value, PurePath) else repr(value)

@@ -1,0 +1,302 @@
+"""What a sandbox allows. Data only: these models are the documentation of the `sandbox:` field.
+
+Everything that is not allowed here is not there inside the sandbox: the file system is empty but
+for the system's own read-only folders (`/usr`, `/etc` and the like), the interpreter, the
+workspace and what `read` and `write` name; there is no network; the environment is an allow-list.
+
+A field that this version does not enforce is refused, never ignored.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
+
+from sandbox_agent_sandbox.policy.secrets import looks_secret
+from sandbox_agent_sandbox.policy.units import parse_count, parse_duration, parse_size
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {
+                    "type": "string",
+                    "pattern": r"^([0-9]+(\.[0-9]+)?\s*(ms|min|s|m|h|d)?\s*)+$",
+                },
+            ],
+            "description": 'Seconds, or text such as "500ms", "90s", "1h30m".',
+        }
+    ),
+]
+"""Seconds. Text with units is read by `units.parse_duration`."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0},
+                {
+                    "type": "string",
+                    "pattern": r"^[0-9]+(\.[0-9]+)?\s*([kKmMgGtT][iI]?)?[bB]?$",
+                },
+            ],
+            "description": 'Bytes, or text such as "64k", "10MB", "1GiB".',
+        }
+    ),
+]
+"""Bytes. Text with units is read by `units.parse_size`."""
+
+Count = Annotated[
+    int,
+    BeforeValidator(parse_count),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0},
+                {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?[kKmM]?$"},
+            ],
+            "description": 'A whole number, or text such as "200k".',
+        }
+    ),
+]
+"""A whole number. Text with units is read by `units.parse_count`."""
+
+
+def _usable_path(value: Any) -> Any:
+    text = str(value) if isinstance(value, Path) else value
+    if isinstance(text, str):
+        if not text:
+            raise ValueError("a path is empty; name a file or folder, or remove the entry")
+        if "\0" in text:
+            raise ValueError("a path contains a NUL byte")
+        try:
+            return Path(text).expanduser()
+        except RuntimeError:  # "~name" of a user that does not exist
+            raise ValueError(f"{text!r} names a home folder that is not known") from None
+    return value
+
+
+PolicyPath = Annotated[Path, BeforeValidator(_usable_path)]
+
+
+class Strict(BaseModel):
+    """Base of the models that people write: frozen, and an unknown field is an error.
+
+    `unenforced`: fields that are planned, with what they stand for. Each is refused, since a
+    limit that is written and not enforced is worse than none; none appears in the JSON schema.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    unenforced: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Fields are described by the docstring beneath them.
+
+        Read here and not by pydantic's `use_attribute_docstrings`, which parses the source at
+        every import: a tenth of a second of every run, for what only `schema` shows.
+        """
+        json_schema = handler(schema)
+        properties = handler.resolve_ref_schema(json_schema).get("properties", {})
+        for name, text in _attribute_docstrings(cls).items():
+            field = cls.model_fields.get(name)
+            shown = properties.get((field and field.alias) or name)
+            if shown is not None:
+                shown["description"] = text
+        return json_schema
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unenforced(cls, data: Any) -> Any:
+        named = [name for name in cls.unenforced if isinstance(data, Mapping) and name in data]
+        if named:
+            raise ValidationError.from_exception_data(
+                cls.__name__,
+                [
+                    InitErrorDetails(
+                        type=not_enforced(cls.unenforced[name]), loc=(name,), input=data[name]
+                    )
+                    for name in named
+                ],
+            )
+        return data
+
+
+def _attribute_docstrings(cls: type) -> dict[str, str]:
+    """The text beneath each annotated name in the body of a class."""
+    [body] = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(body, ast.ClassDef)
+    return {
+        name.target.id: inspect.cleandoc(text.value.value)
+        for name, text in itertools.pairwise(body.body)
+        if isinstance(name, ast.AnnAssign)
+        and isinstance(name.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
+
+
+def not_enforced(feature: str, mend: str = "remove it") -> PydanticCustomError:
+    """The refusal of what this version does not enforce. `feature`: what is asked for."""
+    return PydanticCustomError(
+        "not_enforced",
+        "this version does not enforce {feature}; {mend}",
+        {"feature": feature, "mend": mend},
+    )
+
+
+def _variable_name(name: str) -> str:
+    if not name or "=" in name or "\0" in name:
+        raise ValueError(f"{name!r} cannot be the name of an environment variable")
+    return name
+
+
+def _variable_value(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("the value of an environment variable cannot contain a NUL byte")
+    return value
+
+
+def _no_secrets(variables: dict[str, str]) -> dict[str, str]:
+    """The values stand in the policy, and so in the record of every run that it is for."""
+    found = {name: why for name in variables if (why := looks_secret(name, variables[name]))}
+    if not found:
+        return variables
+    raise ValidationError.from_exception_data(
+        "set",
+        [
+            InitErrorDetails(
+                type=PydanticCustomError(
+                    "secret_in_record",
+                    "{name} {why}, and what is set here is written into the record of every run; "
+                    "name it in env.pass and set it outside, which keeps its value out of the "
+                    "file and the record",
+                    {"name": name, "why": why},
+                ),
+                loc=(name,),
+                input=name,
+            )
+            for name, why in found.items()
+        ],
+    )
+
+
+VariableName = Annotated[str, AfterValidator(_variable_name)]
+VariableValue = Annotated[str, AfterValidator(_variable_value)]
+
+
+class EnvPolicy(Strict):
+    """The environment inside. Only PATH, HOME, LANG and the like are set, to values of the
+    sandbox's own; nothing else of the agent's environment is seen unless it is named here."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+    unenforced = {"secret": "secret variables (env.secret)"}
+
+    pass_: list[VariableName] = Field(default=[], alias="pass")
+    """Names of variables that tools get with the value that they have outside. The record of a run
+    holds the names alone. The key that the model is asked with is refused."""
+
+    set: Annotated[dict[VariableName, VariableValue], AfterValidator(_no_secrets)] = {}
+    """Variables that tools get with these values. Wins over `pass`. The record of a run holds them,
+    so what is called like a secret (KEY, TOKEN, PASSWORD and the like), or has the value of one
+    outside, is refused: `pass` it."""
+
+
+class Limits(Strict):
+    """How much the tools may use. Per process where it says so: the kernel counts it so."""
+
+    timeout: Annotated[Duration, Field(gt=0)] | None = 120.0
+    """Wall time of one call; null for none. When it is up the call is stopped like an interrupted
+    one, with outcome `timeout`."""
+
+    memory: Annotated[Size, Field(ge=32 * 2**20)] = 2**30
+    """Per process: writable private memory (RLIMIT_DATA, not address space, which node and other
+    runtimes reserve by the terabyte)."""
+
+    processes: Annotated[Count, Field(ge=8)] = 256
+    """All calls of the sandbox together: processes and threads (RLIMIT_NPROC)."""
+
+    cpu_time: Annotated[Duration, Field(ge=1)] = 300.0
+    """Per process: CPU time, rounded up to whole seconds (RLIMIT_CPU)."""
+
+    open_files: Annotated[Count, Field(ge=32)] = 1024
+    """Per process: open descriptors (RLIMIT_NOFILE)."""
+
+    file_size: Size = 2**30
+    """The largest file that can be written (RLIMIT_FSIZE)."""
+
+    tmp: Annotated[Size, Field(ge=2**20)] = 256 * 2**20
+    """Size of /tmp, and of /dev/shm. Both are in memory, and empty when a sandbox opens."""
+
+    output: Annotated[Size, Field(ge=1024)] = 2**20
+    """Per call: how much of what it prints, and of what it returns, is kept. The head and the tail
+    are kept, and the number of bytes left out between them is named."""
+
+
+class Policy(Strict):
+    """What the tools may see, change and use.
+
+    Paths: `~` is the home folder; a relative path in a task file starts at that file's folder, and
+    in a Python program at its current folder. Every path appears inside at its place outside.
+    The workspace is readable and writable without being named.
+    """
+
+    read: list[PolicyPath] = []
+    """Files and folders that are readable, beyond the defaults."""
+
+    write: list[PolicyPath] = []
+    """Files and folders that are readable and writable, beyond the workspace."""
+
+    hide: list[PolicyPath] = []
+    """Files and folders that are not there, inside of what is readable otherwise."""
+
+    protect: list[PolicyPath] = []
+    """Readable, not writable: inside of what is writable otherwise. For what `verify` judges by."""
+
+    network: Literal["none", "host"] = "none"
+    """`none`: a loopback interface of the sandbox's own and nothing else. `host`: the host's
+    network, including services that listen on its loopback."""
+
+    env: EnvPolicy = EnvPolicy()
+    """The environment inside."""
+
+    limits: Limits = Limits()
+    """How much the tools may use."""
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _no_allow_list(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            raise not_enforced(
+                "an allow-list of hosts (network: {allow: ...})", "write network: none or host"
+            )
+        return value

@@ -1,0 +1,157 @@
+"""What this host can do: cheap facts for every plan, and a thorough look for `doctor`.
+
+The thorough look finds out by *doing it* in throwaway children. Version numbers and configuration
+files lie: distributions patch, containers mask, and a permitted unshare may be followed by a
+refused id map.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What a plan depends on, apart from the file system."""
+
+    uid: int
+    gid: int
+    home: Path
+    path: tuple[str, ...]
+    user: str = "agent"
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def host_facts() -> HostFacts:
+    """The facts of this process, now."""
+    environment = dict(os.environ)
+    return HostFacts(
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        home=Path(os.path.expanduser("~")),
+        path=tuple(entry for entry in environment.get("PATH", "").split(":") if entry),
+        environment=environment,
+    )
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing that a sandbox needs, and whether this host grants it.
+
+    needed: False for what this version can do without.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    mend: str
+    needed: bool = True
+
+
+_CHECKS = {
+    "user namespaces": (
+        "unshare(s.CLONE_NEWUSER)",
+        "sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1",
+        True,
+    ),
+    "id maps": (
+        "unshare(s.CLONE_NEWUSER); "
+        "open('/proc/self/setgroups', 'w').write('deny'); "
+        "open('/proc/self/uid_map', 'w').write(f'{uid} {uid} 1'); "
+        "open('/proc/self/gid_map', 'w').write(f'{gid} {gid} 1')",
+        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu 24.04 and later)",
+        True,
+    ),
+    "mount, pid, net, ipc, uts and cgroup namespaces": (
+        "unshare(s.CLONE_NEWUSER | s.CLONE_NEWNS | s.CLONE_NEWPID | s.CLONE_NEWNET "
+        "| s.CLONE_NEWIPC | s.CLONE_NEWUTS | s.CLONE_NEWCGROUP)",
+        "a kernel with these namespaces; in a container, a seccomp profile that allows unshare",
+        True,
+    ),
+    "a fresh /proc": (
+        "unshare(s.CLONE_NEWUSER | s.CLONE_NEWNS | s.CLONE_NEWPID); "
+        "child = os.fork(); "
+        "child or (s.mount(None, '/', None, s.MS_REC | s.MS_PRIVATE), "
+        "s.mount('proc', '/proc', 'proc', 0), os._exit(0)); "
+        "os.waitpid(child, 0)[1] and sys.exit('mount refused')",
+        "in a container, unmask /proc (docker: --security-opt systempaths=unconfined)",
+        True,
+    ),
+    "detached mounts (open_tree, mount_setattr)": (
+        "unshare(s.CLONE_NEWUSER | s.CLONE_NEWNS); fd = s.open_tree('/usr'); "
+        "s.mount_setattr(fd, '', s.AT_EMPTY_PATH | s.AT_RECURSIVE, s.MOUNT_ATTR_RDONLY)",
+        "Linux 5.12 or newer",
+        True,
+    ),
+    "sealed shared memory": (
+        "import fcntl; fd = os.memfd_create('probe', os.MFD_ALLOW_SEALING); "
+        "os.ftruncate(fd, 4096); fcntl.fcntl(fd, 1033, 0x10 | 2 | 4 | 1)",
+        "Linux 5.1 or newer",
+        True,
+    ),
+    "pidfds": (
+        "os.close(os.pidfd_open(os.getpid()))",
+        "Linux 5.3 or newer; in a container, a seccomp profile that allows pidfd_open",
+        True,
+    ),
+    "idmapped mounts (only for a workspace that root owns)": (
+        "from sandbox_agent_sandbox.inside.walls.idmap import map_owner; "
+        "from sandbox_agent_sandbox.plan import Bind, Identity; "
+        "fd = s.open_tree(os.environ['WORKSPACE']); "
+        "map_owner(fd, Bind('', True, True, 0, 0), Identity(1000, 1000, 1000, 1000))",
+        "run as an ordinary user, or give the workspace to one (chown)",
+        False,
+    ),
+}
+"""Name -> (what a throwaway child does, the mend, whether this version needs it)."""
+
+_PRELUDE = (
+    "import os, sys; sys.path[:0] = sys.argv[1].split(':'); "
+    "from sandbox_agent_sandbox import syscalls as s; unshare = s.unshare; "
+    "uid, gid = os.geteuid(), os.getegid(); "
+)
+
+
+def probe(workspace: Path | None = None) -> list[Check]:
+    """Try everything that a sandbox on this host needs, each in a child of its own.
+
+    workspace: the folder whose file system is asked for idmapped mounts; the current one if None.
+    """
+    from sandbox_agent_sandbox.import_roots import import_roots
+
+    roots = ":".join(import_roots())
+    checks = [
+        Check(
+            "Linux",
+            sys.platform == "linux" and _release() >= (5, 12),
+            platform.release(),
+            "Linux 5.12 or newer",
+        )
+    ]
+    for name, (code, mend, needed) in _CHECKS.items():
+        if "idmapped" in name and os.geteuid() != 0:
+            continue
+        ran = subprocess.run(
+            [sys.executable, "-I", "-S", "-B", "-c", _PRELUDE + code, roots],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            env={"WORKSPACE": str(workspace or Path.cwd())},
+        )
+        complaint = ran.stderr.strip().splitlines()
+        detail = "works" if ran.returncode == 0 else (complaint or ["died"])[-1]
+        checks.append(Check(name, ran.returncode == 0, detail, mend, needed))
+    return checks
+
+
+def _release() -> tuple[int, ...]:
+    parts = platform.release().split("-")[0].split(".")[:2]
+    return tuple(int(part) for part in parts if part.isdigit())

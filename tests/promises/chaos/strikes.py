@@ -1,0 +1,266 @@
+"""How each cause strikes, from outside or by asking the agent."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import observer
+from sandbox_agent.embedding.control import knock
+
+from chaos.plan import KILLS_MODEL, STOPS_MODEL, Cause, Round
+
+VERIFY_COMMAND = "sh .chaos/verify.sh"
+"""Of every conversation here. What the script does is the round's."""
+
+SIGNALS = {
+    Cause.CTRL_C: signal.SIGINT,
+    Cause.SIGINT: signal.SIGINT,
+    Cause.SIGTERM: signal.SIGTERM,
+    Cause.SIGHUP: signal.SIGHUP,
+}
+
+STOPS = 2.0
+"""Seconds in which a command that was told to must have stopped."""
+
+DEPTH = {
+    Cause.KILL_SPAWNER: 1,
+    Cause.STOP_SPAWNER: 1,
+    Cause.KILL_INIT: 2,
+    Cause.STOP_INIT: 2,
+    Cause.KILL_CALL_INIT: 3,
+    Cause.KILL_WORKER: 4,
+    Cause.STOP_WORKER: 4,
+    Cause.KILL_MODEL_SPAWNER: 1,
+    Cause.STOP_MODEL_SPAWNER: 1,
+    Cause.KILL_MODEL_INIT: 2,
+    Cause.STOP_MODEL_INIT: 2,
+    Cause.KILL_MODEL_CALL_INIT: 3,
+    Cause.STOP_MODEL_CALL_INIT: 3,
+    Cause.KILL_MODEL: 4,
+    Cause.STOP_MODEL: 4,
+}
+"""How far below the agent the victim lives: agent, spawner, init, call's init, worker."""
+
+
+@dataclass
+class Strike:
+    """What was done. at: when the first blow fell. flagged: when the run was told to stop, by
+    somebody whose word counts from then on. victims: who was killed or stopped."""
+
+    at: float | None = None
+    flagged: float | None = None
+    frozen: list[observer.Process] = field(default_factory=list)
+    victims: list[observer.Process] = field(default_factory=list)
+    cancelled: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    hurried: float | None = None
+
+
+def by_depth(root: int) -> dict[int, list[observer.Process]]:
+    """Everything below a process, by its distance from it. Quick: while a call starts, reading all
+    of /proc would take longer than what is to be struck."""
+    found: dict[int, list[observer.Process]] = {}
+    top = observer.look(root)
+    level = [root]
+    for depth in itertools.count(1):
+        pids = itertools.chain.from_iterable(map(_children, level))
+        below = [process for process in map(observer.look, pids) if process is not None]
+        if depth == 1 and top is not None:
+            # Until its exec a vfork child is the agent: it runs in the agent's memory, and the
+            # agent's thread is suspended until then. Who stops it has stopped the agent. vfork(2)
+            below = [process for process in below if process.command != top.command]
+        if not below:
+            return found
+        found[depth] = below
+        level = [process.pid for process in below]
+    raise AssertionError
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    with contextlib.suppress(OSError):  # it has ended
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += [int(word) for word in file.read().split()]
+    return found
+
+
+def send(process: observer.Process, number: int) -> bool:
+    """Signals exactly this process. False when it is gone."""
+    with observer.watching([process]) as handles:
+        for handle in handles:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, number)
+                return True
+    return False
+
+
+def find_victim(agent: int, plan: Round, patience: float = 0.1) -> observer.Process | None:
+    """One of those that the cause is about, or of the deepest that there are above them."""
+    deadline = time.monotonic() + patience
+    while True:
+        levels = by_depth(agent)
+        candidates = levels.get(DEPTH[plan.cause])
+        if candidates is None and time.monotonic() > deadline and levels:
+            candidates = levels[max(level for level in levels)]
+        if candidates:
+            return candidates[plan.choice % len(candidates)]
+        if time.monotonic() > deadline:
+            return None
+
+
+def models_own(agent: int) -> list[observer.Process]:
+    """The model process and what keeps it, from the spawner down; as many as there are. While no
+    call is going on, nobody else is as far below the agent."""
+    levels = by_depth(agent)
+    found: list[observer.Process] = []
+    for depth in (4, 3):
+        if len(levels.get(depth, ())) == 1:
+            found = levels[depth]
+            break
+    while found and found[0].parent != agent:
+        above = observer.look(found[0].parent)
+        if above is None:
+            return []
+        found = [above, *found]
+    return found
+
+
+def find_model(agent: int, plan: Round, patience: float = 0.1) -> observer.Process | None:
+    """The one of those that the cause is about."""
+    deadline = time.monotonic() + patience
+    while len(found := models_own(agent)) < 4:
+        if time.monotonic() > deadline:
+            return None
+    return found[DEPTH[plan.cause] - 1]
+
+
+Ask = Callable[..., None]
+"""Asks the agent to strike itself, and waits until it says that it has."""
+
+
+def strike(
+    plan: Round, agent: int, ask: Ask, open_calls: Callable[[], list[str]], run_dir: Path
+) -> Strike:
+    """Strike as planned, now. open_calls: ids of the calls that have not ended.
+
+    The pause between two blows is drawn by the plan and waits for nothing: it is what is tried.
+    """
+    done = Strike()
+    match plan.cause:
+        case Cause.CTRL_C | Cause.SIGINT | Cause.SIGTERM | Cause.SIGHUP:
+            done.at = time.monotonic()
+            _kill(agent, SIGNALS[plan.cause])
+            done.flagged = time.monotonic()
+        case Cause.CTRL_Z:
+            done.at = time.monotonic()
+            _kill(agent, signal.SIGTSTP)
+            if not _await_stop(agent):
+                done.notes.append("the command did not stop")
+            _kill(agent, signal.SIGCONT)
+            time.sleep(plan.pause)
+            done.flagged = time.monotonic()
+            _kill(agent, signal.SIGINT)
+        case Cause.STOP_AGENT:
+            done.at = time.monotonic()
+            if plan.choice % 2:
+                ask(done, "interrupt")
+            _kill(agent, signal.SIGSTOP)
+            time.sleep(plan.pause)
+            _kill(agent, signal.SIGCONT)
+            if not plan.choice % 2:
+                ask(done, "interrupt")
+        case Cause.KILL_AGENT:
+            done.at = done.flagged = time.monotonic()
+            _kill(agent, signal.SIGKILL)
+        case Cause.FREEZE_AND_KILL_AGENT:
+            done.frozen = list(itertools.chain.from_iterable(by_depth(agent).values()))
+            for process in done.frozen:
+                send(process, signal.SIGSTOP)
+            done.at = done.flagged = time.monotonic()
+            _kill(agent, signal.SIGKILL)
+        case Cause.KILL_WORKER | Cause.KILL_CALL_INIT | Cause.KILL_INIT | Cause.KILL_SPAWNER:
+            victim = find_victim(agent, plan)
+            done.at = time.monotonic()
+            if victim is not None and send(victim, signal.SIGKILL):
+                done.victims = [victim]
+            if plan.cause in (Cause.KILL_WORKER, Cause.KILL_CALL_INIT):
+                time.sleep(plan.pause)
+                ask(done, "interrupt")
+        case Cause.STOP_WORKER | Cause.STOP_INIT | Cause.STOP_SPAWNER:
+            victim = find_victim(agent, plan)
+            done.at = time.monotonic()
+            if victim is not None and send(victim, signal.SIGSTOP):
+                done.frozen = done.victims = [victim]
+            time.sleep(plan.pause)
+            ask(done, "interrupt")
+        case Cause.CANCEL_CALL:
+            done.at = time.monotonic()
+            for call in open_calls():
+                before = time.monotonic()
+                ask(done, "cancel_call", call=call)
+                done.cancelled[call] = before
+            done.flagged = None
+        case Cause.INTERRUPT_TWICE:
+            ask(done, "interrupt")
+            time.sleep(plan.pause)
+            done.hurried = time.monotonic()
+            ask(done, "interrupt")
+        case Cause.INTERRUPT | Cause.TASK_CANCEL | Cause.CANCEL_STORM | Cause.CLOSE:
+            ask(done, plan.cause.value)
+        case Cause.PAUSE:
+            ask(done, "pause")
+            done.flagged = None  # nobody is told to stop
+        case Cause.CANCEL_RUN:
+            before = time.monotonic()
+            door = knock(run_dir)
+            if door is not None:
+                os.close(door)
+                done.at = done.flagged = before
+        case cause if cause in KILLS_MODEL:
+            victim = find_model(agent, plan)
+            done.at = time.monotonic()
+            if victim is not None and send(victim, signal.SIGKILL):
+                done.victims = [victim]
+        case cause if cause in STOPS_MODEL:
+            victim = find_model(agent, plan)
+            done.at = time.monotonic()
+            if victim is not None and send(victim, signal.SIGSTOP):
+                done.frozen = done.victims = [victim]
+            time.sleep(plan.pause)
+            ask(done, "interrupt")
+        case Cause.TIMEOUT | Cause.BUDGET:
+            pass  # they strike by themselves
+    return done
+
+
+def thaw(done: Strike) -> None:
+    """Let go on what was stopped, if it is still there."""
+    for process in done.frozen:
+        send(process, signal.SIGCONT)
+
+
+def _await_stop(agent: int) -> bool:
+    """False when it goes on. (WNOWAIT: its end, if that comes first, is somebody else's to see.) It
+    may take a second until its tools have stopped, and then it."""
+    deadline = time.monotonic() + STOPS
+    flags = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ChildProcessError):
+            if os.waitid(os.P_PID, agent, flags) is not None:
+                return True
+        time.sleep(0.001)  # between looks: waitid(2) knows no time limit
+    return False
+
+
+def _kill(pid: int, number: int) -> None:
+    # Our own child, not yet waited for: the pid is still its own.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

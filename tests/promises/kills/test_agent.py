@@ -1,0 +1,162 @@
+"""An agent that dies: nobody outlives it, and its journal tells how far each call had come."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import births
+import observer
+import pytest
+from sandbox_agent.journal.file import read_journal
+from sandbox_agent.journal.history import ToolMessage
+from sandbox_agent.journal.result_file import read_record
+from sandbox_agent.journal.state import fold
+from sandbox_agent_sandbox.outcome import Outcome, StartedState
+from table import Death, How, When, Who, deaths
+
+HERE = Path(__file__).parent
+BOUND = 0.25
+"""Seconds after the agent's end until nothing of it may be left."""
+
+Call = tuple[Outcome, StartedState]
+YES, NO, MAYBE = StartedState.YES, StartedState.NO, StartedState.MAYBE
+
+
+@dataclass(frozen=True)
+class Left:
+    """What an agent leaves: its exit code, the status in result.json (None: there is none), and
+    what a model would be told of the call (None: there was none)."""
+
+    code: int
+    status: str | None
+    call: Call | None
+
+
+def killed(code: int, when: When) -> Left:
+    call = {
+        When.HANDSHAKE: None,
+        When.BEFORE_START: (Outcome.UNKNOWN, MAYBE),
+        When.AT_EXIT: (Outcome.OK, YES),
+    }.get(when, (Outcome.UNKNOWN, YES))
+    return Left(code, "running", call)
+
+
+def stopped(code: int, when: When) -> Left:
+    """The work was stopped first, and the record is whole."""
+    call = {
+        When.HANDSHAKE: None,
+        When.BEFORE_START: (Outcome.SKIPPED, NO),
+        When.AT_EXIT: (Outcome.OK, YES),
+    }.get(when, (Outcome.KILLED, YES))
+    return Left(code, "done" if when is When.AT_EXIT else "interrupted", call)
+
+
+TABLE: dict[tuple[When, How], Left] = {
+    (death.when, death.how): {
+        How.EXIT: killed(3, death.when),
+        How.EXCEPTION: stopped(1, death.when),
+        How.SIGKILL: killed(-9, death.when),
+        How.SIGSTOP: killed(-9, death.when),  # a stopped agent is killed
+        How.HANG: stopped(0, death.when),
+    }[death.how]
+    for death in deaths(Who.AGENT)
+}
+
+
+def cases() -> list[Death]:
+    return list(deaths(Who.AGENT))
+
+
+@pytest.mark.parametrize("death", cases(), ids=str)
+def test_an_agent_dies(tmp_path: Path, death: Death) -> None:
+    mark = observer.new_mark()
+    prepare(tmp_path, mark)
+    argv = [sys.executable, HERE / "agent.py", str(tmp_path), death.when.value, death.how.value]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as agent:
+        if death.how is How.SIGSTOP:
+            observer.eventually(lambda: state(agent.pid) == "T", 20)
+            if death.when not in (When.HANDSHAKE, When.AT_EXIT):
+                assert len(sandboxed()) >= 3, "stopped is not dead"
+        kin = observer.descendants(agent.pid)
+        if death.how is How.SIGSTOP:
+            agent.kill()
+        said, error = agent.communicate(timeout=30)
+        ended = time.monotonic()
+        with observer.watching([*kin, *sandboxed()]) as handles:
+            _, left = observer.wait_gone(handles, BOUND)
+        assert left == []
+        assert time.monotonic() - ended < BOUND + 0.05
+        assert observer.marked(mark) == []
+    expected = TABLE[death.when, death.how]
+    assert agent.returncode == expected.code, error
+    assert record_of(tmp_path) == (expected.status, expected.call)
+    if death.how is How.HANG and death.when not in (When.HANDSHAKE, When.AT_EXIT):
+        assert "idle: True" in said, "the ladder needs no event loop"
+    if death.how is How.EXCEPTION:
+        assert "RuntimeError: gone wrong" in error
+
+
+@pytest.mark.parametrize("generations", [1, 2])  # who helps to build, and init
+def test_who_is_stopped_at_birth_ends_with_the_agent(tmp_path: Path, generations: int) -> None:
+    """Before its first instruction nothing ties a process to anybody, and stopped it stays."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    prepare(tmp_path, observer.new_mark())
+    argv = [sys.executable, HERE / "agent.py", str(tmp_path), "mid-output", "hang"]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as agent:
+        [spawner] = observer.eventually(lambda: observer.descendants(agent.pid), 20)
+        struck: list[int] = []
+
+        def strike(pid: int) -> None:
+            births.stop(pid)
+            struck.append(pid)
+
+        with births.Birth(
+            spawner.pid, generations, lambda pid: (births.stop(pid), struck.append(pid))
+        ):
+            pass
+        observer.eventually(lambda: os.getpgid(struck[0]) != spawner.pid, 20)
+        os.kill(spawner.pid, signal.SIGSTOP)
+        kin = observer.descendants(agent.pid)
+        assert struck[0] in [one.pid for one in kin]
+        agent.kill()
+    with observer.watching([*kin, *sandboxed()]) as handles:
+        _, left = observer.wait_gone(handles, BOUND * 4)
+    assert left == []
+
+
+def prepare(folder: Path, mark: str) -> None:
+    work = folder / "work"
+    work.mkdir()
+    for name in ("waiting.py", "waiting_import.py"):
+        shutil.copy(HERE / name, work)
+    (work / "mark").write_text(mark)
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def sandboxed() -> list[observer.Process]:
+    """Whatever of a sandbox is below us: orphans come to us, who are a subreaper."""
+    below = observer.descendants(os.getpid())
+    return [one for one in below if len(one.namespace_pids) > 1 or "spawner" in one.command]
+
+
+def record_of(folder: Path) -> tuple[str | None, Call | None]:
+    [run] = (folder / "runs").iterdir()
+    results = [
+        message
+        for message in fold(read_journal(run / "journal.jsonl")).history()
+        if isinstance(message, ToolMessage)
+    ]
+    assert len(results) <= 1
+    status = read_record(run).status.value if (run / "result.json").exists() else None
+    return status, (results[0].outcome, results[0].started) if results else None

@@ -1,0 +1,145 @@
+"""An agent that kills itself with SIGKILL at one chosen moment. Run as a script, by path.
+
+    striking_itself.py FOLDER WHERE N
+
+WHERE is one of BOUNDARIES, N counts from 1 how often the agent has come there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sandbox_agent.journal import file as journal
+from sandbox_agent.journal.history import Message
+from sandbox_agent.models import Model, ModelCall, ModelTurn
+from sandbox_agent.run import loop as run
+from sandbox_agent_sandbox.host import cell, supervisor
+from sandbox_agent_sandbox.host.supervisor import NewCall
+
+WRITES = 20
+"""Events that the journal of a whole run holds."""
+CALLS = 4
+RECORDS = 2
+BOUNDARIES = {
+    "before-write": WRITES,
+    "torn-write": WRITES,
+    "after-write": WRITES,
+    "before-send": CALLS,
+    "after-send": CALLS,
+    "before-record": RECORDS,
+    "after-record": RECORDS,
+}
+"""Every write to the journal and the record, and both sides of handing a call to the sandbox."""
+
+COUNTED = ("a", "b", "c")
+"""What each of the model's calls adds a line to, when it runs."""
+VERIFY = "echo x >> count.verify"
+
+
+def count(name: str) -> str:
+    return f"echo x >> count.{name}; echo {name} ran"
+
+
+def shell(*names: str) -> ModelTurn:
+    return ModelTurn("", tuple(ModelCall("shell", {"command": count(name)}) for name in names))
+
+
+TURNS = (shell("a", "b"), shell("c"), ModelTurn("All ran.", final=True))
+
+
+class Recording(Model):
+    """A model that keeps every request. Its turns follow from the history alone."""
+
+    name = "recording"
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[Message, ...]] = []
+
+    async def complete(
+        self, history: Sequence[Message], tools: Any, token: Any, on_delta: Any
+    ) -> ModelTurn:
+        self.requests.append(tuple(history))
+        taken = sum(type(message).__name__ == "AssistantMessage" for message in history)
+        return TURNS[taken]
+
+
+def options(folder: Path) -> dict[str, Any]:
+    work = folder / "work"
+    return {"tools": ["shell"], "workspace": work, "sandbox": None, "verify": [VERIFY]}
+
+
+class Striker:
+    """Counts arrivals at one boundary, and ends this process at the chosen one."""
+
+    def __init__(self, where: str, number: int) -> None:
+        self.where = where
+        self.left = number
+
+    def here(self, where: str) -> bool:
+        self.left -= where == self.where
+        return where == self.where and self.left == 0
+
+    def at(self, where: str) -> None:
+        if self.here(where):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, before: str, after: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def struck(*args: Any, **more: Any) -> Any:
+            self.at(before)
+            result = function(*args, **more)
+            self.at(after)
+            return result
+
+        return struck
+
+    def lie_in_wait(self) -> None:
+        append = journal.JournalWriter.append
+        send = supervisor.send_datagram
+        call = cell.Cell.call
+
+        def strike_append(writer: Any, event: Any) -> None:
+            self.at("before-write")
+            if self.here("torn-write"):
+                line = journal.encode(event)
+                os.write(writer._fd, line[: len(line) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            append(writer, event)
+            self.at("after-write")
+
+        def strike_send(sock: Any, message: Any, *fds: Any) -> Any:
+            result = send(sock, message, *fds)
+            if isinstance(message, NewCall):
+                self.at("after-send")
+            return result
+
+        async def strike_call(room: Any, *args: Any, **more: Any) -> Any:
+            self.at("before-send")
+            return await call(room, *args, **more)
+
+        journal.JournalWriter.append = strike_append  # type: ignore[method-assign]
+        supervisor.send_datagram = strike_send  # type: ignore[attr-defined]
+        cell.Cell.call = strike_call  # type: ignore[method-assign]
+        run.write_record = self.around("before-record", "after-record", run.write_record)
+
+
+def main(folder: Path, where: str, number: int) -> None:
+    from sandbox_agent import Conversation
+
+    Striker(where, number).lie_in_wait()
+    (folder / "work").mkdir(parents=True)
+    made = Conversation(model=Recording(), output_dir=folder / "runs", **options(folder))
+    with made as conversation:
+        conversation.send_message("go")
+        result = conversation.run()
+    print(json.dumps(msgspec.to_builtins(result.record)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,100 @@
+"""Waiting that cancellation cannot cut short."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from sandbox_agent.embedding.waiting import Cancellation, settle
+
+
+def test_a_cancelled_waiter_waits_on_until_the_work_is_done() -> None:
+    async def main() -> list[str]:
+        told: list[str] = []
+        stop = asyncio.Event()
+
+        async def work() -> None:
+            await stop.wait()
+            told.append("work is over")
+
+        def on_cancel(cancellation: asyncio.CancelledError) -> None:
+            told.append("told to stop")
+            if len(told) == 3:
+                stop.set()
+
+        async def waiter() -> None:
+            await settle({asyncio.ensure_future(work())}, on_cancel)
+            told.append("waiter goes on")
+
+        task = asyncio.create_task(waiter())
+        for _ in range(3):
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.sleep(0)
+        await task
+        return told
+
+    assert asyncio.run(main()) == ["told to stop"] * 3 + ["work is over", "waiter goes on"]
+
+
+async def _cancel_in_every_turn(task: asyncio.Task[Any]) -> None:
+    """As an anyio scope does, for as long as it takes."""
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_cancelled_in_every_turn_of_the_loop_it_sees_that_the_work_is_done(first: bool) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        work = loop.create_future()
+        threading.Timer(0.05, loop.call_soon_threadsafe, (work.set_result, None)).start()
+        task = asyncio.create_task(settle({work}, lambda cancelled: None, first=first))
+        await asyncio.wait_for(_cancel_in_every_turn(task), 10)
+        assert await task == {work}
+
+    asyncio.run(main())
+
+
+def test_a_time_limit_does_not_begin_anew_with_a_cancellation() -> None:
+    async def main() -> None:
+        never = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(settle({never}, lambda cancelled: None, timeout=0.1))
+        await asyncio.wait_for(_cancel_in_every_turn(task), 10)
+        assert await task == set()
+
+    asyncio.run(main())
+
+
+def test_the_first_or_all_are_waited_for() -> None:
+    async def main() -> tuple[Any, Any, Any]:
+        loop = asyncio.get_running_loop()
+        now, later = loop.create_future(), loop.create_future()
+        now.set_result(1)
+        first = await settle({now, later}, lambda cancelled: None, first=True)
+        late = await settle({later}, lambda cancelled: None, timeout=0.001)
+        later.set_result(2)
+        both = await settle({now, later}, lambda cancelled: None)
+        return len(first), len(late), len(both)
+
+    assert asyncio.run(main()) == (1, 0, 2)
+
+
+def test_nothing_to_wait_for_is_no_wait() -> None:
+    assert asyncio.run(settle(set(), lambda cancelled: None)) == set()
+
+
+@pytest.mark.parametrize("messages", [("scope", None), (None, "scope"), (None,)])
+def test_of_cancellations_the_one_that_no_scope_takes_back_is_raised(
+    messages: tuple[str | None, ...],
+) -> None:
+    cancellation = Cancellation()
+    cancellation.raise_again()
+    for message in messages:
+        cancellation.note(asyncio.CancelledError(*([message] if message else [])))
+    with pytest.raises(asyncio.CancelledError) as caught:
+        cancellation.raise_again()
+    assert caught.value.args == ()

@@ -1,0 +1,47 @@
+"""Run folders: named by time, private, and out of the tools' sight."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from sandbox_agent.journal.folder import (
+    default_output_dir,
+    hidden_from_tools,
+    make_run_folder,
+    new_run_id,
+)
+
+
+def test_ids_sort_by_time_and_are_all_different() -> None:
+    ids = [new_run_id() for _ in range(200)]
+    assert len(set(ids)) == 200
+    times = [name.split("-")[0] for name in ids]
+    assert times == sorted(times)
+
+
+def test_a_folder_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "runs" / "r"
+    make_run_folder(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    with pytest.raises(FileExistsError):
+        make_run_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("/s", "/s/sandbox-agent"), ("", "~/.local/state/sandbox-agent"), ("rel", "~/.local/state/s")],
+)
+def test_the_default_follows_xdg(
+    monkeypatch: pytest.MonkeyPatch, value: str, expected: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", value)
+    assert str(default_output_dir()).startswith(str(Path(expected).expanduser()))
+
+
+def test_all_runs_are_hidden_unless_the_workspace_lies_among_them() -> None:
+    run = Path("/runs/1")
+    assert hidden_from_tools(run, Path("/runs"), Path("/w")) == [Path("/runs")]
+    assert hidden_from_tools(run, Path("/runs"), Path("/runs/w")) == [run]
+    assert hidden_from_tools(run, Path("/runs"), Path("/runs")) == [run]

@@ -1,0 +1,87 @@
+"""Which run is meant; what is no run, or several, is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sandbox_agent.errors import ConfigError
+from sandbox_agent.journal.file import FILE_NAME
+from sandbox_agent.journal.lookup import find_run
+
+IDS = ("20260101T000000000-aaaaaa", "20260101T000000000-bbbbbb", "20260102T000000000-cccccc")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for name in IDS:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / FILE_NAME).touch()
+    (tmp_path / "20269999-no-journal").mkdir()
+    (tmp_path / "zzz-a-file").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("run", "found"),
+    [(IDS[0], IDS[0]), (IDS[1][:20], IDS[1]), ("20260102", IDS[2]), ("last", IDS[2])],
+)
+def test_by_id_prefix_and_last(runs: Path, run: str, found: str) -> None:
+    assert find_run(run, runs) == runs / found
+
+
+def test_by_path(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    folder = runs / IDS[0]
+    assert find_run(str(folder), other) == folder
+    assert find_run(str(folder / FILE_NAME), other) == folder
+    monkeypatch.chdir(runs)
+    assert find_run(f"./{IDS[0]}", other) == folder
+    assert find_run(IDS[0], other) == folder
+    monkeypatch.chdir(folder)
+    assert find_run(FILE_NAME, other) == folder
+    assert find_run("./", other) == folder
+
+
+def test_the_default_folder_is_where_runs_go(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = runs / "state" / "sandbox-agent"
+    home.mkdir(parents=True)
+    (runs / IDS[0]).rename(home / IDS[0])
+    monkeypatch.setenv("XDG_STATE_HOME", str(runs / "state"))
+    assert find_run("last") == home / IDS[0]
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ("nothing", "there is no run nothing in"),
+        ("", "no run was named"),
+        ("20260101", f"may be any of {IDS[0]}, {IDS[1]}"),
+        ("20269999-no-journal", "is not a run: there is no journal.jsonl"),
+        ("zzz-a-file", "is not a run"),
+        ("./nowhere", "is not a run"),
+        ("./a\0b", "null byte"),
+        ("x" * 5000, "is not a run|there is no run|too long"),
+        ("/" + "x" * 5000, "too long"),
+    ],
+)
+def test_what_is_no_run_is_told(runs: Path, run: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        find_run(run, runs)
+    assert raised.value.mend
+
+
+def test_no_runs_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there are no runs in"):
+        find_run("last", tmp_path / "nowhere")
+
+
+def test_of_many_candidates_the_newest_are_shown(runs: Path) -> None:
+    for number in range(10):
+        name = f"2027-{number}"
+        (runs / name).mkdir()
+        (runs / name / FILE_NAME).touch()
+    with pytest.raises(ConfigError, match="2027-5, 2027-6, 2027-7, 2027-8, 2027-9 and 5 more"):
+        find_run("2027", runs)

@@ -1,0 +1,112 @@
+"""A host without a free descriptor says so, starts nothing by halves, and still stops what runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sandbox_agent_ipc.board import Board
+from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.errors import IpcError
+from sandbox_agent_sandbox.errors import SandboxUnavailable
+from sandbox_agent_sandbox.host.cell import Cell
+from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState
+from sandbox_agent_sandbox.policy.make_plan import make_plan
+from sandbox_agent_sandbox.policy.policy import Policy
+from sandbox_agent_sandbox.policy.probe import host_facts
+from sandboxes import command, run, sandbox, until
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """This process can open so many descriptors, and no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    with contextlib.ExitStack() as holes:
+        while (fd := os.open(os.devnull, os.O_RDONLY)) < highest:
+            holes.callback(os.close, fd)
+        os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (fd + count, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_board_that_cannot_be_made_names_the_mend_and_no_other() -> None:
+    with descriptors_left(0), pytest.raises(IpcError, match="ulimit -n") as caught:
+        Board()
+    assert "Linux" not in str(caught.value)
+
+
+def test_a_sandbox_that_cannot_be_built_says_what_is_missing(tmp_path: Path) -> None:
+    plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
+
+    async def main(count: int) -> None:
+        with descriptors_left(count):
+            cell = Cell(plan, grace=0.1, term=0.1)
+            try:
+                await cell.open()
+            finally:
+                cell.close()
+
+    for count in range(10):
+        with pytest.raises(SandboxUnavailable, match=r"too many open files.*ulimit -n"):
+            run(lambda count=count: main(count))  # type: ignore[misc]
+
+
+def test_a_call_that_cannot_be_sent_was_skipped_and_the_sandbox_is_as_good_as_before(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with sandbox(tmp_path) as cell:
+            for count in range(10):
+                with descriptors_left(count):
+                    result = await cell.call(command(tmp_path, "touch up"))
+                assert (result.outcome, result.started) == (Outcome.SKIPPED, StartedState.NO)
+                assert "too many open files" in result.detail
+                assert "ulimit -n" in result.detail
+            assert not (tmp_path / "up").exists()
+            assert (await cell.call(command(tmp_path, "true"))).outcome is Outcome.OK
+
+    run(main)
+
+
+@pytest.mark.parametrize("left", [10, 11, 12, 13])
+def test_a_call_for_whose_processes_nothing_is_left_has_an_end(tmp_path: Path, left: int) -> None:
+    """Its channels are made; the host cannot look at the process, or not even take its pidfd."""
+
+    async def main() -> CallResult:
+        plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
+        cell = Cell(plan, grace=0.1, term=0.1)
+        await cell.open()
+        try:
+            with descriptors_left(left):
+                return await cell.call(command(tmp_path, "true"))
+        finally:
+            assert cell.close() == ()
+
+    result = run(main)
+    assert result.outcome in (Outcome.OK, Outcome.SKIPPED, Outcome.CRASHED)
+    if result.outcome is not Outcome.OK:
+        assert "ulimit -n" in result.detail
+
+
+def test_what_runs_is_stopped_without_a_single_descriptor(tmp_path: Path) -> None:
+    async def main() -> CallResult:
+        async with sandbox(tmp_path) as cell:
+            request = command(tmp_path, "trap '' INT TERM; touch up; while :; do sleep 0.01; done")
+            task = asyncio.create_task(cell.call(request))
+            await until((tmp_path / "up").exists)
+            with descriptors_left(0):
+                assert cell.cancel(request.id, CancelReason.INTERRUPT)
+                return await task
+
+    result = run(main)
+    assert (result.outcome, result.rung, result.survivors) == (Outcome.KILLED, Rung.KILL, ())

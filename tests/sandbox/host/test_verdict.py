@@ -1,0 +1,106 @@
+"""Every outcome, from what the host saw."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+import pytest
+from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.messages import Result, ResultKind
+from sandbox_agent_sandbox.host.verdict import Evidence, decide
+from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
+
+QUIET = Evidence(
+    id="c",
+    sent=True,
+    started=True,
+    result=None,
+    finished=False,
+    reason=None,
+    exit_status=None,
+    rung=None,
+    rungs_ms={},
+    survivors=(),
+    failure="",
+    output="",
+    output_bytes=0,
+)
+OK = Result(ResultKind.OK, "fine", 0)
+ERROR = Result(ResultKind.ERROR, "no", 2)
+SAYS_CANCELLED = Result(ResultKind.CANCELLED, "")
+INTERRUPT = CancelReason.INTERRUPT
+TIMEOUT = CancelReason.TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("seen", "outcome", "started"),
+    [
+        ({"result": OK, "finished": True}, "ok", "yes"),
+        ({"result": ERROR, "finished": True}, "error", "yes"),
+        ({"result": ERROR, "finished": True, "started": False}, "error", "no"),
+        # The result was here before the flag: the flag came too late.
+        ({"result": OK, "finished": True, "reason": INTERRUPT}, "ok", "yes"),
+        # A tool that goes on to a good end after the flag was cancelled all the same.
+        ({"result": OK, "reason": INTERRUPT, "rung": Rung.FLAG}, "cancelled", "yes"),
+        ({"result": SAYS_CANCELLED, "reason": INTERRUPT, "rung": Rung.TERM}, "cancelled", "yes"),
+        ({"reason": INTERRUPT, "rung": Rung.TERM, "exit_status": -15}, "cancelled", "yes"),
+        ({"reason": INTERRUPT, "rung": Rung.KILL}, "killed", "yes"),
+        ({"reason": TIMEOUT, "rung": Rung.KILL}, "timeout", "yes"),
+        ({"reason": TIMEOUT, "rung": Rung.FLAG, "result": OK}, "timeout", "yes"),
+        ({"reason": INTERRUPT, "started": False}, "skipped", "no"),
+        ({"result": Result(ResultKind.SKIPPED, ""), "started": False, "reason": INTERRUPT},
+         "skipped", "no"),
+        # Jenkins terminates descendants first: the order to stop comes a moment later.
+        ({"result": SAYS_CANCELLED, "finished": True, "reason": INTERRUPT}, "cancelled", "yes"),
+        # Somebody else's SIGTERM during a cancel is no crash; without one it is.
+        ({"exit_status": -15, "reason": INTERRUPT, "rung": Rung.FLAG}, "cancelled", "yes"),
+        ({"exit_status": -15}, "crashed", "yes"),
+        ({"exit_status": 70, "started": False}, "crashed", "no"),
+        ({}, "crashed", "yes"),
+        ({"sent": False, "started": False, "failure": "no room"}, "skipped", "no"),
+    ],
+)  # fmt: skip
+def test_outcomes(seen: dict[str, object], outcome: str, started: str) -> None:
+    result = decide(dataclasses.replace(QUIET, **seen))  # type: ignore[arg-type]
+    assert (result.outcome, result.started) == (Outcome(outcome), StartedState(started))
+
+
+def test_a_cancellation_that_nobody_asked_for_is_a_crash() -> None:
+    result = decide(dataclasses.replace(QUIET, result=SAYS_CANCELLED, finished=True))
+    assert result.outcome is Outcome.CRASHED
+    assert "SIGTERM" in result.detail
+
+
+@pytest.mark.parametrize(
+    ("seen", "status"),
+    [
+        # What the tool's command came to, whatever the worker's own end was.
+        ({"result": Result(ResultKind.CANCELLED, "", 4), "exit_status": 0}, 4),
+        ({"result": Result(ResultKind.CANCELLED, "", -15), "rung": Rung.KILL}, -15),
+        ({"result": SAYS_CANCELLED, "exit_status": 0}, None),
+        # The worker's own, where it gave no result.
+        ({"exit_status": -15}, -15),
+        ({"exit_status": -9, "reason": TIMEOUT}, -9),
+        ({"exit_status": None, "rung": Rung.KILL}, None),
+        ({"exit_status": -15, "started": False}, None),
+    ],
+)
+def test_what_waitpid_told_is_kept_of_what_was_stopped(
+    seen: dict[str, object], status: int | None
+) -> None:
+    flagged = {"reason": INTERRUPT, "rung": Rung.TERM, **seen}
+    assert decide(dataclasses.replace(QUIET, **flagged)).exit_status == status  # type: ignore[arg-type]
+
+
+def test_survivors_are_never_called_skipped() -> None:
+    left = (Survivor(7, "sleep"),)
+    seen = dataclasses.replace(
+        QUIET, started=False, reason=INTERRUPT, rung=Rung.KILL, survivors=left
+    )
+    assert decide(seen).outcome is Outcome.KILLED
+    assert decide(seen).survivors == left
+
+
+def test_results_can_be_written_down() -> None:
+    assert msgspec.json.encode(decide(QUIET))

@@ -1,0 +1,68 @@
+"""What is called like a secret, or has the shape of one, is not written down."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+from sandbox_agent_sandbox.policy.policy import Policy
+from sandbox_agent_sandbox.policy.secrets import looks_secret
+
+VALUE = "s3cr3t-v4lue"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "KEY", "API_KEY", "OPENAI_API_KEY", "apiKey", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN",
+        "token", "npm_config__auth", "DB_PASSWORD", "PGPASSWORD", "MYSQL_PWD_PASSWD", "SMTP_PASS",
+        "CREDENTIALS", "GIT_CREDENTIAL", "clientSecret", "SSH_PASSPHRASE", "SIGNING_KEYS",
+        "GH-TOKEN",
+    ],
+)  # fmt: skip
+def test_names_of_secrets_are_known(name: str) -> None:
+    assert looks_secret(name, VALUE) == "is called like a secret"
+    # Nothing to hide: unset, a number, a switch.
+    for harmless in ("", "4096", "true", "None"):
+        assert looks_secret(name, harmless) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PATH", "LANG", "TOKENIZERS_PARALLELISM", "MONKEY", "KEYBOARD", "AUTHOR", "KEYMAP_NAME",
+        "POSTGRES_PASSWORD_FILE", "SSH_AUTH_SOCK", "SECRET_DIR", "BYPASS", "COMPASS", "SECRETARY",
+        "DATABASE_URL", "A", "_", "PASSENGERS",
+    ],
+)  # fmt: skip
+def test_other_names_are_left_alone(name: str) -> None:
+    assert looks_secret(name, VALUE) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("postgres://me:pw@db/x", "holds a password in a URL"),
+        ("see https://:t0ken@host/", "holds a password in a URL"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nabc", "holds a private key"),
+        ("postgres://me@db/x", None),
+        ("http://host:80/a:b@c", None),
+        ("-----BEGIN PUBLIC KEY-----\nabc", None),
+    ],
+)
+def test_shapes_of_secrets_are_known(value: str, why: str | None) -> None:
+    assert looks_secret("X", value) == why
+
+
+def test_a_policy_that_sets_a_secret_is_refused_without_showing_it() -> None:
+    env = {"set": {"FINE": "1", "API_KEY": VALUE, "URL": f"http://me:{VALUE}@host/"}}
+    with pytest.raises(ValidationError) as caught:
+        Policy.model_validate({"env": env})
+    assert VALUE not in str(caught.value)
+    errors = caught.value.errors()
+    assert [error["loc"] for error in errors] == [
+        ("env", "set", "API_KEY"),
+        ("env", "set", "URL"),
+    ]
+    assert all("env.pass" in error["msg"] for error in errors)
+    # The mend.
+    Policy.model_validate({"env": {"pass": ["API_KEY"], "set": {"FINE": "1", "MAX_TOKENS": "9"}}})
