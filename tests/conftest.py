@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
-# Tests import the helpers in this folder by name. At the end of the path: nothing is shadowed.
-if (_here := str(Path(__file__).parent)) not in sys.path:
-    sys.path.append(_here)
+# Tests import their helpers by name. At the end of the path: nothing is shadowed.
+sys.path.append(str(Path(__file__).parent / "support"))
+
+import paths
+
+sys.path += [folder for folder in paths.IMPORT_PATHS if folder not in sys.path]
 
 import identity
 import leaks

@@ -28,7 +28,7 @@ from sandbox_agent.conversation import Conversation
 from sandbox_agent.models.process.shared import Lease
 from sandbox_agent.models.provider import ProviderModel
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parent.parent
 MODEL = "openai/gpt-4o"
 ENVIRON = {"OPENAI_API_KEY": "sk-of-nobody", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 AT_ONCE = 0.05
@@ -342,5 +342,5 @@ def _turn_rows(folder: Path, count: int, add: Callable[..., float]) -> list[dict
 
 
 if __name__ == "__main__":
-    sys.path.append(str(TESTS))
+    sys.path += [str(TESTS), str(TESTS / "support")]
     {"turns": turns, "bare": bare}[sys.argv[1]](sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))

@@ -145,7 +145,7 @@ def test_a_run_whose_agent_is_dead_is_told(me: Person) -> None:
 def test_what_a_killed_agent_left_is_judged_by_its_journal(
     me: Person, where: str, number: int, words: str
 ) -> None:
-    script = str(CHECKOUT / "tests" / "runtime" / "striking_itself.py")
+    script = str(CHECKOUT / "tests" / "promises" / "stops" / "striking_itself.py")
     assert me.run(["python", script, str(me.folder / "x"), where, str(number)]).returncode == -9
     (folder,) = (me.folder / "x" / "runs").iterdir()
     told(cancel(me, str(folder)), 1, folder.name, words)

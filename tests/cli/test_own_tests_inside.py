@@ -12,7 +12,7 @@ from identity import BIN, CHECKOUT, Person
 @pytest.mark.timeout(300)
 def test_own_tests_pass_inside(person: Person) -> None:
     runs = person.folder / "runs"
-    task = CHECKOUT / "tests" / "own_tests.yaml"
+    task = CHECKOUT / "tests" / "support" / "own_tests.yaml"
     argv = [str(BIN / "sandbox-agent"), "run", str(task), "--out", str(runs)]
     done = person.run(argv, timeout=280)
     assert done.returncode == 0, done.stderr

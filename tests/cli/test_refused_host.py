@@ -8,7 +8,7 @@ import struck
 from identity import BIN, CHECKOUT, Person
 
 AGENT = str(BIN / "sandbox-agent")
-REFUSE = [str(BIN / "python"), "-I", str(CHECKOUT / "tests" / "refuse.py")]
+REFUSE = [str(BIN / "python"), "-I", str(CHECKOUT / "tests" / "support" / "refuse.py")]
 
 
 def test_the_refusing_host_does_refuse(person: Person) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 import observer
+import paths
 import pytest
 from sandbox_agent_ipc.board import Board
 from sandbox_agent_ipc.cancel_reason import CancelReason
@@ -78,7 +79,7 @@ def a_host(
     """A program of somebody's that has a call in flight: (process, mark, what it printed)."""
     mark = observer.new_mark()
     program = HOST.format(
-        path=[str(Path(__file__).parents[1]), *sys.path],
+        path=[*paths.IMPORT_PATHS, *sys.path],
         workspace=str(workspace),
         tree=TREE.format(mark=mark),
         then=then.strip(),

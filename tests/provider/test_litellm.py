@@ -7,9 +7,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import paths
 import pytest
 
 from provider import Answer, Request, Stub
@@ -86,7 +86,7 @@ def told() -> Iterator[Told]:
             input=json.dumps({"exchanges": exchanges, "questions": QUESTIONS}),
             capture_output=True,
             text=True,
-            cwd=Path(__file__).parents[1],
+            cwd=paths.TESTS,
             env=environment,
             timeout=100,
         )

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import paths
 
 from provider import Answer, Script
 from provider.asking import PATIENCE, ask, asked, text
 
-TESTS = Path(__file__).parents[1]
+TESTS = paths.TESTS
 COMMAND = [sys.executable, "-m", "provider"]
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import observer
+import paths
 import pytest
 from sandbox_agent import CancelToken, tool
 from sandbox_agent.config.settings import Budgets, Interrupt
@@ -147,7 +148,7 @@ def test_a_function_handed_over_as_an_object_is_found_again(tmp_path: Path, watc
     code = f"""
 import sys
 from sandbox_agent import Conversation, ScriptedModel
-sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
+sys.path[:0] = {paths.IMPORT_PATHS!r}
 from talking import calls, FINAL
 model = ScriptedModel([calls(("look", {{}}))] * 2 + [FINAL])
 with Conversation.resume({str(conv.run_dir)!r}, model=model, budgets={{"turns": None}}) as conv:

@@ -12,11 +12,11 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import msgspec
+import paths
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Piece
 
 PATIENCE = 60.0
@@ -76,7 +76,7 @@ class Asker:
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**clean, **environ, "PYTHONPATH": str(Path(__file__).parent)},
+            env={**clean, **environ, "PYTHONPATH": os.pathsep.join(paths.IMPORT_PATHS)},
         )
         self._changed = threading.Condition()
         self._asked: list[Asked] = []

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import as_user
+from paths import CHECKOUT as CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.prefix) / "bin"
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import paths
 import pytest
 
-LIST = Path(__file__).with_name("skips.toml")
+LIST = paths.TESTS / "skips.toml"
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from sandbox_agent.embedding.warn import complain
 from sandbox_agent.journal import file as journal
 from sandbox_agent.journal import folder as run_folder
 from sandbox_agent.journal.events import VERSION, AnyEvent, Ended, JournalOpened, Settings, Stamp

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from sandbox_agent.config.settings import Budgets
 from sandbox_agent.errors import ConfigError, JournalError
 from sandbox_agent.journal import file as journal
@@ -21,7 +23,6 @@ from sandbox_agent.journal.events import (
     UserText,
     Verified,
 )
-from sandbox_agent.journal.recording import Recorded
 from sandbox_agent.journal.state import Fold, unfinished
 from sandbox_agent.journal.status import Status
 

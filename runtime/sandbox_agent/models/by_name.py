@@ -91,5 +91,3 @@ def _replay(task: Task, source: SourceMap, runs: Path | None) -> ReplayModel:
         return load_replay(find_run(task.model.replayed or "", runs, here), task.model.check)
     except ConfigError as error:
         raise source.error(("model",), error.what, error.mend) from None
-
-

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.outcome import Survivor
+
 from sandbox_agent.config.settings import Interrupt
 from sandbox_agent.config.workspace import problem_with
 from sandbox_agent.errors import ConfigError

@@ -7,11 +7,9 @@ file and the line that name it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from sandbox_agent.config.model_settings import USUAL
 from sandbox_agent.config.settings import Budgets, Interrupt
 from sandbox_agent.config.task import Task
 from sandbox_agent.config.task_file import prompt_of
@@ -19,15 +17,11 @@ from sandbox_agent.config.validation_errors import suggest
 from sandbox_agent.config.workspace import problem_with as problem_with_workspace
 from sandbox_agent.config.yaml_source import PathTuple, SourceMap
 from sandbox_agent.conversation import Conversation, OnOutput
-from sandbox_agent.errors import ConfigError, ModelError
-from sandbox_agent.journal.lookup import find_run
+from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.recorder import OnEvent
 from sandbox_agent.models import Model
 from sandbox_agent.models.by_name import model_of
-from sandbox_agent.models.catalogue import problem_with
-from sandbox_agent.models.provider import THROUGH, ProviderModel
-from sandbox_agent.models.replay import ReplayModel, load_replay
-from sandbox_agent.models.scripted import ScriptedModel, load_script
+from sandbox_agent.models.scripted import ScriptedModel
 from sandbox_agent.run.secrets import check_keys
 from sandbox_agent.tools.registry import BUILT_IN, ToolChoice
 

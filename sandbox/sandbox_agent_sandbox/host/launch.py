@@ -10,6 +10,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.import_roots import import_roots

@@ -18,9 +18,10 @@ from types import FrameType
 from typing import Any
 
 import leaks
+import paths
 
 from chaos.report import ENOUGH, FULL
-from chaos.runner import BOTH, ROOT, TESTS, USER, Runner, say
+from chaos.runner import BOTH, ROOT, USER, Runner, say
 
 
 def main() -> int:
@@ -122,7 +123,7 @@ def header(seed: int, kind: str, posts: int) -> dict[str, Any]:
 
 def commit() -> str:
     """Of the checkout; with a plus where something in it differs."""
-    git = ["git", "-C", str(TESTS.parent)]
+    git = ["git", "-C", str(paths.CHECKOUT)]
     try:
         name = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
         if name.returncode:

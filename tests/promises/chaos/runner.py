@@ -10,16 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import identity
 import msgspec
+import paths
 
 from chaos.plan import Round, Session, sessions
 from chaos.report import Report
 
-TESTS = Path(__file__).resolve().parent.parent
 PATIENCE = 150.0
 """Seconds in which an umpire must have an answer."""
 MODEL_PATIENCE = 20.0
@@ -37,7 +36,7 @@ class Post:
         self.since = time.monotonic()
         self._context = contextlib.contextmanager(identity.someone)(kind)
         self.person = self._context.__enter__()
-        tests = os.pathsep.join(filter(None, (environment.get("PYTHONPATH"), str(TESTS))))
+        tests = os.pathsep.join(filter(None, (environment.get("PYTHONPATH"), *paths.IMPORT_PATHS)))
         self.process = self.person.start(
             [sys.executable, "-m", "chaos.umpire", str(self.person.folder)],
             env={**environment, "PYTHONPATH": tests, "TMPDIR": str(self.person.folder)},

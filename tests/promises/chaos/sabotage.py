@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from paths import CHECKOUT
+
 from chaos.plan import AGENT_DIES, KILLS_MODEL, Cause, Phase, Round, Tool, Waits
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 ROOTS = ("runtime", "sandbox", "ipc")
 _CELL = "sandbox/sandbox_agent_sandbox"
 _RUN = "runtime/sandbox_agent"
@@ -69,7 +70,7 @@ VARIANTS = (
         "no KILL rung",
         (
             (
-                f"{_CELL}/ladder.py",
+                f"{_CELL}/host/ladder.py",
                 "        self._timeout = None\n        self._target.kill()\n",
                 "        self._timeout = None\n",
             ),
@@ -99,7 +100,7 @@ VARIANTS = (
         "no journal write before dispatch",
         (
             (
-                f"{_RUN}/calls.py",
+                f"{_RUN}/run/call.py",
                 "        dispatched = self.ledger.record(\n",
                 "        dispatched = request.command is None or self.ledger.record(\n",
             ),
@@ -110,7 +111,7 @@ VARIANTS = (
         "late start after the flag",
         (
             (
-                f"{_CELL}/worker/main.py",
+                f"{_CELL}/inside/worker/main.py",
                 "        if token.is_cancelled:\n            raise NotStarted\n",
                 "",
             ),
@@ -124,11 +125,15 @@ VARIANTS = (
         "a missing result",
         (
             (
-                f"{_RUN}/calls.py",
+                f"{_RUN}/run/call.py",
                 '        """Record the end of a call that was never sent."""\n',
                 "        return None\n",
             ),
-            (f"{_RUN}/recorder.py", "for call in self.state.open_calls():", "for call in ():"),
+            (
+                f"{_RUN}/journal/recorder.py",
+                "for call in self.state.open_calls():",
+                "for call in ():",
+            ),
         ),
         "results: .* has no end",
         lambda plan: plan.parallel < len(plan.uses),
@@ -137,7 +142,7 @@ VARIANTS = (
         "kill by process group only",
         (
             (
-                f"{_CELL}/ladder.py",
+                f"{_CELL}/host/ladder.py",
                 '        """SIGKILL."""\n        self._signal(signal.SIGKILL)\n',
                 '        """SIGKILL."""\n'
                 "        import os\n"
@@ -153,7 +158,7 @@ VARIANTS = (
         "results swallowed",
         (
             (
-                f"{_CELL}/verdict.py",
+                f"{_CELL}/host/verdict.py",
                 'content=result.content if result is not None else "",',
                 'content="",',
             ),
@@ -165,23 +170,23 @@ VARIANTS = (
         "spawner outliving the host",
         (
             (
-                f"{_CELL}/launch.py",
+                f"{_CELL}/host/launch.py",
                 "import ctypes; ctypes.CDLL(None).prctl(1, 9); ",
                 "",
             ),
             (
-                f"{_CELL}/launch.py",
+                f"{_CELL}/host/launch.py",
                 'return [str(_SETPRIV), "--pdeathsig", "KILL", "--"] if able else []',
                 "return []",
             ),
             (
-                f"{_CELL}/spawner.py",
+                f"{_CELL}/inside/spawner.py",
                 "    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)\n"
                 '    syscalls.set_process_name("sandbox-spawner")\n',
                 '    syscalls.set_process_name("sandbox-spawner")\n',
             ),
             (
-                f"{_CELL}/spawner.py",
+                f"{_CELL}/inside/spawner.py",
                 "        os.waitpid(init_pid, 0)\n    os._exit(0)",
                 "        os.waitpid(init_pid, 0)\n    signal.pause()\n    os._exit(0)",
             ),
@@ -206,14 +211,14 @@ VARIANTS = (
         "started acknowledged too early",
         (
             (
-                f"{_CELL}/exchange.py",
+                f"{_CELL}/host/call_io.py",
                 "            self._ready = True\n",
                 "            self._ready = True\n"
                 "            self._started = True\n"
                 "            self._request.on_started()\n",
             ),
             (
-                f"{_CELL}/worker/main.py",
+                f"{_CELL}/inside/worker/main.py",
                 "            raise NotStarted\n        outbox.send(Started())\n",
                 "            raise NotStarted\n",
             ),
@@ -223,7 +228,7 @@ VARIANTS = (
     ),
     Sabotage(
         "ladder times multiplied",
-        ((f"{_CELL}/ladder.py", "self._grace = grace\n", "self._grace = grace * 3\n"),),
+        ((f"{_CELL}/host/ladder.py", "self._grace = grace\n", "self._grace = grace * 3\n"),),
         "bounded: ",
         _with(Tool.SLEEPING, Tool.BUSY_PYTHON, Tool.BUSY_C),
     ),
@@ -231,7 +236,7 @@ VARIANTS = (
         "pidfd proof skipped",
         (
             (
-                f"{_CELL}/supervisor.py",
+                f"{_CELL}/host/supervisor.py",
                 "        self._order(lambda now: life.ladder.finish(now))\n",
                 "        def order(now: float) -> None:\n"
                 "            if life.id in self._lives:\n"
@@ -247,7 +252,7 @@ VARIANTS = (
         "TERM not followed by CONT",
         (
             (
-                f"{_CELL}/call_init.py",
+                f"{_CELL}/inside/call_init.py",
                 "for number in (signal.SIGTERM, signal.SIGCONT):",
                 "for number in (signal.SIGTERM,):",
             ),
@@ -259,7 +264,7 @@ VARIANTS = (
         "flag without a wake-up",
         (
             (
-                f"{_CELL}/life.py",
+                f"{_CELL}/host/call_process.py",
                 '            os.write(wake.number, b"!")\n',
                 "            pass\n",
             ),
@@ -271,7 +276,7 @@ VARIANTS = (
         "init does not follow a host that froze it",
         (
             (
-                f"{_CELL}/init.py",
+                f"{_CELL}/inside/init.py",
                 "        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)\n",
                 "",
             ),
@@ -283,7 +288,7 @@ VARIANTS = (
         "death called a cancellation",
         (
             (
-                f"{_CELL}/verdict.py",
+                f"{_CELL}/host/verdict.py",
                 "    return Outcome.CRASHED, seen.failure or _death(seen.exit_status)\n",
                 "    return Outcome.CANCELLED, seen.failure or _death(seen.exit_status)\n",
             ),
@@ -295,7 +300,7 @@ VARIANTS = (
         "history without a turn's last result",
         (
             (
-                f"{_RUN}/fold.py",
+                f"{_RUN}/journal/state.py",
                 "            self._places[call.id] = len(self._messages)\n",
                 "            if call is turn.calls[-1]:\n"
                 "                continue\n"
@@ -308,7 +313,7 @@ VARIANTS = (
         "history with results in another order",
         (
             (
-                f"{_RUN}/fold.py",
+                f"{_RUN}/journal/state.py",
                 "            self._ask(call)\n            self._places",
                 "            self._ask(call)\n"
                 "        for call in turn.calls[::-1]:\n"
@@ -322,7 +327,7 @@ VARIANTS = (
         "torn journal",
         (
             (
-                f"{_RUN}/journal.py",
+                f"{_RUN}/journal/file.py",
                 '    return _encoder.encode(event) + b"\\n"',
                 '    return _encoder.encode(event) + b"\\n{"',
             ),
@@ -333,7 +338,7 @@ VARIANTS = (
         "a wedged model process is not ended",
         (
             (
-                f"{_CELL}/session.py",
+                f"{_CELL}/host/session.py",
                 "life, self._life, grace=patience.grace, term=patience.term,",
                 "life, self._life, grace=patience.grace + 60, term=patience.term,",
             ),
@@ -387,7 +392,7 @@ VARIANTS = (
         "keys in the environment of tools",
         (
             (
-                f"{_CELL}/planning.py",
+                f"{_CELL}/policy/make_plan.py",
                 '        "SANDBOX_AGENT": "1",\n',
                 '        "SANDBOX_AGENT": "1",\n'
                 '        **{k: v for k, v in os.environ.items() if "_KEY" in k},\n',
@@ -437,12 +442,12 @@ VARIANTS = (
         "whoever is cancelled again and again waits for ever",
         (
             (
-                f"{_RUN}/waiting.py",
+                f"{_RUN}/embedding/waiting.py",
                 "    while items and not enough(item.done() for item in items):\n",
                 "    while items:\n",
             ),
             (
-                f"{_RUN}/waiting.py",
+                f"{_RUN}/embedding/waiting.py",
                 "            await asyncio.wait(items, timeout=limit, return_when=when)\n",
                 "            await asyncio.wait(items, timeout=limit, return_when=when)\n"
                 "            break\n",
@@ -455,7 +460,7 @@ VARIANTS = (
         "a resumed run leaves open what was in flight",
         (
             (
-                f"{_RUN}/recorder.py",
+                f"{_RUN}/journal/recorder.py",
                 "len(events), state\n        self.end_open_calls(self.add)\n",
                 "len(events), state\n",
             ),

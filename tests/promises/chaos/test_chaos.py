@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import paths
 import pytest
 
 from chaos.plan import (
@@ -25,8 +26,8 @@ from chaos.plan import (
     sessions,
 )
 from chaos.report import ENOUGH, FULL
-from chaos.runner import ROOT, TESTS, USER, Runner
-from chaos.sabotage import CHECKOUT, VARIANTS, Sabotage
+from chaos.runner import ROOT, USER, Runner
+from chaos.sabotage import VARIANTS, Sabotage
 
 SEED = 4
 ROUNDS = 14
@@ -92,7 +93,7 @@ def test_a_signal_ends_it_early_and_the_report_tells_of_the_rounds_done(
     chaos = subprocess.Popen(
         [sys.executable, "-m", "chaos", *argv, "--out", str(out)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths.IMPORT_PATHS)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -142,4 +143,4 @@ def test_a_full_plan_strikes_every_legal_pair_often_enough_and_calls_in_flight_m
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: str(variant.name))
 def test_every_sabotage_still_fits_the_source(variant: Sabotage) -> None:
     for name, old, _ in variant.changes:
-        assert (CHECKOUT / name).read_text().count(old) == 1, name
+        assert (paths.CHECKOUT / name).read_text().count(old) == 1, name

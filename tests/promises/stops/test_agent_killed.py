@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import observer
+import paths
 import pytest
 from sandbox_agent.journal.file import read_journal
 from sandbox_agent.journal.history import ToolMessage
@@ -46,10 +47,7 @@ def test_a_killed_agent_leaves_the_truth(
 ) -> None:
     mark = observer.new_mark()
     command = "echo one" if kind == "Ended" else f"exec sleep 300.{mark}"
-    here = Path(__file__).parent
-    code = AGENT.format(
-        path=[str(here), str(here.parent)], kind=kind, folder=str(tmp_path), first=command
-    )
+    code = AGENT.format(path=paths.IMPORT_PATHS, kind=kind, folder=str(tmp_path), first=command)
     done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
     assert done.returncode == -9
     end = time.monotonic() + 5

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import observer
+import paths
 import pytest
 import talking
 from sandbox_agent.config.settings import Interrupt
@@ -206,7 +207,7 @@ sys.exit(3)
 
 def test_leaving_the_program_ends_a_run_whose_loop_was_left(tmp_path: Path, mark: str) -> None:
     code = LEAVE.format(
-        here=str(Path(__file__).parent), folder=str(tmp_path), command=sleeper(mark)
+        here=str(paths.TESTS / "support"), folder=str(tmp_path), command=sleeper(mark)
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False

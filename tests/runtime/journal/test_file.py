@@ -230,7 +230,7 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
-from test_journal import EVENTS, JournalWriter, read_journal
+from test_file import EVENTS, JournalWriter, read_journal
 path = Path({path!r})
 writer = JournalWriter(path)
 writer.append(EVENTS[0])
@@ -263,7 +263,7 @@ def test_a_disk_that_fills_up_leaves_whole_events_and_writing_can_be_tried_again
 def test_a_killed_writer_leaves_all_that_it_wrote(tmp_path: Path) -> None:
     code = (
         f"import sys, os, signal; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        f"from test_journal import *\n"
+        f"from test_file import *\n"
         f"writer = JournalWriter(Path({str(tmp_path / 'j')!r}))\n"
         f"for event in EVENTS: writer.append(event)\n"
         f"os.kill(os.getpid(), signal.SIGKILL)\n"
