@@ -25,7 +25,7 @@ owner closes the reader."""
 
 MESSAGE_BYTES_PER_WAKE_UP = 256 * 1024
 OUTPUT_BYTES_PER_WAKE_UP = 64 * 1024
-"""Bounds per wake-up, so that one flooding worker cannot keep the loop from everybody else."""
+"""Bounds for each wake-up, so that one flooding worker cannot keep the loop from everybody else."""
 
 DRAIN_BYTES = 4 * 1024 * 1024
 

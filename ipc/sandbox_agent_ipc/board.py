@@ -37,8 +37,8 @@ class Board:
         try:
             self.fd, self._map = _make_page()
         except OSError as error:
-            mend = "" if is_shortage(error) else ". It needs Linux 5.1 or newer"
-            raise IpcError(f"the cancel board cannot be made: {explained(error)}{mend}") from error
+            hint = "" if is_shortage(error) else ". It needs Linux 5.1 or newer"
+            raise IpcError(f"the cancel board cannot be made: {explained(error)}{hint}") from error
         self._words = memoryview(self._map).cast("Q")
         self._lock = threading.Lock()
         self._generations = [1] * SLOTS

@@ -2,7 +2,7 @@
 
 
 class SandboxAgentError(Exception):
-    """Root of all errors of sandbox-agent. The message says what happened, where, and the mend."""
+    """Root of all errors of sandbox-agent. The message says what happened, where, and the hint."""
 
 
 class IpcError(SandboxAgentError):

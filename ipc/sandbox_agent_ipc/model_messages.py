@@ -66,7 +66,7 @@ class AnswerCall(msgspec.Struct, frozen=True):
 
     name: str
     arguments: str
-    kept: dict[str, Any] = {}
+    provider_state: dict[str, Any] = {}
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
@@ -81,7 +81,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     text: str
     calls: list[AnswerCall] = []
     reasoning: str = ""
-    kept: dict[str, Any] = {}
+    provider_state: dict[str, Any] = {}
     finish: str = ""
     input: int | None = None
     output: int | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-_MENDS = {
+_HINTS = {
     errno.EMFILE: "raise the limit of this process (ulimit -n), or close some",
     errno.ENFILE: "the machine has no more of them (sysctl fs.file-max)",
 }
@@ -12,10 +12,10 @@ _MENDS = {
 
 def is_shortage(error: OSError) -> bool:
     """Whether it is for want of descriptors, and not of anything that the host cannot do."""
-    return error.errno in _MENDS
+    return error.errno in _HINTS
 
 
 def explained(error: OSError) -> str:
-    """The error in words, with the mend where it is for want of descriptors. open(2)."""
-    mend = _MENDS.get(error.errno or 0)
-    return f"too many open files: {mend}" if mend else str(error)
+    """The error in words, with the hint where it is for want of descriptors. open(2)."""
+    hint = _HINTS.get(error.errno or 0)
+    return f"too many open files: {hint}" if hint else str(error)

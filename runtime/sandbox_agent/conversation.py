@@ -25,7 +25,7 @@ from sandbox_agent.embedding.control import Control, listen
 from sandbox_agent.embedding.ctrl_c import CtrlC
 from sandbox_agent.embedding.loop_end import at_loop_end
 from sandbox_agent.embedding.signal_wakeup import signals_wake_the_loop
-from sandbox_agent.embedding.waiting import Cancellation, complete, see_through, settle
+from sandbox_agent.embedding.waiting import Cancellation, complete, run_to_the_end, settle
 from sandbox_agent.errors import ConfigError, StateError
 from sandbox_agent.journal import folder as run_folder
 from sandbox_agent.journal.events import AnyEvent, UserText
@@ -130,7 +130,7 @@ class Conversation:
         damaged or of an unknown version, ConfigError for what cannot be, TypeError for an option
         that there is none of, OSError.
         """
-        from sandbox_agent.resume import PastRun, take_up
+        from sandbox_agent.resume import PastRun, setup_from_journal
 
         # Else a misspelt `sandbox` or `verify` would be what it was before, and nobody know.
         for name in options:
@@ -139,7 +139,7 @@ class Conversation:
         past = path if isinstance(path, PastRun) else PastRun(path)
         conversation = cls.__new__(cls)
         with past:
-            setup = take_up(past, message, options)
+            setup = setup_from_journal(past, message, options)
             conversation._begin_with(setup, past.state.status(), past.segments)
         return conversation
 
@@ -293,7 +293,7 @@ class Conversation:
             self._host.escalate()
             self._setup.model.escalate()
 
-        see_through(finish, hurry)
+        run_to_the_end(finish, hurry)
 
     def _leave(self, run: Run) -> None:
         if run.ledger.over.is_set():
@@ -340,7 +340,7 @@ class Conversation:
             raise ConfigError(
                 f"the folder of the run cannot be made: {error}",
                 field="output.dir",
-                mend="name a folder that you may write to",
+                hint="name a folder that you may write to",
             ) from None
 
     # --- stopping ----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ class ConfigError(AgentError):
     """Usage, a task file, a steps file or a policy is wrong: nothing was started.
 
     what: what is wrong. file: its path as the user wrote it. line, column: counted from 1.
-    field: dotted, as in `sandbox.limits.timeout`. mend: what to do about it.
+    field: dotted, as in `sandbox.limits.timeout`. hint: what to do about it.
     others: further problems of the same files, found at the same time.
     """
 
@@ -30,7 +30,7 @@ class ConfigError(AgentError):
         line: int | None = None,
         column: int | None = None,
         field: str | None = None,
-        mend: str | None = None,
+        hint: str | None = None,
         others: tuple[ConfigError, ...] = (),
     ) -> None:
         self.what = what
@@ -38,7 +38,7 @@ class ConfigError(AgentError):
         self.line = line
         self.column = column
         self.field = field
-        self.mend = mend
+        self.hint = hint
         self.others = others
         super().__init__(what)
 
@@ -51,7 +51,7 @@ class ConfigError(AgentError):
 
     def __str__(self) -> str:
         head = ": ".join(part for part in (self.where, self.field, self.what) if part)
-        own = f"{head}\n  mend: {self.mend}" if self.mend else head
+        own = f"{head}\n  hint: {self.hint}" if self.hint else head
         return "\n".join([own, *(str(other) for other in self.others)])
 
 

@@ -20,7 +20,7 @@ from sandbox_agent.config.settings import Budgets, Interrupt, budgets_from
 from sandbox_agent.errors import ConfigError, StateError
 from sandbox_agent.journal import file as journal
 from sandbox_agent.journal.events import Settings, UserText
-from sandbox_agent.journal.recording import folded
+from sandbox_agent.journal.recording import state_of_file
 from sandbox_agent.journal.status import Status
 from sandbox_agent.run.setup import Options, Setup, make_setup
 from sandbox_agent.tools.registry import choice_of
@@ -43,7 +43,7 @@ class PastRun:
         self._writer: journal.JournalWriter | None = writer
         try:
             self.events = journal.parse_journal(writer.read(), str(self.journal))
-            self.state = folded(self.events, self.journal)
+            self.state = state_of_file(self.events, self.journal)
         except BaseException:
             self.close()
             raise
@@ -63,7 +63,7 @@ class PastRun:
         except OSError as error:
             raise ConfigError(
                 f"{self.journal} cannot be opened: {error.strerror}",
-                mend="name the folder of a run that you may write to",
+                hint="name the folder of a run that you may write to",
             ) from None
 
     def take_writer(self) -> journal.JournalWriter:
@@ -90,7 +90,7 @@ class PastRun:
         self.close()
 
 
-def take_up(past: PastRun, message: str | None, options: Options) -> Setup:
+def setup_from_journal(past: PastRun, message: str | None, options: Options) -> Setup:
     """The setup of a conversation that goes on with `past`. When this returns, the journal says how
     the calls ended that were in flight, and holds `message`.
 
@@ -156,7 +156,7 @@ def _lost(past: PastRun, options: Options) -> Settings:
         raise ConfigError(
             f"{past.journal} ends before it says what the run was made with",
             field=", ".join(missing),
-            mend="nothing had begun; start it anew, or give what is missing",
+            hint="nothing had begun; start it anew, or give what is missing",
         )
     interrupt, budgets = Interrupt(), Budgets()
     return Settings(
@@ -174,9 +174,9 @@ def _lost(past: PastRun, options: Options) -> Settings:
 
 def _model(known: Settings) -> Any:
     # Imported here: it makes conversations, which is what we are part of.
-    from sandbox_agent.models.by_name import model_again
+    from sandbox_agent.models.by_name import model_from_journal
 
-    return model_again(known.model, known.model_options)
+    return model_from_journal(known.model, known.model_options)
 
 
 def _budgets(known: Settings, given: Budgets | Mapping[str, Any]) -> Budgets:

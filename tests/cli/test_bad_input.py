@@ -1,4 +1,4 @@
-"""Bad input, at the command line: exit 2, one message with place and mend, nothing started."""
+"""Bad input, at the command line: exit 2, one message with place and hint, nothing started."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_bad_task_names_file_line_field_and_mend(
     assert code == 2, err
     assert f"task.yaml:{line}" in err
     assert field in err
-    assert "mend:" in err
+    assert "hint:" in err
     assert nothing_started(me)
 
 
@@ -98,7 +98,7 @@ def test_a_step_that_names_an_unknown_tool_is_refused_with_its_line(me: Person) 
     code, err = run(me, GOOD, STEPS.replace("shell:", "shel:"))
     assert code == 2, err
     assert "steps.yaml:2" in err
-    assert "mend:" in err
+    assert "hint:" in err
     assert nothing_started(me)
 
 
@@ -135,7 +135,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str, code: int = 2) 
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
     assert "bug" not in done.stderr and "Traceback" not in done.stderr
-    for word in (*words, "mend: "):
+    for word in (*words, "hint: "):
         assert word in done.stderr
 
 

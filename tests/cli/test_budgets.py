@@ -90,4 +90,4 @@ def test_budgets_of_a_task_file_are_checked(me: Person) -> None:
     assert (done.returncode, done.stdout) == (0, f"{task}: valid\n"), done.stderr
     done = me.run([AGENT, "validate", str(task), "--set", "budgets.cost_usd=-1"])
     assert (done.returncode, done.stdout) == (2, "")
-    assert "budgets.cost_usd: -1 is not an amount of money\n  mend: " in done.stderr
+    assert "budgets.cost_usd: -1 is not an amount of money\n  hint: " in done.stderr

@@ -67,18 +67,18 @@ def test_a_policy_file_is_heeded_from_its_own_folder(me: Person) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "command line: no command was named\n  mend: write exec -- COMMAND ARGUMENTS"),
+        ([], "command line: no command was named\n  hint: write exec -- COMMAND ARGUMENTS"),
         (
             ["--workspace", "/nowhere", "--", "true"],
-            "--workspace: there is no folder /nowhere\n  mend: make it, or name another",
+            "--workspace: there is no folder /nowhere\n  hint: make it, or name another",
         ),
         (
             ["--policy", "/nowhere.yaml", "--", "true"],
-            "/nowhere.yaml: there is no such file\n  mend: check the path",
+            "/nowhere.yaml: there is no such file\n  hint: check the path",
         ),
         (
             ["--timeout", "soon", "--", "true"],
-            "--timeout: 'soon' is not a duration\n  mend: write a number of seconds, or a number "
+            "--timeout: 'soon' is not a duration\n  hint: write a number of seconds, or a number "
             "with ms, s, m, h or d, like 500ms, 90s or 1h30m",
         ),
     ],

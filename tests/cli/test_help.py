@@ -34,6 +34,7 @@ def test_help_imports_nothing_but_argparse_and_its_like(argv: list[str]) -> None
         "sandbox_agent",
         "sandbox_agent.cli",
         "sandbox_agent.cli.console",
+        "sandbox_agent.reports",
         "sandbox_agent.reports.escape",
         "sandbox_agent.cli.parser",
         "sandbox_agent.cli.signals",

@@ -100,7 +100,7 @@ def test_a_used_folder_is_left_alone(tmp_path: Path) -> None:
     done = init(tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
-        "sandbox-agent: demo: the folder is not empty\n  mend: name a new folder, or empty it\n"
+        "sandbox-agent: demo: the folder is not empty\n  hint: name a new folder, or empty it\n"
     )
     assert [path.name for path in used.iterdir()] == ["precious"]
 
@@ -109,7 +109,7 @@ def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("mine")
     done = init(tmp_path)
     assert (done.returncode, (tmp_path / "demo").read_text()) == (2, "mine")
-    assert done.stderr == "sandbox-agent: demo: is a file\n  mend: name a new folder\n"
+    assert done.stderr == "sandbox-agent: demo: is a file\n  hint: name a new folder\n"
 
 
 def test_an_interpreter_with_odd_characters_is_quoted(tmp_path: Path) -> None:

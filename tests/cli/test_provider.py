@@ -325,7 +325,7 @@ def test_an_error_of_the_provider_ends_with_4_and_its_words(me: Person, kind: st
 
 
 AT_ONCE: dict[str, tuple[dict[str, Any], dict[str, str], int, tuple[str, ...]]] = {
-    "no key": ({"name": "openai/gpt-4o"}, {}, 4, ("OPENAI_API_KEY", "not set", "mend: ")),
+    "no key": ({"name": "openai/gpt-4o"}, {}, 4, ("OPENAI_API_KEY", "not set", "hint: ")),
     "the other's key": (
         {"name": "anthropic/claude-sonnet-4-5"},
         {"OPENAI_API_KEY": KEY},
@@ -352,7 +352,7 @@ AT_ONCE: dict[str, tuple[dict[str, Any], dict[str, str], int, tuple[str, ...]]] 
         {"name": "openai/gpt-4o"},
         {"OPENAI_API_KEY": f"{KEY}\n"},
         4,
-        ("OPENAI_API_KEY", "line break", "mend: "),
+        ("OPENAI_API_KEY", "line break", "hint: "),
     ),
     "a provider and no model": ({"name": "openai/"}, KEYS, 4, ("openai/", "PROVIDER/MODEL")),
     "a key in the task": (
@@ -420,7 +420,7 @@ def test_tools_that_would_get_the_models_key_are_refused_with_the_line(
     for verb in ("validate", "run"):
         done = run(me, verb, path)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        for said in ("task.yaml:1:", "sandbox.env.", word, "mend: "):
+        for said in ("task.yaml:1:", "sandbox.env.", word, "hint: "):
             assert said in done.stderr
         assert "pl4nted" not in done.stderr
     assert folders(me) == []
@@ -439,7 +439,7 @@ def test_resume_without_the_key_says_so_at_once_and_changes_nothing(me: Person) 
             done = run(me, "resume", "last", "--out", "../runs", env=keys)
             assert time.monotonic() - begin < 1.0 * NOISE
             assert (done.returncode, done.stdout) == (4, ""), done.stderr
-            for said in ("OPENAI_API_KEY", word, "mend: "):
+            for said in ("OPENAI_API_KEY", word, "hint: "):
                 assert said in done.stderr
             assert "pl4nted" not in done.stderr and "Traceback" not in done.stderr
         after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""Refuse, never weaken: a host without namespaces runs no tool, and the message says the mend."""
+"""Refuse, never weaken: a host without namespaces runs no tool, and the message says the hint."""
 
 from __future__ import annotations
 
@@ -58,4 +58,4 @@ def assert_says_the_mend(text: str) -> None:
         "apparmor_restrict_unprivileged_userns",
         "--privileged",
     )
-    assert any(mend in text for mend in mends), text
+    assert any(hint in text for hint in mends), text

@@ -54,7 +54,7 @@ def replay(
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert "Traceback" not in done.stderr
-    assert "mend: " in done.stderr
+    assert "hint: " in done.stderr
     for word in words:
         assert word in done.stderr
 

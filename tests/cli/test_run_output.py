@@ -100,7 +100,7 @@ def test_a_task_can_be_said_on_the_command_line(me: Person) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "sandbox-agent: command line: model: no TASK and no model\n"
-        "  mend: give --model openai/gpt-4o or scripted:steps.yaml, or set SANDBOX_AGENT_MODEL\n"
+        "  hint: give --model openai/gpt-4o or scripted:steps.yaml, or set SANDBOX_AGENT_MODEL\n"
     )
 
 
@@ -119,7 +119,7 @@ def test_an_output_folder_that_cannot_be_is_a_usage_error(me: Person) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "task.yaml:1:" in done.stderr
     assert "output.dir: /dev/null/runs" in done.stderr
-    assert "mend: name a folder that you may write to" in done.stderr
+    assert "hint: name a folder that you may write to" in done.stderr
     done = me.run([AGENT, "exec", "--out", "/dev/null/runs", "--", "touch", "marker"])
     assert done.returncode == 125
     assert not (me.work / "marker").exists()
@@ -130,7 +130,7 @@ def test_a_prompt_from_a_closed_standard_input_is_empty(me: Person) -> None:
     done = me.run(["sh", "-c", f"exec {AGENT} run {task} --prompt - <&-"])
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "sandbox-agent: --prompt: prompt: is empty\n  mend: write some text or remove it\n"
+        "sandbox-agent: --prompt: prompt: is empty\n  hint: write some text or remove it\n"
     )
 
 
@@ -151,7 +151,7 @@ def test_a_bug_of_ours_is_a_short_message_and_70(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (70, "")
     assert done.stderr == (
         "sandbox-agent: this is a bug of sandbox-agent: ZeroDivisionError: a \\x1b[2J bug\n"
-        "  mend: report it; set SANDBOX_AGENT_DEBUG=1 to see the traceback\n"
+        "  hint: report it; set SANDBOX_AGENT_DEBUG=1 to see the traceback\n"
     )
     env["SANDBOX_AGENT_DEBUG"] = "1"
     done = subprocess.run(command, capture_output=True, text=True, env=env)

@@ -41,38 +41,38 @@ def test_a_good_task_is_valid_and_nothing_is_made(tmp_path: Path) -> None:
             "workspace: {path: nowhere}\n",
             STEPS,
             "task.yaml:4:13: workspace.path: there is no folder {folder}/nowhere\n"
-            "  mend: make it, or name another",
+            "  hint: make it, or name another",
         ),
         (
             "workspace: {path: steps.yaml}\n",
             STEPS,
             "task.yaml:4:13: workspace.path: {folder}/steps.yaml is not a folder\n"
-            "  mend: name a folder",
+            "  hint: name a folder",
         ),
         (
             "sandbox: {protect: [tests/]}\n",
             STEPS,
             "task.yaml:4:21: sandbox.protect[0]: {folder}/tests is not there\n"
-            "  mend: make it, or remove it",
+            "  hint: make it, or remove it",
         ),
         (
             "",
             "- calls: [{shel: {command: ls}}]\n- final: Done.\n",
             "{folder}/steps.yaml:1: calls.shel: the tool shel is not among the task's\n"
-            "  mend: did you mean shell?",
+            "  hint: did you mean shell?",
         ),
         (
             "tools: [files]\n",
             STEPS,
             "{folder}/steps.yaml:1: calls.shell: the tool shell is not among the task's\n"
-            "  mend: known here: edit_file, find_files, list_files, read_file, search_files, "
+            "  hint: known here: edit_file, find_files, list_files, read_file, search_files, "
             "write_file",
         ),
         (
             "",
             "final: Done.\n",
             "{folder}/steps.yaml:1:1: a scripted model is a list of turns\n"
-            "  mend: write each turn as `- say: ...` and/or `calls: [...]`, and the last as "
+            "  hint: write each turn as `- say: ...` and/or `calls: [...]`, and the last as "
             "`- final: ...`",
         ),
     ],
@@ -92,7 +92,7 @@ def test_missing_steps_are_placed_where_they_are_named(tmp_path: Path) -> None:
         2,
         "",
         f"sandbox-agent: task.yaml:3:1: model: there is no file {tmp_path}/steps.yaml\n"
-        "  mend: write the list of turns, or fix the path\n",
+        "  hint: write the list of turns, or fix the path\n",
     )
 
 
@@ -102,15 +102,15 @@ def test_missing_steps_are_placed_where_they_are_named(tmp_path: Path) -> None:
         (
             [],
             "command line: no TASK was named, and there is no task.yaml here\n"
-            "  mend: name a task file, or give --prompt; `sandbox-agent init` makes one to try",
+            "  hint: name a task file, or give --prompt; `sandbox-agent init` makes one to try",
         ),
-        (["no.yaml"], "no.yaml: there is no such file\n  mend: check the path"),
+        (["no.yaml"], "no.yaml: there is no such file\n  hint: check the path"),
         (
             ["--prompt", "x", "--model", "scripted:s", "--grace", "soon"],
-            "--grace: interrupt.grace: 'soon' is not a duration\n  mend: write a number of "
+            "--grace: interrupt.grace: 'soon' is not a duration\n  hint: write a number of "
             "seconds, or a number with ms, s, m, h or d, like 500ms, 90s or 1h30m",
         ),
-        (["--var", "x"], "--var x is not name=value\n  mend: write --var name=value"),
+        (["--var", "x"], "--var x is not name=value\n  hint: write --var name=value"),
     ],
 )
 def test_a_bad_command_line_is_told(tmp_path: Path, argv: list[str], message: str) -> None:

@@ -12,7 +12,7 @@ from sandbox_agent_ipc import errors
 
 LIGHT = [
     "board", "channel", "codec", "errors", "framing", "memfd", "messages", "model_messages",
-    "reason", "shortage", "token", "word",
+    "cancel_reason", "shortage", "slot_word", "token",
 ]  # fmt: skip
 HEAVY = [
     "asyncio", "concurrent", "ctypes", "hypothesis", "litellm", "logging",

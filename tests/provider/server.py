@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
-from history_rules import anthropic_problems, openai_problems
 
 from provider import anthropic_shape, openai_shape
 from provider.faults import refusal
+from provider.history_rules import anthropic_problems, openai_problems
 from provider.requests import Request, Requests
 from provider.script import Answer, Fault, Kind
 from provider.sending import Gates, Sender, first

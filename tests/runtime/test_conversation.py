@@ -29,7 +29,7 @@ from sandbox_agent.journal.events import (
 from sandbox_agent.journal.file import parse_journal, read_journal
 from sandbox_agent.journal.history import ToolMessage
 from sandbox_agent.journal.result_file import read_record
-from sandbox_agent.journal.state import fold
+from sandbox_agent.journal.state import state_of
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import Model, ModelTurn
 from talking import FINAL, Watch, calls, shell, talk
@@ -73,7 +73,7 @@ def test_a_real_journal_cut_at_any_byte_loads(tmp_path: Path, watch: Watch) -> N
         conv.run()
     data = (conv.run_dir / "journal.jsonl").read_bytes()
     for length in range(len(data) + 1):
-        state = fold(parse_journal(data[:length]))
+        state = state_of(parse_journal(data[:length]))
         results = [m.call_id for m in state.history() if isinstance(m, ToolMessage)]
         asked = [call.id for call in state.calls.values() if not call.verify]
         assert results == asked

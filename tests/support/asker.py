@@ -254,9 +254,9 @@ def main() -> None:
 
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     os.dup2(2, 1)  # whatever litellm prints
-    from sandbox_agent.models.process.inside import completion as asking
+    from sandbox_agent.models.process.inside import completion
 
-    asking.load()
+    completion.load()
     asyncio.run(_Loop().run())
     os._exit(0)
 

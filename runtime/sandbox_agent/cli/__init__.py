@@ -84,7 +84,7 @@ def _report(error: Exception, console: Console, failed: int | None, own_bug: int
         return exit_code_of(error) if failed is None else failed
     if isinstance(error, FileNotFoundError) and _is_nowhere():
         console.error(
-            "the folder that this was started in is not there any more\n  mend: cd to another"
+            "the folder that this was started in is not there any more\n  hint: cd to another"
         )
         return USAGE if failed is None else failed
     from sandbox_agent.cli.bug import report

@@ -29,4 +29,4 @@ def report(error: BaseException, console: Console, run_dir: Path | None) -> None
     if os.environ.get("SANDBOX_AGENT_DEBUG") == "1":
         console.err(text)
     summary = one_line(f"{type(error).__name__}: {error}")
-    console.error(f"this is a bug of sandbox-agent: {summary}\n  mend: report it; {where}")
+    console.error(f"this is a bug of sandbox-agent: {summary}\n  hint: report it; {where}")

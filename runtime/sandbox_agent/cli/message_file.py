@@ -42,7 +42,7 @@ class MessageFile:
             fine = False
         if not fine:
             raise ConfigError(
-                f"-o {name} cannot be written", file="command line", mend="name a file in a folder"
+                f"-o {name} cannot be written", file="command line", hint="name a file in a folder"
             )
 
     def write(self, text: str) -> None:

@@ -55,7 +55,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(
             2,
-            f"{self.format_usage()}{self.prog}: {message}\n  mend: see {self.prog} --help\n",
+            f"{self.format_usage()}{self.prog}: {message}\n  hint: see {self.prog} --help\n",
         )
 
 
@@ -74,7 +74,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         if error.code and list(argv[:1]) == ["exec"]:
             raise UsageError(OURS, error.text) from None
         raise
-    module = f"sandbox_agent.cli.{values.module}"
+    module = f"sandbox_agent.cli.verbs.{values.module}"
     if values.verb == "exec":
         return Arguments(values, module, OURS, OURS)
     return Arguments(values, module, None, 70)
@@ -247,4 +247,4 @@ def _exec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="where run folders go")
     _die_with_parent(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command")
-    parser.set_defaults(module="exec_command")
+    parser.set_defaults(module="exec")

@@ -15,7 +15,7 @@ from sandbox_agent.config.task_file import MAX_PROMPT, read_task
 from sandbox_agent.config.yaml_source import SourceMap
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.tools.registry import ToolChoice
-from sandbox_agent.wiring.replay_task import task_again
+from sandbox_agent.wiring.replay_task import task_from_recording
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _REPLAY = "replay:"
@@ -37,7 +37,7 @@ def assignment_of(arguments: argparse.Namespace) -> Assignment:
     overrides, variables = _overrides(arguments), _variables(arguments.var)
     run = _run_to_replay(arguments)
     if run is not None:
-        found = Assignment(*task_again(run, arguments.set, overrides))
+        found = Assignment(*task_from_recording(run, arguments.set, overrides))
     else:
         path = _task_path(arguments)
         if path is None and "model" not in overrides:
@@ -60,7 +60,7 @@ def _checking(found: Assignment) -> Assignment:
         raise ConfigError(
             f"{task.model.name} has no recorded results to compare with",
             file="--check",
-            mend="give --model replay:RUN as well, or leave it out",
+            hint="give --model replay:RUN as well, or leave it out",
         )
     checked = task.model.model_copy(update={"check": True})
     return replace(found, task=task.model_copy(update={"model": checked}))
@@ -90,7 +90,7 @@ def _model_of_environment() -> str:
             "no TASK and no model",
             file="command line",
             field="model",
-            mend="give --model openai/gpt-4o or scripted:steps.yaml, or set SANDBOX_AGENT_MODEL",
+            hint="give --model openai/gpt-4o or scripted:steps.yaml, or set SANDBOX_AGENT_MODEL",
         )
     return name
 
@@ -105,7 +105,7 @@ def _task_path(arguments: argparse.Namespace) -> Path | None:
     raise ConfigError(
         "no TASK was named, and there is no task.yaml here",
         file="command line",
-        mend="name a task file, or give --prompt; `sandbox-agent init` makes one to try",
+        hint="name a task file, or give --prompt; `sandbox-agent init` makes one to try",
     )
 
 
@@ -116,11 +116,11 @@ def prompt_text(text: str) -> str:
     with open(0, "rb", closefd=False) as stdin:
         raw = stdin.read(MAX_PROMPT + 1)
     if len(raw) > MAX_PROMPT:
-        raise ConfigError("is longer than 1 MiB", file="--prompt -", mend="shorten it")
+        raise ConfigError("is longer than 1 MiB", file="--prompt -", hint="shorten it")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise ConfigError("is not UTF-8", file="--prompt -", mend="convert it") from None
+        raise ConfigError("is not UTF-8", file="--prompt -", hint="convert it") from None
 
 
 def _variables(given: list[str]) -> dict[str, str]:
@@ -128,6 +128,6 @@ def _variables(given: list[str]) -> dict[str, str]:
     for one in given:
         name, separator, value = one.partition("=")
         if not separator or not _VARIABLE.fullmatch(name):
-            raise ConfigError(f"--var {one} is not name=value", mend="write --var name=value")
+            raise ConfigError(f"--var {one} is not name=value", hint="write --var name=value")
         variables[name] = value
     return variables

@@ -27,7 +27,7 @@ class Interrupt(msgspec.Struct, frozen=True):
                 raise ConfigError(
                     f"{value!r} is not a time to wait",
                     field=f"interrupt.{name}",
-                    mend="give a number of seconds that is 0 or more",
+                    hint="give a number of seconds that is 0 or more",
                 )
 
 
@@ -74,7 +74,7 @@ def interrupt_from(given: Interrupt | Sequence[float]) -> Interrupt:
         grace, term = given
     except (TypeError, ValueError):
         raise ConfigError(
-            f"{given!r} are no two times to wait", field="interrupt", mend="give (grace, term)"
+            f"{given!r} are no two times to wait", field="interrupt", hint="give (grace, term)"
         ) from None
     return Interrupt(grace, term)
 
@@ -84,11 +84,11 @@ def budgets_from(given: Budgets | Mapping[str, Any]) -> Budgets:
     if isinstance(given, Budgets):
         return given
     if not isinstance(given, Mapping):
-        raise ConfigError(f"{given!r} are no budgets", field="budgets", mend="give a mapping")
+        raise ConfigError(f"{given!r} are no budgets", field="budgets", hint="give a mapping")
     for name in given:
         if name not in Budgets.__struct_fields__:
             known = ", ".join(Budgets.__struct_fields__)
-            raise ConfigError(f"there is no budget {name!r}", field="budgets", mend=f"use {known}")
+            raise ConfigError(f"there is no budget {name!r}", field="budgets", hint=f"use {known}")
     return Budgets(**given)
 
 
@@ -96,5 +96,5 @@ def _no_budget(name: str, what: str, good: str) -> ConfigError:
     return ConfigError(
         f"{what} are no budget",
         field=f"budgets.{name}",
-        mend=f"give {good}, or None for no bound",
+        hint=f"give {good}, or None for no bound",
     )

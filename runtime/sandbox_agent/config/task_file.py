@@ -185,14 +185,14 @@ def _apply_setting(data: dict[str, Any], source: SourceMap, setting: str) -> Non
     parts = name.strip().split(".")
     if not separator or not all(parts):
         raise ConfigError(
-            f"--set {setting} is not a setting", mend="write --set sandbox.network=host"
+            f"--set {setting} is not a setting", hint="write --set sandbox.network=host"
         )
     place = Position(f"--set {name.strip()}", None, None, Path.cwd())
     if text.strip():
         try:
             value, _ = loads(text.encode("utf-8", "surrogateescape"), place.file, place.folder)
         except ConfigError as error:
-            raise place.error(error.what, mend=error.mend) from None
+            raise place.error(error.what, hint=error.hint) from None
     else:
         value = None
     path = tuple(int(part) if part.isdigit() else part for part in parts)
@@ -210,11 +210,11 @@ def _assign(
             if not isinstance(part, int) or part >= len(target):
                 raise place.error(
                     f"{dotted(path[:index])} is a list of {len(target)}",
-                    mend=f"name an entry by its number, or set {dotted(path[:index])} as a whole",
+                    hint=f"name an entry by its number, or set {dotted(path[:index])} as a whole",
                 )
         elif not isinstance(target, dict):
             raise place.error(
-                f"{dotted(path[:index])} is not a mapping", mend=f"set {dotted(path[:index])}"
+                f"{dotted(path[:index])} is not a mapping", hint=f"set {dotted(path[:index])}"
             )
         else:
             part = str(part)

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, told with file, line, field and mend."""
+"""What pydantic found wrong, told with file, line, field and hint."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def config_error(error: ValidationError, model: type[BaseModel], source: SourceM
     problems = []
     for detail in error.errors(include_url=False, include_input=True):
         path = _written_path(tuple(detail["loc"]), model, source)
-        what, mend = _explain(detail, model)
+        what, hint = _explain(detail, model)
         place = source.position(path)
-        problems.append((place.file != source.start.file, place.line or 0, path, what, mend))
+        problems.append((place.file != source.start.file, place.line or 0, path, what, hint))
     problems.sort(key=lambda problem: problem[:2])
-    errors = [source.error(path, what, mend) for _, _, path, what, mend in problems[:MAX_SHOWN]]
+    errors = [source.error(path, what, hint) for _, _, path, what, hint in problems[:MAX_SHOWN]]
     first = errors[0]
     first.others = tuple(errors[1:])
     return first
 
 
 def suggest(name: str, known: typing.Iterable[str]) -> str:
-    """The mend for an unknown name: the nearest known one, or all of them."""
+    """The hint for an unknown name: the nearest known one, or all of them."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
@@ -94,10 +94,10 @@ def _explain(detail: Mapping[str, Any], model: type[BaseModel]) -> tuple[str, st
         name, words = bounds[kind]
         limit = context.get(name)
         return f"{_shown(value)} is out of range", f"write {words} {limit}"
-    # Our own validators say "what; mend".
+    # Our own validators say "what; hint".
     message = str(detail["msg"]).removeprefix("Value error, ")
-    what, separator, mend = message.rpartition("; ")
-    return (what, mend) if separator else (message, None)
+    what, separator, hint = message.rpartition("; ")
+    return (what, hint) if separator else (message, None)
 
 
 def _fields(model: type[BaseModel], path: PathTuple) -> list[str]:

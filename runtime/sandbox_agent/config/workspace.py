@@ -10,7 +10,7 @@ from sandbox_agent_sandbox.utf8 import is_utf8
 
 
 def problem_with(folder: Path) -> tuple[str, str] | None:
-    """What is wrong with a folder as a workspace, and the mend; None when nothing is."""
+    """What is wrong with a folder as a workspace, and the hint; None when nothing is."""
     if not is_utf8(str(folder)):
         return f"the name {os.fsencode(folder)!r} is not UTF-8", "rename it, or name another"
     try:

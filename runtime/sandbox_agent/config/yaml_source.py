@@ -37,9 +37,9 @@ class Position:
     column: int | None
     folder: Path
 
-    def error(self, what: str, *, field: str | None = None, mend: str | None = None) -> ConfigError:
+    def error(self, what: str, *, field: str | None = None, hint: str | None = None) -> ConfigError:
         return ConfigError(
-            what, file=self.file, line=self.line, column=self.column, field=field, mend=mend
+            what, file=self.file, line=self.line, column=self.column, field=field, hint=hint
         )
 
 
@@ -62,9 +62,9 @@ class SourceMap:
         place = self.position(path)
         return f"{place.file}:{place.line}" if place.line else place.file
 
-    def error(self, path: PathTuple, what: str, mend: str | None = None) -> ConfigError:
+    def error(self, path: PathTuple, what: str, hint: str | None = None) -> ConfigError:
         """A ConfigError about the value at `path`."""
-        return self.position(path).error(what, field=dotted(path) or None, mend=mend)
+        return self.position(path).error(what, field=dotted(path) or None, hint=hint)
 
 
 def dotted(path: PathTuple) -> str:
@@ -78,7 +78,7 @@ def dotted(path: PathTuple) -> str:
 def load(path: Path | str) -> tuple[Any, SourceMap]:
     """The data of a YAML file and the places of its values.
 
-    Raises ConfigError naming file, line, column and mend, for a file that cannot be read, is
+    Raises ConfigError naming file, line, column and hint, for a file that cannot be read, is
     empty, is not UTF-8, is not YAML, or is more than plain data in one document.
     """
     shown = str(path)
@@ -86,9 +86,9 @@ def load(path: Path | str) -> tuple[Any, SourceMap]:
         with open(path, "rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError("there is no such file", file=shown, mend="check the path") from None
+        raise ConfigError("there is no such file", file=shown, hint="check the path") from None
     except IsADirectoryError:
-        raise ConfigError("is a folder, not a file", file=shown, mend="name a file") from None
+        raise ConfigError("is a folder, not a file", file=shown, hint="name a file") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"cannot be read: {reason}", file=shown) from None
@@ -96,7 +96,7 @@ def load(path: Path | str) -> tuple[Any, SourceMap]:
         raise ConfigError(
             f"is larger than {MAX_BYTES // 1024} KiB",
             file=shown,
-            mend="a task file is short; keep long text in a prompt_file",
+            hint="a task file is short; keep long text in a prompt_file",
         )
     return loads(raw, shown, Path(path).absolute().parent)
 
@@ -111,11 +111,11 @@ def loads(raw: bytes, name: str, folder: Path) -> tuple[Any, SourceMap]:
         line = before.count(b"\n") + 1
         column = len(before) - before.rfind(b"\n")
         raise Position(name, line, column, folder).error(
-            f"byte 0x{raw[error.start]:02x} is not UTF-8", mend="save the file as UTF-8"
+            f"byte 0x{raw[error.start]:02x} is not UTF-8", hint="save the file as UTF-8"
         ) from None
     node = _compose(text, start)
     if node is None:
-        raise ConfigError("is empty", file=name, mend="see `sandbox-agent init demo` for a start")
+        raise ConfigError("is empty", file=name, hint="see `sandbox-agent init demo` for a start")
     source = SourceMap(start)
     return _Builder(source).build(node, ()), source
 
@@ -161,7 +161,7 @@ def _compose(text: str, start: Position) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         raise at(error.position).error(
             f"the character U+{ord(text[error.position]):04X} is not allowed in YAML",
-            mend="remove it",
+            hint="remove it",
         ) from None
     try:
         node = loader.get_single_node()
@@ -171,10 +171,10 @@ def _compose(text: str, start: Position) -> yaml.Node | None:
         # Beyond the first chunk the text is checked as it is read.
         raise at(error.position).error(
             f"the character U+{ord(text[error.position]):04X} is not allowed in YAML",
-            mend="remove it",
+            hint="remove it",
         ) from None
     except RecursionError:
-        raise start.error("is nested too deeply", mend="a task file needs a few levels") from None
+        raise start.error("is nested too deeply", hint="a task file needs a few levels") from None
     finally:
         loader.dispose()
     return node
@@ -183,26 +183,26 @@ def _compose(text: str, start: Position) -> yaml.Node | None:
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, start: Position) -> ConfigError:
     mark = error.problem_mark or error.context_mark
     problem = error.problem or error.context or "not YAML"
-    mend = "check the indentation and the quotes around here"
+    hint = "check the indentation and the quotes around here"
     if mark is None:
-        return start.error(f"malformed YAML: {problem}", mend=mend)
+        return start.error(f"malformed YAML: {problem}", hint=hint)
     line_text = text.split("\n")[mark.line] if mark.line < text.count("\n") + 1 else ""
     if problem == "but found another document":
-        problem, mend = "a second document starts here", "one document a file: remove it"
+        problem, hint = "a second document starts here", "one document a file: remove it"
     elif "\t" in line_text[: mark.column + 1]:
-        problem, mend = "a tab where only spaces may stand", "indent with spaces"
+        problem, hint = "a tab where only spaces may stand", "indent with spaces"
     elif problem == "mapping values are not allowed here":
-        mend = 'put text that contains ": " in quotes, or fix the indentation'
+        hint = 'put text that contains ": " in quotes, or fix the indentation'
     elif "found undefined alias" in problem:
-        mend = "define it with & further up, or put the text in quotes"
+        hint = "define it with & further up, or put the text in quotes"
     elif problem.startswith("found character") and "cannot start any token" in problem:
-        mend = "put text that starts with this character in quotes"
+        hint = "put text that starts with this character in quotes"
     elif problem.startswith("expected <block end>"):
         problem = "this line does not fit under the one above it"
     elif problem.startswith("found unexpected end of stream"):
-        mend = "close the quote"
+        hint = "close the quote"
     place = Position(start.file, mark.line + 1, mark.column + 1, start.folder)
-    return place.error(f"malformed YAML: {problem}", mend=mend)
+    return place.error(f"malformed YAML: {problem}", hint=hint)
 
 
 class _Builder:
@@ -221,16 +221,16 @@ class _Builder:
         if self._left < 0:
             raise place.error(
                 f"stands for more than {MAX_VALUES} values, aliases written out",
-                mend="use fewer aliases",
+                hint="use fewer aliases",
             )
         if len(path) > MAX_DEPTH:
-            raise place.error(f"is nested deeper than {MAX_DEPTH} levels", mend="nest less")
+            raise place.error(f"is nested deeper than {MAX_DEPTH} levels", hint="nest less")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, place)
         if node.tag not in (_TAG + "map", _TAG + "seq"):
             raise self._bad_tag(node, place)
         if id(node) in self._open:
-            raise place.error("contains itself by an alias", mend="remove the alias")
+            raise place.error("contains itself by an alias", hint="remove the alias")
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):
@@ -257,7 +257,7 @@ class _Builder:
                 raise place.error(
                     f"the key {key!r} is there twice, first in line {seen[key].line}",
                     field=dotted((*path, key)),
-                    mend="remove one of them",
+                    hint="remove one of them",
                 )
             seen[key] = place
             self._source.places[(*path, key)] = place
@@ -269,18 +269,18 @@ class _Builder:
             value = self.build(one, path)
             if not isinstance(value, dict):
                 raise self._place(one).error(
-                    "`<<` merges mappings only", mend="name the anchor of a mapping"
+                    "`<<` merges mappings only", hint="name the anchor of a mapping"
                 )
             yield value
 
     def _key(self, node: yaml.Node) -> str:
         place = self._place(node)
         if not isinstance(node, yaml.ScalarNode):
-            raise place.error("a key must be text", mend="write `name: value`")
+            raise place.error("a key must be text", hint="write `name: value`")
         key = self._scalar(node, place)
         if not isinstance(key, str):
             raise place.error(
-                f"the key {node.value} is not text here", mend=f'put it in quotes: "{node.value}"'
+                f"the key {node.value} is not text here", hint=f'put it in quotes: "{node.value}"'
             )
         return key
 
@@ -297,12 +297,12 @@ class _Builder:
         except (ValueError, KeyError, OverflowError, yaml.YAMLError):
             shown = node.value if len(node.value) <= 40 else node.value[:40] + "..."
             raise place.error(
-                f"{shown!r} cannot be read as {kind}", mend="put it in quotes if it is text"
+                f"{shown!r} cannot be read as {kind}", hint="put it in quotes if it is text"
             ) from None
 
     def _bad_tag(self, node: yaml.Node, place: Position) -> ConfigError:
         tag = "!!" + node.tag.removeprefix(_TAG) if node.tag.startswith(_TAG) else node.tag
-        return place.error(f"the tag {tag} is not allowed: plain data only", mend="remove the tag")
+        return place.error(f"the tag {tag} is not allowed: plain data only", hint="remove the tag")
 
     def _place(self, node: yaml.Node) -> Position:
         mark, start = node.start_mark, self._source.start

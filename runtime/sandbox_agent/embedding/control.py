@@ -141,7 +141,7 @@ def listen(folder: Path, interrupt: Callable[[], object]) -> Control | None:
 _QUIETLY = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-def knock(folder: Path) -> int | None:
+def request_interrupt(folder: Path) -> int | None:
     """Interrupt the run of `folder`, once. Returns a descriptor for `wait_until_over`, which the
     caller closes; None when nobody listens, so that no run is going there.
 

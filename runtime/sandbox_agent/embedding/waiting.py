@@ -66,7 +66,7 @@ class Cancellation:
             raise asyncio.CancelledError(*self._arguments)
 
 
-def see_through(work: Callable[[], T], hurry: Callable[[], object]) -> T:
+def run_to_the_end(work: Callable[[], T], hurry: Callable[[], object]) -> T:
     """Call `work` until it returns, whatever signal handlers raise in it meanwhile.
 
     For work that goes on where it was when it is called again. hurry: called after each such

@@ -143,7 +143,7 @@ class Asked(msgspec.Struct, frozen=True):
     id: str
     tool: str
     arguments: dict[str, Any] | str
-    kept: dict[str, Any] = {}
+    provider_state: dict[str, Any] = {}
 
 
 class TurnTaken(Event, frozen=True, tag="model_turn"):
@@ -162,10 +162,10 @@ class TurnTaken(Event, frozen=True, tag="model_turn"):
     final: bool
     calls: tuple[Asked, ...] = ()
     reasoning: str = ""
-    kept: dict[str, Any] = {}
+    provider_state: dict[str, Any] = {}
     usage: TokenUsage | None = None
     finish: str = ""
-    anew: bool = False
+    starts_segment: bool = False
 
     @property
     def is_cut(self) -> bool:

@@ -23,7 +23,7 @@ def default_output_dir() -> Path:
         raise ConfigError(
             "there is no home folder to keep runs in",
             field="output.dir",
-            mend="set HOME or XDG_STATE_HOME, or name a folder (--out)",
+            hint="set HOME or XDG_STATE_HOME, or name a folder (--out)",
         )
     return base / "sandbox-agent"
 

@@ -23,7 +23,7 @@ class Call(msgspec.Struct, frozen=True):
     id: str
     tool: str
     arguments: dict[str, Any] | str
-    kept: dict[str, Any] = {}
+    provider_state: dict[str, Any] = {}
 
 
 class UserMessage(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class AssistantMessage(msgspec.Struct, frozen=True):
     calls: tuple[Call, ...] = ()
     model: str = ""
     reasoning: str = ""
-    kept: dict[str, Any] = {}
+    provider_state: dict[str, Any] = {}
     cut: bool = False
 
 

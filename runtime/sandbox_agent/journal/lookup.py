@@ -30,13 +30,13 @@ def find_run(run: str, output_dir: Path | None = None, here: Path | None = None)
     """
     base, here = output_dir or default_output_dir(), here or Path()
     if not run:
-        raise ConfigError("no run was named", field="RUN", mend=_MEND)
+        raise ConfigError("no run was named", field="RUN", hint=_HINT)
     if is_path(run):
         return _checked(here / os.path.expanduser(run), run)
     names = _runs(base)
     if run == LAST:
         if not names:
-            raise ConfigError(f"there are no runs in {base}", field="RUN", mend=_MEND)
+            raise ConfigError(f"there are no runs in {base}", field="RUN", hint=_HINT)
         return base / names[-1]
     if run in names:
         return base / run
@@ -49,15 +49,15 @@ def find_run(run: str, output_dir: Path | None = None, here: Path | None = None)
         raise ConfigError(
             f"{run} may be any of {', '.join(shown)}{more}",
             field="RUN",
-            mend="write more of the id",
+            hint="write more of the id",
         )
     for path in (base / run, here / run):
         if os.path.lexists(path):
             return _checked(path, run)
-    raise ConfigError(f"there is no run {run} in {base}", field="RUN", mend=_MEND)
+    raise ConfigError(f"there is no run {run} in {base}", field="RUN", hint=_HINT)
 
 
-_MEND = (
+_HINT = (
     "give a run's id or the beginning of one, the path of its folder, or `last`; --out names the "
     "folder of runs"
 )
@@ -82,11 +82,11 @@ def _checked(path: Path, run: str) -> Path:
             raise ConfigError(
                 f"{run} is not a run: {journal.FILE_NAME} in it is no ordinary file",
                 field="RUN",
-                mend=_MEND,
+                hint=_HINT,
             )
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(
-            f"{run} is not a run: there is no {journal.FILE_NAME} in it", field="RUN", mend=_MEND
+            f"{run} is not a run: there is no {journal.FILE_NAME} in it", field="RUN", hint=_HINT
         ) from None
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
@@ -96,7 +96,7 @@ def _checked(path: Path, run: str) -> Path:
 def _unreadable(path: Path, error: OSError | ValueError) -> ConfigError:
     if not isinstance(error, PermissionError):
         why = error.strerror if isinstance(error, OSError) else str(error)
-        return ConfigError(f"{path}: {why}", field="RUN", mend=_MEND)
+        return ConfigError(f"{path}: {why}", field="RUN", hint=_HINT)
     return ConfigError(
-        f"{path} is not yours to enter", field="RUN", mend="ask its owner, or become that user"
+        f"{path} is not yours to enter", field="RUN", hint="ask its owner, or become that user"
     )

@@ -1,4 +1,4 @@
-"""Writes a conversation's events: to the journal, into the fold, to whoever listens.
+"""Writes a conversation's events: to the journal, into the state_of, to whoever listens.
 
 All three in one place, so that they cannot tell different stories.
 """
@@ -17,7 +17,7 @@ from sandbox_agent.embedding.warn import complain
 from sandbox_agent.journal import file as journal
 from sandbox_agent.journal import folder as run_folder
 from sandbox_agent.journal.events import VERSION, AnyEvent, Ended, JournalOpened, Settings, Stamp
-from sandbox_agent.journal.state import Fold, unfinished
+from sandbox_agent.journal.state import RunState, unfinished
 
 E = TypeVar("E", bound=AnyEvent)
 
@@ -40,7 +40,7 @@ class Recorder:
         settings: Settings | None = None,
     ) -> None:
         self.folder = folder
-        self.state = Fold()
+        self.state = RunState()
         self._name = name
         self._settings = settings
         self._on_event = on_event
@@ -51,7 +51,7 @@ class Recorder:
         self._written = 0
 
     def go_on(
-        self, writer: journal.JournalWriter, events: tuple[AnyEvent, ...], state: Fold
+        self, writer: journal.JournalWriter, events: tuple[AnyEvent, ...], state: RunState
     ) -> None:
         """Take over a journal that is there, with what was read from it, before anything else.
 

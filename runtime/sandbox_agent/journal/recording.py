@@ -23,18 +23,18 @@ from sandbox_agent.journal.events import (
     UserText,
     Verified,
 )
-from sandbox_agent.journal.state import Fold, unfinished
+from sandbox_agent.journal.state import RunState, unfinished
 from sandbox_agent.journal.status import Status
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class RecordedSegments(msgspec.Struct, frozen=True):
     """How a run that a model repeats was divided into segments.
 
-    gone_on: the turns after which it was gone on with, although it had not ended as done. before:
-    how many turns were taken before its last segment. budgets: of that segment.
+    resumed_after: numbers of the turns after which somebody resumed the run although it had not
+    ended as done. before: how many turns came before its last segment. budgets: of that segment.
     """
 
-    gone_on: frozenset[int]
+    resumed_after: frozenset[int]
     before: int
     budgets: Budgets
 
@@ -59,11 +59,11 @@ class Recording:
     """
 
     folder: Path
-    state: Fold
+    state: RunState
     turns: tuple[TurnTaken, ...]
-    told: Mapping[int, tuple[str, ...]]
+    user_messages: Mapping[int, tuple[str, ...]]
     verdicts: Mapping[int, Mapping[str, Verdict]]
-    divided: Recorded | None
+    divided: RecordedSegments | None
 
     @property
     def run(self) -> str:
@@ -93,7 +93,7 @@ def read_recording(path: Path | str) -> Recording:
     turns: list[TurnTaken] = []
     told: dict[int, tuple[str, ...]] = {}
     verdicts: dict[int, dict[str, Verdict]] = {}
-    state = folded(events, file)
+    state = state_of_file(events, file)
     for event in events:
         match event:
             case TurnTaken():
@@ -107,12 +107,14 @@ def read_recording(path: Path | str) -> Recording:
 
 
 def _divided(
-    events: tuple[AnyEvent, ...], told: Mapping[int, tuple[str, ...]], last: Settings | None
-) -> Recorded | None:
+    events: tuple[AnyEvent, ...],
+    told: Mapping[int, tuple[str, ...]],
+    last: Settings | None,
+) -> RecordedSegments | None:
     """Where the run was gone on with, and where its last segment began."""
     if last is None:
         return None
-    gone_on: set[int] = set()
+    resumed_after: set[int] = set()
     turn: TurnTaken | None = None
     before = 0
     ended = previous = ""  # how the segment has ended, and how the one before it had
@@ -124,21 +126,21 @@ def _divided(
             case SegmentEnded():
                 ended = event.status
             case TurnTaken():
-                if turn is not None and event.anew:
+                if turn is not None and event.starts_segment:
                     # A replay, which was one segment, of what had been several.
                     before = turn.turn
                     previous = Status.DONE if turn.final and turn.turn in told else ""
                 if turn is not None and before == turn.turn and previous != Status.DONE:
-                    gone_on.add(before)
+                    resumed_after.add(before)
                 turn = event
             case _:
                 pass
-    return Recorded(frozenset(gone_on), before, Budgets(**last.budgets))
+    return RecordedSegments(frozenset(resumed_after), before, Budgets(**last.budgets))
 
 
-def folded(events: tuple[AnyEvent, ...], file: Path) -> Fold:
+def state_of_file(events: tuple[AnyEvent, ...], file: Path) -> RunState:
     """The state after these events. Raises JournalError, naming the line of `file`."""
-    state = Fold()
+    state = RunState()
     for number, event in enumerate(events, 1):
         try:
             state.apply(event)
@@ -147,7 +149,7 @@ def folded(events: tuple[AnyEvent, ...], file: Path) -> Fold:
     return state
 
 
-def _end_of_verify(state: Fold, event: Verified) -> Ended | None:
+def _end_of_verify(state: RunState, event: Verified) -> Ended | None:
     call = state.calls.get(event.call)
     return call.ended if call is not None else None
 
@@ -162,5 +164,5 @@ def _read(file: Path) -> bytes:
 
 def _unreadable(file: Path, why: str) -> ConfigError:
     return ConfigError(
-        f"{file} cannot be read: {why}", mend="name the folder of a run that you may read"
+        f"{file} cannot be read: {why}", hint="name the folder of a run that you may read"
     )

@@ -17,7 +17,7 @@ from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
 
 from sandbox_agent.errors import JournalError
 from sandbox_agent.journal.events import wall_clock
-from sandbox_agent.journal.state import CallState, Fold, Phase
+from sandbox_agent.journal.state import CallState, Phase, RunState
 from sandbox_agent.journal.status import Status
 
 FILE_NAME = "result.json"
@@ -96,7 +96,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     plan: dict[str, Any] | None = None
 
 
-def calls_of(state: Fold) -> tuple[CallRecord, ...]:
+def calls_of(state: RunState) -> tuple[CallRecord, ...]:
     """The calls that models asked for, in that order."""
     return tuple(_call(call) for call in state.calls.values() if not call.verify)
 
@@ -118,7 +118,7 @@ def _call(call: CallState) -> CallRecord:
     )
 
 
-def verified_of(state: Fold) -> tuple[VerifyRecord, ...]:
+def verified_of(state: RunState) -> tuple[VerifyRecord, ...]:
     """The `verify` commands of the last segment."""
     records = []
     for verified in state.verified:

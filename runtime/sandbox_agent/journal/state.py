@@ -62,7 +62,7 @@ class CallState:
 
 
 @dataclass
-class Fold:
+class RunState:
     """The state of a run. `apply` events in their order.
 
     conversation: user messages and model turns, in order. heard: how many of them are the user's.
@@ -127,8 +127,10 @@ class Fold:
         self.turns = turn.turn
         self.models[turn.turn] = model
         self._answers += 1
-        calls = tuple(Call(c.id, c.tool, c.arguments, c.kept) for c in turn.calls)
-        answer = AssistantMessage(turn.text, calls, model, turn.reasoning, turn.kept, turn.is_cut)
+        calls = tuple(Call(c.id, c.tool, c.arguments, c.provider_state) for c in turn.calls)
+        answer = AssistantMessage(
+            turn.text, calls, model, turn.reasoning, turn.provider_state, turn.is_cut
+        )
         self._messages.append(answer)
         for call in turn.calls:
             self._ask(call)
@@ -220,9 +222,9 @@ def unfinished(call: CallState) -> Ended:
     return Ended(at=now.at, t=now.t, call=call.id, outcome=outcome, started=started)
 
 
-def fold(events: tuple[AnyEvent, ...]) -> Fold:
+def state_of(events: tuple[AnyEvent, ...]) -> RunState:
     """The state after these events."""
-    state = Fold()
+    state = RunState()
     for event in events:
         state.apply(event)
     return state

@@ -16,19 +16,20 @@ from sandbox_agent.journal.history import Message
 from sandbox_agent.journal.usage import TokenUsage
 
 if TYPE_CHECKING:
-    from sandbox_agent.journal.recording import Recorded
-    from sandbox_agent.journal.state import Fold
+    from sandbox_agent.journal.recording import RecordedSegments
+    from sandbox_agent.journal.state import RunState
 
 
 class ModelCall(msgspec.Struct, frozen=True):
     """A tool call that a model asks for.
 
-    arguments: an object, or JSON text of one as providers send it. kept: as `ModelTurn.kept`.
+    arguments: an object, or JSON text of one as providers send it. provider_state: as
+    `ModelTurn.provider_state`.
     """
 
     name: str
     arguments: dict[str, Any] | str
-    kept: dict[str, Any] = {}
+    provider_state: dict[str, Any] = {}
 
 
 class ModelTurn(msgspec.Struct, frozen=True):
@@ -44,7 +45,7 @@ class ModelTurn(msgspec.Struct, frozen=True):
     calls: tuple[ModelCall, ...] = ()
     final: bool = False
     reasoning: str = ""
-    kept: dict[str, Any] = {}
+    provider_state: dict[str, Any] = {}
     usage: TokenUsage | None = None
     finish: str = ""
 
@@ -84,7 +85,7 @@ class Model(ABC):
         return {}
 
     @property
-    def recorded(self) -> Recorded | None:
+    def recorded(self) -> RecordedSegments | None:
         """Of a model that repeats a recorded run: how that was divided. Else None."""
         return None
 
@@ -124,7 +125,7 @@ class Model(ABC):
         returned: the answer came when nobody wanted it any more. Told once."""
         return None
 
-    def review(self, state: Fold) -> str:
+    def review(self, state: RunState) -> str:
         """See what came of its last answer: called when the calls of a turn have ended, and when
         `verify` has had its say. Raises AgentFailed when the agent cannot go on from there.
 
@@ -132,7 +133,7 @@ class Model(ABC):
         """
         return ""
 
-    def told(self, turn: int) -> tuple[str, ...]:
+    def user_messages(self, turn: int) -> tuple[str, ...]:
         """What a user says after that turn, or before the first for 0: nothing that a model could
         know, unless it repeats a conversation. For whoever speaks for the user; nobody else sends
         it."""

@@ -19,7 +19,7 @@ from sandbox_agent.models.replay import ReplayModel, load_replay
 from sandbox_agent.models.scripted import load_script
 
 
-def model_again(name: str, options: Mapping[str, Any]) -> Model:
+def model_from_journal(name: str, options: Mapping[str, Any]) -> Model:
     """The model that a journal names, with its `Model.options`. Raises ConfigError for one that a
     name does not make, ModelError for a provider's that cannot answer here."""
     kind, _, rest = name.partition(":")
@@ -27,24 +27,24 @@ def model_again(name: str, options: Mapping[str, Any]) -> Model:
         try:
             return load_replay(options["folder"], bool(options.get("check")))
         except ConfigError as error:
-            raise ConfigError(error.what, field="model", mend=_PUT_BACK) from None
+            raise ConfigError(error.what, field="model", hint=_PUT_BACK) from None
     if options.get("through") == THROUGH:
         problem = problem_with(name, options.get("api_base"), os.environ)
         if problem is not None:
-            kind, text, mend = problem
-            raise ModelError(str(ConfigError(text, field="model", mend=mend)), kind)
+            kind, text, hint = problem
+            raise ModelError(str(ConfigError(text, field="model", hint=hint)), kind)
         return ProviderModel(name, **{key: options[key] for key in USUAL if key in options})
     if kind != "scripted" or not rest:
         raise ConfigError(
             f"the model {name!r} cannot be made from its name",
             field="model",
-            mend="give one that answers instead, with model= or --model",
+            hint="give one that answers instead, with model= or --model",
         )
     if not os.path.exists(rest):
         raise ConfigError(
             f"there is no file {rest}",
             field="model",
-            mend=_PUT_BACK,
+            hint=_PUT_BACK,
         )
     return load_script(rest, name)
 
@@ -72,8 +72,8 @@ def _provided(task: Task, source: SourceMap) -> Model:
     choice = task.model
     problem = problem_with(choice.name, choice.api_base, os.environ)
     if problem is not None:
-        kind, text, mend = problem
-        error = source.error(("model",), text, mend)
+        kind, text, hint = problem
+        error = source.error(("model",), text, hint)
         raise ModelError(str(error), kind)
     return ProviderModel(
         choice.name,
@@ -90,4 +90,4 @@ def _replay(task: Task, source: SourceMap, runs: Path | None) -> ReplayModel:
     try:
         return load_replay(find_run(task.model.replayed or "", runs, here), task.model.check)
     except ConfigError as error:
-        raise source.error(("model",), error.what, error.mend) from None
+        raise source.error(("model",), error.what, error.hint) from None

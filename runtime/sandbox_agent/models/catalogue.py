@@ -24,7 +24,7 @@ from sandbox_agent.models.process.inside import keys
 _FORM = "PROVIDER/MODEL, such as openai/gpt-4o"
 
 Problem = tuple[FailureKind, str, str]
-"""Its kind, what is wrong, and the mend."""
+"""Its kind, what is wrong, and the hint."""
 
 _PRICES = "model_prices_and_context_window_backup.json"
 _PROVIDERS = "types/utils.py"
@@ -45,7 +45,7 @@ class _Entry(msgspec.Struct):
 
 
 def problem_with(name: str, api_base: str | None, environ: Mapping[str, str]) -> Problem | None:
-    """Why this model cannot answer here: kind, what is wrong, mend. None if nothing is known.
+    """Why this model cannot answer here: kind, what is wrong, hint. None if nothing is known.
 
     name: as litellm names it. environ: where the keys would be.
     """
@@ -56,8 +56,8 @@ def problem_with(name: str, api_base: str | None, environ: Mapping[str, str]) ->
         try:
             check_address(api_base)
         except ValueError as error:
-            mend = "write it as http://HOST:PORT/v1; a key belongs into the environment"
-            return FailureKind.BAD_REQUEST, f"api_base {error}", mend
+            hint = "write it as http://HOST:PORT/v1; a key belongs into the environment"
+            return FailureKind.BAD_REQUEST, f"api_base {error}", hint
     if name.endswith("/"):
         what = f"{name!r} names a provider and no model of it"
         return FailureKind.UNKNOWN_MODEL, what, f"write {_FORM}"
@@ -70,8 +70,8 @@ def problem_with(name: str, api_base: str | None, environ: Mapping[str, str]) ->
     missing = keys.missing(provider, environ)
     if missing and not keys.is_elsewhere(provider, api_base, environ):
         what = f"{name} needs a key, and {' and '.join(missing)} {_are(missing)} not set"
-        mend = f"set {' or '.join(missing)} in the environment"
-        return FailureKind.MISSING_KEY, what, mend
+        hint = f"set {' or '.join(missing)} in the environment"
+        return FailureKind.MISSING_KEY, what, hint
     return None
 
 
@@ -130,12 +130,12 @@ def _matches(pattern: Any, name: str) -> bool:
 
 def _unknown(name: str, api_base: str | None) -> Problem:
     what = f"no provider of a model named {name!r} is known"
-    mend = f"litellm's names are {_FORM}"
+    hint = f"litellm's names are {_FORM}"
     if api_base is not None:
-        mend += f"; for a server that speaks as OpenAI's does, write openai/{name}"
+        hint += f"; for a server that speaks as OpenAI's does, write openai/{name}"
     elif near := _nearest(name):
-        mend = f"did you mean {near}? {mend}"
-    return FailureKind.UNKNOWN_MODEL, what, mend
+        hint = f"did you mean {near}? {hint}"
+    return FailureKind.UNKNOWN_MODEL, what, hint
 
 
 def _nearest(name: str) -> str:

@@ -62,8 +62,8 @@ class ProviderModel(Model):
     ) -> None:
         problem = problem_with(name, api_base, os.environ)
         if problem is not None:
-            _, what, mend = problem
-            raise ConfigError(what, field="model", mend=mend)
+            _, what, hint = problem
+            raise ConfigError(what, field="model", hint=hint)
         self._name = name
         self._api_base = api_base
         self._timeout = timeout
@@ -265,13 +265,15 @@ def _usage(answer: Answer) -> TokenUsage:
 
 
 def _turn(answer: Answer) -> ModelTurn:
-    calls = tuple(ModelCall(call.name, call.arguments, call.kept) for call in answer.calls)
+    calls = tuple(
+        ModelCall(call.name, call.arguments, call.provider_state) for call in answer.calls
+    )
     return ModelTurn(
         text=answer.text,
         calls=calls,
         final=bool(not calls and answer.text.strip() and answer.finish != LENGTH),
         reasoning=answer.reasoning,
-        kept=answer.kept,
+        provider_state=answer.provider_state,
         usage=_usage(answer),
         finish=answer.finish,
     )

@@ -23,8 +23,8 @@ from sandbox_agent.journal.history import (
     UserMessage,
     answers_in,
 )
-from sandbox_agent.journal.recording import Recorded, Recording, Verdict, read_recording
-from sandbox_agent.journal.state import Fold
+from sandbox_agent.journal.recording import RecordedSegments, Recording, Verdict, read_recording
+from sandbox_agent.journal.state import RunState
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta, divergence
 
@@ -59,7 +59,7 @@ class ReplayModel(Model):
         return {"folder": str(self.recording.folder), **check}
 
     @property
-    def recorded(self) -> Recorded | None:
+    def recorded(self) -> RecordedSegments | None:
         return self.recording.divided
 
     async def complete(
@@ -84,10 +84,10 @@ class ReplayModel(Model):
             )
         return _again(turns[taken])
 
-    def told(self, turn: int) -> tuple[str, ...]:
-        return tuple(self.recording.told.get(turn, ()))
+    def user_messages(self, turn: int) -> tuple[str, ...]:
+        return tuple(self.recording.user_messages.get(turn, ()))
 
-    def review(self, state: Fold) -> str:
+    def review(self, state: RunState) -> str:
         """With `check`: compares what came of the last turn. Raises AgentFailed, naming turn and
         call, at the first difference."""
         if not self.check or not 0 < state.turns <= len(self.recording.turns):
@@ -116,7 +116,7 @@ class ReplayModel(Model):
             return "; 1 call was stopped, and is not compared"
         return f"; {stopped} calls were stopped, and are not compared"
 
-    def _compare_calls(self, state: Fold, turn: int) -> None:
+    def _compare_calls(self, state: RunState, turn: int) -> None:
         for asked in self.recording.turns[turn - 1].calls:
             call = state.calls.get(asked.id)
             if call is None or call.ended is None:
@@ -125,7 +125,7 @@ class ReplayModel(Model):
             if found is not None:
                 self._diverged(turn, f"{asked.id}, {divergence.call_text(asked)}", found)
 
-    def _compare_verdicts(self, state: Fold) -> None:
+    def _compare_verdicts(self, state: RunState) -> None:
         recorded = self.recording.verdicts.get(state.turns, {})
         for verified in state.verified:
             then, ended = recorded.get(verified.command), state.calls[verified.call].ended
@@ -142,7 +142,7 @@ class ReplayModel(Model):
                 break
             if isinstance(message, UserMessage):
                 now.insert(0, message.text)
-        found = divergence.of_texts(self.told(turn), tuple(now))
+        found = divergence.of_texts(self.user_messages(turn), tuple(now))
         if found is not None:
             self._diverged(turn, "what the user said after it", found)
 
@@ -169,10 +169,12 @@ def load_replay(path: Path | str, check: bool = False) -> ReplayModel:
 def _again(turn: TurnTaken) -> ModelTurn:
     return ModelTurn(
         text=turn.text,
-        calls=tuple(ModelCall(call.tool, call.arguments, call.kept) for call in turn.calls),
+        calls=tuple(
+            ModelCall(call.tool, call.arguments, call.provider_state) for call in turn.calls
+        ),
         final=turn.final,
         reasoning=turn.reasoning,
-        kept=turn.kept,
+        provider_state=turn.provider_state,
         usage=turn.usage,
         finish=turn.finish,
     )

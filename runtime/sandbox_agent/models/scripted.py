@@ -101,7 +101,7 @@ def _excerpt(text: str, limit: int = 400) -> str:
 def load_script(path: Path | str, name: str | None = None) -> ScriptedModel:
     """Read a list of turns from a YAML file.
 
-    Raises ConfigError, naming file, line, field and mend.
+    Raises ConfigError, naming file, line, field and hint.
     """
     data, source = yaml_source.load(Path(path))
     reader = _Reader(source)
@@ -168,15 +168,15 @@ class _Reader:
                 "nothing to expect from a turn without calls",
                 "add `calls`, or remove `expect`",
             )
-        mend = "give a list of regular expressions (Python's `re`), each in quotes"
+        hint = "give a list of regular expressions (Python's `re`), each in quotes"
         at = (*place, "expect")
         patterns = []
-        for number, text in enumerate(self._list(at, item.get("expect"), mend)):
+        for number, text in enumerate(self._list(at, item.get("expect"), hint)):
             try:
                 patterns.append(re.compile(self._text((*at, number), text), re.MULTILINE))
             except re.error as error:
                 what = f"not a regular expression: {error}"
-                raise self.error((*at, number), what, mend) from None
+                raise self.error((*at, number), what, hint) from None
         return tuple(patterns)
 
     def _call(self, place: _Place, item: Any) -> ModelCall:
@@ -192,11 +192,11 @@ class _Reader:
             raise self.error((*place, name), what, _CALL)
         return ModelCall(name, arguments)
 
-    def _list(self, place: _Place, value: Any, mend: str) -> list[Any]:
+    def _list(self, place: _Place, value: Any, hint: str) -> list[Any]:
         if value is None:
             return []
         if not isinstance(value, list):
-            raise self.error(place, f"a list is due here, not {_kind(value)}", mend)
+            raise self.error(place, f"a list is due here, not {_kind(value)}", hint)
         return value
 
     def _text(self, place: _Place, value: Any) -> str:

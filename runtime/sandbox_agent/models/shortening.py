@@ -234,11 +234,11 @@ def _size(message: Message) -> int:
             return _FRAME + _bytes_of(message.text)
         case ToolMessage():
             return _FRAME + _bytes_of(message.content) + _IMAGE * len(message.images)
-    size = _FRAME + _bytes_of(message.text) + _json_of(message.kept)
+    size = _FRAME + _bytes_of(message.text) + _json_of(message.provider_state)
     for call in message.calls:
         arguments = call.arguments
         said = _bytes_of(arguments) if isinstance(arguments, str) else _json_of(arguments)
-        size += _FRAME + _bytes_of(call.tool) + said + _json_of(call.kept)
+        size += _FRAME + _bytes_of(call.tool) + said + _json_of(call.provider_state)
     return size
 
 

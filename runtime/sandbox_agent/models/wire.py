@@ -122,7 +122,9 @@ class Wire:
             said["content"] = None
         mine = message.model == self._model
         if mine:
-            said |= {key: message.kept[key] for key in _KEPT if key in message.kept}
+            said |= {
+                key: message.provider_state[key] for key in _KEPT if key in message.provider_state
+            }
         if message.calls:
             said["tool_calls"] = [self._call(call, mine) for call in message.calls]
         return _encode(said)
@@ -131,7 +133,9 @@ class Wire:
         function = {"name": tool_name(call.tool), "arguments": _arguments(call.arguments)}
         said: dict[str, Any] = {"id": self._id(call.id), "type": "function", "function": function}
         if mine:
-            said |= {key: call.kept[key] for key in _KEPT_OF_CALL if key in call.kept}
+            said |= {
+                key: call.provider_state[key] for key in _KEPT_OF_CALL if key in call.provider_state
+            }
         return said
 
     def _result(self, message: ToolMessage) -> bytes:

@@ -15,27 +15,27 @@ import msgspec
 from sandbox_agent.config.settings import Budgets
 from sandbox_agent.journal.events import Asked
 from sandbox_agent.journal.history import ToolMessage
-from sandbox_agent.journal.recording import Recorded
+from sandbox_agent.journal.recording import RecordedSegments
 from sandbox_agent.journal.usage import TokenUsage
 from sandbox_agent.models import ModelTurn
-from sandbox_agent.run.loop_detector import Repetition
+from sandbox_agent.run.loop_detector import LoopDetector
 from sandbox_agent.run.spending import Spending
 
 
-class Bounds:
+class BudgetTracker:
     """Of one run. recorded: of a model that repeats another.
 
     used: all that the run has used up, whatever bounds it.
     """
 
-    def __init__(self, budgets: Budgets, recorded: Recorded | None) -> None:
+    def __init__(self, budgets: Budgets, recorded: RecordedSegments | None) -> None:
         own, last = _divided(budgets, recorded)
-        self._gone_on = recorded.gone_on if recorded is not None else frozenset()
+        self._resumed_after = recorded.resumed_after if recorded is not None else frozenset()
         self._before = recorded.before if recorded is not None else 0
         self.used = Spending(own)
         self._used_last = Spending(last)
-        self._repetition = Repetition(own.repeats)
-        self._repetition_last = Repetition(last.repeats)
+        self._repetition = LoopDetector(own.repeats)
+        self._repetition_last = LoopDetector(last.repeats)
 
     def count(self, turn: ModelTurn, number: int, model: str) -> None:
         """Count an answer of `model`. number: of the turn. Raises as `Spending.count`."""
@@ -60,23 +60,23 @@ class Bounds:
         results: Sequence[ToolMessage],
         heard: int,
     ) -> str | None:
-        """Take in a turn with its results. Why the run is not to go on, as `Repetition.see`."""
+        """Take in a turn with its results. Why the run is not to go on, as `LoopDetector.see`."""
         why = self._repetition.see(text, calls, results, heard)
         if why is None and number > self._before:
             why = self._repetition_last.see(text, calls, results, heard)
         return why
 
-    def gone_on(self, number: int) -> bool:
+    def resumed_after(self, number: int) -> bool:
         """Whether the recorded run went on after that turn, though it had ended with it."""
-        return number in self._gone_on
+        return number in self._resumed_after
 
-    def anew(self, number: int) -> bool:
+    def starts_segment(self, number: int) -> bool:
         """Whether a segment of the recorded run began with that turn."""
         before = number - 1
-        return before > 0 and (before == self._before or before in self._gone_on)
+        return before > 0 and (before == self._before or before in self._resumed_after)
 
 
-def _divided(budgets: Budgets, recorded: Recorded | None) -> tuple[Budgets, Budgets]:
+def _divided(budgets: Budgets, recorded: RecordedSegments | None) -> tuple[Budgets, Budgets]:
     """The budgets that are the run's own, and those that are the recorded one's last segment's."""
     last = Budgets(repeats=None)
     if recorded is None:

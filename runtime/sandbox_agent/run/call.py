@@ -18,7 +18,7 @@ from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
 from sandbox_agent.embedding.warn import complain
 from sandbox_agent.journal import folder as run_folder
 from sandbox_agent.journal.events import Dispatching, Ended, Started
-from sandbox_agent.run.run_journal import Ledger
+from sandbox_agent.run.run_journal import RunJournal
 from sandbox_agent.run.truncate import MODEL_BYTES, cut
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Caller:
     """
 
     cell: Cell
-    ledger: Ledger
+    ledger: RunJournal
     folder: Path
     workspace: Path
     output_limit: int

@@ -16,7 +16,7 @@ from sandbox_agent_sandbox.outcome import Outcome
 from sandbox_agent.embedding.waiting import settle
 from sandbox_agent.journal.events import Asked, Stamp, Verified
 from sandbox_agent.run.call import Caller, Request
-from sandbox_agent.run.run_journal import Ledger
+from sandbox_agent.run.run_journal import RunJournal
 from sandbox_agent.tools.registry import SHELL, Registry
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ T = TypeVar("T")
 _STOPPED = frozenset({Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED, Outcome.UNKNOWN})
 
 
-class Crew:
+class CallGroup:
     """Makes the calls of one run.
 
     tokens: of every call that has been asked for and has not ended. on_cancel: what to do when the
@@ -32,7 +32,10 @@ class Crew:
     """
 
     def __init__(
-        self, ledger: Ledger, parallel: int, on_cancel: Callable[[asyncio.CancelledError], object]
+        self,
+        ledger: RunJournal,
+        parallel: int,
+        on_cancel: Callable[[asyncio.CancelledError], object],
     ) -> None:
         self._ledger = ledger
         self._run_token = ledger.stopping.token

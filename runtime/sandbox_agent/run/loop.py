@@ -39,13 +39,13 @@ from sandbox_agent.journal.result_file import (
 )
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import ModelCall, ModelDelta, ModelTurn
-from sandbox_agent.run.budget import Bounds
+from sandbox_agent.run.budget import BudgetTracker
 from sandbox_agent.run.call import Caller
-from sandbox_agent.run.call_group import Crew
+from sandbox_agent.run.call_group import CallGroup
 from sandbox_agent.run.end import STOPPED, End, cut_off, end_by_error, end_by_stop, with_survivors
-from sandbox_agent.run.run_journal import Ledger
+from sandbox_agent.run.run_journal import RunJournal
 from sandbox_agent.run.setup import Setup
-from sandbox_agent.run.stop_decision import Stopping
+from sandbox_agent.run.stop_decision import StopDecision
 from sandbox_agent.run.time_budget import time_budget
 from sandbox_agent.tools.registry import Registry
 
@@ -67,14 +67,14 @@ class Run:
         self._begun = time.monotonic()
         self._times = Times(wall_clock())
         budget = setup.budgets.time
-        self.stopping = Stopping(None if budget is None else self._begun + budget)
+        self.stopping = StopDecision(None if budget is None else self._begun + budget)
         self.token = self.stopping.token
         self.pid, self.thread = os.getpid(), threading.get_ident()
-        self.ledger = Ledger(setup.recorder, self.stopping)
-        self._crew = Crew(self.ledger, setup.parallel, self.foreign_cancel)
+        self.ledger = RunJournal(setup.recorder, self.stopping)
+        self._crew = CallGroup(self.ledger, setup.parallel, self.foreign_cancel)
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[None] = self._loop.create_future()
-        self._bounds = Bounds(setup.budgets, setup.model.recorded)
+        self._bounds = BudgetTracker(setup.budgets, setup.model.recorded)
         self._on_delta = setup.on_delta
         self._calls_before = len(self._state.calls)
         # Said by a segment that ended before it was judged; then `verify` is what is left to do.
@@ -149,7 +149,7 @@ class Run:
                 self._setup.model.review(self._state)
                 await self._sync()
             elif turn.final or turn.finish == LENGTH:
-                if self._state.unanswered() or self._bounds.gone_on(number):
+                if self._state.unanswered() or self._bounds.resumed_after(number):
                     self._message = None  # They were not the last words.
                     continue
                 return await self._verify() if turn.final else cut_off(turn)
@@ -253,10 +253,10 @@ class Run:
             final=turn.final,
             calls=calls,
             reasoning=_encodable(turn.reasoning),
-            kept=turn.kept,
+            provider_state=turn.provider_state,
             usage=turn.usage,
             finish=_encodable(turn.finish),
-            anew=self._bounds.anew(number),
+            starts_segment=self._bounds.starts_segment(number),
         )
         try:
             self._bounds.count(turn, number, self._setup.model.name)
@@ -422,7 +422,7 @@ def _asked(call_id: str, call: ModelCall) -> Asked:
         arguments = _encodable(repr(call.arguments))
     if not isinstance(arguments, dict | str):
         arguments = _encodable(repr(call.arguments))
-    return Asked(call_id, _encodable(call.name), arguments, call.kept)
+    return Asked(call_id, _encodable(call.name), arguments, call.provider_state)
 
 
 def _encodable(text: str) -> str:

@@ -30,7 +30,7 @@ class _Row:
         return self._count
 
 
-class Repetition:
+class LoopDetector:
     """Counts turns in a row that are the same. limit: None for never too many."""
 
     def __init__(self, limit: int | None) -> None:
@@ -57,10 +57,10 @@ class Repetition:
             count = self._silence.put(heard)
         if count < self._limit:
             return None
-        return f"no progress: {_what(text, calls)} {count} times in a row{_MEND}"
+        return f"no progress: {_what(text, calls)} {count} times in a row{_HINT}"
 
 
-_MEND = (
+_HINT = (
     "; if that is its task, as in waiting for something, raise budgets.repeats, or set it to null"
 )
 

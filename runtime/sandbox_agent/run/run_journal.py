@@ -13,18 +13,18 @@ from sandbox_agent_sandbox.errors import SandboxError
 
 from sandbox_agent.journal.events import AnyEvent, CancelRequested, Stamp
 from sandbox_agent.journal.recorder import Recorder
-from sandbox_agent.run.stop_decision import Stopping
+from sandbox_agent.run.stop_decision import StopDecision
 
 E = TypeVar("E", bound=AnyEvent)
 
 
-class Ledger:
+class RunJournal:
     """Records for one run. A journal that cannot be written stops the run.
 
     over: set when the run's last event is written. trouble: the first thing that failed.
     """
 
-    def __init__(self, recorder: Recorder, stopping: Stopping) -> None:
+    def __init__(self, recorder: Recorder, stopping: StopDecision) -> None:
         self.recorder = recorder
         self.stopping = stopping
         self.state = recorder.state

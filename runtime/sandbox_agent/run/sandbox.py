@@ -37,7 +37,7 @@ class Walls:
     interrupt: Interrupt
 
 
-class SandboxHost:
+class ConversationSandbox:
     """See the module. choices: the tools asked for. plan, cell and registry are None until
     `open`."""
 
@@ -133,8 +133,8 @@ def existing_folder(path: Path | str) -> Path:
         folder = Path(os.path.realpath(folder))  # the names on the way do not exist inside
     problem = problem_with(folder)
     if problem is not None:
-        what, mend = problem
-        raise ConfigError(what, field="workspace", mend=mend)
+        what, hint = problem
+        raise ConfigError(what, field="workspace", hint=hint)
     return folder
 
 

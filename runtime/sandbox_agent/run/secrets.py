@@ -57,7 +57,7 @@ def check_keys(env: EnvPolicy, model: Model, environ: Mapping[str, str]) -> None
                 f"what is said of it beside its name holds the value of {whose}, and is written "
                 "into the record of every run",
                 field="model",
-                mend="remove it from params and api_base; the key is read from the environment",
+                hint="remove it from params and api_base; the key is read from the environment",
             )
     for name, value in env.set.items():
         if (whose := owner(value)) is not None:
@@ -65,12 +65,12 @@ def check_keys(env: EnvPolicy, model: Model, environ: Mapping[str, str]) -> None
                 f"{name} holds the value of {whose}, and what is set here is written into the "
                 "record of every run",
                 field=f"sandbox.env.set.{name}",
-                mend="remove it; a key for the tools has a variable of its own, named in env.pass",
+                hint="remove it; a key for the tools has a variable of its own, named in env.pass",
             )
     for name in env.pass_:
         if name in model.keys:
             raise ConfigError(
                 f"{name} is the key with which {model.name} is asked, and every tool would see it",
                 field="sandbox.env.pass",
-                mend="remove it; a key for the tools has a variable of another name",
+                hint="remove it; a key for the tools has a variable of another name",
             )

@@ -17,7 +17,7 @@ from sandbox_agent.journal.events import Settings
 from sandbox_agent.journal.recorder import OnEvent, Recorder
 from sandbox_agent.models import Model, OnDelta
 from sandbox_agent.run.call import OnOutput
-from sandbox_agent.run.sandbox import SandboxHost, Walls, existing_folder, policy_from
+from sandbox_agent.run.sandbox import ConversationSandbox, Walls, existing_folder, policy_from
 from sandbox_agent.run.secrets import check_keys
 from sandbox_agent.tools.registry import choose, setting_of
 
@@ -49,7 +49,7 @@ class Setup:
     disk once per turn, against power cuts."""
 
     model: Model
-    host: SandboxHost
+    host: ConversationSandbox
     recorder: Recorder
     budgets: Budgets
     parallel: int
@@ -90,15 +90,15 @@ def make_setup(
         raise ConfigError(
             f"{model!r} is no model",
             field="model",
-            mend="give a ProviderModel(NAME), load_script(FILE) or load_replay(FOLDER)",
+            hint="give a ProviderModel(NAME), load_script(FILE) or load_replay(FOLDER)",
         )
     if isinstance(verify, str) or not all(isinstance(command, str) for command in verify):
         raise ConfigError(
-            f"{verify!r} is no list of commands", field="verify", mend="give a list of strings"
+            f"{verify!r} is no list of commands", field="verify", hint="give a list of strings"
         )
     if not 1 <= parallel <= 64:
         raise ConfigError(
-            f"{parallel} calls at once", field="parallel", mend="give a number from 1 to 64"
+            f"{parallel} calls at once", field="parallel", hint="give a number from 1 to 64"
         )
     folder = existing_folder(workspace)
     walls = Walls(
@@ -108,7 +108,7 @@ def make_setup(
         interrupt=interrupt_from(interrupt),
     )
     check_keys(walls.policy.env, model, os.environ)
-    host = SandboxHost(walls, choose(tools))
+    host = ConversationSandbox(walls, choose(tools))
     bounds = budgets_from(budgets)
     settings = _settings(model, host, bounds, parallel, tuple(verify))
     _refuse_other_bytes(settings)
@@ -134,12 +134,16 @@ def _refuse_other_bytes(settings: Settings) -> None:
     except UnicodeEncodeError as error:
         raise ConfigError(
             f"{os.fsencode(str(error.object))!r} is not UTF-8, and the journal is",
-            mend="rename it, or name another",
+            hint="rename it, or name another",
         ) from None
 
 
 def _settings(
-    model: Model, host: SandboxHost, budgets: Budgets, parallel: int, verify: tuple[str, ...]
+    model: Model,
+    host: ConversationSandbox,
+    budgets: Budgets,
+    parallel: int,
+    verify: tuple[str, ...],
 ) -> Settings:
     walls = host.walls
     return Settings(

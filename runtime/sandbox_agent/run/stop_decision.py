@@ -23,7 +23,7 @@ _MOMENT = 1.0
 """Seconds. A thread that is about to cancel the token has three lines of Python to go."""
 
 
-class Stopping:
+class StopDecision:
     """The decision of one run. token: cancelled when it is stopped. pausing: somebody wants it to
     end after the step that it is at; one assignment, once, by anybody. That is no stop: the token
     is left alone."""

@@ -90,7 +90,7 @@ class Registry:
                     f"two tools are called {tool.spec.name}: {show(known.spec.function)} and "
                     f"{show(tool.spec.function)}",
                     field="tools",
-                    mend='remove one, or give one another name with @tool(name="...")',
+                    hint='remove one, or give one another name with @tool(name="...")',
                 )
 
     @property
@@ -164,7 +164,7 @@ def _bad(what: str) -> ConfigError:
     return ConfigError(
         what,
         field="tools",
-        mend=f"give {known}, package.module:function, a function, or {{name: {{timeout: 60s}}}}",
+        hint=f"give {known}, package.module:function, a function, or {{name: {{timeout: 60s}}}}",
     )
 
 
@@ -172,7 +172,7 @@ async def resolve(choices: Sequence[ToolChoice], describe: Describe) -> Registry
     """Find out what a model is told of each tool.
 
     describe: asks a worker about functions that this process does not import.
-    Raises ConfigError for what cannot be a tool, naming function, reason and mend.
+    Raises ConfigError for what cannot be a tool, naming function, reason and hint.
     """
     foreign = [reference for choice in choices if (reference := _foreign(choice)) is not None]
     answers = iter(await describe(foreign) if foreign else [])
@@ -205,7 +205,7 @@ def _answer(answer: ToolSpec | ToolProblem) -> ToolSpec:
         raise ConfigError(
             f"{show(answer.function)} cannot be a tool: {answer.reason}",
             field="tools",
-            mend="name a function of an installed module or of the workspace's; it is imported "
+            hint="name a function of an installed module or of the workspace's; it is imported "
             "inside the sandbox, where only what the policy allows can be read",
         )
     return answer
@@ -220,7 +220,7 @@ def _described_here(reference: FunctionRef, function: Function) -> ToolSpec:
         raise ConfigError(
             f"{show(reference)} cannot be a tool: {error}",
             field="tools",
-            mend="change its signature",
+            hint="change its signature",
         ) from None
 
 
@@ -252,7 +252,7 @@ def _unreachable(function: Function, why: str) -> ConfigError:
     return ConfigError(
         f"{function!r} cannot be a tool: {why}, so that a worker cannot find it",
         field="tools",
-        mend="define it with `def` at the top of a module or script",
+        hint="define it with `def` at the top of a module or script",
     )
 
 

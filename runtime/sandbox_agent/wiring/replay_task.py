@@ -18,7 +18,7 @@ from sandbox_agent.tools.registry import ToolChoice, choice_of
 from sandbox_agent.wiring.resume_options import as_task
 
 
-def task_again(
+def task_from_recording(
     run: str, settings: Sequence[str], overrides: Mapping[str, tuple[Any, str]]
 ) -> tuple[Task, SourceMap, tuple[ToolChoice, ...] | None]:
     """The task of a replay that is given nothing but RUN: the settings of the run's last segment,
@@ -34,7 +34,7 @@ def task_again(
     if known is None:
         raise ConfigError(
             f"{file} ends before it says what the run was made with",
-            mend="give a TASK in which to replay it",
+            hint="give a TASK in which to replay it",
         )
     opened = recording.state.opened
     data = as_task(known)

@@ -29,7 +29,7 @@ _CHANGEABLE = (
 )
 
 
-def amended(
+def changed_options(
     past: PastRun, settings: Sequence[str], overrides: Mapping[str, tuple[Any, str]]
 ) -> Options:
     """The options that differ from what the journal says.
@@ -42,7 +42,7 @@ def amended(
         raise ConfigError(
             f"{name} cannot be changed in a run that is resumed",
             field=name,
-            mend=f"change any of {', '.join(_CHANGEABLE)}, or start a new run",
+            hint=f"change any of {', '.join(_CHANGEABLE)}, or start a new run",
         )
     if not touched or past.settings is None:
         return {}

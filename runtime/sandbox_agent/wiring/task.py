@@ -34,7 +34,7 @@ def check(task: Task, source: SourceMap) -> tuple[Model, tuple[str, ...]]:
     that is damaged, ModelError for a provider's model that cannot answer here.
     """
     model = model_of(task, source) if task.model.replayed is not None else None
-    prompts = () if model is None or task.prompt or task.prompt_file else model.told(0)
+    prompts = () if model is None or task.prompt or task.prompt_file else model.user_messages(0)
     if not prompts:
         prompts = (prompt_of(task, source),)
     _folder(task.workspace.path, ("workspace", "path"), source)
@@ -48,7 +48,7 @@ def check(task: Task, source: SourceMap) -> tuple[Model, tuple[str, ...]]:
     try:
         check_keys(task.sandbox.env, model, os.environ)
     except ConfigError as error:
-        raise placed(error, task, source) from None
+        raise with_place(error, task, source) from None
     if isinstance(model, ScriptedModel):
         _known_tools(task, model)
     return model, prompts
@@ -97,11 +97,11 @@ def tell(conversation: Conversation, text: str) -> None:
         raise ConfigError(
             f"{conversation.run_dir} cannot be written: {error.strerror}",
             field="output.dir",
-            mend="name a folder that you may write to, with --out",
+            hint="name a folder that you may write to, with --out",
         ) from None
 
 
-def placed(error: ConfigError, task: Task, source: SourceMap) -> ConfigError:
+def with_place(error: ConfigError, task: Task, source: SourceMap) -> ConfigError:
     """`error` with file and line, when it is about a field of `task` and does not know them."""
     if error.file is not None or not error.field:
         return error
@@ -110,7 +110,7 @@ def placed(error: ConfigError, task: Task, source: SourceMap) -> ConfigError:
         for index, entry in enumerate(task.tools):
             if ":" in entry.name and entry.name in error.what:
                 path = ("tools", index)
-    return source.error(path, error.what, error.mend)
+    return source.error(path, error.what, error.hint)
 
 
 def _name_of(source: SourceMap) -> str | None:
@@ -139,5 +139,5 @@ def _known_tools(task: Task, model: ScriptedModel) -> None:
                     file=file,
                     line=int(line),
                     field=f"calls.{call.name}",
-                    mend=suggest(call.name, offered),
+                    hint=suggest(call.name, offered),
                 )

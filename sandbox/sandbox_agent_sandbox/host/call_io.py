@@ -28,7 +28,7 @@ from sandbox_agent_ipc.messages import (
 from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
 
-from sandbox_agent_sandbox.host.call_process import Life
+from sandbox_agent_sandbox.host.call_process import CallProcess
 from sandbox_agent_sandbox.host.capture import Capture
 from sandbox_agent_sandbox.host.channels import make_channels
 from sandbox_agent_sandbox.host.descriptors import Descriptor
@@ -51,14 +51,14 @@ _TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)
 """Exit statuses of a command that SIGTERM ended, and of a shell whose last command it ended."""
 
 
-class Exchange:
+class CallIO:
     """Runs one call. Made with a claimed slot, used once, closed always."""
 
     def __init__(self, request: CallRequest, slot: Slot, supervisor: Supervisor) -> None:
         self._request = request
         self._slot = slot
         self._supervisor = supervisor
-        self._life: Life | None = None
+        self._life: CallProcess | None = None
         self._readers: list[MessageReader | OutputReader] = []
         self._capture = Capture(request.output_limit)
         self._result: Result | None = None
@@ -127,7 +127,7 @@ class Exchange:
         loop: asyncio.AbstractEventLoop,
         message: Call | Describe,
         on_ended: Callable[[], None],
-    ) -> Life:
+    ) -> CallProcess:
         request = self._request
         channels = make_channels(separate_output=request.separate_output)
         with channels.inbox:
@@ -143,7 +143,7 @@ class Exchange:
         )
         for name, read in channels.outputs:
             self._readers.append(self._output_reader(loop, name, read))
-        life = Life(
+        life = CallProcess(
             id=request.id,
             slot=self._slot,
             wake=channels.wake,

@@ -18,7 +18,7 @@ from sandbox_agent_sandbox.outcome import Survivor
 
 
 @dataclass(eq=False)
-class Life:
+class CallProcess:
     """What the supervisor keeps for a call from the request to the proof of its end.
 
     within: for a request to a session, the session's own life, whose process it shares.
@@ -32,7 +32,7 @@ class Life:
     status: Descriptor
     on_ended: Callable[[], None]
     abort_sandbox: Callable[[], None]
-    within: Life | None = None
+    within: CallProcess | None = None
     process: Process | None = None
     ladder: Ladder = field(init=False)
     survivors: tuple[Survivor, ...] = ()

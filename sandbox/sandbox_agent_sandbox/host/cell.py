@@ -27,7 +27,7 @@ from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxError, SandboxUnavailable
-from sandbox_agent_sandbox.host.call_io import Exchange
+from sandbox_agent_sandbox.host.call_io import CallIO
 from sandbox_agent_sandbox.host.futures import resolve
 from sandbox_agent_sandbox.host.request import CallRequest as CallRequest
 from sandbox_agent_sandbox.host.session import Session
@@ -218,9 +218,9 @@ class Cell:
         request: CallRequest,
         token: RunToken | None,
         message: Callable[[int, int], Call | Describe],
-    ) -> Exchange:
+    ) -> CallIO:
         slot = await self._claim(request.id, token)
-        exchange = Exchange(request, slot, self._supervisor)
+        exchange = CallIO(request, slot, self._supervisor)
         try:
             # The host's last look, after its last wait; the worker takes another one.
             _look(token)

@@ -23,7 +23,7 @@ _COPY = (
     " policy, take that out"
 )
 
-_MENDS = {
+_HINTS = {
     Step.NAMESPACES: _NAMESPACES,
     Step.MAPS: _NAMESPACES,
     Step.NO_NESTING: _NAMESPACES,
@@ -33,12 +33,12 @@ _MENDS = {
 
 
 def explain(failed: InitFailed) -> str:
-    """One message: what the host refused, and the mend."""
+    """One message: what the host refused, and the hint."""
     try:
-        mend = _MENDS.get(Step(failed.step), "")
+        hint = _HINTS.get(Step(failed.step), "")
     except ValueError:
-        mend = ""
-    hint = f". Mend: {mend}" if mend else ""
+        hint = ""
+    hint = f". Mend: {hint}" if hint else ""
     return (
         f"the sandbox cannot be built: {failed.step}: {failed.reason}{hint}"
         " (`sandbox-agent doctor` shows what this host can do)"

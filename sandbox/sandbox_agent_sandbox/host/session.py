@@ -26,7 +26,7 @@ from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.errors import SandboxBroken
-from sandbox_agent_sandbox.host.call_process import Life
+from sandbox_agent_sandbox.host.call_process import CallProcess
 from sandbox_agent_sandbox.host.capture import Capture
 from sandbox_agent_sandbox.host.channels import make_channels, wake_pipe
 from sandbox_agent_sandbox.host.descriptors import Descriptor
@@ -88,11 +88,11 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._number = next(_ids)
         self._requests = itertools.count(1)
-        self._life: Life | None = None
+        self._life: CallProcess | None = None
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._answers: dict[str, bytes] = {}
-        self._listeners: dict[str, tuple[Life, float, Callable[[bytes], object]]] = {}
+        self._listeners: dict[str, tuple[CallProcess, float, Callable[[bytes], object]]] = {}
         self._printed = Capture(_KEPT_OUTPUT)
         self._broken = ""
         self._lost = ""
@@ -118,7 +118,7 @@ class Session:
         )
         [(_, output)] = channels.outputs
         self._output = OutputReader(output.detach(), self._printed.feed, lambda error: None)
-        life = Life(
+        life = CallProcess(
             id=name,
             slot=slot,
             wake=channels.wake,
@@ -170,7 +170,7 @@ class Session:
             self._slot_is_free()
             return Answer(None, lost=self._lost or self._broken or "it is not open")
         ended: asyncio.Future[None] = self._loop.create_future()
-        life = Life(
+        life = CallProcess(
             id=name,
             slot=slot,
             wake=wake_write,
@@ -216,7 +216,7 @@ class Session:
         self._supervisor.escalate(name)
 
     async def _send(
-        self, life: Life, body: bytes, wake: Descriptor, ended: asyncio.Future[None]
+        self, life: CallProcess, body: bytes, wake: Descriptor, ended: asyncio.Future[None]
     ) -> None:
         """Hand the request over, waiting for a session that is slow to take it."""
         request = Request(life.id, life.slot.index, life.slot.word, body, 0)
@@ -231,7 +231,7 @@ class Session:
         # Told to stop before it was sent: nobody else knows of it.
         self._supervisor.leave(life)
 
-    def _answer(self, name: str, life: Life) -> Answer:
+    def _answer(self, name: str, life: CallProcess) -> Answer:
         body = self._answers.pop(name, None)
         return Answer(
             body,

@@ -35,7 +35,7 @@ from sandbox_agent_ipc.messages import (
 from sandbox_agent_ipc.shortage import explained
 
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
-from sandbox_agent_sandbox.host.call_process import Life
+from sandbox_agent_sandbox.host.call_process import CallProcess
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.hints import explain
 from sandbox_agent_sandbox.host.ladder import PROOF_LIMIT, Ladder
@@ -71,8 +71,8 @@ class Supervisor:
         self._term = term
         self._orders: deque[Callable[[float], None]] = deque()
         self._bell = Descriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-        self._lives: dict[str, Life] = {}
-        self._by_pidfd: dict[int, Life] = {}
+        self._lives: dict[str, CallProcess] = {}
+        self._by_pidfd: dict[int, CallProcess] = {}
         self._idle = threading.Condition()
         self._active = 0
         self._epoll = select.epoll()
@@ -100,7 +100,7 @@ class Supervisor:
         """Why the sandbox can take no more calls, or None."""
         return self._failure
 
-    def start(self, life: Life, channels: list[Descriptor], timeout: float | None) -> None:
+    def start(self, life: CallProcess, channels: list[Descriptor], timeout: float | None) -> None:
         """Make a call's processes. `life.on_ended` is called from the supervisor's thread.
 
         channels: the descriptors of NewCall in their order. timeout: seconds from now.
@@ -114,7 +114,13 @@ class Supervisor:
         self._order(lambda now: self._start(life, channels, now))
 
     def join(
-        self, life: Life, session: Life, *, grace: float, term: float, silence: float | None
+        self,
+        life: CallProcess,
+        session: CallProcess,
+        *,
+        grace: float,
+        term: float,
+        silence: float | None,
     ) -> None:
         """Make `life` a request to a session: its ladder acts on the session's process.
 
@@ -139,11 +145,11 @@ class Supervisor:
 
         self._order(order)
 
-    def prolong(self, life: Life, silence: float) -> None:
+    def prolong(self, life: CallProcess, silence: float) -> None:
         """Something was heard of a request: its time begins anew."""
         self._order(lambda now: life.ladder.prolong(now + silence))
 
-    def leave(self, life: Life) -> None:
+    def leave(self, life: CallProcess) -> None:
         """A session has done what a request asked for."""
 
         def order(now: float) -> None:
@@ -176,11 +182,11 @@ class Supervisor:
 
         self._order(order)
 
-    def finish(self, life: Life) -> None:
+    def finish(self, life: CallProcess) -> None:
         """The worker has sent its last message."""
         self._order(lambda now: life.ladder.finish(now))
 
-    def abort(self, life: Life, why: str) -> None:
+    def abort(self, life: CallProcess, why: str) -> None:
         """The worker broke the protocol: SIGKILL."""
 
         def order(now: float) -> None:
@@ -242,7 +248,7 @@ class Supervisor:
         self._bell = Descriptor(-1)  # now, and not when the collector comes by
         return self.survivors
 
-    def _all(self) -> list[Life]:
+    def _all(self) -> list[CallProcess]:
         # One step of the interpreter: other threads add calls at any moment.
         return list(self._lives.values())
 
@@ -345,7 +351,7 @@ class Supervisor:
             if life.ladder.tick(now):
                 self._ended(life, proven=False)
 
-    def _start(self, life: Life, channels: list[Descriptor], now: float) -> None:
+    def _start(self, life: CallProcess, channels: list[Descriptor], now: float) -> None:
         if life.id not in self._lives:
             return  # the sandbox's end was seen before this order, and took the call along
         if self._failure is not None or self._closing is not None or self._launch is None:
@@ -422,7 +428,7 @@ class Supervisor:
         self._epoll.register(life.process.pidfd, select.EPOLLIN)
         life.ladder.birth(time.monotonic())
 
-    def _ended(self, life: Life, *, proven: bool) -> None:
+    def _ended(self, life: CallProcess, *, proven: bool) -> None:
         life.ladder.end(time.monotonic(), proven=proven)
         if life.process is not None and not proven:
             life.survivors = life.process.survivors()

@@ -82,7 +82,7 @@ def make_plan(
 
     workspace: an existing folder, bound writable; None for a sandbox that has none. hidden: what
     no tool may see, such as the folder of the runs' records. tool_paths: where tools' code lies,
-    bound read-only and imported from. Raises PolicyError, with the field and the mend.
+    bound read-only and imported from. Raises PolicyError, with the field and the hint.
     """
     home = _TMP if workspace is None else _resolve(workspace, "workspace")
     if not home.is_dir():

@@ -165,12 +165,12 @@ def _attribute_docstrings(cls: type) -> dict[str, str]:
     }
 
 
-def not_enforced(feature: str, mend: str = "remove it") -> PydanticCustomError:
+def not_enforced(feature: str, hint: str = "remove it") -> PydanticCustomError:
     """The refusal of what this version does not enforce. `feature`: what is asked for."""
     return PydanticCustomError(
         "not_enforced",
-        "this version does not enforce {feature}; {mend}",
-        {"feature": feature, "mend": mend},
+        "this version does not enforce {feature}; {hint}",
+        {"feature": feature, "hint": hint},
     )
 
 

@@ -50,7 +50,7 @@ class Check(msgspec.Struct, frozen=True):
     name: str
     ok: bool
     detail: str
-    mend: str
+    hint: str
     needed: bool = True
 
 
@@ -109,7 +109,7 @@ _CHECKS = {
         False,
     ),
 }
-"""Name -> (what a throwaway child does, the mend, whether this version needs it)."""
+"""Name -> (what a throwaway child does, the hint, whether this version needs it)."""
 
 _PRELUDE = (
     "import os, sys; sys.path[:0] = sys.argv[1].split(':'); "
@@ -134,7 +134,7 @@ def probe(workspace: Path | None = None) -> list[Check]:
             "Linux 5.12 or newer",
         )
     ]
-    for name, (code, mend, needed) in _CHECKS.items():
+    for name, (code, hint, needed) in _CHECKS.items():
         if "idmapped" in name and os.geteuid() != 0:
             continue
         ran = subprocess.run(
@@ -148,7 +148,7 @@ def probe(workspace: Path | None = None) -> list[Check]:
         )
         complaint = ran.stderr.strip().splitlines()
         detail = "works" if ran.returncode == 0 else (complaint or ["died"])[-1]
-        checks.append(Check(name, ran.returncode == 0, detail, mend, needed))
+        checks.append(Check(name, ran.returncode == 0, detail, hint, needed))
     return checks
 
 

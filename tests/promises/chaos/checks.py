@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from history_rules import problems_of_history
+from provider.history_rules import problems_of_history
 from sandbox_agent.journal.file import parse_journal
 from sandbox_agent.journal.history import ToolMessage
-from sandbox_agent.journal.state import fold
+from sandbox_agent.journal.state import state_of
 
 from chaos.plan import AGENT_DIES, COMMAND, KILLS_MODEL, STOPS_MODEL, Cause, Phase, Tool
 from chaos.seen import Event, Seen
@@ -327,7 +327,7 @@ def journal(seen: Seen) -> Iterator[str]:
     sizes = [len(seen.journal), *(dice.randrange(len(seen.journal) + 1) for _ in range(CUTS))]
     for size in sizes:
         try:
-            state = fold(parse_journal(seen.journal[:size]))
+            state = state_of(parse_journal(seen.journal[:size]))
             history = state.history()
         except Exception as error:
             yield f"journal: cut at {size} of {len(seen.journal)} it does not load: {error!r}"
@@ -372,7 +372,7 @@ def journal(seen: Seen) -> Iterator[str]:
 def _told_after_death(seen: Seen) -> Iterator[str]:
     """A model that is asked to go on after the agent's death must not be told a lie."""
     try:
-        state = fold(parse_journal(seen.journal))
+        state = state_of(parse_journal(seen.journal))
         told = {m.call_id: m for m in state.history() if isinstance(m, ToolMessage)}
     except Exception:
         return  # told already

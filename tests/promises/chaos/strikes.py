@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import observer
-from sandbox_agent.embedding.control import knock
+from sandbox_agent.embedding.control import request_interrupt
 
 from chaos.plan import KILLS_MODEL, STOPS_MODEL, Cause, Round
 
@@ -220,7 +220,7 @@ def strike(
             done.flagged = None  # nobody is told to stop
         case Cause.CANCEL_RUN:
             before = time.monotonic()
-            door = knock(run_dir)
+            door = request_interrupt(run_dir)
             if door is not None:
                 os.close(door)
                 done.at = done.flagged = before

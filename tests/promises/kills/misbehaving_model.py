@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 import misbehaving
-from sandbox_agent.models.process.inside import completion as asking
+from sandbox_agent.models.process.inside import completion
 from sandbox_agent.models.process.inside import serve as real
 from sandbox_agent_ipc.model_messages import Answer, Ask, Piece
 
@@ -26,8 +26,8 @@ WHEN, FOLDER = os.environ.get("WHEN", ""), os.environ.get("FOLDER", ".")
 
 
 def serve(end: Any) -> None:
-    asking.load = load
-    asking.answer = answer
+    completion.load = load
+    completion.answer = answer
     if WHEN == "after TERM":
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCONT})
         signal.signal(signal.SIGTERM, on_term)

@@ -17,7 +17,7 @@ import pytest
 from sandbox_agent.journal.file import read_journal
 from sandbox_agent.journal.history import ToolMessage
 from sandbox_agent.journal.result_file import read_record
-from sandbox_agent.journal.state import fold
+from sandbox_agent.journal.state import state_of
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 from table import Death, How, When, Who, deaths
 
@@ -154,7 +154,7 @@ def record_of(folder: Path) -> tuple[str | None, Call | None]:
     [run] = (folder / "runs").iterdir()
     results = [
         message
-        for message in fold(read_journal(run / "journal.jsonl")).history()
+        for message in state_of(read_journal(run / "journal.jsonl")).history()
         if isinstance(message, ToolMessage)
     ]
     assert len(results) <= 1

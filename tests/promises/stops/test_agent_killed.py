@@ -14,7 +14,7 @@ import pytest
 from sandbox_agent.journal.file import read_journal
 from sandbox_agent.journal.history import ToolMessage
 from sandbox_agent.journal.result_file import read_record
-from sandbox_agent.journal.state import fold
+from sandbox_agent.journal.state import state_of
 from sandbox_agent.journal.status import Status
 
 AGENT = """
@@ -56,7 +56,7 @@ def test_a_killed_agent_leaves_the_truth(
     assert observer.marked(mark) == []
 
     (folder,) = (tmp_path / "runs").iterdir()
-    state = fold(read_journal(folder / "journal.jsonl"))
+    state = state_of(read_journal(folder / "journal.jsonl"))
     results = [m for m in state.history() if isinstance(m, ToolMessage)]
     assert [(result.outcome, result.started) for result in results] == [first, second]
     assert state.segment_end is None

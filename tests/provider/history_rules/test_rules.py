@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from history_rules import anthropic_problems, openai_problems, problems_of_history
 from sandbox_agent.journal.history import AssistantMessage, Call, ToolMessage, UserMessage
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
+
+from provider.history_rules import anthropic_problems, openai_problems, problems_of_history
 
 Json = dict[str, Any]
 

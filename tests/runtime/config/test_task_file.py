@@ -1,4 +1,4 @@
-"""A task file means what it says; whatever is wrong with it is told with file, line and mend."""
+"""A task file means what it says; whatever is wrong with it is told with file, line and hint."""
 
 from __future__ import annotations
 
@@ -137,157 +137,157 @@ DURATION = "write a number of seconds, or a number with ms, s, m, h or d, like 5
     [
         (
             "sandbox:\n  netwrok: none\n",
-            "task.yaml:5:3: sandbox.netwrok: there is no such field\n  mend: did you mean network?",
+            "task.yaml:5:3: sandbox.netwrok: there is no such field\n  hint: did you mean network?",
         ),
         (
             "colour: red\n",
-            "task.yaml:4:1: colour: there is no such field\n  mend: known here: budgets, "
+            "task.yaml:4:1: colour: there is no such field\n  hint: known here: budgets, "
             "interrupt, model, name, output, parallel, prompt, prompt_file, sandbox, tools, "
             "verify, version, workspace",
         ),
         (
             "sandbox: {limits: {timeout: 5 parsecs}}\n",
             "task.yaml:4:20: sandbox.limits.timeout: '5 parsecs' is not a duration\n"
-            f"  mend: {DURATION}",
+            f"  hint: {DURATION}",
         ),
         (
             "sandbox: {limits: {memory: 1 jar}}\n",
-            "task.yaml:4:20: sandbox.limits.memory: '1 jar' is not a size\n  mend: write a number "
+            "task.yaml:4:20: sandbox.limits.memory: '1 jar' is not a size\n  hint: write a number "
             "of bytes, or a number with kB, MB, GB, KiB, MiB or GiB, like 64k or 256MiB",
         ),
         (
             "sandbox: {limits: {timeout: 0}}\n",
-            "task.yaml:4:20: sandbox.limits.timeout: 0 is out of range\n  mend: write more than 0",
+            "task.yaml:4:20: sandbox.limits.timeout: 0 is out of range\n  hint: write more than 0",
         ),
         (
             "interrupt: {grace: -1}\n",
-            f"task.yaml:4:13: interrupt.grace: -1 is not a duration\n  mend: {DURATION}",
+            f"task.yaml:4:13: interrupt.grace: -1 is not a duration\n  hint: {DURATION}",
         ),
         (
             "tools:\n  - shell\n  - shel\n",
             "task.yaml:6:5: tools[1]: 'shel' is not a tool\n"
-            "  mend: write shell, files, or package.module:function",
+            "  hint: write shell, files, or package.module:function",
         ),
         (
             "tools: [{shell: {timout: 3s}}]\n",
             "task.yaml:4:18: tools[0].shell.timout: there is no such field\n"
-            "  mend: did you mean timeout?",
+            "  hint: did you mean timeout?",
         ),
         (
             "tools: [{shell: {timeout: soon}}]\n",
-            f"task.yaml:4:18: tools[0].shell.timeout: 'soon' is not a duration\n  mend: {DURATION}",
+            f"task.yaml:4:18: tools[0].shell.timeout: 'soon' is not a duration\n  hint: {DURATION}",
         ),
         (
             "tools: shell\n",
-            "task.yaml:4:1: tools: must be a list, not text\n  mend: write [shell]",
+            "task.yaml:4:1: tools: must be a list, not text\n  hint: write [shell]",
         ),
         (
             "tools: [3]\n",
             "task.yaml:4:9: tools[0]: must be a tool, not a number\n"
-            "  mend: write shell, files or module:function",
+            "  hint: write shell, files or module:function",
         ),
         (
             "tools: [shell, shell]\n",
-            "task.yaml:4:1: tools: shell is listed twice\n  mend: remove one of them",
+            "task.yaml:4:1: tools: shell is listed twice\n  hint: remove one of them",
         ),
         (
             "tools: [python]\n",
             "task.yaml:4:9: tools[0]: this version does not enforce the python tool\n"
-            "  mend: remove it, or use shell",
+            "  hint: remove it, or use shell",
         ),
         (
             "tools: [{mcp: {command: [server]}}]\n",
             "task.yaml:4:9: tools[0]: this version does not enforce MCP servers (tools: mcp)\n"
-            "  mend: remove it",
+            "  hint: remove it",
         ),
         (
             "workspace: here\n",
             "task.yaml:4:1: workspace: must be a mapping, not text\n"
-            "  mend: write `name: value` lines under it",
+            "  hint: write `name: value` lines under it",
         ),
         (
             "workspace: {mode: overlay}\n",
             "task.yaml:4:13: workspace.mode: this version does not enforce staged changes "
-            "(workspace.mode: overlay)\n  mend: write mode: direct",
+            "(workspace.mode: overlay)\n  hint: write mode: direct",
         ),
         (
             "approval: ask\n",
             "task.yaml:4:1: approval: this version does not enforce approval of calls (approval)\n"
-            "  mend: remove it",
+            "  hint: remove it",
         ),
         (
             "budgets: {tokens: lots}\n",
             "task.yaml:4:11: budgets.tokens: 'lots' is not a count\n"
-            "  mend: write a whole number, or one with k or M, like 200k",
+            "  hint: write a whole number, or one with k or M, like 200k",
         ),
         (
             "budgets: {cost_usd: 2 dollars}\n",
             "task.yaml:4:11: budgets.cost_usd: '2 dollars' is not an amount of money\n"
-            "  mend: write a number such as 2 or 0.5",
+            "  hint: write a number such as 2 or 0.5",
         ),
         (
             "budgets: {cost_usd: .inf}\n",
             "task.yaml:4:11: budgets.cost_usd: inf is not an amount of money\n"
-            "  mend: write a number such as 2 or 0.5",
+            "  hint: write a number such as 2 or 0.5",
         ),
         (
             "budgets: {repeats: 1}\n",
-            "task.yaml:4:11: budgets.repeats: 1 is out of range\n  mend: write at least 2",
+            "task.yaml:4:11: budgets.repeats: 1 is out of range\n  hint: write at least 2",
         ),
         (
             "output: {junit: a.xml}\n",
             "task.yaml:4:10: output.junit: this version does not enforce JUnit reports "
-            "(output.junit)\n  mend: remove it",
+            "(output.junit)\n  hint: remove it",
         ),
         (
             "sandbox:\n  env: {secret: [KEY]}\n",
             "task.yaml:5:9: sandbox.env.secret: this version does not enforce secret variables "
-            "(env.secret)\n  mend: remove it",
+            "(env.secret)\n  hint: remove it",
         ),
         (
             "sandbox:\n  network: {allow: [a.b]}\n",
             "task.yaml:5:3: sandbox.network: this version does not enforce an allow-list of hosts "
-            "(network: {allow: ...})\n  mend: write network: none or host",
+            "(network: {allow: ...})\n  hint: write network: none or host",
         ),
         (
             "sandbox: {env: {set: {A: 1}}}\n",
             "task.yaml:4:23: sandbox.env.set.A: must be text, not 1\n"
-            '  mend: put it in quotes: "1"',
+            '  hint: put it in quotes: "1"',
         ),
         (
             "parallel: 0\n",
-            "task.yaml:4:1: parallel: 0 is out of range\n  mend: write at least 1",
+            "task.yaml:4:1: parallel: 0 is out of range\n  hint: write at least 1",
         ),
         (
             "name: a b\n",
             "task.yaml:4:1: name: 'a b' has characters that are not possible here\n"
-            "  mend: write at most 64 letters, digits, dots, dashes and underscores",
+            "  hint: write at most 64 letters, digits, dots, dashes and underscores",
         ),
         (
             "verify: ['']\n",
-            "task.yaml:4:10: verify[0]: is empty\n  mend: write some text or remove it",
+            "task.yaml:4:10: verify[0]: is empty\n  hint: write some text or remove it",
         ),
         (
             "prompt_file: p.md\n",
-            "task.yaml:1:1: prompt and prompt_file are both there\n  mend: remove one of them",
+            "task.yaml:1:1: prompt and prompt_file are both there\n  hint: remove one of them",
         ),
         (
             "name: ${who}\n",
             "task.yaml:4:1: name: the variable who has no value\n"
-            "  mend: give --var who=..., or write $${who} for plain text",
+            "  hint: give --var who=..., or write $${who} for plain text",
         ),
         (
             "verify: ['echo ${1+x}']\n",
             "task.yaml:4:10: verify[0]: `${` without a name and `}`\n"
-            "  mend: write $${ for a plain ${",
+            "  hint: write $${ for a plain ${",
         ),
         (
             "extends: nowhere.yaml\n",
-            "task.yaml:4:1: extends: there is no file nowhere.yaml\n  mend: check the path",
+            "task.yaml:4:1: extends: there is no file nowhere.yaml\n  hint: check the path",
         ),
         (
             "extends: task.yaml\n",
-            "task.yaml:4:1: extends: task.yaml extends this file in turn\n  mend: remove one",
+            "task.yaml:4:1: extends: task.yaml extends this file in turn\n  hint: remove one",
         ),
     ],
 )  # fmt: skip
@@ -299,38 +299,38 @@ def test_a_bad_field_is_told_with_place_and_mend(tmp_path: Path, more: str, mess
     ("text", "message"),
     [
         ("- a\n", "task.yaml:1:1: must be a mapping\n"
-         "  mend: write `name: value` lines, `version: 1` first"),
+         "  hint: write `name: value` lines, `version: 1` first"),
         ("version: 1\nprompt: x\n", "task.yaml:1:1: model: is required\n"
-         "  mend: add `model: scripted:steps.yaml`"),
+         "  hint: add `model: scripted:steps.yaml`"),
         ("prompt: x\nmodel: scripted:a\n", "task.yaml:1:1: version: is required\n"
-         "  mend: add `version: 1`"),
+         "  hint: add `version: 1`"),
         ("version: 2\nmodel: scripted:a\n", "task.yaml:1:1: version: version 2 is not known\n"
-         "  mend: write version: 1, or upgrade"),
+         "  hint: write version: 1, or upgrade"),
         ("version: 1\nmodel: {name: openai/gpt-5, api_base: localhost}\n",
          "task.yaml:2:29: model.api_base: 'localhost' is not an address\n"
-         "  mend: write http://host:port/path"),
+         "  hint: write http://host:port/path"),
         ("version: 1\nmodel: {name: openai/gpt-5, api_base: 'http://me:pw@h/v1'}\n",
          "task.yaml:2:29: model.api_base: has a user or password in it\n"
-         "  mend: the key belongs into the environment"),
+         "  hint: the key belongs into the environment"),
         ("version: 1\nmodel: {name: openai/gpt-5, params: {api_key: x}}\n",
          "task.yaml:2:1: model: api_key is called like a secret\n"
-         "  mend: put it into the environment variable that litellm reads it from"),
+         "  hint: put it into the environment variable that litellm reads it from"),
         ("version: 1\nmodel: {name: openai/gpt-5, params: {extra_headers: {Authorization: 5}}}\n",
          "task.yaml:2:1: model: Authorization is called like a secret\n"
-         "  mend: put it into the environment variable that litellm reads it from"),
+         "  hint: put it into the environment variable that litellm reads it from"),
         ("version: 1\nmodel: {name: openai/gpt-5, params: {proxies: ['http://me:pw@h']}}\n",
          "task.yaml:2:1: model: proxies holds a password in a URL\n"
-         "  mend: put it into the environment variable that litellm reads it from"),
+         "  hint: put it into the environment variable that litellm reads it from"),
         ("version: 1\nmodel: {name: openai/gpt-5, params: {messages: []}}\n",
          "task.yaml:2:1: model: messages is not for params\n"
-         "  mend: remove it, or write model.messages"),
+         "  hint: remove it, or write model.messages"),
         ("version: 1\nmodel: 'replay: '\n", "task.yaml:2:1: model: 'replay: ' names nothing\n"
-         "  mend: write scripted:steps.yaml or replay:RUN"),
+         "  hint: write scripted:steps.yaml or replay:RUN"),
         ("version: 1\nmodel: {name: 'scripted:a', check: true}\n",
          "task.yaml:2:1: model: 'scripted:a' has no recorded results to check against\n"
-         "  mend: write replay:RUN"),
+         "  hint: write replay:RUN"),
         ("version: 1\nmodel: {name: 'scripted:a', stream: true}\n",
-         "task.yaml:2:1: model: stream is for providers' models\n  mend: remove it"),
+         "task.yaml:2:1: model: stream is for providers' models\n  hint: remove it"),
     ],
 )  # fmt: skip
 def test_a_bad_head_is_told_with_place_and_mend(tmp_path: Path, text: str, message: str) -> None:
@@ -352,22 +352,22 @@ def test_a_fault_of_a_base_file_is_placed_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("nothing", "--set nothing is not a setting\n  mend: write --set sandbox.network=host"),
-        (".=1", "--set .=1 is not a setting\n  mend: write --set sandbox.network=host"),
+        ("nothing", "--set nothing is not a setting\n  hint: write --set sandbox.network=host"),
+        (".=1", "--set .=1 is not a setting\n  hint: write --set sandbox.network=host"),
         (
             "sandbox.netwrok=none",
             "--set sandbox.netwrok: sandbox.netwrok: there is no such field\n"
-            "  mend: did you mean network?",
+            "  hint: did you mean network?",
         ),
         (
             "tools.7=shell",
             "--set tools.7: tools is a list of 1\n"
-            "  mend: name an entry by its number, or set tools as a whole",
+            "  hint: name an entry by its number, or set tools as a whole",
         ),
         (
             "verify=[a",
             "--set verify: malformed YAML: expected ',' or ']', but got '<stream end>'\n"
-            "  mend: check the indentation and the quotes around here",
+            "  hint: check the indentation and the quotes around here",
         ),
     ],
 )
@@ -378,8 +378,8 @@ def test_a_bad_setting_is_told(tmp_path: Path, setting: str, message: str) -> No
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: None, "No such file or directory\n  mend: name a file with the prompt"),
-        (lambda path: path.mkdir(), "Is a directory\n  mend: name a file with the prompt"),
+        (lambda path: None, "No such file or directory\n  hint: name a file with the prompt"),
+        (lambda path: path.mkdir(), "Is a directory\n  hint: name a file with the prompt"),
     ],
 )
 def test_a_missing_prompt_file_is_told(tmp_path: Path, make: Any, message: str) -> None:

@@ -1,4 +1,4 @@
-"""YAML is plain data with places; everything else is refused with file, line, column and mend."""
+"""YAML is plain data with places; everything else is refused with file, line, column and hint."""
 
 from __future__ import annotations
 
@@ -71,88 +71,88 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "t.yaml: is empty\n  mend: see `sandbox-agent init demo` for a start"),
+        ("", "t.yaml: is empty\n  hint: see `sandbox-agent init demo` for a start"),
         (
             "# a comment\n",
-            "t.yaml: is empty\n  mend: see `sandbox-agent init demo` for a start",
+            "t.yaml: is empty\n  hint: see `sandbox-agent init demo` for a start",
         ),
         (
             "a: 1\nb: 2\na: 3\n",
             "t.yaml:3:1: a: the key 'a' is there twice, first in line 1\n"
-            "  mend: remove one of them",
+            "  hint: remove one of them",
         ),
         (
             "x:\n  a: 1\n  a: 3\n",
             "t.yaml:3:3: x.a: the key 'a' is there twice, first in line 2\n"
-            "  mend: remove one of them",
+            "  hint: remove one of them",
         ),
-        ("a: &a [*a]\n", "t.yaml:1:4: contains itself by an alias\n  mend: remove the alias"),
+        ("a: &a [*a]\n", "t.yaml:1:4: contains itself by an alias\n  hint: remove the alias"),
         (
             BOMB,
             "t.yaml:1:34: stands for more than 20000 values, aliases written out\n"
-            "  mend: use fewer aliases",
+            "  hint: use fewer aliases",
         ),
         (
             "a: b: c\n",
             "t.yaml:1:5: malformed YAML: mapping values are not allowed here\n"
-            '  mend: put text that contains ": " in quotes, or fix the indentation',
+            '  hint: put text that contains ": " in quotes, or fix the indentation',
         ),
         (
             "a:\n\tb: 1\n",
             "t.yaml:2:1: malformed YAML: a tab where only spaces may stand\n"
-            "  mend: indent with spaces",
+            "  hint: indent with spaces",
         ),
         (
             "a: 'x\n",
-            "t.yaml:2:1: malformed YAML: found unexpected end of stream\n  mend: close the quote",
+            "t.yaml:2:1: malformed YAML: found unexpected end of stream\n  hint: close the quote",
         ),
         (
             "- a\nb: 1\n",
             "t.yaml:2:1: malformed YAML: this line does not fit under the one above it\n"
-            "  mend: check the indentation and the quotes around here",
+            "  hint: check the indentation and the quotes around here",
         ),
         (
             "a: @x\n",
             "t.yaml:1:4: malformed YAML: found character '@' that cannot start any token\n"
-            "  mend: put text that starts with this character in quotes",
+            "  hint: put text that starts with this character in quotes",
         ),
         (
             "a: *nope\n",
             "t.yaml:1:4: malformed YAML: found undefined alias 'nope'\n"
-            "  mend: define it with & further up, or put the text in quotes",
+            "  hint: define it with & further up, or put the text in quotes",
         ),
         (
             "a: 1\n---\nb: 2\n",
             "t.yaml:2:1: malformed YAML: a second document starts here\n"
-            "  mend: one document a file: remove it",
+            "  hint: one document a file: remove it",
         ),
         (
             b"a: 1\nb: caf\xe9\n",
-            "t.yaml:2:7: byte 0xe9 is not UTF-8\n  mend: save the file as UTF-8",
+            "t.yaml:2:7: byte 0xe9 is not UTF-8\n  hint: save the file as UTF-8",
         ),
         (
             "a: 1\nb: \x07\n",
-            "t.yaml:2:4: the character U+0007 is not allowed in YAML\n  mend: remove it",
+            "t.yaml:2:4: the character U+0007 is not allowed in YAML\n  hint: remove it",
         ),
         (
             "a: !!python/object/apply:os.system [x]\n",
             "t.yaml:1:4: the tag !!python/object/apply:os.system is not allowed: plain data only\n"
-            "  mend: remove the tag",
+            "  hint: remove the tag",
         ),
-        ("on: 1\n", 't.yaml:1:1: the key on is not text here\n  mend: put it in quotes: "on"'),
-        ("? [a]\n: 1\n", "t.yaml:1:3: a key must be text\n  mend: write `name: value`"),
+        ("on: 1\n", 't.yaml:1:1: the key on is not text here\n  hint: put it in quotes: "on"'),
+        ("? [a]\n: 1\n", "t.yaml:1:3: a key must be text\n  hint: write `name: value`"),
         (
             "a: " + "[" * 70 + "]" * 70,
-            "t.yaml:1:68: is nested deeper than 64 levels\n  mend: nest less",
+            "t.yaml:1:68: is nested deeper than 64 levels\n  hint: nest less",
         ),
         (
             "[" * 5000,
-            "t.yaml:1:1: is nested too deeply\n  mend: a task file needs a few levels",
+            "t.yaml:1:1: is nested too deeply\n  hint: a task file needs a few levels",
         ),
         (
             "a: " + "9" * 5000,
             "t.yaml:1:4: '" + "9" * 40 + "...' cannot be read as int\n"
-            "  mend: put it in quotes if it is text",
+            "  hint: put it in quotes if it is text",
         ),
     ],
 )  # fmt: skip
@@ -165,12 +165,12 @@ def test_what_is_no_plain_yaml_is_refused_with_place_and_mend(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: None, "there is no such file\n  mend: check the path"),
-        (lambda path: path.mkdir(), "is a folder, not a file\n  mend: name a file"),
+        (lambda path: None, "there is no such file\n  hint: check the path"),
+        (lambda path: path.mkdir(), "is a folder, not a file\n  hint: name a file"),
         (
             lambda path: path.write_bytes(b"#" * (MAX_BYTES + 1)),
             "is larger than 1024 KiB\n"
-            "  mend: a task file is short; keep long text in a prompt_file",
+            "  hint: a task file is short; keep long text in a prompt_file",
         ),
     ],
 )  # fmt: skip

@@ -15,7 +15,7 @@ import observer
 import pytest
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.embedding import control
-from sandbox_agent.embedding.control import FILE_NAME, Control, knock, wait_until_over
+from sandbox_agent.embedding.control import FILE_NAME, Control, request_interrupt, wait_until_over
 from sandbox_agent.journal.events import Ended, Started
 from sandbox_agent.journal.result_file import read_record
 from sandbox_agent.journal.status import Status
@@ -33,7 +33,7 @@ def mark() -> Iterator[str]:
 
 def strike(conv: Conversation, times: int = 1) -> None:
     for _ in range(times):
-        door = knock(conv.run_dir)
+        door = request_interrupt(conv.run_dir)
         assert door is not None
         os.close(door)
 
@@ -48,7 +48,7 @@ def test_a_knock_interrupts_and_the_record_says_from_where(
             watch.wait_up()
             pipe = conv.run_dir / FILE_NAME
             assert stat.S_IMODE(pipe.stat().st_mode) == 0o600
-            door = knock(conv.run_dir)
+            door = request_interrupt(conv.run_dir)
             assert door is not None
             assert not wait_until_over(door, 0) or read_record(conv.run_dir).exit_code
             seen.append(wait_until_over(door, 30))
@@ -62,7 +62,7 @@ def test_a_knock_interrupts_and_the_record_says_from_where(
         assert (result.status, result.exit_code) == (Status.INTERRUPTED, 130)
         assert result.reason == "cancelled from outside"
         # Over: the pipe is gone, and with it descriptors and thread (conftest looks).
-        assert knock(conv.run_dir) is None
+        assert request_interrupt(conv.run_dir) is None
         assert not (conv.run_dir / FILE_NAME).exists()
 
 
@@ -120,7 +120,7 @@ def test_a_flood_is_read_no_further_than_it_means_something(tmp_path: Path) -> N
     ear = Control(tmp_path, heard.release)
     try:
         for _ in range(5):
-            door = knock(tmp_path)
+            door = request_interrupt(tmp_path)
             assert door is not None
             os.close(door)
         assert heard.acquire(timeout=10)
@@ -129,7 +129,7 @@ def test_a_flood_is_read_no_further_than_it_means_something(tmp_path: Path) -> N
             os.set_blocking(pipe.fileno(), False)
             while pipe.write(b"x" * 4096):
                 pass
-        door = knock(tmp_path)  # full, and no error
+        door = request_interrupt(tmp_path)  # full, and no error
         assert door is not None
         os.close(door)
         assert not heard.acquire(blocking=False)
@@ -140,24 +140,24 @@ def test_a_flood_is_read_no_further_than_it_means_something(tmp_path: Path) -> N
 
 def test_what_is_no_pipe_is_not_written_to(tmp_path: Path) -> None:
     path = tmp_path / FILE_NAME
-    assert knock(tmp_path) is None
-    assert knock(tmp_path / "nowhere") is None
+    assert request_interrupt(tmp_path) is None
+    assert request_interrupt(tmp_path / "nowhere") is None
     path.write_text("kept")
-    assert knock(tmp_path) is None
+    assert request_interrupt(tmp_path) is None
     assert path.read_text() == "kept"
     path.unlink()
     target = tmp_path / "pipe"
     os.mkfifo(target)
     path.symlink_to(target)
-    assert knock(tmp_path) is None
+    assert request_interrupt(tmp_path) is None
     path.unlink()
     path.mkdir()
-    assert knock(tmp_path) is None
+    assert request_interrupt(tmp_path) is None
 
 
 def test_a_pipe_that_a_killed_agent_left_is_nobodys_and_is_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / FILE_NAME)
-    assert knock(tmp_path) is None
+    assert request_interrupt(tmp_path) is None
     Control(tmp_path, lambda: None).close()
     assert not (tmp_path / FILE_NAME).exists()
 
@@ -165,14 +165,14 @@ def test_a_pipe_that_a_killed_agent_left_is_nobodys_and_is_replaced(tmp_path: Pa
 FORKED = """
 import os, select
 from pathlib import Path
-from sandbox_agent.embedding.control import Control, knock
+from sandbox_agent.embedding.control import Control, request_interrupt
 ear = Control(Path({path!r}), lambda: None)
 ready = os.pipe()
 parent = os.pidfd_open(os.getpid())
 if os.fork() == 0:
     os.write(ready[1], b"x")
     select.select([parent], [], [])  # until the parent has died
-    print(knock(Path({path!r})), flush=True)
+    print(request_interrupt(Path({path!r})), flush=True)
     os._exit(0)
 os.read(ready[0], 1)
 os.kill(os.getpid(), 9)
@@ -273,7 +273,7 @@ def test_a_callback_that_calls_exit_changes_nothing(
             result = conv.run()
         assert (result.status, result.exit_code) == (Status.INTERRUPTED, 130)
         assert ends(conv)["call_1_1"].rung in ("term", "kill")
-        assert knock(conv.run_dir) is None
+        assert request_interrupt(conv.run_dir) is None
 
 
 HOSTILE = """\

@@ -25,7 +25,7 @@ from sandbox_agent.journal.events import (
     UserText,
 )
 from sandbox_agent.journal.file import JournalWriter, encode, parse_journal, read_journal
-from sandbox_agent.journal.state import fold
+from sandbox_agent.journal.state import state_of
 from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
 
 NOW = {"at": "2026-01-01T00:00:00.000Z", "t": 1.5}
@@ -76,7 +76,7 @@ def test_a_journal_cut_at_any_byte_loads(tmp_path: Path) -> None:
         # A line that lacks only its newline is all there.
         lacks_newline = data[length : length + 1] == b"\n"
         assert len(events) == data[:length].count(b"\n") + lacks_newline
-        fold(events).history()
+        state_of(events).history()
 
 
 def test_writing_goes_on_after_any_cut(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_the_default_folder_is_where_runs_go(runs: Path, monkeypatch: pytest.Mon
 def test_what_is_no_run_is_told(runs: Path, run: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
         find_run(run, runs)
-    assert raised.value.mend
+    assert raised.value.hint
 
 
 def test_no_runs_at_all(tmp_path: Path) -> None:

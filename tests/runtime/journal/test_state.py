@@ -18,7 +18,7 @@ from sandbox_agent.journal.events import (
     Verified,
 )
 from sandbox_agent.journal.history import AssistantMessage, Message, ToolMessage, UserMessage
-from sandbox_agent.journal.state import Fold, Phase, fold
+from sandbox_agent.journal.state import Phase, RunState, state_of
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 
 NOW = {"at": "2026-01-01T00:00:00.000Z", "t": 1.0}
@@ -41,14 +41,14 @@ def ended(call: str, outcome: Outcome = Outcome.OK) -> Ended:
 
 
 def test_results_follow_their_turn_in_the_order_of_the_calls() -> None:
-    state = fold((UserText(text="go", **NOW), TURN, ended("b"), ended("a")))
+    state = state_of((UserText(text="go", **NOW), TURN, ended("b"), ended("a")))
     shape = [type(message) for message in state.history()]
     assert shape == [UserMessage, AssistantMessage, ToolMessage, ToolMessage]
     assert [m.call_id for m in state.history() if isinstance(m, ToolMessage)] == ["a", "b"]
 
 
 def test_what_the_user_says_during_a_turn_comes_after_its_results() -> None:
-    state = fold((TURN, ended("a"), UserText(text="hurry", **NOW), ended("b")))
+    state = state_of((TURN, ended("a"), UserText(text="hurry", **NOW), ended("b")))
     assert state.history()[-1] == UserMessage("hurry")
     assert state.unanswered()
 
@@ -68,7 +68,7 @@ def test_what_the_user_says_during_a_turn_comes_after_its_results() -> None:
 def test_after_a_crash_the_model_is_told_what_was_in_flight(
     events: tuple[AnyEvent, ...], outcome: Outcome, started: StartedState
 ) -> None:
-    state = fold((TURN, *events))
+    state = state_of((TURN, *events))
     result = next(m for m in state.history() if isinstance(m, ToolMessage))
     assert (result.outcome, result.started) == (outcome, started)
     assert [call.id for call in state.open_calls()] == ["a", "b"]
@@ -87,7 +87,7 @@ def test_every_prefix_is_a_valid_history() -> None:
         TurnTaken(turn=2, text="done", final=True, **NOW),
     )
     for length in range(len(events) + 1):
-        assert_valid(fold(events[:length]).history())
+        assert_valid(state_of(events[:length]).history())
 
 
 def assert_valid(messages: list[Message]) -> None:
@@ -115,11 +115,11 @@ def assert_valid(messages: list[Message]) -> None:
 )
 def test_what_cannot_follow_is_refused(events: tuple[AnyEvent, ...]) -> None:
     with pytest.raises(JournalError, match="the journal is damaged"):
-        fold((TURN, *events))
+        state_of((TURN, *events))
 
 
 def test_verify_commands_are_calls_that_no_model_sees() -> None:
-    state = fold(
+    state = state_of(
         (
             TurnTaken(turn=1, text="done", final=True, **NOW),
             Dispatching(call="verify_1_1", tool="shell", command="pytest", **NOW),
@@ -134,7 +134,7 @@ def test_verify_commands_are_calls_that_no_model_sees() -> None:
 
 
 def test_a_segment_that_ended_is_known_to_have() -> None:
-    state = Fold()
+    state = RunState()
     assert state.segment_end is None
     end = SegmentEnded(
         n=1, status="done", exit_code=0, reason="", requests=1, calls=0, seconds=1.0, **NOW
@@ -147,7 +147,7 @@ def test_a_segment_that_ended_is_known_to_have() -> None:
 
 
 def test_a_history_stays_as_it_was_taken() -> None:
-    state = fold((UserText(text="go", **NOW), TURN, ended("a")))
+    state = state_of((UserText(text="go", **NOW), TURN, ended("a")))
     open_one = state.history()
     copy = list(open_one)
     state.apply(ended("b"))
@@ -164,7 +164,7 @@ def test_a_history_stays_as_it_was_taken() -> None:
 
 
 def test_a_history_is_a_sequence_like_any() -> None:
-    state = fold((UserText(text="go", **NOW), TURN, ended("a"), ended("b")))
+    state = state_of((UserText(text="go", **NOW), TURN, ended("a"), ended("b")))
     history, plain = state.history(), list(state.history())
     state.apply(UserText(text="beyond its end", **NOW))
     assert [history[n] for n in range(-4, 4)] == plain * 2
@@ -178,7 +178,7 @@ def test_a_history_is_a_sequence_like_any() -> None:
 
 
 def test_a_history_knows_how_it_began() -> None:
-    state, other = fold((UserText(text="go", **NOW),)), fold((UserText(text="go", **NOW),))
+    state, other = state_of((UserText(text="go", **NOW),)), state_of((UserText(text="go", **NOW),))
     first = state.history()
     state.apply(TurnTaken(turn=1, text="done", final=True, **NOW))
     assert state.history().goes_on(first)
@@ -187,14 +187,14 @@ def test_a_history_knows_how_it_began() -> None:
 
 
 def test_what_a_turn_asks_of_the_fold_costs_the_same_after_many_others() -> None:
-    def thousand_times(state: Fold) -> float:
+    def thousand_times(state: RunState) -> float:
         begun = time.perf_counter()
         for _ in range(1000):
             state.history(), state.unanswered(), state.final_words()
         return time.perf_counter() - begun
 
     def after(turns: int) -> float:
-        state = Fold()
+        state = RunState()
         for turn in range(1, turns + 1):
             call = Asked(f"call_{turn}_1", "shell", {"command": "x"})
             state.apply(TurnTaken(turn=turn, text="", final=False, calls=(call,), **NOW))

@@ -52,10 +52,10 @@ def test_a_missing_key_is_named(name: str, variables: str) -> None:
     for environ in ({}, {variables.split(" or ")[0]: ""}):
         problem = problem_with(name, None, environ)
         assert problem is not None
-        kind, what, mend = problem
+        kind, what, hint = problem
         assert kind is FailureKind.MISSING_KEY
         assert name in what
-        assert variables in mend
+        assert variables in hint
     assert problem_with(name, None, {variables.split(" or ")[-1]: "a-key"}) is None
 
 
@@ -77,10 +77,10 @@ def test_a_server_of_ones_own_needs_no_key() -> None:
 def test_an_unknown_name_is_told_with_the_nearest(name: str, meant: str) -> None:
     problem = problem_with(name, None, KEY)
     assert problem is not None
-    kind, what, mend = problem
+    kind, what, hint = problem
     assert kind is FailureKind.UNKNOWN_MODEL
     assert repr(name) in what
-    assert (f"did you mean {meant}?" if meant else "PROVIDER/MODEL") in mend
+    assert (f"did you mean {meant}?" if meant else "PROVIDER/MODEL") in hint
 
 
 def test_a_bare_name_with_an_address_is_told_how_to_be_written() -> None:
@@ -114,10 +114,10 @@ def test_an_address_that_is_none_is_told(address: str) -> None:
 def test_an_address_with_room_for_a_key_is_refused_and_not_repeated(address: str) -> None:
     problem = problem_with("openai/gpt-4o", address, KEY)
     assert problem is not None
-    kind, what, mend = problem
+    kind, what, hint = problem
     assert kind is FailureKind.BAD_REQUEST
-    assert "api_base" in what and "environment" in mend
-    assert "pl4nted" not in what + mend
+    assert "api_base" in what and "environment" in hint
+    assert "pl4nted" not in what + hint
 
 
 @pytest.mark.parametrize("value", ["sk-pl4nted\n", "sk-\x1bpl4nted", "\rsk-pl4nted", "sk-pl4ntéd"])
@@ -126,10 +126,10 @@ def test_a_key_that_no_header_holds_is_named_and_not_told(value: str, base: str 
     environ = {"OPENAI_API_KEY": "sk-1", "GEMINI_API_KEY": value}
     problem = problem_with("gemini/gemini-2.5-pro", base, environ)
     assert problem is not None
-    kind, what, mend = problem
+    kind, what, hint = problem
     assert kind is FailureKind.AUTHENTICATION
-    assert "GEMINI_API_KEY" in what and "GEMINI_API_KEY" in mend
-    assert "pl4nt" not in what + mend
+    assert "GEMINI_API_KEY" in what and "GEMINI_API_KEY" in hint
+    assert "pl4nt" not in what + hint
     assert problem_with("openai/gpt-4o", base, environ) is None  # it is not sent there
 
 
@@ -138,9 +138,9 @@ def test_a_provider_without_a_model_is_no_name(name: str) -> None:
     for base in (None, LOCAL):
         problem = problem_with(name, base, KEY)
         assert problem is not None
-        kind, what, mend = problem
+        kind, what, hint = problem
         assert kind is FailureKind.UNKNOWN_MODEL
-        assert repr(name) in what and "PROVIDER/MODEL" in mend
+        assert repr(name) in what and "PROVIDER/MODEL" in hint
 
 
 def test_windows_and_prices_are_those_of_litellms_list() -> None:
@@ -183,7 +183,7 @@ def test_a_program_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="OPENAI_API_KEY is not set") as caught:
         ProviderModel("openai/gpt-4o")
-    assert caught.value.mend == "set OPENAI_API_KEY in the environment"
+    assert caught.value.hint == "set OPENAI_API_KEY in the environment"
     ProviderModel("openai/gpt-4o", api_base=LOCAL)
     with pytest.raises(ConfigError, match="has a query"):
         ProviderModel("openai/gpt-4o", api_base=f"{LOCAL}?key=1")

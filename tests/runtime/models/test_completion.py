@@ -216,10 +216,10 @@ def test_what_has_the_same_number_and_id_is_one_call(asker: Asker) -> None:
 def history(answer: Answer, model: str) -> list[Message]:
     """As the runtime would go on after this answer."""
     calls = tuple(
-        Call(f"call_1_{place}", call.name, call.arguments, call.kept)
+        Call(f"call_1_{place}", call.name, call.arguments, call.provider_state)
         for place, call in enumerate(answer.calls)
     )
-    said = AssistantMessage(answer.text, calls, model, answer.reasoning, answer.kept)
+    said = AssistantMessage(answer.text, calls, model, answer.reasoning, answer.provider_state)
     results = [ToolMessage(c.id, c.tool, "done", Outcome.OK, StartedState.YES) for c in calls]
     return [UserMessage("hi"), said, *results]
 
@@ -252,7 +252,7 @@ def test_thoughts_go_back_to_those_who_insist_on_them(asker: Asker, stream: bool
 
 def test_thoughts_do_not_go_back_to_anybody_else(asker: Asker) -> None:
     with Stub([FULL]) as stub:
-        assert asker.answer(GPT, api_base=stub.openai_base).kept == {}
+        assert asker.answer(GPT, api_base=stub.openai_base).provider_state == {}
 
 
 GEMINI = {

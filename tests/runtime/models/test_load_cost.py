@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 BARE = "import litellm"
-OURS = "from sandbox_agent.models.process.inside import asking; asking.load()"
+OURS = "from sandbox_agent.models.process.inside import completion; completion.load()"
 END = "\nimport os, time; print(time.process_time(), flush=True); os._exit(0)"
 
 

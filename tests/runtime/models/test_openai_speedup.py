@@ -12,7 +12,7 @@ from provider import Answer, Stub
 
 ASK = """
 import asyncio, json, os, sys, time
-from sandbox_agent.models.process.inside import asking
+from sandbox_agent.models.process.inside import completion
 from sandbox_agent_ipc.model_messages import Ask
 
 base, path = sys.argv[1:]
@@ -23,10 +23,10 @@ async def main():
     ask = Ask("openai/gpt-4o", body, api_base=base, params={"temperature": 0.5})
     for _ in range(3):
         begin = time.process_time()
-        answer = await asking.answer(ask, lambda piece: None)
+        answer = await completion.answer(ask, lambda piece: None)
         print(time.process_time() - begin, answer.text, flush=True)
 
-asking.load()
+completion.load()
 asyncio.run(main())
 os._exit(0)
 """

@@ -64,12 +64,12 @@ class Rich(Model):
         ModelTurn(
             text="so \u2028 \x1b[31m",
             calls=(
-                ModelCall("shell", {"command": "true"}, kept={"signature": "x"}),
-                ModelCall("shell", '{"command": "tr', kept={"index": 1}),
+                ModelCall("shell", {"command": "true"}, provider_state={"signature": "x"}),
+                ModelCall("shell", '{"command": "tr', provider_state={"index": 1}),
                 ModelCall("no_such_tool", {}),
             ),
             reasoning="hm",
-            kept={"thinking": [{"signature": "abc"}]},
+            provider_state={"thinking": [{"signature": "abc"}]},
             usage=TokenUsage(10, 5, 3, 2, 0.25),
             finish="tool_calls",
         ),
@@ -155,7 +155,7 @@ def test_a_replay_that_was_stopped_goes_on_where_it_was(tmp_path: Path, watch: W
     assert "results are as recorded" in result.reason
     assert segments[1].model_options == {"folder": str(run), "check": True}
     run.rename(tmp_path / "moved")
-    with pytest.raises(ConfigError, match=r"cannot be read.*\n  mend: put it back, or give"):
+    with pytest.raises(ConfigError, match=r"cannot be read.*\n  hint: put it back, or give"):
         Conversation.resume(conv.run_dir, message="more")
 
 
@@ -493,7 +493,12 @@ def test_an_answer_that_was_cut_off_ends_the_replay_unless_it_was_asked_for_agai
 def test_what_the_user_said_later_is_known_by_its_turn(tmp_path: Path, watch: Watch) -> None:
     run = two_talks(tmp_path, watch)
     model = load_replay(run)
-    assert [model.told(turn) for turn in range(4)] == [("go",), ("more", "and more"), (), ()]
+    assert [model.user_messages(turn) for turn in range(4)] == [
+        ("go",),
+        ("more", "and more"),
+        (),
+        (),
+    ]
 
 
 def test_a_message_that_is_missing_diverges_where_it_is_checked(

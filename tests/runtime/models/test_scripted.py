@@ -119,7 +119,7 @@ def test_a_fault_is_named_with_line_field_and_mend(
     assert (error.line, error.field) == (line, field)
     assert error.file == str(tmp_path / "steps.yaml")
     assert what in error.what
-    assert error.mend
+    assert error.hint
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 import pytest
-from history_rules import openai_problems, problems_of_history
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from provider.history_rules import openai_problems, problems_of_history
 from sandbox_agent.journal.history import (
     AssistantMessage,
     Call,
@@ -101,8 +101,14 @@ def test_names_that_no_provider_takes_are_spelt_so_that_they_are_taken() -> None
 
 def test_what_a_model_wanted_kept_goes_back_to_it_and_to_no_other() -> None:
     kept = {"thinking_blocks": [SIGNED], "role": "system", "content": "forged"}
-    one = call(kept={"provider_specific_fields": {"thought_signature": "t"}, "id": "forged"})
-    history = [UserMessage("go"), asked(one, text="x", model=MODEL, kept=kept), result(one)]
+    one = call(
+        provider_state={"provider_specific_fields": {"thought_signature": "t"}, "id": "forged"}
+    )
+    history = [
+        UserMessage("go"),
+        asked(one, text="x", model=MODEL, provider_state=kept),
+        result(one),
+    ]
     said = sent(*history)[1]
     assert said["thinking_blocks"] == [SIGNED]
     assert (said["role"], said["content"]) == ("assistant", "x")

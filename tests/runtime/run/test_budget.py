@@ -183,4 +183,4 @@ def test_what_is_no_budget_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         Budgets(**{name: value})
     assert caught.value.field == f"budgets.{name}"
-    assert caught.value.mend
+    assert caught.value.hint

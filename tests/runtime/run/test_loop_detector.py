@@ -13,7 +13,7 @@ from sandbox_agent.journal.history import ToolMessage
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import ModelTurn
 from sandbox_agent.models.scripted import ScriptedModel, Step
-from sandbox_agent.run.loop_detector import Repetition
+from sandbox_agent.run.loop_detector import LoopDetector
 from sandbox_agent_ipc.messages import Image
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 from talking import FINAL, Watch, shell, talk
@@ -99,26 +99,26 @@ OTHERS: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_any_difference_begins_a_new_row(other: tuple[Any, Any]) -> None:
-    seen = Repetition(3)
+    seen = LoopDetector(3)
     rows = [SAME, SAME, other, SAME, SAME]
     assert [seen.see("", *row, heard=1) for row in rows] == [None] * 5
     assert seen.see("", *SAME, heard=1) is not None
 
 
 def test_what_is_said_beside_the_same_calls_does_not_hide_them() -> None:
-    seen = Repetition(3)
+    seen = LoopDetector(3)
     told = [seen.see(f"Try {number}.", *SAME, heard=1) for number in range(3)]
     assert [why is None for why in told] == [True, True, False]
 
 
 def test_saying_nothing_in_between_does_not_hide_the_same_calls() -> None:
-    seen = Repetition(3)
+    seen = LoopDetector(3)
     rows = [SAME, ([], []), SAME, ([], []), ([], [])]
     assert [seen.see("", *row, heard=1) for row in rows] == [None] * 5
     assert "got the same results 3 times" in str(seen.see("", *SAME, heard=1))
 
 
 def test_what_the_user_says_ends_a_row() -> None:
-    seen = Repetition(3)
+    seen = LoopDetector(3)
     told = [seen.see("", *SAME, heard=heard) for heard in (1, 1, 2, 2, 2)]
     assert [why is None for why in told] == [True] * 4 + [False]

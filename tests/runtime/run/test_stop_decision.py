@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 
-from sandbox_agent.run.stop_decision import Stopping
+from sandbox_agent.run.stop_decision import StopDecision
 from sandbox_agent_ipc.cancel_reason import CancelReason
 
 
 def test_the_first_stop_counts() -> None:
-    stopping = Stopping(None)
+    stopping = StopDecision(None)
     assert stopping.stop(CancelReason.BUDGET, "spent", 3)
     assert not stopping.stop(CancelReason.INTERRUPT, "interrupted", 130)
     assert stopping.token.reason is CancelReason.BUDGET
@@ -19,7 +19,7 @@ def test_the_first_stop_counts() -> None:
 
 
 def test_after_a_natural_end_nothing_cancels_the_token() -> None:
-    stopping = Stopping(None)
+    stopping = StopDecision(None)
     assert stopping.let_end() is None
     assert not stopping.stop(CancelReason.INTERRUPT)
     assert not stopping.token.is_cancelled
@@ -27,11 +27,11 @@ def test_after_a_natural_end_nothing_cancels_the_token() -> None:
 
 def test_of_many_threads_one_decides_and_all_agree() -> None:
     for _ in range(50):
-        stopping = Stopping(None)
+        stopping = StopDecision(None)
         go = threading.Barrier(9)
         won: list[bool] = []
 
-        def strike(stopping: Stopping = stopping, go: threading.Barrier = go) -> None:
+        def strike(stopping: StopDecision = stopping, go: threading.Barrier = go) -> None:
             go.wait()
             won.append(stopping.stop(CancelReason.INTERRUPT))  # noqa: B023
 
@@ -47,7 +47,7 @@ def test_of_many_threads_one_decides_and_all_agree() -> None:
 
 
 def test_whoever_sees_the_token_cancelled_can_read_why() -> None:
-    stopping = Stopping(None)
+    stopping = StopDecision(None)
     seen: list[str] = []
     stopping.token.add_callback(lambda: seen.append(stopping.why))
     stopping.stop(CancelReason.INTERRUPT, "because")
@@ -55,7 +55,7 @@ def test_whoever_sees_the_token_cancelled_can_read_why() -> None:
 
 
 def test_a_signal_handler_may_stop_while_stopping() -> None:
-    stopping = Stopping(None)
+    stopping = StopDecision(None)
     answers: list[bool] = []
 
     def handler(number: int, frame: object) -> None:

@@ -123,7 +123,7 @@ def test_what_is_not_a_tool_is_refused_with_the_mend(entry: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         choose([entry])
     assert caught.value.field == "tools"
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_bad_timeout_is_refused() -> None:
@@ -167,4 +167,4 @@ def test_only_the_shells_timeout_argument_is_a_time() -> None:
 def test_every_built_in_name_is_a_function_of_a_worker_module() -> None:
     for references in BUILT_IN.values():
         for reference in references:
-            assert reference.module.startswith("sandbox_agent_sandbox.worker.")
+            assert reference.module.startswith("sandbox_agent_sandbox.inside.tools.")

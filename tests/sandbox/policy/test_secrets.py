@@ -64,5 +64,5 @@ def test_a_policy_that_sets_a_secret_is_refused_without_showing_it() -> None:
         ("env", "set", "URL"),
     ]
     assert all("env.pass" in error["msg"] for error in errors)
-    # The mend.
+    # The hint.
     Policy.model_validate({"env": {"pass": ["API_KEY"], "set": {"FINE": "1", "MAX_TOKENS": "9"}}})

@@ -9,12 +9,12 @@ from pathlib import Path
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
-from sandbox_agent.embedding.control import knock, wait_until_over
+from sandbox_agent.embedding.control import request_interrupt, wait_until_over
 from sandbox_agent.errors import AgentError, ConfigError, JournalError, NotGoing
 from sandbox_agent.journal import file as journal
 from sandbox_agent.journal.lookup import find_run
 from sandbox_agent.journal.result_file import Record, read_record
-from sandbox_agent.journal.state import fold
+from sandbox_agent.journal.state import state_of
 from sandbox_agent.journal.status import SURVIVORS, Status
 
 
@@ -36,12 +36,12 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
 
 def _knock(folder: Path) -> int:
     try:
-        door = knock(folder)
+        door = request_interrupt(folder)
         if door is None:
             raise NotGoing(_why_not(folder))
     except PermissionError:
         raise ConfigError(
-            f"the run {folder.name} is not yours", field="RUN", mend="ask whoever started it"
+            f"the run {folder.name} is not yours", field="RUN", hint="ask whoever started it"
         ) from None
     return door
 
@@ -53,8 +53,8 @@ def _why_not(folder: Path) -> str:
         return f"the run {name} is not going at this moment, but a program has it open; try again"
     events = journal.read_journal(path)
     if not events:
-        return f"the run {name} has not begun: its journal is empty\n  mend: start it anew"
-    end = fold(events).segment_end
+        return f"the run {name} has not begun: its journal is empty\n  hint: start it anew"
+    end = state_of(events).segment_end
     begun = record if record is not None and record.status is Status.RUNNING else None
     # An agent may have died after the journal had its end, or before it had the next beginning.
     if end is not None and (begun is None or begun.segment <= end.n):
@@ -62,7 +62,7 @@ def _why_not(folder: Path) -> str:
     who = f" (process {begun.pid})" if begun is not None else ""
     return (
         f"the agent of the run {name}{who} is dead, and its calls ended with it\n"
-        f"  mend: `sandbox-agent resume {name}` goes on"
+        f"  hint: `sandbox-agent resume {name}` goes on"
     )
 
 

@@ -37,11 +37,11 @@ def _table(checks: list[Check]) -> str:
     import rich.text
 
     table = rich.table.Table(box=rich.box.SIMPLE)
-    for heading in ("", "check", "found", "mend"):
+    for heading in ("", "check", "found", "hint"):
         table.add_column(heading, overflow="fold")
     for check in checks:
         state = "ok" if check.ok else "FAILED" if check.needed else "absent"
-        cells = (state, check.name, check.detail, "" if check.ok else check.mend)
+        cells = (state, check.name, check.detail, "" if check.ok else check.hint)
         # As Text: a square bracket in an error message is no markup.
         table.add_row(*(rich.text.Text(cell) for cell in cells))
     # Rendered to text and written as any other output: without colours, by the writing thread.

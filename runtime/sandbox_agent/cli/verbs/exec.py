@@ -20,7 +20,7 @@ from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
-from sandbox_agent.cli.verbs.run_under_signals import converse_until_over
+from sandbox_agent.cli.verbs.run_under_signals import run_under_signals
 from sandbox_agent.config.policy_file import read_policy
 from sandbox_agent.config.settings import Interrupt
 from sandbox_agent.config.workspace import problem_with
@@ -78,8 +78,8 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     workspace = Path(arguments.workspace or ".").absolute()
     problem = problem_with(workspace)
     if problem is not None:
-        what, mend = problem
-        raise ConfigError(what, file="--workspace", mend=mend)
+        what, hint = problem
+        raise ConfigError(what, file="--workspace", hint=hint)
     grace = seconds_of("--grace", arguments.grace)
     interrupt = Interrupt() if grace is None else Interrupt(grace=grace)
     ended: list[events.Ended] = []
@@ -113,7 +113,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     )
     signals.hold()
     tell(conversation, " ".join(argv))
-    result = converse_until_over(conversation, signals, die_with_parent=arguments.die_with_parent)
+    result = run_under_signals(conversation, signals, die_with_parent=arguments.die_with_parent)
     for survivor in result.survivors:
         console.error(f"could not stop pid {survivor.pid}: {survivor.command}")
     if result.survivors:
@@ -146,14 +146,14 @@ def _argv(given: list[str]) -> list[str]:
     argv = given[1:] if given[:1] == ["--"] else given
     if not argv or not argv[0]:
         raise ConfigError(
-            "no command was named", file="command line", mend="write exec -- COMMAND ARGUMENTS"
+            "no command was named", file="command line", hint="write exec -- COMMAND ARGUMENTS"
         )
     try:
         for word in argv:
             word.encode("utf-8")
     except UnicodeEncodeError:
         raise ConfigError(
-            f"{os.fsencode(word)!r} is not UTF-8", file="command line", mend="write it in UTF-8"
+            f"{os.fsencode(word)!r} is not UTF-8", file="command line", hint="write it in UTF-8"
         ) from None
     return argv
 
@@ -163,7 +163,7 @@ def _policy(arguments: argparse.Namespace) -> Policy:
     policy = read_policy(Path(arguments.policy)) if arguments.policy else Policy()
     given = seconds_of("--timeout", arguments.timeout)
     if given == 0:
-        raise ConfigError("0 is no time to run", file="--timeout", mend="write more than 0")
+        raise ConfigError("0 is no time to run", file="--timeout", hint="write more than 0")
     written = "timeout" in policy.limits.model_fields_set
     timeout = given if given is not None else policy.limits.timeout if written else None
     limits = policy.limits.model_copy(update={"timeout": timeout})

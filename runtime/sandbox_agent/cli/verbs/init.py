@@ -36,7 +36,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         raise ConfigError(
             f"cannot be written: {error.strerror}",
             file=str(error.filename or target),
-            mend="name a folder that you may write to",
+            hint="name a folder that you may write to",
         ) from None
     reason = _make_repository(target)
     if reason:
@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     if importlib.util.find_spec("pytest") is None:
         console.err(
             f"the demo's tests need pytest, which {sys.executable} does not have\n"
-            "  mend: pip install 'sandbox-agent[demo]'\n"
+            "  hint: pip install 'sandbox-agent[demo]'\n"
         )
     console.out(f"{target / 'task.yaml'}\n")
     console.err(f"a project with a failing test; now: sandbox-agent run {target / 'task.yaml'}\n")
@@ -57,12 +57,12 @@ def _refuse_used(target: Path) -> None:
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        raise ConfigError("is a file", file=str(target), mend="name a new folder") from None
+        raise ConfigError("is a file", file=str(target), hint="name a new folder") from None
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=str(target)) from None
     if used:
         raise ConfigError(
-            "the folder is not empty", file=str(target), mend="name a new folder, or empty it"
+            "the folder is not empty", file=str(target), hint="name a new folder, or empty it"
         )
 
 

@@ -9,13 +9,13 @@ from typing import Any
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.task_arguments import prompt_text
-from sandbox_agent.cli.verbs.run_and_report import carry_out
+from sandbox_agent.cli.verbs.run_and_report import run_and_report
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.lookup import find_run
 from sandbox_agent.journal.recorder import OnEvent
 from sandbox_agent.resume import PastRun
-from sandbox_agent.wiring.resume_options import amended
+from sandbox_agent.wiring.resume_options import changed_options
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
@@ -23,7 +23,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     message = None if arguments.prompt is None else prompt_text(arguments.prompt)
     folder = find_run(arguments.run, Path(arguments.out) if arguments.out else None)
     with PastRun(folder) as past:
-        options = amended(past, arguments.set, _overrides(arguments))
+        options = changed_options(past, arguments.set, _overrides(arguments))
 
         def make(on_event: OnEvent) -> Conversation:
             options["on_event"] = on_event
@@ -37,7 +37,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         known = past.settings
         workspace = options.get("workspace", known.workspace if known is not None else ".")
         budgets = options.get("budgets", known)
-        return carry_out(
+        return run_and_report(
             make,
             arguments,
             console,

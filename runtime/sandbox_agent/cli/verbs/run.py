@@ -7,10 +7,10 @@ import argparse
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.task_arguments import assignment_of
-from sandbox_agent.cli.verbs.run_and_report import carry_out
+from sandbox_agent.cli.verbs.run_and_report import run_and_report
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.folder import default_output_dir
-from sandbox_agent.wiring.task import converse, placed
+from sandbox_agent.wiring.task import converse, with_place
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
@@ -18,7 +18,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     assignment = assignment_of(arguments)
     task, source = assignment.task, assignment.source
     try:
-        return carry_out(
+        return run_and_report(
             lambda on_event: converse(task, source, tools=assignment.tools, on_event=on_event),
             arguments,
             console,
@@ -28,4 +28,4 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
             time_limit=task.budgets.time,
         )
     except ConfigError as error:
-        raise placed(error, task, source) from None
+        raise with_place(error, task, source) from None

@@ -13,7 +13,7 @@ import msgspec
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.message_file import MessageFile
 from sandbox_agent.cli.signals import Signals
-from sandbox_agent.cli.verbs.run_under_signals import converse_until_over
+from sandbox_agent.cli.verbs.run_under_signals import run_under_signals
 from sandbox_agent.conversation import Conversation, OnEvent, RunResult
 from sandbox_agent.journal import events
 from sandbox_agent.journal.result_file import Usage
@@ -21,7 +21,7 @@ from sandbox_agent.reports.lines import Progress
 from sandbox_agent.reports.workspace_changes import Snapshot, summary
 
 
-def carry_out(
+def run_and_report(
     make: Callable[[OnEvent], Conversation],
     arguments: argparse.Namespace,
     console: Console,
@@ -57,14 +57,14 @@ def carry_out(
             console.stdout.write(msgspec.json.encode(event) + b"\n", stopped)
         if isinstance(event, events.TurnTaken) and conversation is not None:
             # At once, so that it is heard with the next turn and keeps a last one from being it.
-            for text in conversation.model.told(event.turn):
+            for text in conversation.model.user_messages(event.turn):
                 conversation.send_message(text)
 
     workspace = workspace.absolute()  # as `runs` is, which is to be left out
     before = Snapshot.take(workspace, runs)
     signals.hold()
     conversation = make(on_event)
-    result = converse_until_over(conversation, signals, die_with_parent=arguments.die_with_parent)
+    result = run_under_signals(conversation, signals, die_with_parent=arguments.die_with_parent)
     _report(result, console)
     for line in summary(before, Snapshot.take(workspace, runs)):
         console.err(line + "\n")

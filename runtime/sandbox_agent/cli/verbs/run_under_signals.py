@@ -9,7 +9,7 @@ from sandbox_agent.cli.signals import Signals
 from sandbox_agent.conversation import Conversation, RunResult
 
 
-def converse_until_over(
+def run_under_signals(
     conversation: Conversation, signals: Signals, *, die_with_parent: bool | None
 ) -> RunResult:
     """One run, with INT, TERM and HUP as its interrupts. Returns when all has stopped.

@@ -9,7 +9,7 @@ from sandbox_agent_sandbox.plan import Ceilings
 _LOCKED_MEMORY = 8 << 20
 
 
-def apply_ceilings(ceilings: Ceilings) -> None:
+def apply_rlimits(ceilings: Ceilings) -> None:
     """Lower the caller's limits, hard and soft; a limit that is lower already stays.
 
     Memory is RLIMIT_DATA, not RLIMIT_AS: node and Go reserve address space by the terabyte.

@@ -33,7 +33,7 @@ from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only, standard_streams
-from sandbox_agent_sandbox.inside.walls.rlimits import apply_ceilings
+from sandbox_agent_sandbox.inside.walls.rlimits import apply_rlimits
 from sandbox_agent_sandbox.inside.worker.invoke import NotStarted, describe_all, invoke
 from sandbox_agent_sandbox.inside.worker.serving import serve
 from sandbox_agent_sandbox.plan import Plan
@@ -68,7 +68,7 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     syscalls.set_process_name("sandbox-worker")
     standard_streams(descriptors.stdout, descriptors.stderr)
     keep_only([descriptors.inbox, descriptors.outbox, descriptors.wake, board_fd])
-    apply_ceilings(plan.ceilings)
+    apply_rlimits(plan.ceilings)
     drop_capabilities()
     # Dumpable again, as after any exec, or /proc/self would belong to root and be closed to tools.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)

@@ -36,7 +36,7 @@ object is used then, whatever it is, and never a copy of it."""
 
 
 class SignatureError(SandboxError):
-    """A function whose signature cannot be put to a model. Says which parameter, and the mend."""
+    """A function whose signature cannot be put to a model. Says which parameter, and the hint."""
 
 
 @dataclass(frozen=True)

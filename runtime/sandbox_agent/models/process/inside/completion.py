@@ -17,7 +17,7 @@ from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, 
 from . import keys
 from .error_text import LONGEST, words_in
 from .openai_speedup import spare_messages
-from .provider_errors import Trouble, trouble_of, unwrapped
+from .provider_errors import ProviderError, provider_error_of, unwrapped
 from .request import (
     arguments_of,
     cost_of,
@@ -28,8 +28,8 @@ from .request import (
 )
 from .retry import LONGEST_ASKED, asked_wait, pause, rest
 from .sanitize import one_line, without_secrets
-from .stream import Gathering, TooLong
-from .stream_limits import MOST, Hearing, listen
+from .stream import AnswerBuilder, TooLong
+from .stream_limits import MOST, StreamLimits, listen
 
 Tell = Callable[[Piece], None]
 
@@ -106,7 +106,7 @@ async def answer(ask: Ask, tell: Tell) -> Answer | Failure:
         try:
             found = await _attempt(ask, tell)
             return msgspec.structs.replace(found, attempts=attempt)
-        except Trouble as caught:
+        except ProviderError as caught:
             trouble = caught
         if _may_be_of_images(trouble):
             blind = None if refusal else without_images(ask)
@@ -124,13 +124,13 @@ async def answer(ask: Ask, tell: Tell) -> Answer | Failure:
         await rest(wait, tell)
 
 
-def _may_be_of_images(trouble: Trouble) -> bool:
+def _may_be_of_images(trouble: ProviderError) -> bool:
     """Images have the most bytes: of a request that has too many, the host would shorten all but
     them, in vain."""
     return trouble.is_large or (trouble.kind is FailureKind.BAD_REQUEST and trouble.status != 404)
 
 
-def _next_wait(trouble: Trouble, attempt: int, retries: int) -> tuple[float | None, str]:
+def _next_wait(trouble: ProviderError, attempt: int, retries: int) -> tuple[float | None, str]:
     """Seconds until the next attempt; None for no further one, and why, if that is not plain."""
     if not trouble.passing or attempt > retries:
         return None, ""
@@ -143,35 +143,35 @@ def _next_wait(trouble: Trouble, attempt: int, retries: int) -> tuple[float | No
 
 
 async def _attempt(ask: Ask, tell: Tell) -> Answer:
-    """Raises Trouble."""
+    """Raises ProviderError."""
     provider = provider_of(ask.model, ask.api_base)
-    gathering, hearing = Gathering(tell, ask.answer_limit), Hearing(tell)
+    gathering, hearing = AnswerBuilder(tell, ask.answer_limit), StreamLimits(tell)
     get = _streamed if ask.stream else _whole
     try:
         with hearing.listening():
             finish, usage = await get(arguments_of(ask, provider), gathering, hearing, ask.timeout)
-    except Trouble:
+    except ProviderError:
         raise
     except TooLong:
         text = f"the answer is longer than {ask.answer_limit} bytes"
-        raise Trouble(FailureKind.PROVIDER, text) from None
+        raise ProviderError(FailureKind.PROVIDER, text) from None
     except TimeoutError:
         text = f"the provider was silent for {ask.timeout:g} s"
-        raise Trouble(FailureKind.TIMEOUT, text, passing=True) from None
+        raise ProviderError(FailureKind.TIMEOUT, text, passing=True) from None
     except Exception as error:
         if hearing.is_too_much:
             for seconds in _GIVE_BACK:
                 asyncio.get_running_loop().call_later(seconds, _give_back)
             text = f"more than {MOST >> 20} MiB came, and no whole piece of an answer in them"
-            raise Trouble(FailureKind.PROVIDER, text) from None
+            raise ProviderError(FailureKind.PROVIDER, text) from None
         raise _told(error, ask, provider) from None
     if finish == "content_filter":
-        raise Trouble(FailureKind.CONTENT_POLICY, "the provider's filter stopped the answer")
+        raise ProviderError(FailureKind.CONTENT_POLICY, "the provider's filter stopped the answer")
     return _answer(ask, provider, gathering, finish, usage)
 
 
 async def _streamed(
-    arguments: dict[str, Any], gathering: Gathering, hearing: Hearing, silence: float
+    arguments: dict[str, Any], gathering: AnswerBuilder, hearing: StreamLimits, silence: float
 ) -> tuple[str, Any]:
     """The finish reason, and what was used up, of an answer in pieces."""
     import litellm
@@ -206,7 +206,7 @@ _SAID = ("received_finish_reason", "intermittent_finish_reason")
 
 
 async def _whole(
-    arguments: dict[str, Any], gathering: Gathering, hearing: Hearing, silence: float
+    arguments: dict[str, Any], gathering: AnswerBuilder, hearing: StreamLimits, silence: float
 ) -> tuple[str, Any]:
     """The finish reason, and what was used up, of an answer in one piece."""
     import litellm
@@ -235,26 +235,28 @@ async def _close(stream: Any) -> None:
                         await part.aclose()
 
 
-def _broken_off(gathering: Gathering, hearing: Hearing) -> Trouble:
+def _broken_off(gathering: AnswerBuilder, hearing: StreamLimits) -> ProviderError:
     if not gathering.is_empty:
-        return Trouble(FailureKind.CONNECTION, "the answer broke off in the middle", passing=True)
+        return ProviderError(
+            FailureKind.CONNECTION, "the answer broke off in the middle", passing=True
+        )
     # Some say what is wrong with 200, which whoever reads a stream passes over.
     words, is_message = words_in(hearing.head)
     words = one_line(words, LONGEST)
     if is_message:
-        return Trouble(FailureKind.PROVIDER, words, passing=True)
+        return ProviderError(FailureKind.PROVIDER, words, passing=True)
     text = "what came is no answer of a model (is api_base right?)"
-    return Trouble(FailureKind.PROVIDER, f"{text}: {words}" if words else text, passing=True)
+    return ProviderError(FailureKind.PROVIDER, f"{text}: {words}" if words else text, passing=True)
 
 
-def _answer(ask: Ask, provider: str, gathering: Gathering, finish: str, usage: Any) -> Answer:
+def _answer(ask: Ask, provider: str, gathering: AnswerBuilder, finish: str, usage: Any) -> Answer:
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     counted = bool(prompt or completion)  # it makes up zeros
     return Answer(
         text=gathering.text,
         calls=gathering.calls,
         reasoning=gathering.reasoning,
-        kept=gathering.kept(reasoning=wants_thoughts(provider)),
+        provider_state=gathering.provider_state(reasoning=wants_thoughts(provider)),
         finish=finish,
         input=prompt if counted else None,
         output=completion if counted else None,
@@ -272,12 +274,12 @@ def _count(of: Any, name: str) -> int:
     return value if isinstance(value, int) and 0 <= value < 1 << 63 else 0
 
 
-def _told(error: Exception, ask: Ask, provider: str) -> Trouble:
+def _told(error: Exception, ask: Ask, provider: str) -> ProviderError:
     try:
-        trouble = trouble_of(error, wait=asked_wait(unwrapped(error)))
+        trouble = provider_error_of(error, wait=asked_wait(unwrapped(error)))
     except Exception:  # of something worse than we can imagine
         text = one_line(without_secrets(repr(error)), LONGEST)
-        return Trouble(FailureKind.PROVIDER, text)
+        return ProviderError(FailureKind.PROVIDER, text)
     kind, text = trouble.kind, trouble.text
     if kind is FailureKind.UNKNOWN_MODEL and not provider:
         text = f"litellm knows no provider of {ask.model!r}: write it as PROVIDER/MODEL"

@@ -83,7 +83,7 @@ _NO_ANSWER_CAUSES = (AttributeError, LookupError, RecursionError, TypeError, Val
 
 
 @dataclass(eq=False)  # Python itself sets attributes of exceptions, so it cannot be frozen
-class Trouble(Exception):
+class ProviderError(Exception):
     """Why an attempt failed. status: HTTP's. passing: it may not happen again. wait: seconds that
     the provider asks to be left alone. is_large: the request has too many bytes."""
 
@@ -95,7 +95,7 @@ class Trouble(Exception):
     is_large: bool = False
 
 
-def trouble_of(error: Exception, *, wait: float | None = None) -> Trouble:
+def provider_error_of(error: Exception, *, wait: float | None = None) -> ProviderError:
     """What this exception of litellm means. wait: from `retry.asked_wait`."""
     error = unwrapped(error)
     status = _status(error)
@@ -119,7 +119,7 @@ def trouble_of(error: Exception, *, wait: float | None = None) -> Trouble:
     is_large = kind is FailureKind.CONTEXT_WINDOW and (
         status == TOO_LARGE or _LARGE.search(words) is not None
     )
-    return Trouble(kind, text, status if is_http else None, passing, wait, is_large)
+    return ProviderError(kind, text, status if is_http else None, passing, wait, is_large)
 
 
 def unwrapped(error: Exception) -> Exception:

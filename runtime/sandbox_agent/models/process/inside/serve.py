@@ -15,7 +15,7 @@ from sandbox_agent_ipc.model_messages import Ask, Failure, FailureKind, Piece
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.worker.serving import Asked, ServerEnd
 
-from sandbox_agent.models.process.inside import completion as asking
+from sandbox_agent.models.process.inside import completion
 
 _AGAIN = 0.025
 """Seconds between two cancellations of a request. Closing a connection takes one or two
@@ -28,7 +28,7 @@ _encode = msgspec.msgpack.Encoder().encode
 def serve(end: ServerEnd) -> None:
     """Serve until the host hangs up. Never returns: taking litellm down takes a second."""
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    asking.load()
+    completion.load()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     # Not by `asyncio.run`: what breaks the loop would then cancel every request, and each would
@@ -88,7 +88,7 @@ async def _one(end: ServerEnd, asked: Asked) -> None:
     answered = False
     loop.add_reader(wake, woken)
     try:
-        result = await asking.answer(_ask.decode(asked.body), tell)
+        result = await completion.answer(_ask.decode(asked.body), tell)
     except asyncio.CancelledError:
         result = Failure(FailureKind.CONNECTION, "cancelled")
     except Exception as error:

@@ -30,7 +30,7 @@ class _Call:
         self.id = ""
         self.name = ""
         self.arguments: list[str] = []
-        self.kept: dict[str, Any] = {}
+        self.provider_state: dict[str, Any] = {}
 
     def is_whole(self) -> bool:
         """Its arguments are an object, to which nothing can be added."""
@@ -46,7 +46,7 @@ class _Call:
 _read_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-class Gathering:
+class AnswerBuilder:
     """An answer that is coming. tell: hears its pieces. limit: bytes of all of them together."""
 
     def __init__(self, tell: Callable[[Piece], None], limit: int) -> None:
@@ -93,7 +93,7 @@ class Gathering:
     @property
     def calls(self) -> list[AnswerCall]:
         return [
-            AnswerCall(clean(call.name), clean("".join(call.arguments)), call.kept)
+            AnswerCall(clean(call.name), clean("".join(call.arguments)), call.provider_state)
             for call in self._calls
         ]
 
@@ -102,7 +102,7 @@ class Gathering:
         """Nothing has come."""
         return not (self._text or self._reasoning or self._calls)
 
-    def kept(self, *, reasoning: bool) -> dict[str, Any]:
+    def provider_state(self, *, reasoning: bool) -> dict[str, Any]:
         """What this provider wants back with the turn. reasoning: it wants its thoughts."""
         found: dict[str, Any] = {}
         if self._thinking:
@@ -148,7 +148,7 @@ class Gathering:
             if key not in _NOT_KEPT and value is not None:
                 value = plain(value)
                 self._count(_size(value))
-                call.kept[clean(key)] = value
+                call.provider_state[clean(key)] = value
 
     def _opened(self, index: Any, id: str, part: Any) -> _Call:
         """The call that this piece is of. Providers should number calls and name them once; some

@@ -34,15 +34,15 @@ _BREATH = 0.005
 """Seconds that a body which never pauses may keep the loop from everything else."""
 
 
-class TooMuch(Exception):
+class AnswerTooLarge(Exception):
     """More than `MOST` bytes came, and nothing of use was in them."""
 
 
-class Hearing:
+class StreamLimits:
     """What is heard in one attempt. tell: gets a sign of life now and then while bytes come.
 
-    head: how the body begins that was read last. is_too_much: `TooMuch` was raised; libraries wrap
-    it, or make something else of it.
+    head: how the body begins that was read last. is_too_much: `AnswerTooLarge` was raised;
+    libraries wrap it, or make something else of it.
     """
 
     def __init__(self, tell: Callable[[Piece], None]) -> None:
@@ -85,7 +85,7 @@ class Hearing:
 
     def came(self, data: bytes) -> None:
         """Some of it, as it was sent. A comment, a ping or blanks are signs of life too: a model
-        may think for longer than anybody would wait for silence. Raises TooMuch."""
+        may think for longer than anybody would wait for silence. Raises AnswerTooLarge."""
         self._came += len(data)
         self._bound(self._came)
         now = self._loop.time()
@@ -96,7 +96,7 @@ class Hearing:
             self._tell(Piece("alive", ""))
 
     def read(self, data: bytes) -> None:
-        """Some of it, decompressed. Raises TooMuch."""
+        """Some of it, decompressed. Raises AnswerTooLarge."""
         if len(self.head) < _HEAD:
             self.head += data[: _HEAD - len(self.head)]
         self._read += len(data)
@@ -111,10 +111,10 @@ class Hearing:
     def _bound(self, count: int) -> None:
         if count > MOST:
             self.is_too_much = True
-            raise TooMuch
+            raise AnswerTooLarge
 
 
-_hearing: ContextVar[Hearing] = ContextVar("hearing")
+_hearing: ContextVar[StreamLimits] = ContextVar("hearing")
 
 
 def listen() -> None:
@@ -156,9 +156,10 @@ def listen() -> None:
 
 
 async def _heard(response: Any, hear: Callable[[bytes], None], data: bytes) -> None:
-    """Raises TooMuch, with the connection closed: who reads the body of an error leaves it open."""
+    """Raises AnswerTooLarge, after it has closed the connection: the libraries that read an error's
+    body leave it open."""
     try:
         hear(data)
-    except TooMuch:
+    except AnswerTooLarge:
         await response.aclose()
         raise
