@@ -1,0 +1,1 @@
+"""Living in somebody else's program: event loops, signals, forks, callbacks."""

@@ -1,0 +1,1 @@
+"""What runs inside the walls. Imports the standard library, msgspec, ipc, shared modules only."""

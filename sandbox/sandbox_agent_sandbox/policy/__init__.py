@@ -1,0 +1,1 @@
+"""What a sandbox is to allow, and the plan that follows from it: data and pure decisions."""

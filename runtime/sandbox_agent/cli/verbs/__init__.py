@@ -1,0 +1,1 @@
+"""The commands: one module a verb, imported when it is asked for."""

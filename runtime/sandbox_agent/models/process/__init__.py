@@ -1,1 +1,1 @@
-"""The process that asks providers, and the host's side of it."""
+"""The model process: a sandboxed process that holds the keys and asks providers."""

@@ -1,0 +1,1 @@
+"""System calls, and the few process tricks that need them."""
