@@ -89,6 +89,14 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail("left behind:\n  " + "\n  ".join(found), pytrace=False)
 
 
+@pytest.fixture
+def watch() -> Any:
+    """What a conversation's listeners saw; see `talking`, which imports the whole runtime."""
+    from talking import Watch
+
+    return Watch()
+
+
 @pytest.fixture(params=["root", "user"])
 def person(request: pytest.FixtureRequest) -> Iterator[identity.Person]:
     """Who runs the command under test: root and an ordinary user, with a folder of their own."""

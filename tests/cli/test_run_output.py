@@ -136,7 +136,8 @@ def test_a_prompt_from_a_closed_standard_input_is_empty(me: Person) -> None:
 
 BUG = """
 import sys
-from sandbox_agent.cli import main, schema
+from sandbox_agent.cli import main
+from sandbox_agent.cli.verbs import schema
 def broken(*_):
     raise ZeroDivisionError("a \\x1b[2J bug")
 schema.main = broken

@@ -142,7 +142,7 @@ VARIANTS = (
         "kill by process group only",
         (
             (
-                f"{_CELL}/host/ladder.py",
+                f"{_CELL}/host/process.py",
                 '        """SIGKILL."""\n        self._signal(signal.SIGKILL)\n',
                 '        """SIGKILL."""\n'
                 "        import os\n"
@@ -351,7 +351,7 @@ VARIANTS = (
         (
             (
                 f"{_RUN}/models/process/inside/serve.py",
-                "await asking.answer(_ask.decode(asked.body), tell)",
+                "await completion.answer(_ask.decode(asked.body), tell)",
                 "await asyncio.shield(asking.answer(_ask.decode(asked.body), tell))",
             ),
         ),

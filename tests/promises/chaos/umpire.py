@@ -20,12 +20,12 @@ def main() -> None:
     leaks.become_subreaper()
     # Once, before the first fork: agents find everything imported.
     import psutil  # noqa: F401
-    import sandbox_agent_sandbox.host.cell
-    import sandbox_agent_sandbox.policy.probe
+    import sandbox_agent_sandbox.host.cell  # noqa: F401
+    from sandbox_agent_sandbox.policy.probe import host_facts
 
     from chaos.rounds import Umpire
 
-    sandbox_agent_sandbox.probe.host_facts()
+    host_facts()
     umpire = Umpire(Path(sys.argv[1]))
     out = os.dup(1)
     os.dup2(2, 1)  # nothing that anybody prints may come between the verdicts
