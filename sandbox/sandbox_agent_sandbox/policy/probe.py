@@ -113,7 +113,7 @@ _CHECKS = {
 
 _PRELUDE = (
     "import os, sys; sys.path[:0] = sys.argv[1].split(':'); "
-    "from sandbox_agent_sandbox import syscalls as s; unshare = s.unshare; "
+    "from sandbox_agent_sandbox.inside.kernel import syscalls as s; unshare = s.unshare; "
     "uid, gid = os.geteuid(), os.getegid(); "
 )
 
