@@ -81,20 +81,27 @@ def test_litellm_takes_tools_without_mcp_and_without_the_network(tmp_path: Path)
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(wheel, sdist), built by the back end that pyproject.toml names, fetched as pip would."""
+    """(wheel, sdist): `scripts/wheel` builds one, pyproject.toml's back end the other."""
     folder = tmp_path_factory.mktemp("archives")
+    built = subprocess.run(
+        [CHECKOUT / "scripts" / "wheel", folder / "wheel"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    wheel = Path(built.stdout.removesuffix("\n"))
     backend = folder / "backend"
     requires = project()["build-system"]["requires"]
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     subprocess.run([*pip, "--target", str(backend), *requires], check=True, timeout=100)
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-d", str(folder)],
+        [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(folder)],
         cwd=CHECKOUT,
         env={**os.environ, "PYTHONPATH": str(backend)},
         check=True,
         timeout=100,
     )
-    (wheel,) = folder.glob("*.whl")
     (sdist,) = folder.glob("*.tar.gz")
     return wheel, sdist
 
@@ -112,6 +119,7 @@ def sources() -> set[str]:
 def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(
     archives: tuple[Path, Path],
 ) -> None:
+    assert [path.name for path in archives[0].parent.iterdir()] == [archives[0].name]
     with zipfile.ZipFile(archives[0]) as wheel:
         names = {name for name in wheel.namelist() if not name.endswith("/")}
     packaged = {name for name in names if ".dist-info/" not in name}
@@ -125,7 +133,7 @@ def test_the_wheel_says_what_it_is(archives: tuple[Path, Path]) -> None:
         fields = Parser().parsestr(wheel.read(by_name["METADATA"]).decode())
         scripts = wheel.read(by_name["entry_points.txt"]).decode()
         assert "LICENSE" in by_name
-    assert fields["Name"] == "sandbox-agent"
+    assert fields["Name"] == "sandbox-agent-runtime"
     assert fields["Version"] == project()["project"]["version"]
     assert fields["License-Expression"] == "MIT"
     assert "sandbox-agent = sandbox_agent.cli:main" in scripts
@@ -135,7 +143,7 @@ def test_the_source_archive_can_be_tested_and_built(archives: tuple[Path, Path])
     with tarfile.open(archives[1]) as sdist:
         names = {member.name.partition("/")[2] for member in sdist.getmembers()}
     expected = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"}
-    expected |= {f"scripts/{name}" for name in ("setup", "demo", "test", "check", "bench")}
+    expected |= {f"scripts/{name}" for name in ("setup", "demo", "test", "check", "bench", "wheel")}
     expected |= {"tests/conftest.py", "tests/skips.toml", "tests/test_packaging.py"}
     expected |= {f"{PACKAGES[name.partition('/')[0]].name}/{name}" for name in sources()}
     assert expected <= names, sorted(expected - names)

@@ -63,7 +63,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version  # slow to import, hence here
 
-        raise UsageError(0, f"sandbox-agent {version('sandbox-agent')}\n")
+        raise UsageError(0, f"sandbox-agent {version('sandbox-agent-runtime')}\n")
 
 
 def parse(argv: Sequence[str]) -> Arguments:

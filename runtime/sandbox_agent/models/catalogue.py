@@ -51,7 +51,11 @@ def problem_with(name: str, api_base: str | None, environ: Mapping[str, str]) ->
     """
     if _folder() is None:
         what = "litellm, through which models are asked, is not installed"
-        return FailureKind.UNKNOWN_MODEL, what, "pip install litellm, or reinstall sandbox-agent"
+        return (
+            FailureKind.UNKNOWN_MODEL,
+            what,
+            "pip install litellm, or install sandbox-agent-runtime again",
+        )
     if api_base is not None:
         try:
             check_address(api_base)

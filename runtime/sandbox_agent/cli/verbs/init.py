@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     if importlib.util.find_spec("pytest") is None:
         console.err(
             f"the demo's tests need pytest, which {sys.executable} does not have\n"
-            "  hint: pip install 'sandbox-agent[demo]'\n"
+            f"  hint: {shlex.quote(sys.executable)} -m pip install pytest\n"
         )
     console.out(f"{target / 'task.yaml'}\n")
     console.err(f"a project with a failing test; now: sandbox-agent run {target / 'task.yaml'}\n")
