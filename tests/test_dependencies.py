@@ -1,22 +1,18 @@
-"""Who may import whom, and what lies where. Reads the sources; imports none of them."""
+"""Which module may import which, and what lies where. Reads the sources; imports none of them.
+
+Each rule is a function from sources to complaints. The checkout must give none, and a copy with a
+violation planted in it must give one: a rule that cannot fail is no rule.
+"""
 
 from __future__ import annotations
 
-import ast
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
+from paths import CHECKOUT
+from sources import OURS, ROOTS, Import, Sources, top, within
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-ROOTS = {
-    "sandbox_agent_ipc": CHECKOUT / "ipc",
-    "sandbox_agent_sandbox": CHECKOUT / "sandbox",
-    "sandbox_agent": CHECKOUT / "runtime",
-}
 TOP_LEVEL = {
     "pyproject.toml", "runtime", "sandbox", "ipc", "tests", "scripts",
     "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",
@@ -69,282 +65,298 @@ FACADES = {"sandbox_agent", "sandbox_agent_sandbox"}
 INSIDE = "sandbox_agent_sandbox.inside"
 """What runs inside the walls: the price of every call includes its imports."""
 
-# Host ends, in a package that children import too: they cost asyncio.
 HOST_ENDS = {"sandbox_agent_ipc.aio"}
+"""Host ends in a package that children import too: they cost asyncio."""
+
+BY_NAME = {
+    "sandbox_agent": "the facade",
+    "sandbox_agent.cli.parser": "the module of the verb",
+    "sandbox_agent.tools.registry": "a built-in tool's function",
+    "sandbox_agent_sandbox.inside.worker.load": "the task's tools",
+    "sandbox_agent_sandbox.inside.worker.serving": "what a session serves",
+}
+"""Modules that import others by a name computed at run time, which no rule here can see."""
+
+Rule = Callable[[Sources], Iterator[str]]
 
 
-@dataclass(frozen=True)
-class Import:
-    """One imported name. typing_only: under `if TYPE_CHECKING`, so it costs nothing."""
-
-    module: str
-    line: int
-    typing_only: bool
+def complain(sources: Sources, name: str, found: Import, rule: str) -> str:
+    return f"{sources[name].path}:{found.line}: imports {found.module}; {rule}"
 
 
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
-
-
-def modules(package: str) -> dict[str, Path]:
-    """All modules of a package, by dotted name."""
-    found = {}
-    for path in sorted((ROOTS[package] / package).rglob("*.py")):
-        parts = path.relative_to(ROOTS[package]).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-ALL = {name: path for package in ROOTS for name, path in modules(package).items()}
-
-
-def is_type_checking(test: ast.expr) -> bool:
-    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
-        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
-    )
-
-
-def imports(name: str) -> Iterator[Import]:
-    """Every import of a module, also inside functions. `from a import b` names a.b if a module."""
-    path = ALL[name]
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-
-    def walk(node: ast.AST, typing_only: bool) -> Iterator[Import]:
-        if isinstance(node, ast.If) and is_type_checking(node.test):
-            for child in node.body:
-                yield from walk(child, True)
-            for child in node.orelse:
-                yield from walk(child, typing_only)
-            return
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield Import(alias.name, node.lineno, typing_only)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")
-                parents = parents[: len(parents) - node.level + 1]
-                base = ".".join([*parents, base] if base else parents)
-            for alias in node.names:
-                deeper = f"{base}.{alias.name}"
-                yield Import(deeper if deeper in ALL else base, node.lineno, typing_only)
-        for child in ast.iter_child_nodes(node):
-            yield from walk(child, typing_only)
-
-    yield from walk(tree(path), False)
-
-
-def top(module: str) -> str:
-    return module.partition(".")[0]
-
-
-def within(name: str, *parents: str) -> bool:
-    return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
-
-
-def folder(name: str) -> str:
+def folder(sources: Sources, name: str) -> str:
     """The entry of ORDER that a module belongs to."""
-    if ALL[name].name == "__init__.py":
+    if sources[name].is_package:
         return name
     parent = name.rpartition(".")[0]
     return name if parent in FACADES else parent
 
 
-@cache
-def inside() -> frozenset[str]:
-    """The modules of the folder `inside`, and every module of the sandbox that they import."""
-    sandbox = modules("sandbox_agent_sandbox")
-    queue = [name for name in sandbox if within(name, INSIDE)]
-    found = {"sandbox_agent_sandbox"}
+def is_shared(sources: Sources, name: str) -> bool:
+    """A module at the top of the sandbox package, which both sides of the walls import."""
+    return (
+        top(name) == "sandbox_agent_sandbox"
+        and folder(sources, name) == name
+        and (name == "sandbox_agent_sandbox" or not sources[name].is_package)
+    )
+
+
+def inside(sources: Sources) -> frozenset[str]:
+    """The modules of the folder `inside`, the shared ones at the top, and every module of the
+    sandbox that these import."""
+    sandbox = set(sources.of_package("sandbox_agent_sandbox"))
+    queue = [one for one in sandbox if within(one, INSIDE) or is_shared(sources, one)]
+    found: set[str] = set()
     while queue:
         name = queue.pop()
         if name not in found:
             found.add(name)
-            queue += [one.module for one in imports(name) if one.module in sandbox]
+            queue += [one.module for one in sources.imports(name) if one.module in sandbox]
     return frozenset(found)
 
 
-def complain(name: str, found: Import, rule: str) -> str:
-    return f"{ALL[name].relative_to(CHECKOUT)}:{found.line}: imports {found.module}; {rule}"
+def every_folder_has_a_place_in_the_order(sources: Sources) -> Iterator[str]:
+    folders = {folder(sources, name) for name in sources}
+    yield from (f"{name} is not in ORDER" for name in sorted(folders - set(ORDER)))
+    yield from (f"ORDER names {name}, which is not there" for name in set(ORDER) - folders)
+    yield from (f"ORDER names {name} twice" for name in set(ORDER) if ORDER.count(name) > 1)
 
 
-def test_every_folder_has_a_place_in_the_order() -> None:
-    assert {folder(name) for name in ALL} == set(ORDER)
-    assert len(set(ORDER)) == len(ORDER)
+def no_module_imports_from_a_higher_folder(sources: Sources) -> Iterator[str]:
+    for name in sources:
+        for found in sources.imports(name):
+            if found.module not in sources:
+                continue
+            here, there = folder(sources, name), folder(sources, found.module)
+            if not {here, there} <= set(ORDER):
+                continue  # the rule above complains
+            # The facade names its modules for type checkers; at run time it imports on demand.
+            if name == "sandbox_agent" and found.typing_only:
+                continue
+            if ORDER.index(there) > ORDER.index(here):
+                yield complain(sources, name, found, f"{there} is above {here}")
 
 
-def test_no_module_imports_from_a_higher_folder() -> None:
-    wrong = [
-        complain(name, found, f"{folder(found.module)} is above {folder(name)}")
-        for name in ALL
-        for found in imports(name)
-        if found.module in ALL
-        if ORDER.index(folder(found.module)) > ORDER.index(folder(name))
-        # The facade names its modules for type checkers; at run time it imports them on demand.
-        if not (name == "sandbox_agent" and found.typing_only)
-    ]
-    assert not wrong, "\n".join(wrong)
-
-
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def no_modules_import_each_other_in_a_circle(sources: Sources) -> Iterator[str]:
     """Also not within one folder. Imports inside functions and for type checkers count."""
-    below: dict[str, set[str]] = {
-        name: {one.module for one in imports(name) if one.module in ALL} - {name}
-        for name in ALL
+    left = {
+        name: {one.module for one in sources.imports(name) if one.module in sources} - {name}
+        for name in sources
         if name not in FACADES
     }
-    left = dict(below)
     while free := {name for name, needs in left.items() if not needs & left.keys()}:
         for name in free:
             del left[name]
-    assert not left, f"these import each other: {sorted(left)}"
+    if left:
+        yield f"these import each other: {sorted(left)}"
 
 
-def test_ipc_needs_msgspec_and_asyncio_only_in_its_host_ends() -> None:
-    wrong = [
-        complain(name, found, "children import this package, and pay for it")
-        for name in modules("sandbox_agent_ipc")
-        for found in imports(name)
-        if not found.typing_only
-        if (
-            top(found.module) not in sys.stdlib_module_names | {"msgspec", "sandbox_agent_ipc"}
-            or (name not in HOST_ENDS and top(found.module) == "asyncio")
-            or (name not in HOST_ENDS and found.module in HOST_ENDS)
-        )
-    ]
-    assert not wrong, "\n".join(wrong)
+def ipc_needs_msgspec_and_asyncio_only_in_its_host_ends(sources: Sources) -> Iterator[str]:
+    allowed = sys.stdlib_module_names | {"msgspec", "sandbox_agent_ipc"}
+    for name in sources.of_package("sandbox_agent_ipc"):
+        for found in sources.imports(name):
+            if found.typing_only:
+                continue
+            costly = top(found.module) == "asyncio" or found.module in HOST_ENDS
+            if top(found.module) not in allowed or (costly and name not in HOST_ENDS):
+                yield complain(sources, name, found, "children import this package, and pay for it")
 
 
-def test_what_runs_inside_the_walls_imports_little() -> None:
-    allowed = sys.stdlib_module_names | {"msgspec"}
-    allowed |= {"sandbox_agent_ipc", "sandbox_agent_sandbox"}
-    wrong = [
-        complain(name, found, "inside the walls: the standard library, msgspec, ipc and Structs")
-        for name in sorted(inside())
-        for found in imports(name)
-        if not found.typing_only
-        if found.module in HOST_ENDS or top(found.module) not in allowed
-    ]
-    assert not wrong, "\n".join(wrong)
+def what_runs_inside_the_walls_imports_little(sources: Sources) -> Iterator[str]:
+    allowed = sys.stdlib_module_names | {"msgspec", "sandbox_agent_ipc", "sandbox_agent_sandbox"}
+    rule = "inside the walls: the standard library, msgspec, ipc and Structs"
+    for name in sorted(inside(sources)):
+        for found in sources.imports(name):
+            if found.typing_only:
+                continue
+            if found.module in HOST_ENDS or top(found.module) not in allowed:
+                yield complain(sources, name, found, rule)
 
 
-def test_what_runs_inside_uses_only_the_shared_modules_at_the_top() -> None:
-    shared = {name for name in modules("sandbox_agent_sandbox") if folder(name) == name}
-    wrong = [name for name in inside() if not within(name, INSIDE) and name not in shared]
-    assert not wrong, f"dragged inside the walls: {sorted(wrong)}"
+def what_runs_inside_uses_only_the_shared_modules_at_the_top(sources: Sources) -> Iterator[str]:
+    for name in sorted(inside(sources)):
+        if not within(name, INSIDE) and not is_shared(sources, name):
+            yield f"{name} is dragged inside the walls"
 
 
-def test_the_facade_and_the_decorator_are_light() -> None:
+def the_facade_and_the_decorator_are_light(sources: Sources) -> Iterator[str]:
     """Users' tool modules import `sandbox_agent` inside the walls."""
-    wrong = [
-        complain(name, found, "imported inside the walls by users' tools")
-        for name in ("sandbox_agent", "sandbox_agent.tools", "sandbox_agent.tools.decorator")
-        if name in ALL
-        for found in imports(name)
-        if not found.typing_only
-        if top(found.module) not in sys.stdlib_module_names
-        if not within(found.module, "sandbox_agent", "sandbox_agent_ipc")
-    ]
-    assert not wrong, "\n".join(wrong)
+    for name in ("sandbox_agent", "sandbox_agent.tools", "sandbox_agent.tools.decorator"):
+        if name not in sources:
+            yield f"{name} is not there"
+            continue
+        for found in sources.imports(name):
+            if found.typing_only or top(found.module) in sys.stdlib_module_names:
+                continue
+            if not within(found.module, "sandbox_agent", "sandbox_agent_ipc"):
+                yield complain(sources, name, found, "imported inside the walls by users' tools")
 
 
-def concrete_models() -> list[str]:
-    return [name for name in ALL if name.startswith("sandbox_agent.models.")]
-
-
-def words(path: Path) -> Iterator[tuple[str, int]]:
-    """The string constants of a module that are code, with their lines; no docstrings."""
-    prose = {
-        id(node.value)
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    }
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
-            yield node.value, node.lineno
-
-
-def test_conversation_names_no_concrete_model_or_tool() -> None:
+def conversation_names_no_concrete_model_or_tool(sources: Sources) -> Iterator[str]:
     name = "sandbox_agent.conversation"
-    if name not in ALL:
-        pytest.fail(f"{name} is not there")
-    wrong = [
-        complain(name, found, "it is given a model and tools")
-        for found in imports(name)
-        if within(found.module, *concrete_models(), "sandbox_agent_sandbox.inside")
-    ]
+    if name not in sources:
+        yield f"{name} is not there"
+        return
+    models = [one for one in sources if one.startswith("sandbox_agent.models.")]
+    for found in sources.imports(name):
+        if within(found.module, *models, INSIDE):
+            yield complain(sources, name, found, "it is given a model and tools")
     concrete = {"shell", "files", "python", "read_file", "write_file", "edit_file", "list_files"}
     concrete |= {"find_files", "search_files", "scripted", "replay", "litellm"}
-    wrong += [
-        f"{ALL[name].relative_to(CHECKOUT)}:{line}: says {text!r}"
-        for text, line in words(ALL[name])
-        if text in concrete
-    ]
-    assert not wrong, "\n".join(wrong)
+    for text, line in sources[name].texts():
+        if text in concrete:
+            yield f"{sources[name].path}:{line}: says {text!r}"
 
 
-def test_reports_read_the_journal_and_never_a_live_conversation() -> None:
-    wrong = [
-        complain(name, found, "a report reads the journal")
-        for name in ALL
-        if within(name, "sandbox_agent.reports")
-        for found in imports(name)
-        if within(found.module, "sandbox_agent.conversation", "sandbox_agent.run")
-    ]
-    assert not wrong, "\n".join(wrong)
+def reports_read_the_journal_and_never_a_live_conversation(sources: Sources) -> Iterator[str]:
+    for name in sources:
+        if within(name, "sandbox_agent.reports"):
+            for found in sources.imports(name):
+                if within(found.module, "sandbox_agent.conversation", "sandbox_agent.run"):
+                    yield complain(sources, name, found, "a report reads the journal")
 
 
-def test_nothing_but_main_imports_the_command_line() -> None:
-    wrong = [
-        complain(name, found, "the command line is the outermost layer")
-        for name in ALL
-        if not within(name, "sandbox_agent.cli", "sandbox_agent.__main__")
-        for found in imports(name)
-        if within(found.module, "sandbox_agent.cli")
-    ]
-    assert not wrong, "\n".join(wrong)
+def nothing_but_main_imports_the_command_line(sources: Sources) -> Iterator[str]:
+    for name in sources:
+        if not within(name, "sandbox_agent.cli", "sandbox_agent.__main__"):
+            for found in sources.imports(name):
+                if within(found.module, "sandbox_agent.cli"):
+                    yield complain(sources, name, found, "the command line is the outermost layer")
 
 
-MODEL_PROCESS = "sandbox_agent.models.process.inside"
+def litellm_is_imported_inside_the_model_process_alone(sources: Sources) -> Iterator[str]:
+    for name in sources:
+        if within(name, MODEL_PROCESS):
+            continue
+        for found in sources.imports(name):
+            # Both sides need to know which variables hold keys.
+            ours = within(found.module, MODEL_PROCESS) and found.module != f"{MODEL_PROCESS}.keys"
+            if top(found.module) == "litellm" or ours:
+                yield complain(sources, name, found, "4 to 9 seconds; only the model process pays")
 
 
-def test_litellm_is_imported_inside_the_model_process_alone() -> None:
-    wrong = [
-        complain(name, found, "4 to 9 seconds; it belongs in a process of its own")
-        for name in ALL
-        if not within(name, MODEL_PROCESS)
-        for found in imports(name)
-        if top(found.module) == "litellm"
-        # Which variables hold keys is known to both.
-        or (within(found.module, MODEL_PROCESS) and found.module != f"{MODEL_PROCESS}.keys")
-    ]
-    assert not wrong, "\n".join(wrong)
-
-
-def test_the_model_process_imports_nothing_of_the_hosts() -> None:
-    ours = (
+def the_model_process_imports_nothing_of_the_hosts(sources: Sources) -> Iterator[str]:
+    allowed = (
         "sandbox_agent_ipc",
         MODEL_PROCESS,
         "sandbox_agent_sandbox.inside.kernel.syscalls",
+        "sandbox_agent_sandbox.inside.worker",
         "sandbox_agent_sandbox.policy.secrets",
     )
-    ends = ("sandbox_agent_sandbox.inside.worker", "sandbox_agent_sandbox")
-    wrong = [
-        complain(name, found, "it starts as fast as litellm's import lets it")
-        for name in modules("sandbox_agent")
-        if within(name, MODEL_PROCESS)
-        for found in imports(name)
-        if top(found.module) in ROOTS
-        and not within(found.module, *ours, ends[0])
-        and found.module != ends[1]
-    ]
+    for name in sources:
+        if not within(name, MODEL_PROCESS):
+            continue
+        for found in sources.imports(name):
+            if top(found.module) not in ROOTS or found.module == "sandbox_agent_sandbox":
+                continue
+            if not within(found.module, *allowed):
+                yield complain(sources, name, found, "it starts as fast as litellm's import allows")
+
+
+def only_listed_modules_import_by_a_computed_name(sources: Sources) -> Iterator[str]:
+    dynamic = {"import_module", "__import__"}
+    for name in sources:
+        words = {getattr(node, "id", getattr(node, "attr", "")) for node in sources[name].nodes()}
+        if words & dynamic and name not in BY_NAME:
+            yield f"{sources[name].path} imports by a computed name; BY_NAME does not list it"
+        if name in BY_NAME and not words & dynamic:
+            yield f"{sources[name].path} no longer imports by a computed name; see BY_NAME"
+
+
+MODEL_PROCESS = "sandbox_agent.models.process.inside"
+_MOUNTS = "sandbox_agent_sandbox.inside.walls.mounts"
+_PLAN = "sandbox_agent_sandbox.plan"
+_CODEC = "sandbox_agent_ipc.codec"
+_CONVERSATION = "sandbox_agent.conversation"
+
+PLANTED: dict[Rule, tuple[tuple[str, str], ...]] = {
+    every_folder_has_a_place_in_the_order: (
+        ("sandbox_agent.attic.lamp", ""),
+        ("sandbox_agent.lamp", ""),
+    ),
+    no_module_imports_from_a_higher_folder: (
+        ("sandbox_agent.journal.file", "import sandbox_agent.run.loop"),
+        ("sandbox_agent_ipc.token", "from sandbox_agent_sandbox import plan"),
+        (_PLAN, "from .host.cell import Cell"),
+        ("sandbox_agent.run.end", "def f():\n    from sandbox_agent import conversation"),
+    ),
+    no_modules_import_each_other_in_a_circle: (
+        ("sandbox_agent.run.call", "from sandbox_agent.run import loop"),
+        ("sandbox_agent_ipc.framing", "if TYPE_CHECKING:\n    import sandbox_agent_ipc.channel"),
+    ),
+    ipc_needs_msgspec_and_asyncio_only_in_its_host_ends: (
+        (_CODEC, "import psutil"),
+        (_CODEC, "import asyncio.events"),
+        (_CODEC, "from sandbox_agent_ipc import aio"),
+    ),
+    what_runs_inside_the_walls_imports_little: (
+        (_MOUNTS, "import psutil"),
+        (_MOUNTS, "from sandbox_agent import tool"),
+        (_MOUNTS, "from sandbox_agent_ipc import aio"),
+        (_PLAN, "def f():\n    import pydantic"),
+    ),
+    what_runs_inside_uses_only_the_shared_modules_at_the_top: (
+        (_MOUNTS, "from sandbox_agent_sandbox.policy import policy"),
+        (_PLAN, "import sandbox_agent_sandbox.host.process"),
+    ),
+    the_facade_and_the_decorator_are_light: (
+        ("sandbox_agent", "import msgspec"),
+        ("sandbox_agent.tools.decorator", "import pydantic"),
+    ),
+    conversation_names_no_concrete_model_or_tool: (
+        (_CONVERSATION, "from sandbox_agent.models import scripted"),
+        (_CONVERSATION, "from sandbox_agent_sandbox.inside.tools import shell"),
+        (_CONVERSATION, "TOOL = 'shell'"),
+    ),
+    reports_read_the_journal_and_never_a_live_conversation: (
+        ("sandbox_agent.reports.lines", "from sandbox_agent.run.end import End"),
+        ("sandbox_agent.reports.lines", "import sandbox_agent.conversation"),
+    ),
+    nothing_but_main_imports_the_command_line: (
+        ("sandbox_agent.wiring.task", "from sandbox_agent.cli.verbs import run"),
+    ),
+    litellm_is_imported_inside_the_model_process_alone: (
+        ("sandbox_agent.models.catalogue", "def f():\n    import litellm.utils"),
+        ("sandbox_agent.models.provider", f"from {MODEL_PROCESS} import retry"),
+    ),
+    the_model_process_imports_nothing_of_the_hosts: (
+        (f"{MODEL_PROCESS}.serve", "from sandbox_agent_sandbox.host import process"),
+        (f"{MODEL_PROCESS}.serve", "from sandbox_agent.models import catalogue"),
+    ),
+    only_listed_modules_import_by_a_computed_name: (
+        ("sandbox_agent.run.end", "import importlib\nimportlib.import_module('x')"),
+        ("sandbox_agent.run.end", "__import__('sandbox_agent.cli')"),
+    ),
+}
+"""Violations of each rule: what is added to the end of which module."""
+
+
+@pytest.mark.parametrize("rule", PLANTED, ids=lambda rule: rule.__name__)
+def test_the_sources_keep_the_rule(rule: Rule) -> None:
+    wrong = list(rule(OURS))
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("rule", PLANTED, ids=lambda rule: rule.__name__)
+def test_the_rule_finds_planted_violations(rule: Rule) -> None:
+    before = set(rule(OURS))
+    for name, text in PLANTED[rule]:
+        assert name in OURS or not text, f"{name} is not there"
+        assert set(rule(OURS.plus(name, f"\n{text}\n"))) - before, (name, text)
+
+
+def test_every_rule_of_this_file_is_used() -> None:
+    signature = {"sources": "Sources", "return": "Iterator[str]"}
+    rules = {
+        value for value in globals().values() if getattr(value, "__annotations__", {}) == signature
+    }
+    assert rules == PLANTED.keys()
+
+
 def test_the_roots_hold_one_package_each_and_no_stray_files() -> None:
-    for package, root in ROOTS.items():
-        entries = {entry.name for entry in root.iterdir()} - {"__pycache__"}
+    for package, name in ROOTS.items():
+        root = CHECKOUT / name
+        entries = {entry.name for entry in root.iterdir()} - {"__pycache__", "README.md"}
         assert entries == {package}, f"{root} holds {sorted(entries)}"
         assert (root / package / "py.typed").is_file()
 
