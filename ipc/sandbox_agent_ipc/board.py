@@ -15,9 +15,9 @@ import mmap
 import os
 import sys
 import threading
-import weakref
 
 from . import memfd
+from .after_fork import call_after_fork
 from .cancel_reason import CancelReason
 from .errors import BoardFull, IpcError
 from .shortage import explained, is_shortage
@@ -28,6 +28,9 @@ SLOTS = 64
 SIZE = 4096
 _WORDS_PER_SLOT = SIZE // SLOTS // 8
 _ID_BYTES = 48
+
+_kept_mapped: list[mmap.mmap] = []
+"""The pages of boards that forked children got. See `Board.after_fork_in_child`."""
 
 
 class Board:
@@ -46,7 +49,7 @@ class Board:
         self._claimed: set[Slot] = set()
         self._closed = False
         self._forked = False
-        _boards.add(self)
+        call_after_fork(self)
 
     def claim(self, call_id: str, deadline_ns: int) -> Slot:
         """Takes a slot for a call.
@@ -74,6 +77,14 @@ class Board:
             slot = Slot(self, index, live, self._words[first : first + 1])
             self._claimed.add(slot)
             return slot
+
+    def after_fork_in_child(self) -> None:
+        """Latches the board: it is the parent's. A pid would not do instead: the child of a pid-1
+        host may be pid 1 of its own namespace."""
+        self._forked = True
+        # Never collected here: unmapping an address range that this process does not have could
+        # hit whatever was mapped there since.
+        _kept_mapped.append(self._map)
 
     def close(self) -> None:
         """Cancels what is still claimed (CLOSED), unmaps and closes. Idempotent."""
@@ -204,20 +215,3 @@ def _make_page() -> tuple[int, mmap.mmap]:
         os.close(fd)
         raise
     return fd, page
-
-
-# One hook for all boards, since os.register_at_fork cannot be undone. A pid would not do instead:
-# the child of a pid-1 host may be pid 1 of its own namespace.
-_boards: weakref.WeakSet[Board] = weakref.WeakSet()
-_kept_mapped: list[mmap.mmap] = []
-
-
-def _latch_in_child() -> None:
-    for board in list(_boards):
-        board._forked = True
-        # Never collected here: unmapping an address range that this process does not have could
-        # hit whatever was mapped there since.
-        _kept_mapped.append(board._map)
-
-
-os.register_at_fork(after_in_child=_latch_in_child)

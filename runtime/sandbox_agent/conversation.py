@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.outcome import Survivor
@@ -25,7 +26,7 @@ from sandbox_agent.embedding.control import Control, listen
 from sandbox_agent.embedding.ctrl_c import CtrlC
 from sandbox_agent.embedding.loop_end import at_loop_end
 from sandbox_agent.embedding.signal_wakeup import signals_wake_the_loop
-from sandbox_agent.embedding.waiting import Cancellation, complete, run_to_the_end, settle
+from sandbox_agent.embedding.waiting import complete, run_to_the_end
 from sandbox_agent.errors import ConfigError, StateError
 from sandbox_agent.journal import folder as run_folder
 from sandbox_agent.journal.events import AnyEvent, UserText
@@ -237,7 +238,7 @@ class Conversation:
         try:
             end = await run.drive()
         except asyncio.CancelledError as cancellation:
-            run.foreign_cancel(cancellation)
+            run.shield.absorb(cancellation)
             end = STOPPED
         except Exception as error:
             bug, end = error, end_by_error(error)
@@ -261,7 +262,7 @@ class Conversation:
             self._status = move(self._status, record.status)
         if bug is not None:
             raise bug
-        run.cancellation.raise_again()
+        run.shield.raise_cancelled()
         if isinstance(trouble, ConfigError | PolicyError):
             raise trouble
         return RunResult(record, self.run_dir, trouble)
@@ -450,18 +451,18 @@ class Conversation:
         is seen through all the same, and then CancelledError is raised."""
         self._closed = True
         loop = asyncio.get_running_loop()
-        cancellation = Cancellation()
+        shield = CancelShield()
         if (run := self._stop_for_good()) is not None:
             end = partial(self._end_without_loop, run)
             wait = partial(run.ledger.over.wait, self._patience())
             over = loop.run_in_executor(None, end if run.deserted else wait)
-            await settle({over}, cancellation.note)
+            await shield.wait({over})
         closing = loop.run_in_executor(None, self._host.close)
-        await settle({closing}, cancellation.note)
+        await shield.wait({closing})
         model = loop.create_task(self._setup.model.aclose())
-        await settle({model}, cancellation.note)
+        await shield.wait({model})
         self._close_journal()
-        cancellation.raise_again()
+        shield.raise_cancelled()
         model.result()
         return closing.result()
 

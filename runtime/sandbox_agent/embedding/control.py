@@ -16,7 +16,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox_agent.embedding import forks
+from sandbox_agent_ipc.after_fork import call_after_fork
+
 from sandbox_agent.embedding.warn import complain
 
 FILE_NAME = "control"
@@ -55,13 +56,13 @@ class Control:
             bell = self._hold(os.dup(ear))
             self._ends.append((pipe, ear))
             self._bells.append(bell)
-            forks.close_in_children(self)
+            call_after_fork(self)
             self._thread.start()
         except BaseException:
             if self._bells:
                 self.close()  # A signal handler raised, and the thread may have begun.
             else:
-                self.drop_descriptors()
+                self.after_fork_in_child()
                 self._remove()
             raise
 
@@ -79,8 +80,8 @@ class Control:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_PATIENCE)
 
-    def drop_descriptors(self) -> None:
-        """For a forked child, which has the descriptors and no thread."""
+    def after_fork_in_child(self) -> None:
+        """Close the descriptors. The child has no thread that would."""
         self._bells.clear()
         self._ends.clear()
         self._let_go(*self._descriptors)

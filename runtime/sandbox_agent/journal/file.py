@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+from sandbox_agent_ipc.after_fork import call_after_fork
 
-from sandbox_agent.embedding import forks
 from sandbox_agent.errors import JournalError
 from sandbox_agent.journal.events import VERSION, AnyEvent, JournalOpened
 
@@ -75,7 +75,7 @@ class JournalWriter:
         except BaseException:
             self.close()
             raise
-        forks.close_in_children(self)
+        call_after_fork(self)
 
     def read(self) -> bytes:
         """All that the file holds. Nobody else adds to it meanwhile."""
@@ -112,8 +112,8 @@ class JournalWriter:
         if fd >= 0:
             os.close(fd)
 
-    def drop_descriptors(self) -> None:
-        """For a forked child. The lock belongs to the open file, and stays with the parent."""
+    def after_fork_in_child(self) -> None:
+        """Close the file. The lock belongs to the open file, and stays with the parent."""
         self.close()
 
     def _mended(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Piece
 from sandbox_agent_ipc.token import CancelToken, RunToken
@@ -200,21 +201,16 @@ class ProviderModel(Model):
         asking = self._held().process.ask(ask, self._interrupt, mine, on_piece)
         self._asking = asking
         asking.result.add_done_callback(on_result)
-        cancelled: asyncio.CancelledError | None = None
+        shield = CancelShield(lambda: mine.cancel(CancelReason.CANCELLED))
         try:
-            while not over.done():
-                try:
-                    await asyncio.wait([over])
-                except asyncio.CancelledError as error:
-                    cancelled = error
-                    mine.cancel(CancelReason.CANCELLED)
+            await shield.wait([over])
         finally:
             forget()
             self._asking = None
-        if cancelled is not None:
+        if shield.cancelled:
             if not asking.result.exception() and isinstance(late := asking.result.result(), Answer):
                 self._lost = _usage(late)  # it came all the same, and has to be paid for
-            raise cancelled
+            shield.raise_cancelled()
         result: Result = asking.result.result()
         if result is None:
             if mine.is_cancelled:

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import msgspec
 from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.outcome import Outcome
 
-from sandbox_agent.embedding.waiting import settle
 from sandbox_agent.journal.events import Asked, Stamp, Verified
 from sandbox_agent.run.call import Caller, Request
 from sandbox_agent.run.run_journal import RunJournal
@@ -31,16 +31,11 @@ class CallGroup:
     task that waits here is cancelled by somebody else.
     """
 
-    def __init__(
-        self,
-        ledger: RunJournal,
-        parallel: int,
-        on_cancel: Callable[[asyncio.CancelledError], object],
-    ) -> None:
+    def __init__(self, ledger: RunJournal, parallel: int, shield: CancelShield) -> None:
         self._ledger = ledger
         self._run_token = ledger.stopping.token
         self._parallel = parallel
-        self._on_cancel = on_cancel
+        self._shield = shield
         self._tokens: dict[str, RunToken] = {}
         self._forget: dict[str, Callable[[], None]] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -82,7 +77,7 @@ class CallGroup:
             while waiting and (len(going) < self._parallel or self._run_token.is_cancelled):
                 call = waiting.popleft()
                 going.add(self.spawn(self._one(call, caller, registry)))
-            await settle(going, self._on_cancel, first=True)
+            await self._shield.wait(going, first=True)
             self._look_at(task for task in going if task.done())
             going = {task for task in going if not task.done()}
 
@@ -109,7 +104,7 @@ class CallGroup:
         request = Request(call_id, "shell", SHELL, arguments, caller.time_limit, command)
         task = self.spawn(caller.call(request, self.expect(call_id)))
         try:
-            await settle({task}, self._on_cancel)
+            await self._shield.wait({task})
         finally:
             self._release(call_id)
         self._look_at([task])

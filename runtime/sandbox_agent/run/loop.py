@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.token import Cancelled
 from sandbox_agent_sandbox.errors import SandboxError
 
-from sandbox_agent.embedding.waiting import Cancellation, settle
 from sandbox_agent.embedding.warn import complain
 from sandbox_agent.errors import AgentError, ModelError
 from sandbox_agent.journal.events import (
@@ -71,7 +71,8 @@ class Run:
         self.token = self.stopping.token
         self.pid, self.thread = os.getpid(), threading.get_ident()
         self.ledger = RunJournal(setup.recorder, self.stopping)
-        self._crew = CallGroup(self.ledger, setup.parallel, self.foreign_cancel)
+        self.shield = CancelShield(self._task_cancelled)
+        self._crew = CallGroup(self.ledger, setup.parallel, self.shield)
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[None] = self._loop.create_future()
         self._bounds = BudgetTracker(setup.budgets, setup.model.recorded)
@@ -79,7 +80,6 @@ class Run:
         self._calls_before = len(self._state.calls)
         # Said by a segment that ended before it was judged; then `verify` is what is left to do.
         self._message = self._state.final_words()
-        self.cancellation = Cancellation()
         self._end: End | None = None
         self.token.add_callback(lambda: self.ledger.soon(self._on_stopped))
 
@@ -106,9 +106,7 @@ class Run:
         """Stop one call, queued or in flight. False when there is none of this id."""
         return self._crew.cancel(call_id)
 
-    def foreign_cancel(self, cancellation: asyncio.CancelledError) -> None:
-        """Somebody cancelled the task that carries the run: stop, and go on waiting."""
-        self.cancellation.note(cancellation)
+    def _task_cancelled(self) -> None:
         self.stopping.stop(CancelReason.CANCELLED, "the task that ran it was cancelled")
 
     # --- the loop ----------------------------------------------------------------------------
@@ -163,7 +161,7 @@ class Run:
         """Have a sandbox and its tools. None when the run was stopped meanwhile."""
         opening = self._crew.spawn(self._host.open(self.token))
         try:
-            await settle({opening, self._woken}, self.foreign_cancel, first=True)
+            await self.shield.wait({opening, self._woken}, first=True)
             if not opening.done():
                 await self._give_up(opening)
             if not opening.done() or opening.cancelled():
@@ -181,11 +179,11 @@ class Run:
     async def _give_up(self, opening: asyncio.Task[Registry]) -> None:
         interrupt = self._host.walls.interrupt
         opening.cancel()
-        if await settle({opening}, self.foreign_cancel, timeout=interrupt.grace + interrupt.term):
+        if await self.shield.wait({opening}, timeout=interrupt.grace + interrupt.term):
             return
         # Closing takes away what it waits for. It blocks, but nothing else is going on here.
         self._host.drop()
-        await settle({opening}, self.foreign_cancel, timeout=1)
+        await self.shield.wait({opening}, timeout=1)
 
     def _begin_segment(self) -> None:
         registry = self._host.registry
@@ -204,12 +202,12 @@ class Run:
         model = self._setup.model
         history, specs = self._state.history(), registry.specs
         asking = self._crew.spawn(model.complete(history, specs, self.token, self._tell))
-        await settle({asking, self._woken}, self.foreign_cancel, first=True)
+        await self.shield.wait({asking, self._woken}, first=True)
         if not asking.done():
             asking.cancel()
             interrupt = self._host.walls.interrupt
             limit = interrupt.grace + interrupt.term + _MODEL_MARGIN
-            if not await settle({asking}, self.foreign_cancel, timeout=limit):
+            if not await self.shield.wait({asking}, timeout=limit):
                 # It runs no tool, so leaving it behind breaks no promise; waiting for it would.
                 complain(f"model {model.name} does not stop when cancelled; it was left behind")
                 self._crew.tasks.discard(asking)
@@ -268,7 +266,7 @@ class Run:
         if not self._setup.durable or self.token.is_cancelled:
             return
         syncing = self._loop.run_in_executor(None, self._setup.recorder.sync)
-        await settle({syncing}, self.foreign_cancel)
+        await self.shield.wait({syncing})
         error = syncing.exception()
         if isinstance(error, OSError):
             self.ledger.fail(error, f"the journal cannot be written: {error}")
@@ -309,7 +307,7 @@ class Run:
         Returns the record, and what went wrong if something did. After an exception of a signal
         handler or a listener it may be called again, and goes on from there.
         """
-        await settle(self._crew.tasks, self.foreign_cancel)
+        await self.shield.wait(self._crew.tasks)
         return self._conclude(end)
 
     def finish_without_loop(self) -> Record:

@@ -12,6 +12,7 @@ import msgspec
 from sandbox_agent_ipc.aio import MessageReader, OutputReader
 from sandbox_agent_ipc.board import Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.channel import send_with_body
 from sandbox_agent_ipc.codec import check_protocol
 from sandbox_agent_ipc.errors import IpcError, ProtocolError, TornFrame
@@ -91,15 +92,9 @@ class CallIO:
             forget = token.add_callback(
                 lambda: self._supervisor.cancel(life.id, token.reason or CancelReason.CLOSED)
             )
-        cancelled: asyncio.CancelledError | None = None
+        shield = CancelShield(lambda: self._supervisor.cancel(life.id, CancelReason.CANCELLED))
         try:
-            while not ended.done():
-                try:
-                    await asyncio.wait([ended])
-                except asyncio.CancelledError as error:
-                    # Whoever cancels the task wants the work stopped, and gets that first.
-                    cancelled = error
-                    self._supervisor.cancel(life.id, CancelReason.CANCELLED)
+            await shield.wait([ended])
         finally:
             if forget is not None:
                 forget()
@@ -110,10 +105,9 @@ class CallIO:
         self._exit_status = life.exit_status()
         life.let_go()
         unordered = self._slot.reason is None
-        if cancelled is None and token is not None and unordered and self._was_terminated():
+        if not shield.cancelled and token is not None and unordered and self._was_terminated():
             self._late_reason = await _cancelled_within(token, TERM_WINDOW)
-        if cancelled is not None:
-            raise cancelled
+        shield.raise_cancelled()
 
     def _was_terminated(self) -> bool:
         """Whether it ended as from a SIGTERM, the worker itself or the command that it ran."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import weakref
 from contextlib import suppress
+
+from sandbox_agent_ipc.after_fork import call_after_fork
 
 
 class Descriptor:
@@ -22,7 +23,7 @@ class Descriptor:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        _all.add(self)
+        call_after_fork(self)
 
     def detach(self) -> int:
         """Give the descriptor away: this object will not close it."""
@@ -37,6 +38,8 @@ class Descriptor:
             with suppress(OSError):
                 os.close(number)
 
+    after_fork_in_child = close
+
     def __del__(self) -> None:
         self.close()
 
@@ -45,15 +48,3 @@ def pipe() -> tuple[Descriptor, Descriptor]:
     """A pipe, (read end, write end), both close-on-exec. pipe2(2)."""
     read, write = os.pipe2(os.O_CLOEXEC)
     return Descriptor(read), Descriptor(write)
-
-
-# One hook for all, since os.register_at_fork cannot be undone.
-_all: weakref.WeakSet[Descriptor] = weakref.WeakSet()
-
-
-def _close_in_child() -> None:
-    for descriptor in list(_all):
-        descriptor.close()
-
-
-os.register_at_fork(after_in_child=_close_in_child)

@@ -18,6 +18,7 @@ from math import inf
 from sandbox_agent_ipc.aio import MessageReader, OutputReader
 from sandbox_agent_ipc.board import Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.channel import send_datagram, send_with_body
 from sandbox_agent_ipc.codec import check_protocol
 from sandbox_agent_ipc.errors import ChannelClosed, IpcError, ProtocolError, TornFrame
@@ -190,15 +191,9 @@ class Session:
                 lambda: self._supervisor.cancel(name, token.reason or CancelReason.CLOSED)
             )
         sending = self._loop.create_task(self._send(life, body, wake_read, ended))
-        cancelled: asyncio.CancelledError | None = None
+        shield = CancelShield(lambda: self._supervisor.cancel(name, CancelReason.CANCELLED))
         try:
-            while not (sending.done() and ended.done()):
-                try:
-                    await asyncio.wait([sending, ended])
-                except asyncio.CancelledError as error:
-                    # Whoever cancels the task wants the work stopped, and gets that first.
-                    cancelled = error
-                    self._supervisor.cancel(name, CancelReason.CANCELLED)
+            await shield.wait([sending, ended])
             if life.failure:
                 await asyncio.shield(self._over)  # a moment: what it said last is read then
         finally:
@@ -207,8 +202,7 @@ class Session:
             life.let_go()
             self._slot_is_free()
         sending.result()
-        if cancelled is not None:
-            raise cancelled
+        shield.raise_cancelled()
         return self._answer(name, life)
 
     def escalate(self, name: str) -> None:

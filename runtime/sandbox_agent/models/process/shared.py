@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from types import TracebackType
 from typing import Self
 
+from sandbox_agent_ipc.after_fork import call_after_fork
 from sandbox_agent_sandbox.outcome import Survivor
 
 from sandbox_agent.models.process.host import ModelProcess
 
-_lock = threading.Lock()
-_process: ModelProcess | None = None
-_leases = 0
+
+class _Shared:
+    """The model process, and how many leases there are."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.process: ModelProcess | None = None
+        self.leases = 0
+        call_after_fork(self)
+
+    def after_fork_in_child(self) -> None:
+        """Forget the process: the child has none of its threads, and starts its own."""
+        self.lock = threading.Lock()
+        self.process, self.leases = None, 0
+
+
+_shared = _Shared()
 
 
 class Lease:
@@ -21,12 +35,11 @@ class Lease:
     stays warm between conversations."""
 
     def __init__(self) -> None:
-        global _process, _leases
-        with _lock:
-            if _process is None:
-                _process = ModelProcess()
-            _leases += 1
-            self.process = _process
+        with _shared.lock:
+            if _shared.process is None:
+                _shared.process = ModelProcess()
+            _shared.leases += 1
+            self.process = _shared.process
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -43,23 +56,12 @@ class Lease:
 
     def close(self) -> tuple[Survivor, ...]:
         """Give it back; with the last one the process ends. Blocks; idempotent."""
-        global _process, _leases
-        with _lock:
-            if self._closed or self.process is not _process:
+        with _shared.lock:
+            if self._closed or self.process is not _shared.process:
                 return ()
             self._closed = True
-            _leases -= 1
-            if _leases:
+            _shared.leases -= 1
+            if _shared.leases:
                 return ()
-            process, _process = _process, None
+            process, _shared.process = self.process, None
         return process.close()
-
-
-def _forget_in_child() -> None:
-    """A forked child has none of the threads: its conversations start a process of their own."""
-    global _lock, _process, _leases
-    _lock = threading.Lock()
-    _process, _leases = None, 0
-
-
-os.register_at_fork(after_in_child=_forget_in_child)
