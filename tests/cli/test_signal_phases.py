@@ -1,4 +1,4 @@
-"""A signal means one thing before a run, another while its record is begun, and nothing after."""
+"""A signal means something else before a run, while its record is begun, and after its end."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ print(signals.first, got)
         ),
         (
             """
+signals.hold()
 signals.attach(got.append, NoFreezer())
 send(signal.SIGTERM)
 signals.strike(1)  # HUP: the parent died of the same, no second order
@@ -61,6 +62,7 @@ print(signals.first, got)
         ),
         (
             """
+signals.hold()
 signals.attach(got.append, NoFreezer())
 signals.strike(1)  # HUP: the parent was the first to go
 send(signal.SIGTERM)
@@ -71,6 +73,21 @@ print(signals.first, got)
         ),
         (
             """
+try:
+    send(signal.SIGTERM)
+except Stopped:
+    pass  # as a destructor swallows it
+signals.hold()
+signals.attach(got.append, NoFreezer())
+signals.strike(1)  # HUP: the parent died of the same, no second order
+send(signal.SIGINT)
+print(signals.first, got)
+""",
+            "15 [15, 2]",
+        ),
+        (
+            """
+signals.hold()
 signals.attach(got.append, NoFreezer())
 signals.end()
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -80,7 +97,7 @@ print(signals.first, got)
             "None []",
         ),
     ],
-    ids=["before", "held", "then the parent", "first the parent", "after"],
+    ids=["before", "held", "then the parent", "first the parent", "swallowed", "after"],
 )
 def test_each_phase(then: str, printed: str) -> None:
     done = subprocess.run([sys.executable, "-c", START + then], capture_output=True, text=True)
@@ -92,10 +109,11 @@ class Freezer:
     said = []
     def freeze(self):
         self.said.append("freeze")
-        send(signal.SIGTSTP)  # a second one, while the first is heeded
+        send(signal.SIGTSTP)  # a second one, during the freeze
     def thaw(self):
         self.said.append("thaw")
 
+signals.hold()
 signals.attach(got.append, Freezer())
 for _ in range(2):
     send(signal.SIGTSTP)
@@ -103,7 +121,7 @@ print(Freezer.said)
 """
 
 
-def test_a_second_ctrl_z_while_the_first_is_heeded_is_the_same() -> None:
+def test_a_second_ctrl_z_during_the_first_one_changes_nothing() -> None:
     command = [sys.executable, "-c", START + STOP]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for _ in range(2):
