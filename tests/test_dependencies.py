@@ -38,6 +38,7 @@ ORDER = (
     "sandbox_agent_sandbox.policy",
     "sandbox_agent_sandbox.host",
     "sandbox_agent.source_root",
+    "sandbox_agent.exit_codes",
     "sandbox_agent.errors",
     "sandbox_agent.embedding",
     "sandbox_agent.config",

@@ -1,15 +1,18 @@
-"""Errors of the runtime. Each knows the exit code that the command line gives it."""
+"""Errors of the runtime. Each has the exit code that the command line ends with."""
 
 from __future__ import annotations
 
 from sandbox_agent_ipc.errors import SandboxAgentError
 from sandbox_agent_ipc.model_messages import FailureKind
+from sandbox_agent_sandbox.errors import PolicyError, SandboxError
+
+from sandbox_agent.exit_codes import ExitCode
 
 
 class AgentError(SandboxAgentError):
     """Root of the errors of this package. `exit_code`: what `sandbox-agent` ends with."""
 
-    exit_code = 1
+    exit_code: int = ExitCode.FAILED
 
 
 class ConfigError(AgentError):
@@ -20,7 +23,7 @@ class ConfigError(AgentError):
     others: further problems of the same files, found at the same time.
     """
 
-    exit_code = 2
+    exit_code: int = ExitCode.USAGE
 
     def __init__(
         self,
@@ -61,7 +64,7 @@ class ModelError(AgentError):
     kind: what of all that it was, None where the model is no provider's.
     """
 
-    exit_code = 4
+    exit_code: int = ExitCode.MODEL
 
     def __init__(self, text: str, kind: FailureKind | None = None) -> None:
         super().__init__(text)
@@ -72,22 +75,35 @@ class AgentFailed(AgentError):
     """The agent cannot go on: the run ends as `failed`. A scripted model raises it when its list
     of turns is used up, and when results are not what its `expect` says."""
 
-    exit_code = 1
+    exit_code: int = ExitCode.FAILED
 
 
 class StateError(AgentError):
     """Not possible in this state: a second `run()` while one is going, a closed conversation."""
 
-    exit_code = 2
+    exit_code: int = ExitCode.USAGE
 
 
 class NotGoing(StateError):
     """A run that was to be stopped is not going."""
 
-    exit_code = 1
+    exit_code: int = ExitCode.FAILED
 
 
 class JournalError(AgentError):
     """A journal that cannot be read: damaged in the middle, or of a version that is not known."""
 
-    exit_code = 2
+    exit_code: int = ExitCode.USAGE
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code of a run that `error` ended."""
+    match error:
+        case AgentError():
+            return error.exit_code
+        case PolicyError():
+            return ExitCode.USAGE
+        case SandboxError():
+            return ExitCode.SANDBOX
+        case _:
+            return ExitCode.INTERNAL

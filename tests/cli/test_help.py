@@ -38,6 +38,7 @@ def test_help_imports_nothing_but_argparse_and_its_like(argv: list[str]) -> None
         "sandbox_agent.reports.escape",
         "sandbox_agent.cli.parser",
         "sandbox_agent.cli.signals",
+        "sandbox_agent.exit_codes",
     }
 
 

@@ -14,13 +14,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sandbox_agent.cli.signals import Signals, Stopped
+from sandbox_agent.exit_codes import ExitCode, by_signal
 
 if TYPE_CHECKING:
     from sandbox_agent.cli.console import Console
-
-USAGE = 2
-INTERNAL = 70
-"""EX_SOFTWARE of sysexits.h: a bug of ours."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             signals.end()
     except Stopped as stopped:
         signals.end()
-        code = 128 + stopped.signum
+        code = by_signal(stopped.signum)
     finally:
         if console is not None:
             console.close()
@@ -57,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str], console: Console, signals: Signals) -> int:
     # Looking for pydantic's plugins reads the metadata of every installed package: 30 ms.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    failed, own_bug = None, INTERNAL
+    failed, own_bug = None, int(ExitCode.INTERNAL)
     try:
         with signals.later:
             from sandbox_agent.cli.parser import UsageError, parse
@@ -79,6 +76,8 @@ def _run(argv: list[str], console: Console, signals: Signals) -> int:
 def _report(error: Exception, console: Console, failed: int | None, own_bug: int) -> int:
     from sandbox_agent_ipc.errors import SandboxAgentError
 
+    from sandbox_agent.errors import exit_code_of
+
     if isinstance(error, SandboxAgentError):
         console.error(str(error))
         return exit_code_of(error) if failed is None else failed
@@ -86,7 +85,7 @@ def _report(error: Exception, console: Console, failed: int | None, own_bug: int
         console.error(
             "the folder that this was started in is not there any more\n  hint: cd to another"
         )
-        return USAGE if failed is None else failed
+        return ExitCode.USAGE if failed is None else failed
     from sandbox_agent.cli.bug import report
 
     report(error, console, getattr(error, "run_dir", None))
@@ -100,17 +99,6 @@ def _is_nowhere() -> bool:
     except FileNotFoundError:
         return True
     return False
-
-
-def exit_code_of(error: Exception) -> int:
-    """Of an error of ours, as `run` ends with it."""
-    from sandbox_agent_sandbox.errors import PolicyError, SandboxError
-
-    if isinstance(error, PolicyError):
-        return USAGE
-    if isinstance(error, SandboxError):
-        return 5
-    return int(getattr(error, "exit_code", 1))
 
 
 def _leave_no_thread_waiting(code: int) -> None:

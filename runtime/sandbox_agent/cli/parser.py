@@ -1,4 +1,4 @@
-"""The arguments of every verb. Imports argparse only: `--help` is to be quick."""
+"""The arguments of every verb. Imports only argparse and the exit codes: `--help` must be quick."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
 
-OURS = 125
-"""What `exec` exits with for all that goes wrong on our side, as docker(1) and timeout(1) do."""
+from sandbox_agent.exit_codes import EXEC_CODES, RUN_CODES, ExitCode, listing
 
 Verb = Callable[[argparse.Namespace, Any, Any], int]
 
 
 class UsageError(Exception):
-    """Parsing is over without a verb: help was asked for (code 0), or the usage is wrong."""
+    """Parsing ended without a verb: help was asked for (code 0), or the usage is wrong."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -25,8 +24,8 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class Arguments:
-    """A parsed command. failed_code: what it exits with for an error, None for the error's own.
-    bug_code: the same for a bug of ours."""
+    """A parsed command. failed_code: what it exits with after an error; None for the error's own
+    code. bug_code: what it exits with after a bug in sandbox-agent."""
 
     values: argparse.Namespace
     module: str
@@ -34,16 +33,23 @@ class Arguments:
     bug_code: int
 
     def verb(self) -> Verb:
-        """Its function. Here the verb's own imports happen."""
+        """The function of the verb. Imports the verb's module."""
         verb: Verb = import_module(self.module).main
         return verb
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Keeps the lines of a text that has several, such as the list of exit codes."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 class _Parser(argparse.ArgumentParser):
     """An ArgumentParser that neither prints nor exits."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options, allow_abbrev=False)
+        super().__init__(**options, allow_abbrev=False, formatter_class=_Formatter)
         self._printed = ""
 
     def _print_message(self, message: str, file: object = None) -> None:
@@ -54,14 +60,14 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(
-            2,
+            ExitCode.USAGE,
             f"{self.format_usage()}{self.prog}: {message}\n  hint: see {self.prog} --help\n",
         )
 
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from importlib.metadata import version  # slow to import, hence here
+        from importlib.metadata import version  # here, because its import is slow
 
         raise UsageError(0, f"sandbox-agent {version('sandbox-agent-runtime')}\n")
 
@@ -72,79 +78,142 @@ def parse(argv: Sequence[str]) -> Arguments:
         values = _build().parse_args(argv)
     except UsageError as error:
         if error.code and list(argv[:1]) == ["exec"]:
-            raise UsageError(OURS, error.text) from None
+            raise UsageError(ExitCode.EXEC_FAILED, error.text) from None
         raise
     module = f"sandbox_agent.cli.verbs.{values.module}"
     if values.verb == "exec":
-        return Arguments(values, module, OURS, OURS)
-    return Arguments(values, module, None, 70)
+        return Arguments(values, module, ExitCode.EXEC_FAILED, ExitCode.EXEC_FAILED)
+    return Arguments(values, module, None, ExitCode.INTERNAL)
 
 
 def _build() -> _Parser:
     parser = _Parser(
         prog="sandbox-agent",
-        description="Runs an agent's tools in sandboxed processes, and stops them.",
+        description="Runs an agent's tool calls in sandboxed processes, and stops them.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
-    _run(verbs.add_parser("run", help="run a task", description="Run a task."))
+
+    def verb(name: str, short: str, description: str = "", epilog: str = "") -> _Parser:
+        added: _Parser = verbs.add_parser(
+            name,
+            help=short,
+            description=description or f"{short[0].upper()}{short[1:]}.",
+            epilog=epilog,
+        )
+        added.set_defaults(module=name)
+        return added
+
+    _run(verb("run", "run a task", epilog=listing(RUN_CODES)))
     _resume(
-        verbs.add_parser(
+        verb(
             "resume",
-            help="go on with a run",
-            description="Go on with a run that was interrupted or paused, failed, spent a budget, "
-            "or whose agent was killed. What was in flight then is told to the model, and is not "
-            "run again. All is as it was, but for what is given here; budgets count anew. Exit "
-            "codes as of run.",
+            "continue a run",
+            "Continue a run that was interrupted or paused, that failed or spent a budget, or "
+            "whose agent was killed. The model is told which calls were in flight; they are not "
+            "run again. Settings stay as they were, unless an option changes them. Budgets start "
+            "again at zero.",
+            listing(RUN_CODES),
         )
     )
     _cancel(
-        verbs.add_parser(
+        verb(
             "cancel",
-            help="stop a run from another terminal",
-            description="Interrupt a run, whichever program it is part of, as Ctrl-C would; once "
-            "more skips the grace period. The run exits with 130. Exit code: 0 when it was told, "
-            "1 when it is not going, or not over after --wait; 7, with --wait, when something "
-            "could not be stopped.",
+            "stop a run from another terminal",
+            "Interrupt a run as Ctrl-C does, in whichever program it runs. Use it a second time to "
+            f"skip the grace period. The run exits with {ExitCode.INTERRUPTED}.",
+            "exit codes:\n"
+            "  0     the request was delivered; with --wait, the run has ended\n"
+            "  1     the run is not active, or with --wait, has not ended in time\n"
+            f"  {ExitCode.SURVIVORS}     with --wait, a process could not be stopped",
         )
     )
     _exec(
-        verbs.add_parser(
+        verb(
             "exec",
-            help="run one command in the sandbox",
-            description="Run one command in the sandbox. Exit code: the command's, 128+n when "
-            "signal n ended it, 124 when its time was up, 125 for an error of ours, 126 or 127 "
-            "when it cannot be executed or found.",
+            "run one command in the sandbox",
+            "Run one command in the sandbox, and exit with its exit code: 128+n if signal n ended "
+            "it.",
+            listing(EXEC_CODES),
         )
     )
-    _validate(
-        verbs.add_parser(
+    _task_arguments(
+        verb(
             "validate",
-            help="check a task file",
-            description="Check a task file and what it names. Nothing is started.",
+            "check a task file",
+            "Check a task file and the files that it names. Nothing is started.",
         )
     )
-    schema = verbs.add_parser(
-        "schema",
-        help="print the JSON Schema of task files",
-        description="Print the JSON Schema of task files.",
-    )
-    schema.set_defaults(module="schema")
-    init = verbs.add_parser(
+    verb("schema", "print the JSON Schema of task files")
+    init = verb(
         "init",
-        help="write a demo project",
-        description="Write a small project with a failing test suite, and a task that mends it.",
+        "write a demo project",
+        "Write a small project with a failing test suite, and a task that fixes it.",
     )
-    init.add_argument("name", nargs="?", default="demo", metavar="NAME", help="folder (demo)")
-    init.set_defaults(module="init")
-    doctor = verbs.add_parser(
+    init.add_argument(
+        "name", nargs="?", default="demo", metavar="NAME", help="its folder (default: demo)"
+    )
+    doctor = verb(
         "doctor",
-        help="show what this host can enforce",
-        description="Show what this host can enforce. Exit code 5 when the sandbox cannot work.",
+        "show what this host can enforce",
+        epilog=f"exit codes:\n  0     the sandbox works here\n  {ExitCode.SANDBOX}     it does not",
     )
-    doctor.add_argument("--json", action="store_true", help="as JSON")
-    doctor.set_defaults(module="doctor")
+    doctor.add_argument("--json", action="store_true", help="print the checks as JSON")
     return parser
+
+
+def _task_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "task", nargs="?", metavar="TASK", help="the task file (default: task.yaml)"
+    )
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help="what the agent is to do; - reads standard input"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="M",
+        help="a name of litellm (openai/gpt-4o), scripted:FILE, or replay:RUN. replay:RUN needs no "
+        "TASK: it takes the settings of the recorded run. Without TASK the default is "
+        "SANDBOX_AGENT_MODEL",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="with replay:RUN: compare the results with the recorded ones, and stop at the first "
+        "difference",
+    )
+    parser.add_argument("--workspace", metavar="D", help="the folder that the agent works in")
+    parser.add_argument(
+        "--var",
+        metavar="K=V",
+        action="append",
+        default=[],
+        help="a value for ${K} in the task file",
+    )
+    _set(parser)
+    _grace(parser)
+    parser.add_argument("--timeout", metavar="S", help="wall time of the run (budgets.time)")
+    _out(parser)
+
+
+def _set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        metavar="A.B=V",
+        action="append",
+        default=[],
+        help="set a field of the task file, for example budgets.tokens=200k",
+    )
+
+
+def _grace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--grace", metavar="S", help="the grace period: time from an interrupt to SIGTERM"
+    )
+
+
+def _out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", metavar="DIR", help="the folder of run folders (output.dir)")
 
 
 def _die_with_parent(parser: argparse.ArgumentParser) -> None:
@@ -152,99 +221,58 @@ def _die_with_parent(parser: argparse.ArgumentParser) -> None:
         "--die-with-parent",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="interrupt the run when the parent process dies (where CI is set)",
+        help="interrupt the run when the parent process dies (default: if CI is set)",
     )
-
-
-def _task_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("task", nargs="?", metavar="TASK", help="task file (task.yaml)")
-    parser.add_argument("--prompt", metavar="TEXT", help="what the agent is told; - reads stdin")
-    parser.add_argument(
-        "--model",
-        metavar="M",
-        help="as litellm names it (openai/gpt-4o), scripted:FILE, or replay:RUN, which needs no "
-        "TASK: all is as the recorded run had it "
-        "(SANDBOX_AGENT_MODEL when there is no TASK)",
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="with replay:RUN, compare the results with the recorded ones, and stop at the first "
-        "that differs",
-    )
-    parser.add_argument("--workspace", metavar="D", help="the folder that the agent works in")
-    parser.add_argument(
-        "--var", metavar="K=V", action="append", default=[], help="value of ${K} in the task file"
-    )
-    parser.add_argument(
-        "--set",
-        metavar="A.B=V",
-        action="append",
-        default=[],
-        help="set a field, as budgets.tokens=200k",
-    )
-    parser.add_argument("--grace", metavar="S", help="from an interrupt to SIGTERM")
-    parser.add_argument("--timeout", metavar="S", help="wall time of the run (budgets.time)")
-    parser.add_argument("--out", metavar="DIR", help="where run folders go (output.dir)")
-
-
-def _run(parser: argparse.ArgumentParser) -> None:
-    _task_arguments(parser)
-    _reporting(parser)
-    parser.set_defaults(module="run")
 
 
 def _reporting(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", dest="message_file", metavar="FILE", help="final message to FILE")
     parser.add_argument(
-        "--json", action="store_true", help="events on stdout as they come, one a line"
+        "-o", dest="message_file", metavar="FILE", help="write the final message to FILE too"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print events to standard output, one a line"
     )
     _die_with_parent(parser)
 
 
 def _which_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run", metavar="RUN", help="its id, the beginning of it, its folder's path, or `last`"
+        "run", metavar="RUN", help="its id, the beginning of its id, its folder, or `last`"
     )
-    parser.add_argument("--out", metavar="DIR", help="where run folders are")
+    _out(parser)
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    _task_arguments(parser)
+    _reporting(parser)
 
 
 def _resume(parser: argparse.ArgumentParser) -> None:
     _which_run(parser)
     parser.add_argument(
-        "--prompt", metavar="TEXT", help="what more the agent is told; - reads stdin"
+        "--prompt", metavar="TEXT", help="a new message to the agent; - reads standard input"
     )
-    parser.add_argument("--model", metavar="M", help="another model, as for run")
-    parser.add_argument(
-        "--set",
-        metavar="A.B=V",
-        action="append",
-        default=[],
-        help="set a field, as budgets.tokens=200k",
-    )
-    parser.add_argument("--grace", metavar="S", help="from an interrupt to SIGTERM")
+    parser.add_argument("--model", metavar="M", help="another model, written as for run")
+    _set(parser)
+    _grace(parser)
     parser.add_argument("--timeout", metavar="S", help="wall time from now on (budgets.time)")
     _reporting(parser)
-    parser.set_defaults(module="resume")
 
 
 def _cancel(parser: argparse.ArgumentParser) -> None:
     _which_run(parser)
-    parser.add_argument("--wait", metavar="S", help="wait for its end, so long")
-    parser.set_defaults(module="cancel")
-
-
-def _validate(parser: argparse.ArgumentParser) -> None:
-    _task_arguments(parser)
-    parser.set_defaults(module="validate")
+    parser.add_argument("--wait", metavar="S", help="wait until the run has ended, at most S")
 
 
 def _exec(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workspace", metavar="D", help="folder to work in (the current one)")
-    parser.add_argument("--policy", metavar="F", help="YAML file with the fields of `sandbox`")
-    parser.add_argument("--timeout", metavar="S", help="wall time of the command (none)")
-    parser.add_argument("--grace", metavar="S", help="from an interrupt to SIGTERM")
-    parser.add_argument("--out", metavar="DIR", help="where run folders go")
+    parser.add_argument(
+        "--workspace", metavar="D", help="the folder to work in (default: the current one)"
+    )
+    parser.add_argument("--policy", metavar="F", help="a YAML file with the fields of `sandbox`")
+    parser.add_argument(
+        "--timeout", metavar="S", help="wall time of the command (default: no limit)"
+    )
+    _grace(parser)
+    _out(parser)
     _die_with_parent(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command")
-    parser.set_defaults(module="exec")

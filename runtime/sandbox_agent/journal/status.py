@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from sandbox_agent.exit_codes import ExitCode
+
 
 class Status(StrEnum):
     """Where a conversation stands. All but the first three say how its last run ended."""
@@ -39,20 +41,17 @@ MOVES: dict[Status, frozenset[Status]] = {
 """Every legal move. Whatever ended a run, another may follow."""
 
 EXIT_CODES: dict[Status, int] = {
-    Status.DONE: 0,
-    Status.FAILED: 1,
-    Status.BUDGET: 3,
-    Status.DENIED: 6,
-    Status.PAUSED: 0,
-    Status.INTERRUPTED: 130,
-    Status.ERROR: 70,
+    Status.DONE: ExitCode.DONE,
+    Status.FAILED: ExitCode.FAILED,
+    Status.BUDGET: ExitCode.BUDGET,
+    Status.DENIED: ExitCode.DENIED,
+    Status.PAUSED: ExitCode.DONE,
+    Status.INTERRUPTED: ExitCode.INTERRUPTED,
+    Status.ERROR: ExitCode.INTERNAL,
 }
 """The usual exit code of each end. A signal other than INT and an error with a code of its own
 change it; see `ending`. Paused is 0: nothing failed, and only the program that asked for it meets
 it, where the status says that there is more to do."""
-
-SURVIVORS = 7
-"""The exit code when something could not be stopped. Beats all others."""
 
 
 def move(now: Status, to: Status) -> Status:

@@ -6,15 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
-from sandbox_agent_sandbox.errors import PolicyError, SandboxError
 from sandbox_agent_sandbox.outcome import Survivor
 
-from sandbox_agent.errors import AgentError, AgentFailed
-from sandbox_agent.journal.status import EXIT_CODES, SURVIVORS, Status
+from sandbox_agent.errors import AgentFailed, exit_code_of
+from sandbox_agent.exit_codes import ExitCode
+from sandbox_agent.journal.status import EXIT_CODES, Status
 from sandbox_agent.models import ModelTurn
-
-SANDBOX_EXIT = 5
-"""The exit code of a sandbox that cannot be enforced or started, or that broke."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class End:
 
     @property
     def code(self) -> int:
-        return EXIT_CODES[self.status] if self.exit_code is None else self.exit_code
+        return int(EXIT_CODES[self.status] if self.exit_code is None else self.exit_code)
 
 
 STOPPED = End(Status.INTERRUPTED, "stopped")
@@ -37,17 +34,8 @@ STOPPED = End(Status.INTERRUPTED, "stopped")
 
 def end_by_error(error: BaseException) -> End:
     """The end of a run that an error ended."""
-    match error:
-        case AgentFailed():
-            return End(Status.FAILED, str(error), error.exit_code, error)
-        case AgentError():
-            return End(Status.ERROR, str(error), error.exit_code, error)
-        case PolicyError():
-            return End(Status.ERROR, str(error), 2, error)
-        case SandboxError():
-            return End(Status.ERROR, str(error), SANDBOX_EXIT, error)
-        case _:
-            return End(Status.ERROR, str(error) or repr(error), None, error)
+    status = Status.FAILED if isinstance(error, AgentFailed) else Status.ERROR
+    return End(status, str(error) or repr(error), exit_code_of(error), error)
 
 
 def cut_off(turn: ModelTurn) -> End:
@@ -84,4 +72,4 @@ def with_survivors(end: End, survivors: Iterable[Survivor]) -> End:
         return end
     status = Status.ERROR if end.status is Status.DONE else end.status
     reason = f"{end.reason}; could not be stopped: {names}"
-    return replace(end, status=status, reason=reason, exit_code=SURVIVORS)
+    return replace(end, status=status, reason=reason, exit_code=ExitCode.SURVIVORS)

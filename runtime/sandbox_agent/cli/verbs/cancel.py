@@ -11,11 +11,12 @@ from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.embedding.control import request_interrupt, wait_until_over
 from sandbox_agent.errors import AgentError, ConfigError, JournalError, NotGoing
+from sandbox_agent.exit_codes import ExitCode
 from sandbox_agent.journal import file as journal
 from sandbox_agent.journal.lookup import find_run
 from sandbox_agent.journal.result_file import Record, read_record
 from sandbox_agent.journal.state import state_of
-from sandbox_agent.journal.status import SURVIVORS, Status
+from sandbox_agent.journal.status import Status
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
@@ -73,7 +74,7 @@ def _report(folder: Path, console: Console) -> int:
     console.err(f"{record.status.value}: {record.reason}\n")
     for survivor in record.survivors:
         console.err(f"could not stop pid {survivor.pid}: {survivor.command}\n")
-    return SURVIVORS if record.survivors else 0
+    return ExitCode.SURVIVORS if record.survivors else ExitCode.DONE
 
 
 def _record(folder: Path) -> Record | None:

@@ -10,8 +10,7 @@ from sandbox_agent_sandbox.policy.probe import Check, probe
 
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
-
-UNAVAILABLE = 5
+from sandbox_agent.exit_codes import ExitCode
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
@@ -27,7 +26,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
             console.out(f"\nThe sandbox cannot work here: {names}.\n")
         else:
             console.out("\nThis host can enforce every field of a policy of this version.\n")
-    return UNAVAILABLE if failed else 0
+    return ExitCode.SANDBOX if failed else ExitCode.DONE
 
 
 def _table(checks: list[Check]) -> str:

@@ -26,15 +26,12 @@ from sandbox_agent.config.settings import Interrupt
 from sandbox_agent.config.workspace import problem_with
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import AgentFailed, ConfigError
+from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
 from sandbox_agent.journal.history import AssistantMessage, Message
 from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta
 from sandbox_agent.tools.registry import ToolChoice
 from sandbox_agent.wiring.task import tell
-
-TIMED_OUT = 124
-OURS = 125
-SURVIVORS = 7
 
 _STOPPED = (Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)
 
@@ -64,7 +61,7 @@ class _OneCall(Model):
         on_delta: OnDelta,
     ) -> ModelTurn:
         if any(isinstance(message, AssistantMessage) for message in history):
-            code = _exit_code(self._ended[0]) if self._ended else OURS
+            code = _exit_code(self._ended[0]) if self._ended else ExitCode.EXEC_FAILED
             if code:
                 raise _CommandFailed(code)
             return ModelTurn(text="", final=True)
@@ -117,18 +114,18 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     for survivor in result.survivors:
         console.error(f"could not stop pid {survivor.pid}: {survivor.command}")
     if result.survivors:
-        return SURVIVORS
+        return ExitCode.SURVIVORS
     if not ended:
         if result.exit_code < 128:
             console.error(result.reason)
-        return result.exit_code if result.exit_code >= 128 else OURS
+        return result.exit_code if result.exit_code >= 128 else ExitCode.EXEC_FAILED
     end = ended[0]
     if end.outcome in _STOPPED and result.exit_code >= 128:
         return result.exit_code
     code = _exit_code(end)
-    if code == TIMED_OUT and end.outcome is Outcome.TIMEOUT:
+    if code == ExitCode.COMMAND_TIMEOUT and end.outcome is Outcome.TIMEOUT:
         console.error("the command's time was up")
-    elif code == OURS and end.exit_status != OURS:
+    elif code == ExitCode.EXEC_FAILED and end.exit_status != ExitCode.EXEC_FAILED:
         console.error(end.detail or end.content or f"the command ended as {end.outcome.value}")
     return code
 
@@ -136,10 +133,10 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
 def _exit_code(end: events.Ended) -> int:
     """Of the command itself, as a shell would give it."""
     if end.outcome is Outcome.TIMEOUT:
-        return TIMED_OUT
+        return ExitCode.COMMAND_TIMEOUT
     if end.started is not StartedState.YES or end.exit_status is None:
-        return OURS
-    return end.exit_status if end.exit_status >= 0 else 128 - end.exit_status
+        return ExitCode.EXEC_FAILED
+    return end.exit_status if end.exit_status >= 0 else by_signal(-end.exit_status)
 
 
 def _argv(given: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ import asyncio
 from sandbox_agent.cli import parent
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.conversation import Conversation, RunResult
+from sandbox_agent.exit_codes import by_signal
 
 
 def run_under_signals(
@@ -18,7 +19,7 @@ def run_under_signals(
     """
 
     def interrupt(signum: int) -> None:
-        conversation.interrupt(exit_code=128 + signum)
+        conversation.interrupt(exit_code=by_signal(signum))
 
     async def run() -> RunResult:
         # An interrupt before the run exists does nothing. The callback comes first in the loop
