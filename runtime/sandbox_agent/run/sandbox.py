@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.outcome import Survivor
 
 from sandbox_agent.config.settings import Interrupt
@@ -38,10 +39,13 @@ class Walls:
 
 
 class ConversationSandbox:
-    """See the module. choices: the tools asked for. plan, cell and registry are None until
-    `open`."""
+    """See the module. choices: the tools asked for. deadlines: of the next cell that is opened.
+    plan, cell and registry are None until `open`."""
 
-    def __init__(self, walls: Walls, choices: Sequence[ToolChoice]) -> None:
+    def __init__(
+        self, walls: Walls, choices: Sequence[ToolChoice], deadlines: Deadlines = DEFAULT
+    ) -> None:
+        self.deadlines = deadlines
         self.walls = walls
         self.choices = tuple(choices)
         self.plan: Plan | None = None
@@ -86,7 +90,10 @@ class ConversationSandbox:
             # The first is for `from sandbox_agent import tool` in tools' modules.
             tool_paths=[SOURCE_ROOT, *import_roots(self.choices)],
         )
-        return plan, Cell(plan, grace=self.walls.interrupt.grace, term=self.walls.interrupt.term)
+        interrupt = self.walls.interrupt
+        return plan, Cell(
+            plan, grace=interrupt.grace, term=interrupt.term, deadlines=self.deadlines
+        )
 
     def plan_summary(self) -> dict[str, Any] | None:
         """The plan as data for the record; of the environment the names only, since values that

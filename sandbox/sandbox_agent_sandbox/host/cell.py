@@ -28,6 +28,7 @@ from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.host.call_io import CallIO
+from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.host.futures import resolve
 from sandbox_agent_sandbox.host.request import CallRequest as CallRequest
 from sandbox_agent_sandbox.host.session import Session
@@ -35,27 +36,31 @@ from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState, Survivor
 from sandbox_agent_sandbox.plan import Plan
 
-DESCRIBE_LIMIT = 60.0
-"""Seconds that importing the tools' modules may take."""
-
 
 class Cell:
     """A sandbox and the calls in it.
 
     plan: what to build (`planning.make_plan`). grace, term: seconds from the flag to SIGTERM, and
-    from there to SIGKILL. `cancel`, `escalate`, `wait_idle` and `close` may be called by any
-    thread, the first two in signal handlers too; the rest belongs to one event loop at a time.
+    from there to SIGKILL. deadlines: for what the sandbox does by itself.
+
+    Any thread may call `cancel`, `escalate`, `wait_idle` and `close`, and signal handlers may call
+    the first two. The rest belongs to one event loop at a time.
+
     Raises SandboxUnavailable where the host has not even the few descriptors that it begins with.
     """
 
-    def __init__(self, plan: Plan, *, grace: float, term: float) -> None:
+    def __init__(
+        self, plan: Plan, *, grace: float, term: float, deadlines: Deadlines = DEFAULT
+    ) -> None:
         self._plan = plan
         try:
             self._board = Board()
         except IpcError as error:
             raise SandboxUnavailable(str(error)) from error
         try:
-            self._supervisor = Supervisor(plan, self._board.fd, grace=grace, term=term)
+            self._supervisor = Supervisor(
+                plan, self._board.fd, grace=grace, term=term, deadlines=deadlines
+            )
         except OSError as error:
             self._board.close()
             raise SandboxUnavailable(f"the sandbox cannot be built: {explained(error)}") from error
@@ -93,7 +98,8 @@ class Cell:
         """
         self._check()
         name = f"describe-{next(self._descriptions)}"
-        request = CallRequest(name, FunctionRef("", ""), b"{}", cwd, timeout=DESCRIBE_LIMIT)
+        timeout = self._supervisor.deadlines.describe
+        request = CallRequest(name, FunctionRef("", ""), b"{}", cwd, timeout=timeout)
         message = Describe(functions, cwd, dict(self._plan.environment))
         try:
             exchange = await self._exchange(request, token, lambda slot, word: message)

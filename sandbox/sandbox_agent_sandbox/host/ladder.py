@@ -19,16 +19,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
+from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.outcome import Rung
-
-FINISH_LIMIT = 0.25
-"""Seconds that a worker has to exit after its result, before its namespace is killed."""
-
-START_LIMIT = 10.0
-"""Seconds that init has to make a call's processes, before the sandbox is given up."""
-
-PROOF_LIMIT = 5.0
-"""Seconds after SIGKILL until what is still there is called a survivor."""
 
 
 class State(Enum):
@@ -65,13 +57,20 @@ class Target(Protocol):
 
 
 class Ladder:
-    """One call's way down. Not thread-safe: only the supervisor's thread touches it."""
+    """One call's way down. Not thread-safe: only the supervisor's thread touches it.
 
-    def __init__(self, target: Target, *, grace: float, term: float, now: float) -> None:
+    grace, term: seconds from the flag to SIGTERM, and from there to SIGKILL. now: CLOCK_MONOTONIC
+    seconds.
+    """
+
+    def __init__(
+        self, target: Target, *, grace: float, term: float, deadlines: Deadlines, now: float
+    ) -> None:
         self._target = target
         self._grace = grace
         self._term = term
-        self._next: float | None = now + START_LIMIT
+        self._deadlines = deadlines
+        self._next: float | None = now + deadlines.start
         self._timeout: float | None = None
         self._hurried = False
         self.state = State.STARTING
@@ -123,7 +122,7 @@ class Ladder:
             if self.state is State.STARTING:
                 self._move(State.RUNNING)
             self._move(State.FINISHING)
-            self._next = now + FINISH_LIMIT
+            self._next = now + self._deadlines.finish
             self._timeout = None
 
     def flag(self, now: float) -> None:
@@ -197,7 +196,7 @@ class Ladder:
         self._move(State.KILL)
         if flagged:
             self.rungs[Rung.KILL] = now
-        self._next = now + PROOF_LIMIT
+        self._next = now + self._deadlines.proof
         self._timeout = None
         self._target.kill()
 

@@ -38,9 +38,6 @@ from sandbox_agent_sandbox.outcome import Rung, Survivor
 _KEPT_OUTPUT = 16 * 1024
 """Bytes of what a session prints, of which the end explains its death."""
 
-SERVE_LIMIT = 60.0
-"""Seconds that a session's worker may take until it serves, before it is ended."""
-
 _FULL_PAUSE = 0.02
 """Seconds between looks at the flag of a request that the session does not take."""
 
@@ -132,9 +129,10 @@ class Session:
         self._reader.start(self._loop)
         self._output.start(self._loop)
         try:
-            await asyncio.wait([self._ready], timeout=SERVE_LIMIT)
+            limit = self._supervisor.deadlines.serve
+            await asyncio.wait([self._ready], timeout=limit)
             if not self._ready.done():
-                self._supervisor.abort(life, f"it did not come to serve in {SERVE_LIMIT:g} s")
+                self._supervisor.abort(life, f"it did not come to serve in {limit:g} s")
                 await asyncio.wait([self._ready])
         except asyncio.CancelledError:
             self._supervisor.abort(life, "nobody wants it any more")

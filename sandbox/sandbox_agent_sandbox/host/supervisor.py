@@ -36,22 +36,14 @@ from sandbox_agent_ipc.shortage import explained
 
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.host.call_process import CallProcess
+from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.hints import explain
-from sandbox_agent_sandbox.host.ladder import PROOF_LIMIT, Ladder
+from sandbox_agent_sandbox.host.ladder import Ladder
 from sandbox_agent_sandbox.host.launch import Launch, kill_unlaunched, launch
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.plan import Plan
-
-OPEN_LIMIT = 30.0
-"""Seconds that building a sandbox may take."""
-
-ORPHAN_LIMIT = 0.25
-"""Seconds that what a spawner had begun to build has to follow it, see `Launch.kill`."""
-
-LAUNCH_LIMIT = 0.25
-"""Seconds that a spawner has, once its sandbox is closed, to come from fork to exec."""
 
 _STANDSTILL = 0.5
 """Seconds too late by which this thread knows that all of the program stood still: SIGSTOP, or a
@@ -64,7 +56,10 @@ _CATCHING_UP = 2.0
 class Supervisor:
     """Starts, watches and ends one sandbox and its calls. Any thread may call its methods."""
 
-    def __init__(self, plan: Plan, board_fd: int, *, grace: float, term: float) -> None:
+    def __init__(
+        self, plan: Plan, board_fd: int, *, grace: float, term: float, deadlines: Deadlines
+    ) -> None:
+        self.deadlines = deadlines
         self._plan = plan
         self._board_fd = board_fd
         self._grace = grace
@@ -108,7 +103,7 @@ class Supervisor:
         with self._idle:
             self._active += 1
         now = time.monotonic()
-        life.ladder = Ladder(life, grace=self._grace, term=self._term, now=now)
+        life.ladder = self._ladder(life, self._grace, self._term, now)
         life.ladder.time_out_at(None if timeout is None else now + timeout)
         self._lives[life.id] = life
         self._order(lambda now: self._start(life, channels, now))
@@ -131,7 +126,7 @@ class Supervisor:
             self._active += 1
         now = time.monotonic()
         life.within, life.process = session, session.process
-        life.ladder = Ladder(life, grace=grace, term=term, now=now)
+        life.ladder = self._ladder(life, grace, term, now)
         life.ladder.time_out_at(None if silence is None else now + silence)
         self._lives[life.id] = life
 
@@ -239,14 +234,17 @@ class Supervisor:
         if self._thread.ident is None:
             return ()
         self._order(self._close)
-        self._thread.join(LAUNCH_LIMIT)
+        self._thread.join(self.deadlines.launch)
         while self._thread.is_alive():
             # It hears of nothing before its spawner has been started.
             if self._launch is None and self._thread.native_id is not None:
                 kill_unlaunched(self._thread.native_id)
-            self._thread.join(LAUNCH_LIMIT)
+            self._thread.join(self.deadlines.launch)
         self._bell = Descriptor(-1)  # now, and not when the collector comes by
         return self.survivors
+
+    def _ladder(self, life: CallProcess, grace: float, term: float, now: float) -> Ladder:
+        return Ladder(life, grace=grace, term=term, deadlines=self.deadlines, now=now)
 
     def _all(self) -> list[CallProcess]:
         # One step of the interpreter: other threads add calls at any moment.
@@ -269,7 +267,7 @@ class Supervisor:
             # The embedder's signals are for the embedder's threads.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             self._epoll.register(self._bell.number, select.EPOLLIN)
-            self._opened_by = time.monotonic() + OPEN_LIMIT
+            self._opened_by = time.monotonic() + self.deadlines.open
             try:
                 self._launch = launch(self._plan, self._board_fd)
             except OSError as error:
@@ -292,7 +290,7 @@ class Supervisor:
         """Closing, and nothing left that could still be proven to end."""
         if self._closing is None:
             return False
-        if time.monotonic() >= self._closing + PROOF_LIMIT:
+        if time.monotonic() >= self._closing + self.deadlines.proof:
             return True
         return not self._by_pidfd and self._init is None and self._opened_by is None
 
@@ -300,7 +298,7 @@ class Supervisor:
         deadlines = [life.ladder.deadline for life in self._all()]
         deadlines += [self._opened_by, self._orphaned_by]
         if self._closing is not None:
-            deadlines.append(self._closing + PROOF_LIMIT)
+            deadlines.append(self._closing + self.deadlines.proof)
         due = min((time for time in deadlines if time is not None), default=None)
         wait = None if due is None else max(0.0, due - time.monotonic())
         for fd, _ in self._epoll.poll(-1 if wait is None else wait):
@@ -339,7 +337,9 @@ class Supervisor:
 
     def _tick(self, now: float) -> None:
         if self._opened_by is not None and now >= self._opened_by:
-            self._fail(SandboxUnavailable(f"building the sandbox took over {OPEN_LIMIT:.0f} s"))
+            self._fail(
+                SandboxUnavailable(f"building the sandbox took over {self.deadlines.open:.0f} s")
+            )
         if self._orphaned_by is not None and now >= self._orphaned_by:
             self._orphaned_by = None
             if self._init is None:
@@ -405,7 +405,7 @@ class Supervisor:
         assert self._launch is not None
         self._epoll.unregister(self._launch.pidfd)
         if self._init is None and self._opened_by is not None:
-            self._orphaned_by = time.monotonic() + ORPHAN_LIMIT
+            self._orphaned_by = time.monotonic() + self.deadlines.orphan
 
     def _never_built(self, why: str = "") -> None:
         """No init has come. why: where it is not for the spawner's death."""
@@ -493,7 +493,7 @@ class Supervisor:
     def _bury(self) -> None:
         """The thread's last act: nothing of the sandbox stays, and nobody waits for it in vain."""
         self._failure = self._failure or SandboxBroken("the sandbox was closed")
-        if self._init is not None and not self._init.kill_and_wait(PROOF_LIMIT):
+        if self._init is not None and not self._init.kill_and_wait(self.deadlines.proof):
             self.survivors = self._init.survivors()
         for life in self._all():
             life.failure = life.failure or "the sandbox is gone"

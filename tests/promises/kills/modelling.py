@@ -20,6 +20,7 @@ from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.model_messages import Ask, Piece
 from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.policy.policy import Policy
 from striking import NAMES
 from table import How, When, Who
@@ -58,7 +59,6 @@ def misbehave(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
     monkeypatch.setattr(planning, "make_plan", make_plan)
     monkeypatch.setattr(host, "_FUNCTION", FunctionRef("misbehaving_model", "serve"))
-    monkeypatch.setattr(host, "SILENCE_MARGIN", 0.0)
 
 
 class Request:
@@ -106,7 +106,7 @@ class Request:
 class Case:
     """A model process that is to die. `with`: it is closed in the end, and nothing of it stays."""
 
-    def __init__(self, folder: Path, when: When, how: str) -> None:
+    def __init__(self, folder: Path, when: When, how: str, deadlines: Deadlines = DEFAULT) -> None:
         self._folder = folder
         self._when = when
         # Who eats all memory takes as long as it takes.
@@ -114,7 +114,7 @@ class Case:
         self._patience = Interrupt(20, 20) if patient else Interrupt(GRACE, TERM)
         self.go = os.open(folder / "go", os.O_RDWR | os.O_CLOEXEC)
         environ = {"WHEN": when.value, "HOW": how, "FOLDER": str(folder)}
-        self.process = ModelProcess(environ)
+        self.process = ModelProcess(environ, deadlines=deadlines, silence_margin=0.0)
 
     def ask(self, model: str, silence: float = LONG) -> Request:
         return Request(self.process, Ask(model, b"[]", timeout=silence), self._patience)

@@ -18,6 +18,7 @@ from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.host.cell import CallRequest, Cell
+from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.policy.make_plan import make_plan
@@ -74,11 +75,16 @@ def plan_for(workspace: Path, change: Callable[[Plan], Plan] = lambda plan: plan
 
 @contextlib.asynccontextmanager
 async def opened(
-    plan: Plan, *, grace: float, term: float, slack: float = 0.8
+    plan: Plan,
+    *,
+    grace: float,
+    term: float,
+    slack: float = 0.8,
+    deadlines: Deadlines = DEFAULT,
 ) -> AsyncIterator[Cell]:
     """An open sandbox. Whatever was done to it, closing takes at most `slack` seconds and leaves
     nothing."""
-    cell = Cell(plan, grace=grace, term=term)
+    cell = Cell(plan, grace=grace, term=term, deadlines=deadlines)
     await cell.open()
     try:
         yield cell

@@ -14,8 +14,8 @@ import msgspec
 import observer
 import pytest
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
-from sandbox_agent_sandbox.host import ladder, supervisor
 from sandbox_agent_sandbox.host.cell import Cell
+from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState
 from sandbox_agent_sandbox.plan import Identity, Plan, Symlink
 from sandboxes import run
@@ -118,17 +118,15 @@ def strike_at_birth(how: How) -> Callable[[int], None]:
 
 
 @pytest.mark.parametrize("death", cases(Who.SPAWNER, Who.INIT), ids=str)
-def test_a_sandbox_dies_while_it_is_built(
-    tmp_path: Path, death: Death, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if death.how is How.SIGSTOP:
-        monkeypatch.setattr(supervisor, "OPEN_LIMIT", 1.0)
+def test_a_sandbox_dies_while_it_is_built(tmp_path: Path, death: Death) -> None:
+    deadlines = Deadlines(open=1.0) if death.how is How.SIGSTOP else Deadlines()
     struck = death.how in (How.SIGKILL, How.SIGSTOP, How.MEMORY)
     if struck and death.who is Who.INIT and os.geteuid() != 0:
         pytest.skip("needs root")
 
     async def main() -> SandboxError:
-        cell = Cell(plan_for(tmp_path, unbuildable(death)), grace=0.1, term=0.1)
+        plan = plan_for(tmp_path, unbuildable(death))
+        cell = Cell(plan, grace=0.1, term=0.1, deadlines=deadlines)
         opening = asyncio.create_task(cell.open())
         if struck:
             await asyncio.to_thread(strike_soon, death)
@@ -179,14 +177,12 @@ def test_an_init_without_memory_is_the_end_of_the_sandbox_by_the_first_call(tmp_
     assert said.startswith((*INIT_DIED, "the sandbox died before the call's processes were made"))
 
 
-def test_a_call_that_init_never_makes_ends_and_the_sandbox_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_that_init_never_makes_ends_and_the_sandbox_with_it(tmp_path: Path) -> None:
     """init, handshake, hang: it takes the order, and nothing comes of it."""
-    monkeypatch.setattr(ladder, "START_LIMIT", 0.5)
+    deadlines = Deadlines(start=0.5)
 
     async def main() -> CallResult:
-        async with opened(plan_for(tmp_path), grace=0.1, term=0.1) as cell:
+        async with opened(plan_for(tmp_path), grace=0.1, term=0.1, deadlines=deadlines) as cell:
             os.kill(process_called("init").pid, signal.SIGSTOP)
             with Case(cell, tmp_path, When.MID_OUTPUT, "well") as case:
                 result = await case.result()

@@ -10,7 +10,7 @@ from modelling import LONG, SILENCE, Case, check_restarts, found, is_there, misb
 from sandbox_agent.models.process import host
 from sandbox_agent.models.process.host import Result
 from sandbox_agent_ipc.model_messages import Answer, Failure, FailureKind
-from sandbox_agent_sandbox.host import session
+from sandbox_agent_sandbox.host.deadlines import Deadlines
 from table import Death, How, When, Who, deaths
 
 WHOLE = Answer("whole")
@@ -149,12 +149,10 @@ def test_a_model_process_dies(tmp_path: Path, death: Death) -> None:
 @pytest.mark.parametrize(
     "death", [death for death in cases() if death.when is When.HANDSHAKE], ids=str
 )
-def test_a_model_process_dies_before_it_serves(
-    tmp_path: Path, death: Death, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if death.how in (How.SIGSTOP, How.HANG):
-        monkeypatch.setattr(session, "SERVE_LIMIT", 0.5)
-    with Case(tmp_path, death.when, death.how) as case:
+def test_a_model_process_dies_before_it_serves(tmp_path: Path, death: Death) -> None:
+    silent = death.how in (How.SIGSTOP, How.HANG)
+    deadlines = Deadlines(serve=0.5) if silent else Deadlines()
+    with Case(tmp_path, death.when, death.how, deadlines) as case:
         case.always(True)
         told = f"the session did not start: {HANDSHAKE[death.how]}"
         result = case.ask("target").result()

@@ -9,7 +9,7 @@ from pathlib import Path
 import observer
 import pytest
 from modelling import Case, check_restarts, found, is_there, misbehave
-from sandbox_agent_sandbox.host import ladder
+from sandbox_agent_sandbox.host.deadlines import Deadlines
 from table import Death, How, When, Who, deaths
 from test_model import LOST, STOPPED, WHOLE, Told
 from test_outside import starve
@@ -58,13 +58,13 @@ def expected(death: Death) -> Told:
 @pytest.fixture(autouse=True)
 def misbehaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     misbehave(monkeypatch, tmp_path)
-    monkeypatch.setattr(ladder, "START_LIMIT", 1.0)  # of a process that a stopped init is to make
 
 
 @pytest.mark.parametrize("death", cases(), ids=str)
 def test_what_keeps_the_model_process_dies(tmp_path: Path, death: Death) -> None:
     told = expected(death)
-    with Case(tmp_path, death.when, "from outside") as case:
+    deadlines = Deadlines(start=1.0)  # of a process that a stopped init is to make
+    with Case(tmp_path, death.when, "from outside", deadlines) as case:
         bystander = case.ask("bystander")
         if death.when is not When.HANDSHAKE:
             bystander.hear("text")

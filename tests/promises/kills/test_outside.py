@@ -12,8 +12,8 @@ import observer
 import pytest
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_sandbox.errors import SandboxBroken
-from sandbox_agent_sandbox.host import ladder
 from sandbox_agent_sandbox.host.cell import Cell
+from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState
 from sandboxes import command, run
 from striking import Case, Told, opened, plan_for, process_called
@@ -81,17 +81,15 @@ def expected(death: Death) -> Told:
 
 
 @pytest.mark.parametrize("death", cases(), ids=str)
-def test_a_supervising_process_dies(
-    tmp_path: Path, death: Death, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_supervising_process_dies(tmp_path: Path, death: Death) -> None:
     # Time enough to strike while a worker that has given its result is still there.
-    monkeypatch.setattr(ladder, "FINISH_LIMIT", 1.0)
+    deadlines = Deadlines(finish=1.0)
 
     async def main() -> CallResult:
         plan = plan_for(tmp_path)
         stopped = death.who is Who.SPAWNER and death.how is How.SIGSTOP
         slack = 1.8 if stopped else 0.8  # a stopped spawner delays close() by a second at most
-        async with opened(plan, grace=1.0, term=1.0, slack=slack) as cell:
+        async with opened(plan, grace=1.0, term=1.0, slack=slack, deadlines=deadlines) as cell:
             with Case(cell, tmp_path, death.when, "from outside") as case:
                 await case.on_the_ladder()
                 await case.heard(b"now")

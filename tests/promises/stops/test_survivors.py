@@ -15,7 +15,7 @@ from sandbox_agent.config.settings import Interrupt
 from sandbox_agent.journal.history import ToolMessage
 from sandbox_agent.journal.result_file import read_record
 from sandbox_agent.journal.status import Status
-from sandbox_agent_sandbox.host.ladder import PROOF_LIMIT
+from sandbox_agent_sandbox.host.deadlines import Deadlines
 from talking import FINAL, Watch, shell, soon, talk
 
 
@@ -82,7 +82,8 @@ def test_what_cannot_be_killed_is_named_and_ends_when_it_can(
             soon(strike)
             result = conv.run()
             [end] = talking.ends(conv).values()
-            assert PROOF_LIMIT * 1000 <= end.rungs_ms["ended"] - end.rungs_ms["kill"] < 6000
+            proof = Deadlines().proof * 1000
+            assert proof <= end.rungs_ms["ended"] - end.rungs_ms["kill"] < 6000
             assert frozen[0] in [survivor.pid for survivor in end.survivors]
             assert any(mark in survivor.command for survivor in end.survivors)
             assert (result.status, result.exit_code) == (Status.INTERRUPTED, 7)
@@ -104,15 +105,12 @@ def test_what_cannot_be_killed_is_named_and_ends_when_it_can(
 
 
 def test_the_next_run_after_a_survivor_works(
-    tmp_path: Path, watch: Watch, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, watch: Watch, freezer: Freezer
 ) -> None:
-    from sandbox_agent_sandbox.host import ladder, supervisor
-
-    for module in (ladder, supervisor):
-        monkeypatch.setattr(module, "PROOF_LIMIT", 0.3)
     mark = observer.new_mark()
     steps = (shell(f"echo up; sleep 300.{mark}; true"), shell("echo fine"), FINAL)
     with talk(tmp_path, watch, *steps, interrupt=Interrupt(0.1, 0.1)) as conv:
+        conv._host.deadlines = Deadlines(proof=0.3)
 
         def strike() -> None:
             watch.wait_up()

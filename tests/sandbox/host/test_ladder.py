@@ -8,15 +8,11 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sandbox_agent_sandbox.host.ladder import (
-    FINISH_LIMIT,
-    MOVES,
-    PROOF_LIMIT,
-    START_LIMIT,
-    Ladder,
-    State,
-)
+from sandbox_agent_sandbox.host.deadlines import Deadlines
+from sandbox_agent_sandbox.host.ladder import MOVES, Ladder, State
 from sandbox_agent_sandbox.outcome import Rung
+
+DEADLINES = Deadlines(start=10.0, finish=0.25, proof=5.0)
 
 
 @dataclass
@@ -34,7 +30,7 @@ class Signals:
 
 def a_ladder(*, born: bool = True) -> tuple[Ladder, Signals]:
     signals = Signals()
-    ladder = Ladder(signals, grace=2.0, term=1.0, now=0.0)
+    ladder = Ladder(signals, grace=2.0, term=1.0, deadlines=DEADLINES, now=0.0)
     if born:
         ladder.birth(0.0)
     return ladder, signals
@@ -98,7 +94,7 @@ def test_a_call_that_has_given_its_result_is_no_longer_cancelled() -> None:
     ladder.flag(1.1)
     assert ladder.state is State.FINISHING
     assert ladder.rung is None
-    ladder.tick(1.0 + FINISH_LIMIT)
+    ladder.tick(1.0 + DEADLINES.finish)
     assert signals.sent == ["KILL"], "a worker that lingers after its result is killed"
     assert ladder.rung is None, "and that is no rung of an interrupt"
 
@@ -115,7 +111,7 @@ def test_what_is_born_late_gets_the_rung_that_is_due() -> None:
 
 def test_what_is_never_born_takes_the_sandbox_with_it() -> None:
     ladder, signals = a_ladder(born=False)
-    ladder.tick(START_LIMIT)
+    ladder.tick(DEADLINES.start)
     assert signals.sent == ["KILL"]
 
 
@@ -132,8 +128,8 @@ def test_the_wait_for_proof_ends() -> None:
     ladder.flag(0.0)
     ladder.tick(2.0)
     ladder.tick(3.0)
-    assert not ladder.tick(3.0 + PROOF_LIMIT - 0.01)
-    assert ladder.tick(3.0 + PROOF_LIMIT)
+    assert not ladder.tick(3.0 + DEADLINES.proof - 0.01)
+    assert ladder.tick(3.0 + DEADLINES.proof)
 
 
 def test_ended_is_the_end() -> None:

@@ -20,6 +20,7 @@ from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, FromModel, Piece
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
+from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.host.futures import resolve
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.outcome import Survivor
@@ -91,10 +92,21 @@ class Asking:
 
 
 class ModelProcess:
-    """See the module. Any thread may call its methods. environ: where the keys are."""
+    """See the module. Any thread may call its methods.
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+    environ: where the keys are. deadlines: of its sandbox. silence_margin: see SILENCE_MARGIN.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] | None = None,
+        *,
+        deadlines: Deadlines = DEFAULT,
+        silence_margin: float = SILENCE_MARGIN,
+    ) -> None:
         self._environ = dict(os.environ if environ is None else environ)
+        self._deadlines = deadlines
+        self._silence_margin = silence_margin
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._main, name="sandbox-agent models", daemon=True)
@@ -191,7 +203,7 @@ class ModelProcess:
         from sandbox_agent_sandbox.host.session import Patience
 
         ask, interrupt, token = asking.what, asking.interrupt, asking.token
-        patience = Patience(interrupt.grace, interrupt.term, ask.timeout + SILENCE_MARGIN)
+        patience = Patience(interrupt.grace, interrupt.term, ask.timeout + self._silence_margin)
         body, deaths = _encode(ask), list[str]()
 
         def on_reply(data: bytes) -> None:
@@ -268,7 +280,7 @@ class ModelProcess:
         if self._cell is None:
             usual = Interrupt()
             plan = make_model_plan(self._environ)
-            self._cell = Cell(plan, grace=usual.grace, term=usual.term)
+            self._cell = Cell(plan, grace=usual.grace, term=usual.term, deadlines=self._deadlines)
             try:
                 await self._cell.open()
             except SandboxError:
