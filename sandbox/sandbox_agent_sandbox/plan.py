@@ -1,6 +1,6 @@
-"""What will be done to build one sandbox: data that is decided in the host and carried out inside.
+"""The plan of one sandbox: data that the host decides and that the processes inside carry out.
 
-`make_plan` (in `planning`) is the only maker; the spawner and init read it and decide nothing.
+`policy.make_plan` is the only maker. The spawner and init read a plan and decide nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who the tools are. The ids inside are never 0; user_namespaces(7)."""
+    """The user and group that tools run as. The ids inside are never 0; user_namespaces(7)."""
 
     inside_uid: int
     inside_gid: int
@@ -18,15 +18,16 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Bind(msgspec.Struct, frozen=True):
-    """Something of the host's that is visible inside, at the same absolute path.
+    """A file or folder of the host that is visible inside, at the same absolute path.
 
-    own: on disk it belongs to `owner_uid` and `owner_gid`, and appears inside as the sandbox's own
-    (an idmapped mount, mount_setattr(2)); what is created there belongs to them on disk.
+    idmapped: `owner_uid` and `owner_gid` own it on disk, and inside it appears as the sandbox
+    user's own (an idmapped mount, mount_setattr(2)). What tools create there gets that owner on
+    disk.
     """
 
     path: str
     writable: bool = False
-    own: bool = False
+    idmapped: bool = False
     owner_uid: int = 0
     owner_gid: int = 0
 
@@ -39,7 +40,7 @@ class Symlink(msgspec.Struct, frozen=True):
 
 
 class Mask(msgspec.Struct, frozen=True):
-    """A path inside a bind that tools must not see: an empty folder or file lies over it."""
+    """A path inside a bind that is hidden: an empty folder or file is mounted over it."""
 
     path: str
     folder: bool
@@ -53,8 +54,8 @@ class Protected(msgspec.Struct, frozen=True):
     inode: int
 
 
-class Ceilings(msgspec.Struct, frozen=True):
-    """Resource limits, as setrlimit(2) takes them, and the size of /tmp. Bytes and seconds."""
+class ResourceLimits(msgspec.Struct, frozen=True):
+    """Limits as setrlimit(2) takes them, and the size of /tmp. Bytes and seconds."""
 
     memory: int
     processes: int
@@ -65,10 +66,10 @@ class Ceilings(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Everything that the spawner and init need to know.
+    """Everything that the spawner and init need to build a sandbox.
 
-    binds: outermost first. import_path: where workers find modules. network: whether the
-    sandbox has a network namespace of its own with loopback only ("none") or the host's ("host").
+    binds: outermost first. network: "none" for a network namespace with loopback only, "host" for
+    the host's network. environment: what every tool gets. import_path: the workers' `sys.path`.
     """
 
     workspace: str
@@ -78,6 +79,6 @@ class Plan(msgspec.Struct, frozen=True):
     masks: tuple[Mask, ...]
     protected: tuple[Protected, ...]
     network: str
-    ceilings: Ceilings
+    limits: ResourceLimits
     environment: dict[str, str]
     import_path: tuple[str, ...]

@@ -1,13 +1,12 @@
-"""Policy + this host's facts + a workspace -> the plan of one sandbox, or a refusal.
+"""Policy + host facts + workspace -> the plan of one sandbox, or a refusal.
 
-Nothing is changed here and no process is started; the file system is only looked at. What cannot
-be satisfied is refused: the stricter reading wins, never the weaker one.
+`make_plan` changes nothing and starts no process: it reads the facts and looks at the file system.
+It refuses what it cannot satisfy, and where a policy has two readings it takes the stricter one.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from math import ceil
 from pathlib import Path
@@ -15,21 +14,20 @@ from pathlib import Path
 import msgspec
 
 from sandbox_agent_sandbox.errors import PolicyError
-from sandbox_agent_sandbox.import_roots import import_roots
 from sandbox_agent_sandbox.plan import (
     Bind,
-    Ceilings,
     Identity,
     Mask,
     Plan,
     Protected,
+    ResourceLimits,
     Symlink,
 )
 from sandbox_agent_sandbox.policy.policy import Limits, Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts
 from sandbox_agent_sandbox.utf8 import is_utf8
 
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
+_SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store")
 _ETC = (
     "alternatives",
     "ca-certificates",
@@ -52,22 +50,23 @@ _ETC = (
     "timezone",
 )
 _ETC_NETWORK = ("gai.conf", "host.conf", "hosts", "resolv.conf")
-"""Only where the network is the host's."""
+"""Visible only with the host's network."""
 
-_KERNELS = (Path("/proc"), Path("/sys"), Path("/dev"))
-"""Not folders of anybody's, and not to be shared: what lies there acts on the host."""
+_KERNEL_FOLDERS = (Path("/proc"), Path("/sys"), Path("/dev"))
+"""Never shared: what lies there acts on the host's kernel."""
 
 _TMP = Path("/tmp")
-"""The sandbox's own."""
+"""The sandbox's own. The working folder of a sandbox that has no workspace."""
 
 _HOME = "/tmp/home"
 _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
 
 UNPRIVILEGED_ID = 1000
-"""The id inside, where the workspace is root's."""
+"""The uid and gid inside when the agent is root and so is the workspace's owner."""
 
 OUTSIDE_ID = 1_912_602_624
-"""Its id outside: above every range that systemd or shadow hand out, so nobody else's."""
+"""The id outside for UNPRIVILEGED_ID: above every range that systemd or shadow hand out, so no
+other account has it."""
 
 
 def make_plan(
@@ -80,71 +79,76 @@ def make_plan(
 ) -> Plan:
     """Decide everything about one sandbox.
 
-    workspace: an existing folder, bound writable; None for a sandbox that has none. hidden: what
-    no tool may see, such as the folder of the runs' records. tool_paths: where tools' code lies,
-    bound read-only and imported from. Raises PolicyError, with the field and the hint.
+    workspace: an existing folder, bound writable; None for a sandbox that has none. hidden: paths
+    that no tool may see, such as the folder of the runs' records. tool_paths: folders with tools'
+    code, bound read-only and added to the import path. Raises PolicyError with the field and the
+    hint.
     """
-    home = _TMP if workspace is None else _resolve(workspace, "workspace")
-    if not home.is_dir():
-        raise PolicyError(f"workspace {home} is not a folder; name one, or create it first")
-    identity = _identity(facts, None if workspace is None else home)
+    cwd = _TMP if workspace is None else _resolve(workspace, "workspace")
+    if not cwd.is_dir():
+        raise PolicyError(f"workspace {cwd} is not a folder; name a folder, or create it first")
+    identity = _identity(facts, None if workspace is None else cwd)
     binds: dict[str, Bind] = {}
     links: dict[str, str] = {}
     protected = []
 
-    def add(path: Path, *, writable: bool = False, own: bool = False) -> None:
+    def add(path: Path, *, writable: bool = False, remap: bool = False) -> None:
         real = path.resolve()
-        _link(path, real, links)
-        binds[str(real)] = _bind(real, identity, facts, writable=writable, own=own or writable)
+        _keep_link(path, real, links)
+        remap = remap or writable
+        binds[str(real)] = _bind(real, identity, facts, writable=writable, remap=remap)
 
-    for path in _system_paths(policy.network):
+    for path in _system_paths(facts.root, policy.network):
         add(path)
-    for path in _program_paths(facts, tool_paths, home):
+    for path in _program_paths(facts, tool_paths, cwd):
         add(path)
     for path in policy.read:
-        add(_resolve(path, "read"), own=True)
+        add(_resolve(path, "read"), remap=True)
     if workspace is not None:
         add(workspace.absolute(), writable=True)
     for path in policy.write:
         add(_resolve(path, "write"), writable=True)
     for path in policy.protect:
-        real = _resolve(home / path, "protect")
-        if not _inside(real, (Path(b.path) for b in binds.values())):
-            raise PolicyError(f"protect: {real} is not visible inside, so there is nothing to do")
-        add(real, own=True)
+        real = _resolve(cwd / path, "protect")
+        if not _is_inside(real, (Path(bind.path) for bind in binds.values())):
+            raise PolicyError(
+                f"protect: {real} is not visible inside the sandbox, so tools cannot write it;"
+                " remove the entry"
+            )
+        add(real, remap=True)
         status = real.stat()
         protected.append(Protected(str(real), status.st_dev, status.st_ino))
     _guard_own_code(binds, identity, facts)
     ordered = tuple(sorted(binds.values(), key=lambda bind: (bind.path.count("/"), bind.path)))
     visible = [Path(bind.path) for bind in ordered]
     plan = Plan(
-        workspace=str(home),
+        workspace=str(cwd),
         identity=identity,
         binds=ordered,
         symlinks=tuple(Symlink(path, target) for path, target in sorted(links.items())),
-        masks=tuple(_masks(policy, home, hidden, visible)),
+        masks=tuple(_masks(policy, cwd, hidden, visible)),
         protected=tuple(protected),
         network=policy.network,
-        ceilings=_ceilings(policy.limits),
+        limits=_limits(policy.limits),
         environment=_environment(policy, facts, visible),
-        import_path=tuple(_import_path(visible, tool_paths)),
+        import_path=tuple(_import_path(facts, visible, tool_paths)),
     )
-    _refuse_other_bytes(plan)
+    _refuse_what_is_not_utf8(plan)
     return plan
 
 
-def _refuse_other_bytes(plan: Plan) -> None:
+def _refuse_what_is_not_utf8(plan: Plan) -> None:
     try:
         msgspec.msgpack.encode(plan)
     except UnicodeEncodeError as error:
         raise PolicyError(
-            f"{os.fsencode(str(error.object))!r} is not UTF-8, so the sandbox cannot be told of it;"
-            " rename it, or take it out of the policy"
+            f"{os.fsencode(str(error.object))!r} is not UTF-8, so it cannot be passed to the"
+            " sandbox; rename it, or remove it from the policy"
         ) from None
 
 
 def _identity(facts: HostFacts, workspace: Path | None) -> Identity:
-    """Who the tools are: never 0 inside, and never root outside."""
+    """The tools' user: never 0 inside, and never root outside."""
     if facts.uid != 0:
         return Identity(facts.uid, facts.gid, facts.uid, facts.gid)
     status = None if workspace is None else workspace.stat()
@@ -154,54 +158,53 @@ def _identity(facts: HostFacts, workspace: Path | None) -> Identity:
     return Identity(UNPRIVILEGED_ID, UNPRIVILEGED_ID, OUTSIDE_ID, OUTSIDE_ID)
 
 
-def _bind(path: Path, identity: Identity, facts: HostFacts, *, writable: bool, own: bool) -> Bind:
-    """Where root shares what belongs to somebody else, the mount shows it as the tools' own."""
+def _bind(path: Path, identity: Identity, facts: HostFacts, *, writable: bool, remap: bool) -> Bind:
+    """A bind. With `remap`, root shows what another user owns as the sandbox user's own."""
     status = path.stat()
-    foreign = status.st_uid != identity.outside_uid
-    if facts.uid == 0 and own and foreign:
+    if facts.uid == 0 and remap and status.st_uid != identity.outside_uid:
         return Bind(str(path), writable, True, status.st_uid, status.st_gid)
     return Bind(str(path), writable)
 
 
-def _system_paths(network: str) -> list[Path]:
+def _system_paths(root: Path, network: str) -> list[Path]:
     etc = _ETC + (_ETC_NETWORK if network == "host" else ())
-    paths = [Path(path) for path in _SYSTEM] + [Path("/etc", name) for name in etc]
+    paths = [root / name for name in _SYSTEM] + [root / "etc" / name for name in etc]
     return [path for path in paths if path.exists()]
 
 
 def _program_paths(facts: HostFacts, tool_paths: Sequence[Path], workspace: Path) -> list[Path]:
-    """Interpreters and commands, wherever they live, or what is under $HOME would vanish.
+    """Interpreters and commands, wherever they lie; else those below $HOME would vanish.
 
-    Read-only also inside the workspace, since this process runs from some of it; but for entries
-    of $PATH, which are the project's own there (node_modules/.bin).
+    They are read-only also inside the workspace, because this process runs from some of them. The
+    exception are entries of $PATH inside the workspace (node_modules/.bin): the project owns those.
     """
-    own = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, import_roots()), *tool_paths]
+    own = [facts.prefix, facts.base_prefix, *facts.code, *tool_paths]
     named = [Path(entry) for entry in facts.path if is_utf8(entry)]
-    commands = [path for path in named if not _inside(_real(path), [workspace])]
+    commands = [path for path in named if not _is_inside(_real(path), [workspace])]
     home = facts.home.resolve()
-    kept = []
+    shown = []
     for path in own + commands:
-        # Of $PATH nobody expects that each entry is there, or may be looked at.
+        # Entries of $PATH often do not exist, or cannot be looked at: no error.
         if not path.is_absolute() or not os.path.exists(path):
             continue
         real = path.resolve()
-        # What is the home folder itself, or holds it, would show what is hidden.
+        # The home folder itself, or a folder that holds it, would show what is hidden.
         if real in (Path("/"), home, workspace) or real in home.parents:
             continue
-        kept.append(path)
-    return kept
+        shown.append(path)
+    return shown
 
 
 def _guard_own_code(binds: dict[str, Bind], identity: Identity, facts: HostFacts) -> None:
-    """What this program itself runs from stays read-only, also inside a writable workspace.
+    """Keep the code that this program runs from read-only, also inside a writable folder.
 
-    Else a tool could write what the host imports next. A whole environment in the workspace is
-    covered by its bind already; this is for single package folders.
+    Else a tool could write what the host imports next. `_program_paths` has bound that code
+    already; this is for a folder of it that is itself the workspace, or named in `write`.
     """
-    for root in import_roots():
-        real = Path(root).resolve()
+    for root in facts.code:
+        real = root.resolve()
         if str(real) not in binds or binds[str(real)].writable:
-            binds[str(real)] = _bind(real, identity, facts, writable=False, own=False)
+            binds[str(real)] = _bind(real, identity, facts, writable=False, remap=False)
 
 
 def _masks(
@@ -209,7 +212,7 @@ def _masks(
 ) -> Iterable[Mask]:
     for path in policy.hide:
         real = _real(workspace / path)
-        if not _inside(real, visible):
+        if not _is_inside(real, visible):
             continue
         if not os.path.exists(real):
             raise PolicyError(
@@ -220,52 +223,57 @@ def _masks(
         yield Mask(str(real), real.is_dir())
     for path in hidden:
         real = path.resolve()
-        if not _inside(real, visible):
+        if not _is_inside(real, visible):
             continue
         if real == workspace or real in workspace.parents:
             raise PolicyError(
-                f"records in {real} would be in reach of the tools in {workspace};"
-                " put them into a folder of their own (output.dir, --out)"
+                f"the run's records in {real} would be in reach of the tools in {workspace};"
+                " choose a folder of their own (output.dir, --out)"
             )
         yield Mask(str(real), True)
 
 
 def _environment(policy: Policy, facts: HostFacts, visible: Sequence[Path]) -> dict[str, str]:
-    own_bin = f"{sys.prefix}/bin"
+    own_bin = f"{facts.prefix}/bin"
     named = [entry for entry in facts.path if is_utf8(entry)]
-    shown = [entry for entry in named if _inside(_real(Path(entry)), visible)]
+    shown = [entry for entry in named if _is_inside(_real(Path(entry)), visible)]
     environment = {
         "PATH": ":".join(dict.fromkeys([own_bin, *shown, *_SYSTEM_PATH])),
         "HOME": _HOME,
         "TMPDIR": "/tmp",
         "USER": facts.user,
         "LOGNAME": facts.user,
-        "SHELL": "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh",
+        "SHELL": "/bin/bash" if (facts.root / "bin/bash").exists() else "/bin/sh",
         "LANG": "C.UTF-8",
         "TERM": "dumb",
         "SANDBOX_AGENT": "1",
     }
-    if sys.prefix != sys.base_prefix:
-        environment["VIRTUAL_ENV"] = sys.prefix
+    if facts.prefix != facts.base_prefix:
+        environment["VIRTUAL_ENV"] = str(facts.prefix)
     for name in policy.env.pass_:
         if name in facts.environment:
             value = environment[name] = facts.environment[name]
             if not is_utf8(value):
-                raise PolicyError(f"env.pass: the value of {name} is not UTF-8; set it anew")
+                raise PolicyError(
+                    f"env.pass: the value of {name} is not UTF-8; give it a value that is"
+                )
     environment.update(policy.env.set)
     environment["HOME"] = _HOME  # the only home that exists inside
     return environment
 
 
-def _import_path(visible: Sequence[Path], tool_paths: Sequence[Path]) -> list[str]:
-    """This process's own module path, as far as it can be seen inside; then where tools' code lies
-    that another process, whose run is resumed here, had on its own."""
-    entries = [*import_roots(), *(entry for entry in sys.path if entry), *map(str, tool_paths)]
-    return list(dict.fromkeys(e for e in entries if _inside(Path(e).resolve(), visible)))
+def _import_path(
+    facts: HostFacts, visible: Sequence[Path], tool_paths: Sequence[Path]
+) -> list[str]:
+    """This process's own `sys.path`, as far as it is visible inside, then the tools' folders: a
+    resumed run may have tools whose folders were on the path of another process only."""
+    own = [*map(str, facts.code), *(entry for entry in facts.import_path if entry)]
+    entries = dict.fromkeys([*own, *map(str, tool_paths)])
+    return [entry for entry in entries if _is_inside(Path(entry).resolve(), visible)]
 
 
-def _ceilings(limits: Limits) -> Ceilings:
-    return Ceilings(
+def _limits(limits: Limits) -> ResourceLimits:
+    return ResourceLimits(
         memory=limits.memory,
         processes=limits.processes,
         cpu_time=ceil(limits.cpu_time),
@@ -275,8 +283,8 @@ def _ceilings(limits: Limits) -> Ceilings:
     )
 
 
-def _link(path: Path, real: Path, links: dict[str, str]) -> None:
-    """Keep the name under which something is known, where that is a symbolic link outside."""
+def _keep_link(path: Path, real: Path, links: dict[str, str]) -> None:
+    """Where `path` is a symbolic link outside, make the same link inside."""
     if path != real and path.is_symlink():
         links[str(path)] = os.readlink(path)
 
@@ -288,7 +296,7 @@ def _resolve(path: Path, field: str) -> Path:
         raise PolicyError(
             f"{field}: {path} is not there ({error}); create it, or remove the entry"
         ) from None
-    if _inside(real, _KERNELS) or real == Path("/"):
+    if _is_inside(real, _KERNEL_FOLDERS) or real == Path("/"):
         raise PolicyError(
             f"{field}: {real} cannot be shared: the sandbox has its own /proc and /dev, and"
             " shows nothing of the kernel's; remove the entry"
@@ -297,9 +305,9 @@ def _resolve(path: Path, field: str) -> Path:
 
 
 def _real(path: Path) -> Path:
-    """Where it leads, as far as can be seen; a loop of links leads nowhere, and is no error."""
+    """Where a path leads, as far as can be seen. A loop of links is no error."""
     return Path(os.path.realpath(path))
 
 
-def _inside(path: Path, folders: Iterable[Path]) -> bool:
+def _is_inside(path: Path, folders: Iterable[Path]) -> bool:
     return any(path == folder or folder in path.parents for folder in folders)

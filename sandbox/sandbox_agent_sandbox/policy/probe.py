@@ -11,22 +11,36 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+from sandbox_agent_sandbox.import_roots import import_roots
+
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What a plan depends on, apart from the file system."""
+    """What a plan depends on, apart from the policy and the file system.
+
+    uid, gid: of the agent. path: the entries of $PATH. prefix, base_prefix: this interpreter's
+    environment and installation, as in `sys`. code: the folders that our own packages are imported
+    from. import_path: `sys.path`. user: the name that tools see as their own. environment: what
+    `env.pass` reads. root: the folder that holds the system's `usr`, `etc` and so on.
+    """
 
     uid: int
     gid: int
     home: Path
     path: tuple[str, ...]
+    prefix: Path
+    base_prefix: Path
+    code: tuple[Path, ...]
+    import_path: tuple[str, ...]
     user: str = "agent"
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    root: Path = Path("/")
 
 
 def host_facts() -> HostFacts:
@@ -37,6 +51,10 @@ def host_facts() -> HostFacts:
         gid=os.getegid(),
         home=Path(os.path.expanduser("~")),
         path=tuple(entry for entry in environment.get("PATH", "").split(":") if entry),
+        prefix=Path(sys.prefix),
+        base_prefix=Path(sys.base_prefix),
+        code=tuple(map(Path, import_roots())),
+        import_path=tuple(sys.path),
         environment=environment,
     )
 
@@ -123,8 +141,6 @@ def probe(workspace: Path | None = None) -> list[Check]:
 
     workspace: the folder whose file system is asked for idmapped mounts; the current one if None.
     """
-    from sandbox_agent_sandbox.import_roots import import_roots
-
     roots = ":".join(import_roots())
     checks = [
         Check(

@@ -137,12 +137,12 @@ def die(workspace: Path, death: Death) -> tuple[CallResult, str]:
 
 def die_in_the_handshake(workspace: Path, how: How) -> CallResult:
     def change(plan: Plan) -> Plan:
-        ceilings = plan.ceilings
+        limits = plan.limits
         if how is How.EXCEPTION:  # no rlimit is as high
-            ceilings = msgspec.structs.replace(ceilings, file_size=2**63 + 1)
+            limits = msgspec.structs.replace(limits, file_size=2**63 + 1)
         elif how is How.MEMORY:
-            ceilings = msgspec.structs.replace(ceilings, memory=1)
-        return msgspec.structs.replace(plan, ceilings=ceilings)
+            limits = msgspec.structs.replace(limits, memory=1)
+        return msgspec.structs.replace(plan, limits=limits)
 
     async def main() -> CallResult:
         async with opened(plan_for(workspace, change), grace=GRACE, term=TERM) as cell:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sandbox_agent_sandbox
 from sandbox_agent_sandbox.errors import PolicyError, SandboxBroken
 from sandbox_agent_sandbox.outcome import CallResult
 from sandbox_agent_sandbox.policy.make_plan import make_plan
@@ -56,14 +59,47 @@ def test_a_file_beside_the_workspace_is_not_there_unless_it_is_named(
     assert secret.stat().st_uid == os.geteuid()
 
 
-def test_the_home_folder_is_hidden(workspace: Path) -> None:
-    home = Path.home()
-    shown = inside(workspace, f"ls -A {home} 2>/dev/null; echo HOME=$HOME").output
-    outside = {entry.name for entry in home.iterdir()} if home.exists() else set()
-    listed = set(shown.split())
-    assert "HOME=/tmp/home" in listed
-    # What an interpreter or a $PATH entry needs may be there; keys and settings may not.
-    assert not listed & (outside & {".ssh", ".aws", ".bashrc", ".gitconfig", ".config", ".netrc"})
+def test_the_home_folder_is_hidden_but_for_what_is_named(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where $PATH has the home folder itself, or a folder that holds it."""
+    home = tmp_path / "people" / "me"
+    secrets = [home / ".ssh" / "id", home / ".netrc", home / ".local" / "share" / "token"]
+    notes, tool = home / "notes", home / ".local" / "bin" / "greet"
+    for file in (*secrets, notes, tool):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"s3cret of {file.name}\n")
+    tool.write_text("#!/bin/sh\necho greetings\n")
+    tool.chmod(0o755)
+    for folder in (tmp_path, *(file.parent for file in (*secrets, tool))):
+        folder.chmod(0o755)  # no permission keeps anything back, only the walls do
+    monkeypatch.setenv("HOME", str(home))
+    folders = [home, home.parent, tool.parent]
+    monkeypatch.setenv("PATH", ":".join([*map(str, folders), os.environ["PATH"]]))
+
+    every = " ".join(map(str, [*secrets, notes]))
+    shown = inside(workspace, f"cat {every}; ls -A ~ {home}; greet; echo HOME=$HOME", read=[notes])
+    assert shown.output.count("s3cret") == 1
+    assert "s3cret of notes\n" in shown.output
+    assert "greetings\nHOME=/tmp/home\n" in shown.output
+    for name in (".ssh", ".netrc", "share"):
+        assert name not in [line.strip() for line in shown.output.splitlines()]
+    everything = inside(workspace, f"cat {every}", read=[home])
+    assert everything.output.count("s3cret") == 4, "what was hidden is there to be read"
+
+
+def test_our_own_code_cannot_be_written_even_where_the_policy_names_it(
+    tmp_path: Path, workspace: Path
+) -> None:
+    code = Path(sandbox_agent_sandbox.__file__).parent.parent
+    planted, beside = code / "planted.py", tmp_path / "beside.py"
+    try:
+        result = inside(workspace, f"touch {beside}; touch {planted}", write=[tmp_path, code])
+        assert beside.exists()
+        assert result.exit_status != 0
+        assert not planted.exists()
+    finally:
+        planted.unlink(missing_ok=True)
 
 
 def test_hide_hides_and_protect_protects(workspace: Path) -> None:
@@ -199,10 +235,13 @@ def test_descriptors_of_the_host_do_not_get_in(tmp_path: Path, workspace: Path) 
     secret.write_text("s3cret")
     with secret.open() as file:
         os.set_inheritable(file.fileno(), True)
-        result = inside(
-            workspace, "ls -l /proc/self/fd /proc/$PPID/fd; cat <&" + str(file.fileno())
+        attempt = f"ls -l /proc/self/fd /proc/$PPID/fd; cat /proc/self/fd/{file.fileno()}"
+        result = inside(workspace, attempt)
+        outside = subprocess.run(
+            attempt, shell=True, close_fds=False, capture_output=True, text=True, check=True
         )
-        assert os.path.samestat(os.fstat(file.fileno()), secret.stat())
+    assert "secret" in outside.stdout and "s3cret" in outside.stdout
+    assert "0 -> /dev/null" in result.output
     assert "secret" not in result.output
     assert "s3cret" not in result.output
 
@@ -214,7 +253,9 @@ def test_the_environment_is_an_allow_list(workspace: Path, monkeypatch: pytest.M
     assert "k3y" not in shown
     assert "PLAIN=plain\n" in shown
     assert "EXTRA=extra\n" in shown
-    assert "k3y" not in inside(workspace, "cat /proc/*/environ").output
+    everywhere = inside(workspace, "cat /proc/*/environ").output
+    assert "SANDBOX_AGENT=1\0" in everywhere
+    assert "k3y" not in everywhere
 
 
 def test_entries_of_path_that_cannot_be_used_are_left_out(
@@ -260,22 +301,26 @@ def test_what_is_not_utf8_is_refused_by_name(
 
 
 def test_processes_of_the_host_and_of_other_calls_are_not_visible(workspace: Path) -> None:
-    async def main() -> CallResult:
-        import asyncio
+    look = "sleep 300.1 & ls /proc; cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
 
+    async def main() -> CallResult:
         async with sandbox(workspace) as cell:
             started = asyncio.Event()
-            request = command(workspace, "sleep 300.4242", on_started=started.set, timeout=30)
+            request = command(workspace, "exec sleep 300.2", on_started=started.set, timeout=30)
             other = asyncio.create_task(cell.call(request))
             await started.wait()
-            result = await cell.call(command(workspace, "ps ax -o pid,args; ls /proc"))
+            result = await cell.call(command(workspace, look))
             other.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await other
             return result
 
-    result = run(main)
-    assert "sleep 300.4242" not in result.output
+    with subprocess.Popen(["sleep", "300.3"]) as hosts:
+        result = run(main)
+        hosts.kill()
+    assert "sleep 300.1" in result.output
+    assert "300.2" not in result.output
+    assert "300.3" not in result.output
     pids = [int(word) for word in result.output.split() if word.isdigit()]
     assert max(pids) < 50, "a pid namespace of its own begins at 1"
 
@@ -349,7 +394,7 @@ def test_refusals_of_plans_name_the_field(tmp_path: Path, workspace: Path) -> No
         plan(read=[tmp_path / "missing"])
     with pytest.raises(PolicyError, match=r"hide: .*would hide the workspace"):
         plan(hide=[tmp_path], read=[tmp_path])
-    with pytest.raises(PolicyError, match=r"protect: .*nothing to do"):
+    with pytest.raises(PolicyError, match=r"protect: .*not visible inside"):
         outside = tmp_path / "outside"
         outside.mkdir()
         plan(protect=[outside])

@@ -25,7 +25,7 @@ def open_trees(plan: Plan) -> list[int]:
     trees = []
     for bind in plan.binds:
         tree = syscalls.open_tree(bind.path)
-        if bind.own:
+        if bind.idmapped:
             map_owner(tree, bind, plan.identity)
         # Private: what the host mounts below later must not appear inside.
         syscalls.mount_setattr(
@@ -49,7 +49,7 @@ def build_root(plan: Plan, trees: Sequence[int]) -> None:
     os.symlink("/tmp", f"{root}/var/tmp")
     _devices(f"{root}/dev", plan)
     mount_proc(f"{root}/proc", device=f"{root}/dev/null")
-    _tmpfs(f"{root}/tmp", f"size={plan.ceilings.tmp},mode=1777")
+    _tmpfs(f"{root}/tmp", f"size={plan.limits.tmp},mode=1777")
     _accounts(f"{root}/etc", plan)
     for link in plan.symlinks:
         _symlink(root + link.path, link.target)
@@ -97,7 +97,7 @@ def _devices(dev: str, plan: Plan) -> None:
         "newinstance,ptmxmode=0666,mode=0620",
     )
     os.mkdir(f"{dev}/shm")
-    _tmpfs(f"{dev}/shm", f"size={plan.ceilings.tmp},mode=1777")
+    _tmpfs(f"{dev}/shm", f"size={plan.limits.tmp},mode=1777")
     # The folder alone: devices are mounts of their own, and stay as they are.
     syscalls.mount_setattr(
         syscalls.AT_FDCWD, dev, 0, syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import resource
 
-from sandbox_agent_sandbox.plan import Ceilings
+from sandbox_agent_sandbox.plan import ResourceLimits
 
 _LOCKED_MEMORY = 8 << 20
 
 
-def apply_rlimits(ceilings: Ceilings) -> None:
+def apply_rlimits(limits: ResourceLimits) -> None:
     """Lower the caller's limits, hard and soft; a limit that is lower already stays.
 
     Memory is RLIMIT_DATA, not RLIMIT_AS: node and Go reserve address space by the terabyte.
@@ -18,11 +18,11 @@ def apply_rlimits(ceilings: Ceilings) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_MEMLOCK, _LOCKED_MEMORY),
-        (resource.RLIMIT_DATA, ceilings.memory),
-        (resource.RLIMIT_NPROC, ceilings.processes),
-        (resource.RLIMIT_CPU, ceilings.cpu_time),
-        (resource.RLIMIT_NOFILE, ceilings.open_files),
-        (resource.RLIMIT_FSIZE, ceilings.file_size),
+        (resource.RLIMIT_DATA, limits.memory),
+        (resource.RLIMIT_NPROC, limits.processes),
+        (resource.RLIMIT_CPU, limits.cpu_time),
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_FSIZE, limits.file_size),
     ):
         _, hard = resource.getrlimit(kind)
         limit = value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -68,7 +68,7 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     syscalls.set_process_name("sandbox-worker")
     standard_streams(descriptors.stdout, descriptors.stderr)
     keep_only([descriptors.inbox, descriptors.outbox, descriptors.wake, board_fd])
-    apply_rlimits(plan.ceilings)
+    apply_rlimits(plan.limits)
     drop_capabilities()
     # Dumpable again, as after any exec, or /proc/self would belong to root and be closed to tools.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
