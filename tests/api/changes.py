@@ -27,8 +27,7 @@ class Change:
     @property
     def spellings(self) -> set[str]:
         """How a line may name it: a parameter also by its function."""
-        short = self.name.removesuffix(" (order)")
-        return {short, short.partition("(")[0]}
+        return {self.name, self.name.partition("(")[0].rstrip()}
 
     def __str__(self) -> str:
         return f"{self.section}: {self.name} {self.what}"
@@ -48,8 +47,8 @@ def changes(old: Surface, new: Surface) -> Iterator[Change]:
             elif name not in before:
                 if any(one in after and one not in before for one in containers(name)):
                     continue
-                old = any(one in before for one in containers(name))
-                lines = (BREAKS,) if old and section in INPUTS and is_required(now) else (ADDS,)
+                known = any(one in before for one in containers(name))
+                lines = (BREAKS,) if known and section in INPUTS and is_required(now) else (ADDS,)
                 yield Change(section, name, f"is new: {now}", lines)
             elif not (name.endswith(" (order)") and _only_longer(was, now)):
                 yield Change(section, name, f"is now: {now} (was: {was})", (ADDS, BREAKS))

@@ -22,11 +22,11 @@ PACKAGES = ("sandbox_agent", "sandbox_agent_sandbox", "sandbox_agent_ipc")
 _PLAIN = (type(None), bool, int, float, str, tuple, frozenset)
 """Types of class attributes that have their value in the entry."""
 
-_SPECIAL = frozenset(
-    ("__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__", "__bool__", "__call__")
-    + ("__contains__", "__enter__", "__exit__", "__getitem__", "__iter__", "__len__")
-    + ("__next__", "__str__")
-)
+_SPECIAL = {
+    *("__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__", "__bool__", "__call__"),
+    *("__contains__", "__enter__", "__exit__", "__getitem__", "__iter__", "__len__"),
+    *("__next__", "__str__"),
+}
 """Special methods that have entries. Python's others come and go with its versions."""
 
 _UNPACKED = re.compile(r"Unpack\[(\w+)\]")
