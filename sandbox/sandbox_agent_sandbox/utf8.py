@@ -11,3 +11,8 @@ def is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def without_surrogates(text: str) -> str:
+    """The text with each lone surrogate, which UTF-8 cannot hold, replaced by a question mark."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,9 +1,8 @@
-"""Tells when an event loop is closed around a coroutine that still waits in it.
+"""Notices that an event loop is closed while a coroutine is still suspended in it.
 
-What a signal handler raises while the loop's own code runs, KeyboardInterrupt or SystemExit, leaves
-`asyncio.run` past every coroutine in it. The first time asyncio cancels them all and waits; after a
-second one it does not, and they stay suspended where they are until the garbage collector comes by,
-perhaps never. But whoever leaves a loop closes it, and a closed loop lets go of its timers.
+A suspended coroutine gets no exception when its loop closes: it stays where it is until the garbage
+collector finds it, perhaps never. But a loop that closes drops its timers, so a timer that is
+collected says that the loop was closed.
 """
 
 from __future__ import annotations
@@ -18,25 +17,32 @@ _NEVER = 10 * 365 * 86400.0
 
 
 @contextmanager
-def at_loop_end(call: Callable[[], object]) -> Iterator[None]:
-    """If the running loop is closed while this is entered, or the interpreter exits, call `call`.
+def at_loop_end(method: Callable[[], object]) -> Iterator[None]:
+    """While this is entered, call `method` if the running loop closes or the interpreter exits.
 
-    In the thread that does that, and before it has returned from there; in a forked child as well.
-    With loops that are not asyncio's own perhaps only at the exit.
+    `close()` of the loop returns after the call, which is made in its thread. A forked child makes
+    the call as well. A loop that is not asyncio's own may make it at the exit only.
+    method: a bound method. Its object is held weakly: the loop's end must not keep it alive.
     """
+    weakly = weakref.WeakMethod(method)
 
-    def left() -> None:
+    def loop_closed() -> None:
+        call = weakly()
+        if call is None:
+            return
         try:
             call()
         except Exception:
             raise
         except BaseException:
-            # Another signal handler's. Python cannot pass it on from here, and need not: whatever
-            # made somebody leave the loop is on its way.
+            # Another signal handler raised it. Python cannot pass it on from a finalizer, and need
+            # not: the exception that made the program leave the loop is on its way.
             return
 
-    # The loop alone holds the timer, so that it goes with the loop.
-    finalizer = weakref.finalize(asyncio.get_running_loop().call_later(_NEVER, _nothing), left)
+    # Only the loop holds the timer, so the timer is collected when the loop closes.
+    timer = asyncio.get_running_loop().call_later(_NEVER, _nothing)
+    finalizer = weakref.finalize(timer, loop_closed)
+    del timer
     try:
         yield
     finally:

@@ -60,7 +60,7 @@ class Caller:
     """
 
     cell: Cell
-    ledger: RunJournal
+    journal: RunJournal
     folder: Path
     workspace: Path
     output_limit: int
@@ -76,7 +76,7 @@ class Caller:
         """
         if token.is_cancelled:
             return None if request.command is not None else self.skip(request.id, token)
-        dispatched = self.ledger.record(
+        dispatched = self.journal.record(
             Dispatching,
             call=request.id,
             tool=request.tool,
@@ -91,7 +91,7 @@ class Caller:
 
     def skip(self, call_id: str, token: RunToken) -> Ended | None:
         """Record the end of a call that was never sent."""
-        return self.ledger.record(
+        return self.journal.record(
             Ended,
             call=call_id,
             outcome=Outcome.SKIPPED,
@@ -101,7 +101,7 @@ class Caller:
 
     def refuse(self, call_id: str, why: str) -> Ended | None:
         """Record the end of a call that makes no sense, as an error that the model can mend."""
-        return self.ledger.record(
+        return self.journal.record(
             Ended, call=call_id, outcome=Outcome.ERROR, started=StartedState.NO, content=why
         )
 
@@ -110,7 +110,7 @@ class Caller:
 
         def on_started() -> None:
             state.started = True
-            self.ledger.record(Started, call=request.id)
+            self.journal.record(Started, call=request.id)
 
         def on_output(stream: str, data: bytes) -> bool:
             state.output.feed(data)
@@ -139,7 +139,7 @@ class Caller:
                 return CallResult(request.id, Outcome.CANCELLED, StartedState.YES)
             return CallResult(request.id, Outcome.SKIPPED, StartedState.NO)
         except SandboxError as error:
-            self.ledger.fail(error)
+            self.journal.fail(error)
             why = str(error)
             if state.started:
                 return CallResult(request.id, Outcome.CRASHED, StartedState.YES, detail=why)
@@ -164,8 +164,8 @@ class Caller:
         try:
             file = self._spill(result.id, text)
         except OSError as error:
-            self.ledger.fail(error, f"a call's output cannot be written: {error}")
-        return self.ledger.record(
+            self.journal.fail(error, f"a call's output cannot be written: {error}")
+        return self.journal.record(
             Ended,
             call=result.id,
             outcome=result.outcome,

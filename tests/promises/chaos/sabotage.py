@@ -101,8 +101,8 @@ VARIANTS = (
         (
             (
                 f"{_RUN}/run/call.py",
-                "        dispatched = self.ledger.record(\n",
-                "        dispatched = request.command is None or self.ledger.record(\n",
+                "        dispatched = self.journal.record(\n",
+                "        dispatched = request.command is None or self.journal.record(\n",
             ),
         ),
         "started: .* does not say that it was dispatched",
@@ -430,8 +430,8 @@ VARIANTS = (
         "deaf to who cancels a run from outside",
         (
             (
-                f"{_RUN}/conversation.py",
-                'lambda: run.interrupt(why="cancelled from outside")',
+                f"{_RUN}/run/run.py",
+                'lambda: self.interrupt(why="cancelled from outside")',
                 "lambda: None",
             ),
         ),
@@ -442,15 +442,15 @@ VARIANTS = (
         "whoever is cancelled again and again waits for ever",
         (
             (
-                f"{_RUN}/embedding/waiting.py",
-                "    while items and not enough(item.done() for item in items):\n",
-                "    while items:\n",
+                f"{_IPC}/cancel_shield.py",
+                "        while items and not enough(item.done() for item in items):\n",
+                "        while items:\n",
             ),
             (
-                f"{_RUN}/embedding/waiting.py",
-                "            await asyncio.wait(items, timeout=limit, return_when=when)\n",
-                "            await asyncio.wait(items, timeout=limit, return_when=when)\n"
-                "            break\n",
+                f"{_IPC}/cancel_shield.py",
+                "                await asyncio.wait(items, timeout=limit, return_when=when)\n",
+                "                await asyncio.wait(items, timeout=limit, return_when=when)\n"
+                "                break\n",
             ),
         ),
         "bounded: ",

@@ -19,7 +19,7 @@ import msgspec
 from sandbox_agent.journal import file as journal
 from sandbox_agent.journal.history import Message
 from sandbox_agent.models import Model, ModelCall, ModelTurn
-from sandbox_agent.run import loop as run
+from sandbox_agent.run import record_writer
 from sandbox_agent_sandbox.host import cell, supervisor
 from sandbox_agent_sandbox.host.supervisor import NewCall
 
@@ -126,7 +126,9 @@ class Striker:
         journal.JournalWriter.append = strike_append  # type: ignore[method-assign]
         supervisor.send_datagram = strike_send  # type: ignore[attr-defined]
         cell.Cell.call = strike_call  # type: ignore[method-assign]
-        run.write_record = self.around("before-record", "after-record", run.write_record)
+        record_writer.write_record = self.around(
+            "before-record", "after-record", record_writer.write_record
+        )
 
 
 def main(folder: Path, where: str, number: int) -> None:

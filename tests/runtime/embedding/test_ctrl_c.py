@@ -15,7 +15,7 @@ from sandbox_agent.models import ModelCall, ModelTurn
 from sandbox_agent.models.scripted import ScriptedModel, Step
 
 
-@pytest.mark.parametrize("where", ["_begin", "_make_folder", "arun", "drive", "_steps", "open"])
+@pytest.mark.parametrize("where", ["_begin", "_make_folder", "arun", "drive", "_turns", "open"])
 def test_it_stops_the_run_wherever_it_strikes(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 def wait_closed(conv: Conversation) -> None:
-    wait_until(lambda: conv._run and conv._run._loop.is_closed())
+    wait_until(lambda: conv._run and conv._run._home.loop.is_closed())
 
 
 def check_ended(conv: Conversation) -> None:

@@ -15,12 +15,12 @@ def test_the_first_stop_counts() -> None:
     assert not stopping.stop(CancelReason.INTERRUPT, "interrupted", 130)
     assert stopping.token.reason is CancelReason.BUDGET
     assert (stopping.why, stopping.exit_code) == ("spent", 3)
-    assert stopping.let_end() is CancelReason.BUDGET
+    assert stopping.end_naturally() is CancelReason.BUDGET
 
 
 def test_after_a_natural_end_nothing_cancels_the_token() -> None:
     stopping = StopDecision(None)
-    assert stopping.let_end() is None
+    assert stopping.end_naturally() is None
     assert not stopping.stop(CancelReason.INTERRUPT)
     assert not stopping.token.is_cancelled
 
@@ -39,7 +39,7 @@ def test_of_many_threads_one_decides_and_all_agree() -> None:
         for thread in threads:
             thread.start()
         go.wait()
-        reason = stopping.let_end()
+        reason = stopping.end_naturally()
         for thread in threads:
             thread.join()
         assert won.count(True) == (0 if reason is None else 1)
