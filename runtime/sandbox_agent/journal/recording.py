@@ -1,5 +1,7 @@
-"""A run as its journal tells it, for whoever goes over it again. Reads, and locks nothing: the
-journal may be somebody else's, on a disk that cannot be written, or of a run that is still going.
+"""A recorded run, read from its journal for a replay or a comparison.
+
+Reads without a lock: the journal may belong to another user, lie on a read-only disk, or be of a
+run that is still going.
 """
 
 from __future__ import annotations
@@ -28,20 +30,26 @@ from sandbox_agent.journal.status import Status
 
 
 class RecordedSegments(msgspec.Struct, frozen=True):
-    """How a run that a model repeats was divided into segments.
+    """The segments of a recorded run, for a replay that takes the same turns in one run.
 
-    resumed_after: numbers of the turns after which somebody resumed the run although it had not
-    ended as done. before: how many turns came before its last segment. budgets: of that segment.
+    resumed_after: numbers of the turns after which the run was resumed although its segment had not
+    ended as done. turns_before_last: how many turns came before the last segment. budgets: of the
+    last segment. Without arguments: of a run that was never resumed.
     """
 
-    resumed_after: frozenset[int]
-    before: int
-    budgets: Budgets
+    resumed_after: frozenset[int] = frozenset()
+    turns_before_last: int = 0
+    budgets: Budgets = Budgets()
+
+    def starts_segment(self, turn: int) -> bool:
+        """Whether a later segment of the recorded run began with this turn."""
+        last = turn - 1
+        return last > 0 and (last == self.turns_before_last or last in self.resumed_after)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a `verify` command said. ended: its call's end."""
+    """What a `verify` command decided. ended: the end of its call."""
 
     passed: bool
     ended: Ended
@@ -49,13 +57,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recorded run, as far as it came.
+    """A recorded run, as far as its journal goes.
 
-    folder: the run's. turns: the model's, of all segments, in order. told: what the user said
-    after each turn, by its number counted from 1; under 0 what was said before the first.
-    verdicts: of `verify`, by the turn that it was about, then by command; the last where there
-    are several. divided: into segments; None where the journal was cut before it says what the run
-    was made with.
+    folder: of the run. turns: of the model, in all segments, in order. user_messages: what the user
+    said after each turn, by the turn's number, from 1; under 0, what was said before the first.
+    verdicts: of `verify`, by the number of the turn that was verified, then by command; the last
+    verdict counts. segments: None if the journal ends before it says what the run was made with.
     """
 
     folder: Path
@@ -63,7 +70,7 @@ class Recording:
     turns: tuple[TurnTaken, ...]
     user_messages: Mapping[int, tuple[str, ...]]
     verdicts: Mapping[int, Mapping[str, Verdict]]
-    divided: RecordedSegments | None
+    segments: RecordedSegments | None
 
     @property
     def run(self) -> str:
@@ -72,11 +79,11 @@ class Recording:
 
     @property
     def settings(self) -> Settings | None:
-        """What its last segment was made with; None where the journal was cut before that."""
+        """What the last segment was made with; None if the journal ends before it says so."""
         return self.state.settings()
 
     def end_of(self, call_id: str) -> Ended:
-        """The end of a call; where nobody saw it, as far as the journal tells."""
+        """The end of a call. If the agent died before that, what the journal proves about it."""
         call = self.state.calls[call_id]
         return call.ended or unfinished(call)
 
@@ -91,7 +98,7 @@ def read_recording(path: Path | str) -> Recording:
     file = given / journal.FILE_NAME if given.is_dir() else given
     events = journal.parse_journal(_read(file), str(file))
     turns: list[TurnTaken] = []
-    told: dict[int, tuple[str, ...]] = {}
+    user_messages: dict[int, tuple[str, ...]] = {}
     verdicts: dict[int, dict[str, Verdict]] = {}
     state = state_of_file(events, file)
     for event in events:
@@ -99,43 +106,46 @@ def read_recording(path: Path | str) -> Recording:
             case TurnTaken():
                 turns.append(event)
             case UserText():
-                told[len(turns)] = (*told.get(len(turns), ()), event.text)
+                said = user_messages.get(len(turns), ())
+                user_messages[len(turns)] = (*said, event.text)
             case Verified() if (ended := _end_of_verify(state, event)) is not None:
                 verdicts.setdefault(len(turns), {})[event.command] = Verdict(event.passed, ended)
-    divided = _divided(events, told, state.settings())
-    return Recording(file.parent, state, tuple(turns), told, verdicts, divided)
+    segments = _segments(events, user_messages, state.settings())
+    return Recording(file.parent, state, tuple(turns), user_messages, verdicts, segments)
 
 
-def _divided(
+def _segments(
     events: tuple[AnyEvent, ...],
-    told: Mapping[int, tuple[str, ...]],
-    last: Settings | None,
+    user_messages: Mapping[int, tuple[str, ...]],
+    settings: Settings | None,
 ) -> RecordedSegments | None:
-    """Where the run was gone on with, and where its last segment began."""
-    if last is None:
+    """Between which turns the segments begin. settings: of the last segment."""
+    if settings is None:
         return None
     resumed_after: set[int] = set()
-    turn: TurnTaken | None = None
-    before = 0
-    ended = previous = ""  # how the segment has ended, and how the one before it had
+    last: TurnTaken | None = None
+    turns_before = 0
+    was_done = False  # whether the segment before the current one ended as done
+    status = ""  # of the current segment, once it has ended
     for event in events:
         match event:
             case SegmentStarted():
-                before = turn.turn if turn is not None else 0
-                previous, ended = ended, ""
+                turns_before = last.turn if last is not None else 0
+                was_done, status = status == Status.DONE, ""
             case SegmentEnded():
-                ended = event.status
+                status = event.status
             case TurnTaken():
-                if turn is not None and event.starts_segment:
-                    # A replay, which was one segment, of what had been several.
-                    before = turn.turn
-                    previous = Status.DONE if turn.final and turn.turn in told else ""
-                if turn is not None and before == turn.turn and previous != Status.DONE:
-                    resumed_after.add(before)
-                turn = event
+                if last is not None and event.starts_segment:
+                    # This run is itself a replay: one segment that repeats several. A recorded
+                    # segment had ended as done if the user said something more after its end.
+                    turns_before = last.turn
+                    was_done = last.final and last.turn in user_messages
+                if last is not None and turns_before == last.turn and not was_done:
+                    resumed_after.add(turns_before)
+                last = event
             case _:
                 pass
-    return RecordedSegments(frozenset(resumed_after), before, Budgets(**last.budgets))
+    return RecordedSegments(frozenset(resumed_after), turns_before, Budgets(**settings.budgets))
 
 
 def state_of_file(events: tuple[AnyEvent, ...], file: Path) -> RunState:

@@ -76,7 +76,7 @@ class RunState:
 
     opened: JournalOpened | None = None
     conversation: list[UserText | TurnTaken] = field(default_factory=list)
-    heard: int = 0
+    user_messages: int = 0
     turns: int = 0
     models: dict[int, str] = field(default_factory=dict)
     calls: dict[str, CallState] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class RunState:
                 self.verified.clear()
             case UserText():
                 self.conversation.append(event)
-                self.heard += 1
+                self.user_messages += 1
                 self._messages.append(UserMessage(event.text))
             case TurnTaken():
                 self._take(event)

@@ -60,7 +60,7 @@ class ReplayModel(Model):
 
     @property
     def recorded(self) -> RecordedSegments | None:
-        return self.recording.divided
+        return self.recording.segments
 
     async def complete(
         self,

@@ -1,9 +1,14 @@
-"""What bounds a run, but for its time, beside what it has used up.
+"""The budgets of a run except its time: what the run has used, and whether that is too much.
 
-A run that repeats a recorded one has that one's budgets, and has them as it had: of a run that was
-resumed, each segment had its own. What the recorded run did before its last segment is known not
-to have been its end, so the budgets of that segment count from its beginning. A budget that was
-set otherwise for the replay is its own, and counts from the first turn on.
+Each run has its own budgets, which count from its first turn. A replay is the exception. It repeats
+in one run what the recorded conversation may have done in several, called segments, and each
+segment had its own budgets. So a budget that the replay takes over from the recording counts only
+the turns of the last recorded segment. A budget that you set for the replay counts every turn.
+
+Example: the recorded run had `turns: 5`. Its first segment used them up with turns 1 to 5. It was
+resumed, and the second segment took turns 6 to 8 and was done. The replay has `turns: 5` from the
+recording, so only turns 6, 7 and 8 count, and the replay takes all eight. With `turns: 6`, set for
+the replay, every turn counts, and the replay ends after turn 6.
 """
 
 from __future__ import annotations
@@ -13,44 +18,110 @@ from collections.abc import Sequence
 import msgspec
 
 from sandbox_agent.config.settings import Budgets
+from sandbox_agent.errors import ModelError
 from sandbox_agent.journal.events import Asked
 from sandbox_agent.journal.history import ToolMessage
 from sandbox_agent.journal.recording import RecordedSegments
 from sandbox_agent.journal.usage import TokenUsage
 from sandbox_agent.models import ModelTurn
 from sandbox_agent.run.loop_detector import LoopDetector
-from sandbox_agent.run.spending import Spending
+
+_DIGITS = 9
+"""Of a dollar. Rounding makes ten times 0.1 one dollar, and not a bit less as floats have it."""
+
+
+class Used:
+    """What a run has used. requests: answers of the model. usage: of all of them together; None
+    while no answer told its usage."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.usage: TokenUsage | None = None
+
+    def add(self, usage: TokenUsage | None) -> None:
+        """Add what one answer used; nothing if it is None."""
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage.plus(usage)
+
+    @property
+    def tokens(self) -> int:
+        """Input and output together."""
+        return 0 if self.usage is None else self.usage.total
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Of the answers whose price is known; None when none is."""
+        if self.usage is None or self.usage.cost_usd is None:
+            return None
+        return round(self.usage.cost_usd, _DIGITS)
 
 
 class BudgetTracker:
-    """Of one run. recorded: of a model that repeats another.
+    """Of one run. recorded: the segments of the run that a replay repeats, None for other models.
 
-    used: all that the run has used up, whatever bounds it.
+    used: what the whole run has used, for its record.
     """
 
     def __init__(self, budgets: Budgets, recorded: RecordedSegments | None) -> None:
-        own, last = _divided(budgets, recorded)
-        self._resumed_after = recorded.resumed_after if recorded is not None else frozenset()
-        self._before = recorded.before if recorded is not None else 0
-        self.used = Spending(own)
-        self._used_last = Spending(last)
-        self._repetition = LoopDetector(own.repeats)
-        self._repetition_last = LoopDetector(last.repeats)
+        self.used = Used()
+        self._budgets = budgets
+        self._turns_before = recorded.turns_before_last if recorded is not None else 0
+        self._used_in_last_segment = Used()
+        self._taken_over = frozenset(
+            name
+            for name, value in msgspec.structs.asdict(budgets).items()
+            if recorded is not None and value == getattr(recorded.budgets, name)
+        )
+        self._loop_detector = LoopDetector(budgets.repeats)
 
     def count(self, turn: ModelTurn, number: int, model: str) -> None:
-        """Count an answer of `model`. number: of the turn. Raises as `Spending.count`."""
-        self.used.count(turn, model)
-        if number > self._before:
-            self._used_last.count(turn, model)
+        """Count an answer. number: of the turn, from 1. model: its name, for the message.
+
+        Raises ModelError for an answer that cannot be held against a budget of tokens or money:
+        the provider says no number of tokens (0), or no price is known. A budget that cannot be
+        enforced must not seem to be one. An answer without usage used nothing.
+        """
+        for used in self._counters(number):
+            used.requests += 1
+            used.add(turn.usage)
+        usage = turn.usage
+        if usage is None:
+            return
+        budgets = self._budgets
+        if budgets.tokens is not None and self._counts("tokens", number) and not usage.total:
+            raise ModelError(
+                f"budgets.tokens: {model} does not say how many tokens it uses, so they cannot be "
+                f"held against a budget; set budgets.tokens to null, and bound the run by "
+                f"budgets.turns and budgets.time"
+            )
+        if (
+            budgets.cost_usd is not None
+            and self._counts("cost_usd", number)
+            and usage.cost_usd is None
+        ):
+            raise ModelError(
+                f"budgets.cost_usd: what {model} costs is not known, so it cannot be held against "
+                f"a budget; set budgets.cost_usd to null, and bound the run by budgets.tokens"
+            )
 
     def count_lost(self, usage: TokenUsage) -> None:
-        """Count what led to no turn."""
+        """Count an answer that came too late to become a turn: it has to be paid for."""
         self.used.add(usage)
-        self._used_last.add(usage)
+        self._used_in_last_segment.add(usage)
 
     def spent(self) -> str | None:
-        """Why the model is not to be asked again; None while it may be."""
-        return self.used.spent() or self._used_last.spent()
+        """Why the model must not be asked again, or None."""
+        budgets = self._budgets
+        turns = self._used_for("turns").requests
+        tokens = self._used_for("tokens").tokens
+        cost = self._used_for("cost_usd").cost_usd or 0.0
+        if budgets.turns is not None and turns >= budgets.turns:
+            return f"the budget of {budgets.turns} turns is spent"
+        if budgets.tokens is not None and tokens >= budgets.tokens:
+            return f"the budget of {budgets.tokens} tokens is spent: {tokens} were used"
+        if budgets.cost_usd is not None and cost >= budgets.cost_usd:
+            return f"the budget of ${budgets.cost_usd:g} is spent: ${cost:g} were used"
+        return None
 
     def repeats(
         self,
@@ -58,33 +129,22 @@ class BudgetTracker:
         text: str,
         calls: Sequence[Asked],
         results: Sequence[ToolMessage],
-        heard: int,
+        user_messages: int,
     ) -> str | None:
-        """Take in a turn with its results. Why the run is not to go on, as `LoopDetector.see`."""
-        why = self._repetition.see(text, calls, results, heard)
-        if why is None and number > self._before:
-            why = self._repetition_last.see(text, calls, results, heard)
-        return why
+        """Compare a turn with those before it. Returns why the run must not go on, or None."""
+        if not self._counts("repeats", number):
+            return None
+        return self._loop_detector.add(text, calls, results, user_messages)
 
-    def resumed_after(self, number: int) -> bool:
-        """Whether the recorded run went on after that turn, though it had ended with it."""
-        return number in self._resumed_after
+    def _counts(self, name: str, number: int) -> bool:
+        """Whether a turn counts against the budget of this name."""
+        return number > self._turns_before or name not in self._taken_over
 
-    def starts_segment(self, number: int) -> bool:
-        """Whether a segment of the recorded run began with that turn."""
-        before = number - 1
-        return before > 0 and (before == self._before or before in self._resumed_after)
+    def _counters(self, number: int) -> tuple[Used, ...]:
+        if number > self._turns_before:
+            return self.used, self._used_in_last_segment
+        return (self.used,)
 
-
-def _divided(budgets: Budgets, recorded: RecordedSegments | None) -> tuple[Budgets, Budgets]:
-    """The budgets that are the run's own, and those that are the recorded one's last segment's."""
-    last = Budgets(repeats=None)
-    if recorded is None:
-        return budgets, last
-    theirs = {
-        name: value
-        for name, value in msgspec.structs.asdict(budgets).items()
-        if value == getattr(recorded.budgets, name)
-    }
-    own = msgspec.structs.replace(budgets, **dict.fromkeys(theirs))
-    return own, msgspec.structs.replace(last, **theirs)
+    def _used_for(self, name: str) -> Used:
+        """What counts against the budget of this name."""
+        return self._used_in_last_segment if name in self._taken_over else self.used

@@ -19,6 +19,7 @@ from sandbox_agent_sandbox.utf8 import without_surrogates
 from sandbox_agent.embedding.warn import complain
 from sandbox_agent.errors import AgentError, ModelError
 from sandbox_agent.journal.events import LENGTH, Asked, SegmentStarted, ToolEntry, TurnTaken
+from sandbox_agent.journal.recording import RecordedSegments
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import ModelCall, ModelDelta, ModelTurn
 from sandbox_agent.run.budget import BudgetTracker
@@ -56,6 +57,7 @@ class Loop:
         self._calls = calls
         self._shield = shield
         self._budget = budget
+        self._recorded = setup.model.recorded or RecordedSegments()
         self._record = record
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._on_delta = setup.on_delta
@@ -101,12 +103,12 @@ class Loop:
                 self._setup.model.review(self._state)
                 await self._sync()
             elif turn.final or turn.finish == LENGTH:
-                if self._state.unanswered() or self._budget.resumed_after(number):
+                if self._state.unanswered() or number in self._recorded.resumed_after:
                     self._record.message = None  # The conversation goes on after it.
                     continue
                 return await self._verify() if turn.final else cut_off(turn)
             results = self._state.results(calls)
-            why = self._budget.repeats(number, turn.text, calls, results, self._state.heard)
+            why = self._budget.repeats(number, turn.text, calls, results, self._state.user_messages)
             if why is not None:
                 return End(Status.FAILED, why)
         return STOPPED
@@ -210,7 +212,7 @@ class Loop:
             provider_state=turn.provider_state,
             usage=turn.usage,
             finish=without_surrogates(turn.finish),
-            starts_segment=self._budget.starts_segment(number),
+            starts_segment=self._recorded.starts_segment(number),
         )
         try:
             self._budget.count(turn, number, self._setup.model.name)

@@ -1,11 +1,12 @@
-"""Notices a model that goes round in circles.
+"""Notices that a model makes no progress: it repeats the same turn with the same results.
 
-A turn repeats the one before it when the model asks for exactly the same calls (tools, arguments,
-order) and every result reads exactly the same, so that the model knows nothing which it did not
-know before. Of turns that call nothing the text must be the same. Those that say nothing either are
-a row of their own, and do not end the one around them: no model gets on by saying nothing now and
-then. What the user says meanwhile is news, and ends a row. So does any difference in a result:
-polling is seen for what it is only while what it polls stays as it was.
+A turn repeats the one before it if the model makes exactly the same calls (tools, arguments, order)
+and every result is exactly the same: the model then has learned nothing. If a turn makes no call,
+its text must be the same. Any difference in a result starts a new row, so a model that polls is
+stopped only while what it polls does not change. A message of the user starts a new row as well.
+
+Empty turns (no call, no text) are a row of their own. They do not end the row around them, because
+a model makes no progress by saying nothing now and then.
 """
 
 from __future__ import annotations
@@ -18,32 +19,37 @@ from sandbox_agent.journal.history import ToolMessage
 
 
 class _Row:
-    """Counts how often in a row the same is put into it."""
+    """Counts equal values that follow one another."""
 
     def __init__(self) -> None:
         self._last: Any = None
         self._count = 0
 
-    def put(self, what: Any) -> int:
-        self._count = self._count + 1 if what == self._last else 1
-        self._last = what
+    def add(self, value: Any) -> int:
+        """Returns how often the value has come in a row, this time included."""
+        self._count = self._count + 1 if value == self._last else 1
+        self._last = value
         return self._count
 
 
 class LoopDetector:
-    """Counts turns in a row that are the same. limit: None for never too many."""
+    """Counts equal turns in a row. limit: how many are too many; None for no limit."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
         self._row = _Row()
-        self._silence = _Row()
+        self._empty_turns = _Row()
 
-    def see(
-        self, text: str, calls: Sequence[Asked], results: Sequence[ToolMessage], heard: int
+    def add(
+        self,
+        text: str,
+        calls: Sequence[Asked],
+        results: Sequence[ToolMessage],
+        user_messages: int,
     ) -> str | None:
-        """Take in a turn with the results of its calls. heard: the user's messages so far.
+        """Add a turn with the results of its calls. user_messages: how many there are so far.
 
-        Returns why the run is not to go on, when this was one repetition too many.
+        Returns why the run must not go on if this turn reaches the limit, else None.
         """
         if self._limit is None:
             return None
@@ -52,9 +58,9 @@ class LoopDetector:
             for call, result in zip(calls, results, strict=True)
         ]
         if made or text.strip():
-            count, self._silence = self._row.put((heard, made or text)), _Row()
+            count, self._empty_turns = self._row.add((user_messages, made or text)), _Row()
         else:
-            count = self._silence.put(heard)
+            count = self._empty_turns.add(user_messages)
         if count < self._limit:
             return None
         return f"no progress: {_what(text, calls)} {count} times in a row{_HINT}"

@@ -13,12 +13,13 @@ from sandbox_agent.conversation import Conversation, RunResult
 from sandbox_agent.errors import ConfigError, ModelError
 from sandbox_agent.journal import file as journal
 from sandbox_agent.journal.events import SegmentEnded, SegmentStarted, TurnTaken
+from sandbox_agent.journal.recording import RecordedSegments
 from sandbox_agent.journal.result_file import read_record
 from sandbox_agent.journal.status import Status
 from sandbox_agent.journal.usage import TokenUsage
 from sandbox_agent.models import Model, ModelTurn
 from sandbox_agent.models.scripted import Step
-from sandbox_agent.run.spending import Spending
+from sandbox_agent.run.budget import BudgetTracker
 from talking import FINAL, Watch, shell, talk
 
 CENTS = TokenUsage(input=90, output=10, cost_usd=0.1)
@@ -142,13 +143,62 @@ def test_a_budget_that_cannot_be_kept_ends_the_run_with_the_first_answer(
 
 
 def test_ten_times_ten_cents_are_a_dollar() -> None:
-    spending = Spending(Budgets(cost_usd=1.0))
-    for _ in range(9):
-        spending.count(ModelTurn("", usage=CENTS), "costly")
-        assert spending.spent() is None
-    spending.count(ModelTurn("", usage=CENTS), "costly")
-    assert spending.spent() is not None
-    assert spending.cost_usd == 1.0
+    budget = BudgetTracker(Budgets(cost_usd=1.0), None)
+    for number in range(1, 10):
+        budget.count(ModelTurn("", usage=CENTS), number, "costly")
+        assert budget.spent() is None
+    budget.count(ModelTurn("", usage=CENTS), 10, "costly")
+    assert budget.spent() == "the budget of $1 is spent: $1 were used"
+    assert budget.used.cost_usd == 1.0
+
+
+RECORDED = RecordedSegments(frozenset({5}), 5, Budgets(turns=5, tokens=500, repeats=3))
+
+
+def counted(budgets: Budgets, turns: int) -> BudgetTracker:
+    budget = BudgetTracker(budgets, RECORDED)
+    for number in range(1, turns + 1):
+        budget.count(ModelTurn("", usage=CENTS), number, "costly")
+    return budget
+
+
+def test_a_budget_from_the_recording_counts_the_turns_of_its_last_segment() -> None:
+    assert counted(Budgets(turns=5), 9).spent() is None
+    assert counted(Budgets(turns=5), 10).spent() == "the budget of 5 turns is spent"
+    assert counted(Budgets(tokens=500), 9).spent() is None
+    spent = "the budget of 500 tokens is spent: 500 were used"
+    assert counted(Budgets(tokens=500), 10).spent() == spent
+    # The record is about the whole run.
+    assert counted(Budgets(tokens=500), 10).used.tokens == 1000
+
+
+def test_a_budget_of_the_replay_counts_every_turn() -> None:
+    assert counted(Budgets(turns=6, tokens=500), 5).spent() is None
+    assert counted(Budgets(turns=6, tokens=500), 6).spent() == "the budget of 6 turns is spent"
+
+
+def test_what_was_lost_counts_against_every_budget() -> None:
+    budget = counted(Budgets(tokens=500), 9)
+    budget.count_lost(CENTS)
+    assert budget.spent() is not None
+
+
+@pytest.mark.parametrize(("budgets", "number"), [({"tokens": 500}, 6), ({"tokens": 400}, 1)])
+def test_an_answer_that_tells_no_tokens_is_refused_once_it_counts(
+    budgets: dict[str, int], number: int
+) -> None:
+    budget = BudgetTracker(Budgets(**budgets), RECORDED)
+    for earlier in range(1, number):
+        budget.count(ModelTurn("", usage=UNCOUNTED), earlier, "costly")
+    with pytest.raises(ModelError, match="does not say how many tokens"):
+        budget.count(ModelTurn("", usage=UNCOUNTED), number, "costly")
+
+
+@pytest.mark.parametrize(("repeats", "last"), [(3, 8), (4, 4)])
+def test_repetitions_count_like_the_other_budgets(repeats: int, last: int) -> None:
+    budget = BudgetTracker(Budgets(repeats=repeats), RECORDED)
+    told = [budget.repeats(number, "Hm.", (), (), 1) is not None for number in range(1, last + 1)]
+    assert told == [False] * (last - 1) + [True]
 
 
 def test_a_journal_from_before_these_budgets_goes_on(tmp_path: Path, watch: Watch) -> None:

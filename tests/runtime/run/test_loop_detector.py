@@ -101,24 +101,24 @@ OTHERS: list[tuple[Any, Any]] = [
 def test_any_difference_begins_a_new_row(other: tuple[Any, Any]) -> None:
     seen = LoopDetector(3)
     rows = [SAME, SAME, other, SAME, SAME]
-    assert [seen.see("", *row, heard=1) for row in rows] == [None] * 5
-    assert seen.see("", *SAME, heard=1) is not None
+    assert [seen.add("", *row, user_messages=1) for row in rows] == [None] * 5
+    assert seen.add("", *SAME, user_messages=1) is not None
 
 
 def test_what_is_said_beside_the_same_calls_does_not_hide_them() -> None:
     seen = LoopDetector(3)
-    told = [seen.see(f"Try {number}.", *SAME, heard=1) for number in range(3)]
+    told = [seen.add(f"Try {number}.", *SAME, user_messages=1) for number in range(3)]
     assert [why is None for why in told] == [True, True, False]
 
 
 def test_saying_nothing_in_between_does_not_hide_the_same_calls() -> None:
     seen = LoopDetector(3)
     rows = [SAME, ([], []), SAME, ([], []), ([], [])]
-    assert [seen.see("", *row, heard=1) for row in rows] == [None] * 5
-    assert "got the same results 3 times" in str(seen.see("", *SAME, heard=1))
+    assert [seen.add("", *row, user_messages=1) for row in rows] == [None] * 5
+    assert "got the same results 3 times" in str(seen.add("", *SAME, user_messages=1))
 
 
 def test_what_the_user_says_ends_a_row() -> None:
     seen = LoopDetector(3)
-    told = [seen.see("", *SAME, heard=heard) for heard in (1, 1, 2, 2, 2)]
+    told = [seen.add("", *SAME, user_messages=said) for said in (1, 1, 2, 2, 2)]
     assert [why is None for why in told] == [True] * 4 + [False]
