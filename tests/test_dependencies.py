@@ -23,6 +23,7 @@ ORDER = (
     "sandbox_agent_ipc",
     "sandbox_agent_sandbox.errors",
     "sandbox_agent_sandbox.utf8",
+    "sandbox_agent_sandbox.capture",
     "sandbox_agent_sandbox.images",
     "sandbox_agent_sandbox.steps",
     "sandbox_agent_sandbox.plan",

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
+from sandbox_agent_ipc.futures import resolve
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Piece
 from sandbox_agent_ipc.token import CancelToken, RunToken
-from sandbox_agent_sandbox.host.futures import resolve
 
 from sandbox_agent.config.model_settings import RETRIES, TIMEOUT, USUAL, check_params
 from sandbox_agent.config.settings import Interrupt

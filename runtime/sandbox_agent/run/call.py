@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox.capture import Capture
 from sandbox_agent_sandbox.errors import SandboxError
-from sandbox_agent_sandbox.host.capture import Capture
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
 
 from sandbox_agent.embedding.warn import complain

@@ -16,6 +16,7 @@ from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.channel import send_with_body
 from sandbox_agent_ipc.codec import check_protocol
 from sandbox_agent_ipc.errors import IpcError, ProtocolError, TornFrame
+from sandbox_agent_ipc.futures import resolve
 from sandbox_agent_ipc.messages import (
     Call,
     Describe,
@@ -29,11 +30,9 @@ from sandbox_agent_ipc.messages import (
 from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
 
+from sandbox_agent_sandbox.capture import Capture
 from sandbox_agent_sandbox.host.call_process import CallProcess
-from sandbox_agent_sandbox.host.capture import Capture
-from sandbox_agent_sandbox.host.channels import make_channels
-from sandbox_agent_sandbox.host.descriptors import Descriptor
-from sandbox_agent_sandbox.host.futures import resolve
+from sandbox_agent_sandbox.host.descriptors import Descriptor, make_channels
 from sandbox_agent_sandbox.host.request import CallRequest
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.host.verdict import Evidence, decide
@@ -59,7 +58,7 @@ class CallIO:
         self._request = request
         self._slot = slot
         self._supervisor = supervisor
-        self._life: CallProcess | None = None
+        self._call_process: CallProcess | None = None
         self._readers: list[MessageReader | OutputReader] = []
         self._capture = Capture(request.output_limit)
         self._result: Result | None = None
@@ -83,16 +82,20 @@ class CallIO:
                 loop.call_soon_threadsafe(resolve, ended)
 
         try:
-            life = self._open_channels(loop, message, on_ended)
+            call_process = self._open_channels(loop, message, on_ended)
         except OSError as error:
             self._failure = f"it could not be sent: {explained(error)}"
             return
         forget = None
         if token is not None:
             forget = token.add_callback(
-                lambda: self._supervisor.cancel(life.id, token.reason or CancelReason.CLOSED)
+                lambda: self._supervisor.cancel(
+                    call_process.id, token.reason or CancelReason.CLOSED
+                )
             )
-        shield = CancelShield(lambda: self._supervisor.cancel(life.id, CancelReason.CANCELLED))
+        shield = CancelShield(
+            lambda: self._supervisor.cancel(call_process.id, CancelReason.CANCELLED)
+        )
         try:
             await shield.wait([ended])
         finally:
@@ -102,8 +105,8 @@ class CallIO:
         for reader in self._readers:
             if not reader.closed:
                 reader.drain()
-        self._exit_status = life.exit_status()
-        life.let_go()
+        self._exit_status = call_process.exit_status()
+        call_process.close_descriptors()
         unordered = self._slot.reason is None
         if not shield.cancelled and token is not None and unordered and self._was_terminated():
             self._late_reason = await _cancelled_within(token, TERM_WINDOW)
@@ -137,7 +140,7 @@ class CallIO:
         )
         for name, read in channels.outputs:
             self._readers.append(self._output_reader(loop, name, read))
-        life = CallProcess(
+        call_process = CallProcess(
             id=request.id,
             slot=self._slot,
             wake=channels.wake,
@@ -145,11 +148,11 @@ class CallIO:
             on_ended=on_ended,
             abort_sandbox=self._supervisor.give_up,
         )
-        self._life = life
-        self._supervisor.start(life, channels.worker, request.timeout)
+        self._call_process = call_process
+        self._supervisor.start(call_process, channels.worker, request.timeout)
         for reader in self._readers:
             reader.start(loop)
-        return life
+        return call_process
 
     def _output_reader(
         self, loop: asyncio.AbstractEventLoop, name: str, read: Descriptor
@@ -171,8 +174,8 @@ class CallIO:
         return reader
 
     def _on_message(self, message: Ready | Started | Result | Described) -> None:
-        life = self._life
-        assert life is not None
+        call_process = self._call_process
+        assert call_process is not None
         over = self._result is not None or self.answer is not None
         if isinstance(message, Ready) and not self._ready:
             self._ready = True
@@ -196,15 +199,15 @@ class CallIO:
                 self._finished = not self._slot.is_cancelled
             else:
                 self.answer = message
-            self._supervisor.finish(life)
+            self._supervisor.finish(call_process)
 
     def _on_closed(self, error: ProtocolError | None) -> None:
-        if self._life is None:
+        if self._call_process is None:
             return
         if error is None:
             # Nothing more will come of this worker, even where something else in the namespace
             # holds out: a SIGTERM from outside makes its init wait for all the others.
-            self._supervisor.finish(self._life)
+            self._supervisor.finish(self._call_process)
             return
         why = f"its worker broke the protocol: {error}"
         if isinstance(error, TornFrame):
@@ -212,16 +215,16 @@ class CallIO:
             self._torn = why
             return
         self._failure = self._failure or why
-        self._supervisor.abort(self._life, self._failure)
+        self._supervisor.abort(self._call_process, self._failure)
 
     def result(self) -> CallResult:
         """What became of the call, once `run` has returned or raised."""
-        life = self._life
-        if life is None:
+        call_process = self._call_process
+        if call_process is None:
             return CallResult(
                 self._request.id, Outcome.SKIPPED, StartedState.NO, detail=self._failure
             )
-        failure = self._failure or life.failure
+        failure = self._failure or call_process.failure
         if not failure and self._exit_status == 0:
             failure = self._torn  # nothing else explains it
         return decide(
@@ -234,9 +237,9 @@ class CallIO:
                 finished=self._finished and not self._was_terminated(),
                 reason=self._slot.reason or self._late_reason,
                 exit_status=self._exit_status,
-                rung=life.ladder.rung,
-                rungs_ms=life.ladder.rungs_ms(),
-                survivors=life.survivors,
+                rung=call_process.ladder.rung,
+                rungs_ms=call_process.ladder.rungs_ms(),
+                survivors=call_process.survivors,
                 failure=failure,
                 output=self._capture.text() if self._request.on_output is None else "",
                 output_bytes=self._capture.total,
@@ -247,7 +250,7 @@ class CallIO:
         """Give everything back. Idempotent."""
         for reader in self._readers:
             reader.close()
-        if self._life is None:
+        if self._call_process is None:
             self._slot.release(True)  # nobody was ever told of it
 
 

@@ -21,9 +21,10 @@ from sandbox_agent_sandbox.outcome import Survivor
 class CallProcess:
     """What the supervisor keeps for a call from the request to the proof of its end.
 
-    within: for a request to a session, the session's own life, whose process it shares.
-    `flag` may be called by anybody at any time; all else belongs to the supervisor's thread,
-    until `on_ended` has been called, from which on nothing changes any more.
+    session: for a request to a session, the session's own call process; the two share a process.
+
+    Any thread may call `flag` at any time. All else belongs to the supervisor's thread until
+    `on_ended` is called. From then on nothing changes any more.
     """
 
     id: str
@@ -32,7 +33,7 @@ class CallProcess:
     status: Descriptor
     on_ended: Callable[[], None]
     abort_sandbox: Callable[[], None]
-    within: CallProcess | None = None
+    session: CallProcess | None = None
     process: Process | None = None
     ladder: Ladder = field(init=False)
     survivors: tuple[Survivor, ...] = ()
@@ -64,7 +65,7 @@ class CallProcess:
         """The worker's, as `subprocess` gives it; None when its init did not live to tell."""
         return worker_status(self.status.number)
 
-    def let_go(self) -> None:
+    def close_descriptors(self) -> None:
         """It is over: give its descriptors back now. Their owners form a circle, which the
         collector may come by late, or never."""
         self.wake = self.status = Descriptor(-1)

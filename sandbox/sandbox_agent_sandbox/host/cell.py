@@ -14,6 +14,7 @@ from pathlib import Path
 from sandbox_agent_ipc.board import Board, Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.errors import BoardFull, IpcError
+from sandbox_agent_ipc.futures import resolve
 from sandbox_agent_ipc.messages import (
     Call,
     Describe,
@@ -29,7 +30,6 @@ from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.host.call_io import CallIO
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
-from sandbox_agent_sandbox.host.futures import resolve
 from sandbox_agent_sandbox.host.request import CallRequest as CallRequest
 from sandbox_agent_sandbox.host.session import Session
 from sandbox_agent_sandbox.host.supervisor import Supervisor

@@ -11,11 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from sandbox_agent_ipc.messages import InitFailed
 
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.import_roots import import_roots
 from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.steps import Step
 
 _BOOT = (
     # Before all else, PR_SET_PDEATHSIG: until then nothing ties this process to the host.
@@ -30,7 +32,7 @@ _BOOT = (
 _SETPRIV = Path("/usr/bin/setpriv")
 """Of util-linux: ties the spawner to the host some 15 ms before a new Python can do it itself."""
 
-_BURY_LIMIT = 0.25
+_FOLLOW_LIMIT = 0.25
 """Seconds that a spawner has to see its init's end and follow it."""
 
 
@@ -51,7 +53,7 @@ class Launch:
         """Readable once the spawner has ended."""
         return self._pidfd.number
 
-    def last_words(self) -> str:
+    def last_log_line(self) -> str:
         """The last line that the spawner wrote to standard error; of a traceback, what it was."""
         size = os.fstat(self._log.number).st_size
         text = os.pread(self._log.number, 2000, max(0, size - 2000)).decode(errors="replace")
@@ -63,14 +65,14 @@ class Launch:
 
         What it starts at this very moment reads an end of file where it waits for it, and exits.
         """
-        self._handle.kill_tree(_BURY_LIMIT)
+        self._handle.kill_tree(_FOLLOW_LIMIT)
 
-    def bury(self) -> None:
+    def reap(self) -> None:
         """Reap the spawner, which follows its init; one that is stopped or stuck is killed."""
         with suppress(OSError):
             self.control.close()
         try:
-            self._process.wait(_BURY_LIMIT)
+            self._process.wait(_FOLLOW_LIMIT)
         except subprocess.TimeoutExpired:
             self._handle.kill()
             self._process.wait()
@@ -78,7 +80,7 @@ class Launch:
         self._pidfd = Descriptor(-1)
 
 
-def kill_unlaunched(thread: int) -> None:
+def kill_before_exec(thread: int) -> None:
     """SIGKILL to a spawner that the thread of this native id is still starting: one that is stopped
     between fork and exec holds up `launch` for as long as it is stopped. vfork(2).
 
@@ -142,3 +144,42 @@ def launch(plan: Plan, board_fd: int) -> Launch:
     finally:
         # Only the spawner's own copy may keep the end of file from coming.
         theirs.close()
+
+
+_NAMESPACES = (
+    "allow user namespaces: sysctl -w user.max_user_namespaces=15000"
+    " kernel.unprivileged_userns_clone=1; on Ubuntu 24.04 and later also"
+    " kernel.apparmor_restrict_unprivileged_userns=0; in a container, a seccomp profile that"
+    " allows unshare"
+)
+_MOUNTS = (
+    "in a container, unmask /proc (docker: --security-opt systempaths=unconfined); if it names a"
+    " path of the policy, take that out"
+)
+
+_COPY = (
+    "Linux 5.12 or newer; root needs CAP_SYS_ADMIN over its mount namespace (in a container:"
+    " --privileged), so run as an ordinary user where root has not; if it names a path of the"
+    " policy, take that out"
+)
+
+_HINTS = {
+    Step.NAMESPACES: _NAMESPACES,
+    Step.MAPS: _NAMESPACES,
+    Step.NO_NESTING: _NAMESPACES,
+    Step.COPY: _COPY,
+    Step.VIEW: _MOUNTS,
+}
+
+
+def explain(failed: InitFailed) -> str:
+    """One message: what the host refused, and the hint."""
+    try:
+        hint = _HINTS.get(Step(failed.step), "")
+    except ValueError:
+        hint = ""
+    hint = f". Mend: {hint}" if hint else ""
+    return (
+        f"the sandbox cannot be built: {failed.step}: {failed.reason}{hint}"
+        " (`sandbox-agent doctor` shows what this host can do)"
+    )

@@ -22,16 +22,15 @@ from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.channel import send_datagram, send_with_body
 from sandbox_agent_ipc.codec import check_protocol
 from sandbox_agent_ipc.errors import ChannelClosed, IpcError, ProtocolError, TornFrame
+from sandbox_agent_ipc.futures import resolve
 from sandbox_agent_ipc.messages import Done, FromSession, Ready, Reply, Request, Serve, Serving
 from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
 
+from sandbox_agent_sandbox.capture import Capture
 from sandbox_agent_sandbox.errors import SandboxBroken
 from sandbox_agent_sandbox.host.call_process import CallProcess
-from sandbox_agent_sandbox.host.capture import Capture
-from sandbox_agent_sandbox.host.channels import make_channels, wake_pipe
-from sandbox_agent_sandbox.host.descriptors import Descriptor
-from sandbox_agent_sandbox.host.futures import resolve
+from sandbox_agent_sandbox.host.descriptors import Descriptor, make_channels, wake_pipe
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.outcome import Rung, Survivor
 
@@ -86,7 +85,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._number = next(_ids)
         self._requests = itertools.count(1)
-        self._life: CallProcess | None = None
+        self._call_process: CallProcess | None = None
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._answers: dict[str, bytes] = {}
@@ -116,7 +115,7 @@ class Session:
         )
         [(_, output)] = channels.outputs
         self._output = OutputReader(output.detach(), self._printed.feed, lambda error: None)
-        life = CallProcess(
+        call_process = CallProcess(
             id=name,
             slot=slot,
             wake=channels.wake,
@@ -124,18 +123,18 @@ class Session:
             on_ended=partial(self._soon, self._on_ended),
             abort_sandbox=self._supervisor.give_up,
         )
-        self._life = life
-        self._supervisor.start(life, channels.worker, None)
+        self._call_process = call_process
+        self._supervisor.start(call_process, channels.worker, None)
         self._reader.start(self._loop)
         self._output.start(self._loop)
         try:
             limit = self._supervisor.deadlines.serve
             await asyncio.wait([self._ready], timeout=limit)
             if not self._ready.done():
-                self._supervisor.abort(life, f"it did not come to serve in {limit:g} s")
+                self._supervisor.abort(call_process, f"it did not come to serve in {limit:g} s")
                 await asyncio.wait([self._ready])
         except asyncio.CancelledError:
-            self._supervisor.abort(life, "nobody wants it any more")
+            self._supervisor.abort(call_process, "nobody wants it any more")
             raise
         self._ready.result()
 
@@ -164,12 +163,12 @@ class Session:
         slot = await self._claim(name, token)
         if slot is None:
             return Answer(None, reason=token.reason if token is not None else None)
-        if self._life is None or not self.usable:
+        if self._call_process is None or not self.usable:
             slot.release(True)
             self._slot_is_free()
             return Answer(None, lost=self._lost or self._broken or "it is not open")
         ended: asyncio.Future[None] = self._loop.create_future()
-        life = CallProcess(
+        call_process = CallProcess(
             id=name,
             slot=slot,
             wake=wake_write,
@@ -178,9 +177,13 @@ class Session:
             abort_sandbox=self._supervisor.give_up,
         )
         silence = None if patience.silence == inf else patience.silence
-        self._listeners[name] = (life, patience.silence, on_reply)
+        self._listeners[name] = (call_process, patience.silence, on_reply)
         self._supervisor.join(
-            life, self._life, grace=patience.grace, term=patience.term, silence=silence
+            call_process,
+            self._call_process,
+            grace=patience.grace,
+            term=patience.term,
+            silence=silence,
         )
         on_sent(name)
         forget = _nothing
@@ -188,31 +191,31 @@ class Session:
             forget = token.add_callback(
                 lambda: self._supervisor.cancel(name, token.reason or CancelReason.CLOSED)
             )
-        sending = self._loop.create_task(self._send(life, body, wake_read, ended))
+        sending = self._loop.create_task(self._send(call_process, body, wake_read, ended))
         shield = CancelShield(lambda: self._supervisor.cancel(name, CancelReason.CANCELLED))
         try:
             await shield.wait([sending, ended])
-            if life.failure:
+            if call_process.failure:
                 await asyncio.shield(self._over)  # a moment: what it said last is read then
         finally:
             forget()
             self._listeners.pop(name, None)
-            life.let_go()
+            call_process.close_descriptors()
             self._slot_is_free()
         sending.result()
         shield.raise_cancelled()
-        return self._answer(name, life)
+        return self._answer(name, call_process)
 
     def escalate(self, name: str) -> None:
         """A request that has been told to stop: straight to SIGTERM. For any thread."""
         self._supervisor.escalate(name)
 
     async def _send(
-        self, life: CallProcess, body: bytes, wake: Descriptor, ended: asyncio.Future[None]
+        self, call_process: CallProcess, body: bytes, wake: Descriptor, ended: asyncio.Future[None]
     ) -> None:
         """Hand the request over, waiting for a session that is slow to take it."""
-        request = Request(life.id, life.slot.index, life.slot.word, body, 0)
-        while not ended.done() and not life.slot.is_cancelled:
+        request = Request(call_process.id, call_process.slot.index, call_process.slot.word, body, 0)
+        while not ended.done() and not call_process.slot.is_cancelled:
             try:
                 send_with_body(self._inbox, request, "body", [wake.number])
                 return
@@ -221,16 +224,16 @@ class Session:
             except (ChannelClosed, OSError):
                 return  # its end is on the way
         # Told to stop before it was sent: nobody else knows of it.
-        self._supervisor.leave(life)
+        self._supervisor.leave(call_process)
 
-    def _answer(self, name: str, life: CallProcess) -> Answer:
+    def _answer(self, name: str, call_process: CallProcess) -> Answer:
         body = self._answers.pop(name, None)
         return Answer(
             body,
-            reason=life.slot.reason,
-            rung=life.ladder.rung,
+            reason=call_process.slot.reason,
+            rung=call_process.ladder.rung,
             lost="" if body is not None else self._lost,
-            survivors=life.survivors,
+            survivors=call_process.survivors,
         )
 
     # --- what comes of it ----------------------------------------------------------------------
@@ -247,35 +250,37 @@ class Session:
             listener = self._listeners.get(message.id)
             if listener is None:
                 return
-            life, silence, on_reply = listener
+            call_process, silence, on_reply = listener
             if isinstance(message, Done):
                 self._answers[message.id] = message.body
-                self._supervisor.leave(life)
+                self._supervisor.leave(call_process)
                 return
             if silence != inf:
-                self._supervisor.prolong(life, silence)
+                self._supervisor.prolong(call_process, silence)
             on_reply(message.body)
 
     def _on_closed(self, error: ProtocolError | None) -> None:
-        assert self._life is not None
+        assert self._call_process is not None
         self._broken = str(error) if error is not None else "it hung up"
         if error is None or isinstance(error, TornFrame):
             # It has died, as a rule, and its init is about to tell of what.
-            self._supervisor.finish(self._life)
+            self._supervisor.finish(self._call_process)
         else:
-            self._supervisor.abort(self._life, self._broken)
+            self._supervisor.abort(self._call_process, self._broken)
 
     def _on_ended(self) -> None:
         """The worker is proven dead, and nothing more will come."""
-        life = self._life
-        assert life is not None
+        call_process = self._call_process
+        assert call_process is not None
         for reader in (self._reader, self._output):
             if not reader.closed:
                 reader.drain()
             reader.close()
         self._inbox.close()
-        self._lost = _last_words(life.exit_status(), life.failure, self._printed.text())
-        life.let_go()
+        self._lost = _last_words(
+            call_process.exit_status(), call_process.failure, self._printed.text()
+        )
+        call_process.close_descriptors()
         resolve(self._over)
         if not self._ready.done():
             self._ready.set_exception(SandboxBroken(f"the session did not start: {self._lost}"))

@@ -1,8 +1,9 @@
-"""The thread that keeps a sandbox's processes: it starts the spawner and sees every end.
+"""The thread that starts, watches and ends a sandbox's processes.
 
-One per sandbox. A thread and not the event loop, because an embedder's blocked loop would delay
-the ladder; this thread and no other starts the spawner, because a parent-death signal follows the
-*thread* that forked (prctl(2)): should this thread die of a bug, the sandbox dies with it.
+One per sandbox. It is a thread of its own because a blocked event loop of the embedding program
+would delay the ladder. The spawner is started by this thread and no other, because a parent-death
+signal follows the *thread* that forked (prctl(2)): should this thread die of a bug, the sandbox
+dies with it.
 """
 
 from __future__ import annotations
@@ -12,217 +13,194 @@ import select
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from math import inf
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
-from sandbox_agent_ipc.channel import recv_datagram, send_datagram
-from sandbox_agent_ipc.codec import check_protocol
-from sandbox_agent_ipc.errors import ChannelClosed, IpcError
-from sandbox_agent_ipc.messages import (
-    CallBorn,
-    CallFailed,
-    Freeze,
-    FromInit,
-    Frozen,
-    InitBorn,
-    InitFailed,
-    InitHello,
-    NewCall,
-    Thaw,
-)
-from sandbox_agent_ipc.shortage import explained
+from sandbox_agent_ipc.errors import IpcError
+from sandbox_agent_ipc.messages import CallFailed, Frozen, NewCall
 
-from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
+from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
 from sandbox_agent_sandbox.host.call_process import CallProcess
+from sandbox_agent_sandbox.host.command_queue import Command, CommandQueue
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
-from sandbox_agent_sandbox.host.hints import explain
 from sandbox_agent_sandbox.host.ladder import Ladder
-from sandbox_agent_sandbox.host.launch import Launch, kill_unlaunched, launch
+from sandbox_agent_sandbox.host.launch import kill_before_exec
 from sandbox_agent_sandbox.host.process import Process
+from sandbox_agent_sandbox.host.sandbox_process import AboutCalls, OnOpen, SandboxProcess
+from sandbox_agent_sandbox.host.sandbox_state import State
 from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.plan import Plan
 
 _STANDSTILL = 0.5
-"""Seconds too late by which this thread knows that all of the program stood still: SIGSTOP, or a
-machine that was suspended."""
+"""Seconds. A wake-up that is so much too late means that the whole program stood still: SIGSTOP, or
+a machine that was suspended."""
 
 _CATCHING_UP = 2.0
-"""Seconds after a standstill, in which what was said meanwhile is read."""
+"""Seconds after a standstill in which messages that came meanwhile are read."""
 
 
 class Supervisor:
-    """Starts, watches and ends one sandbox and its calls. Any thread may call its methods."""
+    """Starts, watches and ends one sandbox and its calls. Any thread may call its methods.
+
+    plan: what to build. board_fd: of the cancel board. grace, term: seconds from the flag to
+    SIGTERM, and from there to SIGKILL. Raises OSError when there is no descriptor left.
+    """
 
     def __init__(
         self, plan: Plan, board_fd: int, *, grace: float, term: float, deadlines: Deadlines
     ) -> None:
         self.deadlines = deadlines
-        self._plan = plan
-        self._board_fd = board_fd
         self._grace = grace
         self._term = term
-        self._orders: deque[Callable[[float], None]] = deque()
-        self._bell = Descriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-        self._lives: dict[str, CallProcess] = {}
+        self._commands = CommandQueue()
+        self._calls: dict[str, CallProcess] = {}
         self._by_pidfd: dict[int, CallProcess] = {}
         self._idle = threading.Condition()
         self._active = 0
         self._epoll = select.epoll()
-        self._launch: Launch | None = None
-        self._init: Process | None = None
-        self._opened_by: float | None = None
-        self._orphaned_by: float | None = None
-        self._on_open: Callable[[SandboxError | None], None] | None = None
-        self._closing: float | None = None
-        self._frozen_at: float | None = None
+        self._sandbox = SandboxProcess(
+            plan, board_fd, deadlines, self._epoll, self._on_message, self._end_unborn
+        )
         self._frozen = threading.Event()
-        self._failure: SandboxError | None = None
-        self.survivors: tuple[Survivor, ...] = ()
+        self._frozen_at: float | None = None
         self._thread = threading.Thread(target=self._main, name="sandbox-agent ladder", daemon=True)
 
-    # --- what others ask for ---------------------------------------------------------------
+    # --- for any thread ----------------------------------------------------------------------
 
-    def open(self, on_open: Callable[[SandboxError | None], None]) -> None:
-        """Build the sandbox. `on_open(error or None)` is called from the supervisor's thread."""
-        self._on_open = on_open
+    def open(self, on_open: OnOpen) -> None:
+        """Begin to build the sandbox."""
+        self._sandbox.on_open = on_open
         self._thread.start()
 
     @property
     def failure(self) -> SandboxError | None:
-        """Why the sandbox can take no more calls, or None."""
-        return self._failure
+        """Why the sandbox takes no more calls, or None."""
+        return self._sandbox.state.failure
 
-    def start(self, life: CallProcess, channels: list[Descriptor], timeout: float | None) -> None:
-        """Make a call's processes. `life.on_ended` is called from the supervisor's thread.
+    def start(
+        self, call_process: CallProcess, channels: list[Descriptor], timeout: float | None
+    ) -> None:
+        """Make a call's processes. `on_ended` is called from the supervisor's thread.
 
         channels: the descriptors of NewCall in their order. timeout: seconds from now.
         """
-        with self._idle:
-            self._active += 1
         now = time.monotonic()
-        life.ladder = self._ladder(life, self._grace, self._term, now)
-        life.ladder.time_out_at(None if timeout is None else now + timeout)
-        self._lives[life.id] = life
-        self._order(lambda now: self._start(life, channels, now))
+        call_process.ladder = self._ladder(call_process, self._grace, self._term, now)
+        call_process.ladder.time_out_at(None if timeout is None else now + timeout)
+        self._add(call_process, lambda now: self._start(call_process, channels))
 
     def join(
         self,
-        life: CallProcess,
+        request: CallProcess,
         session: CallProcess,
         *,
         grace: float,
         term: float,
         silence: float | None,
     ) -> None:
-        """Make `life` a request to a session: its ladder acts on the session's process.
+        """Add a request to a session: its ladder acts on the session's process.
 
-        silence: seconds until its time is up, unless `prolong` is called before. It ends with
+        silence: seconds after which it times out, unless `prolong` is called before. It ends with
         `leave`, or with the session.
         """
-        with self._idle:
-            self._active += 1
         now = time.monotonic()
-        life.within, life.process = session, session.process
-        life.ladder = self._ladder(life, grace, term, now)
-        life.ladder.time_out_at(None if silence is None else now + silence)
-        self._lives[life.id] = life
+        request.session, request.process = session, session.process
+        request.ladder = self._ladder(request, grace, term, now)
+        request.ladder.time_out_at(None if silence is None else now + silence)
 
-        def order(now: float) -> None:
-            if life.id not in self._lives:
+        def join(now: float) -> None:
+            if request.id not in self._calls:
                 return
-            if session.id in self._lives:
-                life.ladder.birth(now)
+            if session.id in self._calls:
+                request.ladder.birth(now)
             else:
-                self._ended(life, proven=True)
+                self._end_call(request, proven=True)
 
-        self._order(order)
+        self._add(request, join)
 
-    def prolong(self, life: CallProcess, silence: float) -> None:
-        """Something was heard of a request: its time begins anew."""
-        self._order(lambda now: life.ladder.prolong(now + silence))
+    def prolong(self, request: CallProcess, silence: float) -> None:
+        """A request's session sent something: the request times out so many seconds from now."""
+        self._commands.add(lambda now: request.ladder.prolong(now + silence))
 
-    def leave(self, life: CallProcess) -> None:
-        """A session has done what a request asked for."""
-
-        def order(now: float) -> None:
-            if life.id in self._lives:
-                self._ended(life, proven=True)
-
-        self._order(order)
+    def leave(self, request: CallProcess) -> None:
+        """End a request that its session has answered."""
+        self._commands.add(lambda now: self._end_call(request, proven=True))
 
     def cancel(self, call_id: str, reason: CancelReason) -> bool:
-        """Flag one call, now, in the calling thread; the rungs follow. No lock is taken."""
-        life = self._lives.get(call_id)
-        if life is None:
+        """Flag one call now, in the calling thread. The ladder follows. Takes no lock.
+
+        Returns False when no call has this id.
+        """
+        call_process = self._calls.get(call_id)
+        if call_process is None:
             return False
         at = time.monotonic()
-        # Before the flag, so that what comes of that cannot overtake it; heard after it, so that
-        # the worker which it wakes does not have to share its processor with us.
-        self._orders.append(lambda now: life.ladder.flag(at))
-        life.flag(reason)
-        self._ring()
+        # The command is added before the flag is set, so that no command that follows from the
+        # flag can overtake it. The wake-up comes after the flag: else the worker that the flag
+        # wakes would share its processor with the supervisor's thread.
+        self._commands.add(lambda now: call_process.ladder.flag(at), wake=False)
+        call_process.flag(reason)
+        self._commands.wake()
         return True
 
     def escalate(self, call_id: str | None = None) -> None:
-        """Every call in flight, or this one alone, straight to TERM once it is flagged. No lock is
-        taken."""
+        """Move to SIGTERM, as soon as it is flagged: one call, or every call in flight. Takes no
+        lock."""
 
-        def order(now: float) -> None:
-            for life in self._all():
-                if call_id is None or life.id == call_id:
-                    life.ladder.escalate(now)
+        def escalate(now: float) -> None:
+            for call_process in self._all():
+                if call_id is None or call_process.id == call_id:
+                    call_process.ladder.escalate(now)
 
-        self._order(order)
+        self._commands.add(escalate)
 
-    def finish(self, life: CallProcess) -> None:
+    def finish(self, call_process: CallProcess) -> None:
         """The worker has sent its last message."""
-        self._order(lambda now: life.ladder.finish(now))
+        self._commands.add(lambda now: call_process.ladder.finish(now))
 
-    def abort(self, life: CallProcess, why: str) -> None:
+    def abort(self, call_process: CallProcess, why: str) -> None:
         """The worker broke the protocol: SIGKILL."""
 
-        def order(now: float) -> None:
-            life.failure = life.failure or why
-            life.ladder.abort(now)
+        def abort(now: float) -> None:
+            call_process.failure = call_process.failure or why
+            call_process.ladder.abort(now)
 
-        self._order(order)
+        self._commands.add(abort)
 
     def freeze(self, limit: float) -> bool:
-        """Stop every process of the sandbox; `thaw` continues them.
+        """Stop every process of the sandbox, until `thaw`.
 
-        Blocks, at most for `limit` seconds; returns whether init has confirmed it. Meanwhile the
-        ladder goes on: what is killed dies. While the sandbox is being built there is nothing to
-        stop yet: init will find the order before it hears of any call.
+        Blocks for at most `limit` seconds. Returns whether init has confirmed it. The ladder goes
+        on meanwhile: what is killed dies. While the sandbox is being built there is nothing to stop
+        yet: init reads the message before that of any call.
         """
         self._frozen_at = time.monotonic()
         self._frozen.clear()
 
-        def order(now: float) -> None:
-            self._tell_init(Freeze())
-            if self._opened_by is not None or self._init is None:
+        def freeze(now: float) -> None:
+            if not self._sandbox.freeze():
                 self._frozen.set()
 
-        self._order(order)
+        self._commands.add(freeze)
         return self._frozen.wait(limit)
 
     def thaw(self) -> None:
         """Continue every process. The calls' times are prolonged by how long they stood still."""
 
-        def order(now: float) -> None:
+        def thaw(now: float) -> None:
             since, self._frozen_at = self._frozen_at, None
             if since is not None:
-                for life in self._all():
-                    life.ladder.shift(now - since)
-            self._tell_init(Thaw())
+                for call_process in self._all():
+                    call_process.ladder.shift(now - since)
+            self._sandbox.thaw()
 
-        self._order(order)
+        self._commands.add(thaw)
 
     def give_up(self) -> None:
-        """End the whole sandbox: something in it can be reached in no other way."""
-        self._order(lambda now: self._fail(SandboxBroken("init does not make a call's processes")))
+        """End the whole sandbox: one of its calls can be ended in no other way."""
+        why = "init does not make a call's processes"
+        self._commands.add(lambda now: self._sandbox.fail(SandboxBroken(why)))
 
     def wait_idle(self, timeout: float | None) -> bool:
         """Block until no call is in flight; False when `timeout` seconds were not enough."""
@@ -233,276 +211,173 @@ class Supervisor:
         """End the sandbox and everything in it; block until that is proven or given up."""
         if self._thread.ident is None:
             return ()
-        self._order(self._close)
+        self._commands.add(self._close)
         self._thread.join(self.deadlines.launch)
         while self._thread.is_alive():
-            # It hears of nothing before its spawner has been started.
-            if self._launch is None and self._thread.native_id is not None:
-                kill_unlaunched(self._thread.native_id)
+            # The thread runs no command before its spawner has been started.
+            if self._sandbox.state.state is State.STARTING and self._thread.native_id is not None:
+                kill_before_exec(self._thread.native_id)
             self._thread.join(self.deadlines.launch)
-        self._bell = Descriptor(-1)  # now, and not when the collector comes by
-        return self.survivors
+        self._commands.close()
+        return self._sandbox.survivors
 
-    def _ladder(self, life: CallProcess, grace: float, term: float, now: float) -> Ladder:
-        return Ladder(life, grace=grace, term=term, deadlines=self.deadlines, now=now)
+    def _ladder(self, call_process: CallProcess, grace: float, term: float, now: float) -> Ladder:
+        return Ladder(call_process, grace=grace, term=term, deadlines=self.deadlines, now=now)
+
+    def _add(self, call_process: CallProcess, command: Command) -> None:
+        with self._idle:
+            self._active += 1
+        self._calls[call_process.id] = call_process
+        self._commands.add(command)
+        if self._sandbox.state.state is State.CLOSED:
+            # Perhaps the thread ended before it saw the call, and nothing will run the command.
+            call_process.failure = "the sandbox was closed"
+            self._end_call(call_process, proven=True)
 
     def _all(self) -> list[CallProcess]:
         # One step of the interpreter: other threads add calls at any moment.
-        return list(self._lives.values())
-
-    def _order(self, order: Callable[[float], None]) -> None:
-        # deque.append and eventfd_write are safe in signal handlers that interrupt either.
-        self._orders.append(order)
-        self._ring()
-
-    def _ring(self) -> None:
-        bell = self._bell  # held while it is written to, see Descriptor
-        with suppress(OSError, ValueError):  # ValueError: closed, and nobody is left to hear it
-            os.eventfd_write(bell.number, 1)
+        return list(self._calls.values())
 
     # --- the thread ------------------------------------------------------------------------
 
     def _main(self) -> None:
         try:
-            # The embedder's signals are for the embedder's threads.
+            # The signals of the embedding program are for its own threads.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-            self._epoll.register(self._bell.number, select.EPOLLIN)
-            self._opened_by = time.monotonic() + self.deadlines.open
-            try:
-                self._launch = launch(self._plan, self._board_fd)
-            except OSError as error:
-                why = f"the sandbox's spawner cannot be started: {explained(error)}"
-                self._fail(SandboxUnavailable(why))
-                return
-            self._epoll.register(self._launch.control.fileno(), select.EPOLLIN)
-            self._epoll.register(self._launch.pidfd, select.EPOLLIN)
-            while not self._over():
-                self._step()
+            self._epoll.register(self._commands.fd, select.EPOLLIN)
+            if self._sandbox.start():
+                while not self._is_done():
+                    self._step()
         except Exception as error:
             # A handshake of another version, or a bug. Either way the sandbox ends with us.
-            self._failure = self._failure or SandboxBroken(f"the sandbox was given up: {error}")
+            self._sandbox.state.fail(SandboxBroken(f"the sandbox was given up: {error}"))
             if not isinstance(error, IpcError):
                 raise
         finally:
-            self._bury()
+            self._clean_up()
 
-    def _over(self) -> bool:
-        """Closing, and nothing left that could still be proven to end."""
-        if self._closing is None:
-            return False
-        if time.monotonic() >= self._closing + self.deadlines.proof:
+    def _is_done(self) -> bool:
+        """Whether it is closing, and nothing is left that could still be proven to end."""
+        if self._sandbox.state.has_no_proof_to_come(time.monotonic()):
             return True
-        return not self._by_pidfd and self._init is None and self._opened_by is None
+        nothing_left = not self._by_pidfd and not self._sandbox.has_init
+        return self._sandbox.state.state is State.CLOSING and nothing_left
 
     def _step(self) -> None:
-        deadlines = [life.ladder.deadline for life in self._all()]
-        deadlines += [self._opened_by, self._orphaned_by]
-        if self._closing is not None:
-            deadlines.append(self._closing + self.deadlines.proof)
-        due = min((time for time in deadlines if time is not None), default=None)
-        wait = None if due is None else max(0.0, due - time.monotonic())
-        for fd, _ in self._epoll.poll(-1 if wait is None else wait):
-            if fd == self._bell.number:
-                with suppress(BlockingIOError):
-                    os.eventfd_read(fd)
+        deadlines = [call_process.ladder.deadline for call_process in self._all()]
+        due = min((time for time in deadlines if time is not None), default=inf)
+        due = min(due, self._sandbox.state.deadline)
+        wait = -1 if due == inf else max(0.0, due - time.monotonic())
+        for fd, _ in self._epoll.poll(wait):
+            if fd == self._commands.fd:
+                self._commands.clear_wake()
             elif fd in self._by_pidfd:
-                self._obey()  # a flag that was up before the end is part of the story
+                self._commands.run()  # a flag that was set before the end belongs to the outcome
                 if fd in self._by_pidfd:
-                    self._ended(self._by_pidfd[fd], proven=True)
-            elif self._init is not None and fd == self._init.pidfd:
-                self._init_ended()
-            elif self._launch is not None and fd == self._launch.pidfd:
-                self._spawner_ended()
+                    self._end_call(self._by_pidfd[fd], proven=True)
             else:
-                self._hear()
+                self._sandbox.on_readable(fd)
         now = time.monotonic()
-        if due is not None and now > due + _STANDSTILL:
+        if now > due + _STANDSTILL:
             self._catch_up(now)
-        self._obey()
+        self._commands.run()
         self._tick(time.monotonic())
 
     def _catch_up(self, now: float) -> None:
-        """Nobody has listened for a while: that a session's request was silent, or a sandbox not
-        built, is not known yet."""
-        for life in self._all():
-            times_out = life.ladder.times_out
-            if life.within is not None and times_out is not None and times_out <= now:
-                life.ladder.prolong(now + _CATCHING_UP)
-        if self._opened_by is not None:
-            self._opened_by = max(self._opened_by, now + _CATCHING_UP)
-
-    def _obey(self) -> None:
-        while self._orders:
-            self._orders.popleft()(time.monotonic())
+        """The thread stood still. Messages that came meanwhile are read first: a session's request
+        may not have been silent, and the sandbox may have been built."""
+        for request in self._all():
+            times_out = request.ladder.times_out
+            if request.session is not None and times_out is not None and times_out <= now:
+                request.ladder.prolong(now + _CATCHING_UP)
+        self._sandbox.state.catch_up(now + _CATCHING_UP)
 
     def _tick(self, now: float) -> None:
-        if self._opened_by is not None and now >= self._opened_by:
-            self._fail(
-                SandboxUnavailable(f"building the sandbox took over {self.deadlines.open:.0f} s")
-            )
-        if self._orphaned_by is not None and now >= self._orphaned_by:
-            self._orphaned_by = None
-            if self._init is None:
-                self._never_built()
-        for life in self._all():
-            if life.ladder.times_out is not None and now >= life.ladder.times_out:
-                life.flag(CancelReason.TIMEOUT)
-                life.ladder.flag(now)
-            if life.ladder.tick(now):
-                self._ended(life, proven=False)
+        self._sandbox.tick(now)
+        for call_process in self._all():
+            times_out = call_process.ladder.times_out
+            if times_out is not None and now >= times_out:
+                call_process.flag(CancelReason.TIMEOUT)
+                call_process.ladder.flag(now)
+            if call_process.ladder.tick(now):
+                self._end_call(call_process, proven=False)
 
-    def _start(self, life: CallProcess, channels: list[Descriptor], now: float) -> None:
-        if life.id not in self._lives:
-            return  # the sandbox's end was seen before this order, and took the call along
-        if self._failure is not None or self._closing is not None or self._launch is None:
-            life.failure = str(self._failure or "the sandbox was closed")
-            self._ended(life, proven=True)
-            return
-        try:
-            numbers = [channel.number for channel in channels]
-            send_datagram(self._launch.control, NewCall(life.id), numbers)
-        except (OSError, IpcError) as error:
-            life.failure = f"init does not take the call: {error}"
-            self._ended(life, proven=True)
+    # --- calls -------------------------------------------------------------------------------
 
-    def _tell_init(self, message: Freeze | Thaw) -> None:
-        if self._launch is not None:
-            with suppress(OSError, IpcError):
-                send_datagram(self._launch.control, message)
-
-    def _hear(self) -> None:
-        """Read one message of the spawner or init."""
-        assert self._launch is not None
-        try:
-            message, descriptors = recv_datagram(self._launch.control, FromInit)
-        except (OSError, IpcError) as error:
-            self._epoll.unregister(self._launch.control.fileno())
-            if self._init is None:
-                self._never_built("" if isinstance(error, ChannelClosed) else str(error))
-            elif self._failure is None:
-                self._fail(SandboxBroken(f"the sandbox's init hung up: {error}"))
-            return
-        if isinstance(message, InitBorn):
-            check_protocol(message.protocol, "the sandbox's spawner")
-            self._init = Process(descriptors[0])
-            self._epoll.register(self._init.pidfd, select.EPOLLIN)
-            if self._closing is not None:
-                self._opened_by = None
-                self._init.kill()
-        elif isinstance(message, InitHello):
-            self._opened_by = None
-            self._opened(None)
-        elif isinstance(message, Frozen):
-            self._frozen.set()
-        elif isinstance(message, InitFailed):
-            self._fail(SandboxUnavailable(explain(message)))
+    def _start(self, call_process: CallProcess, channels: list[Descriptor]) -> None:
+        if call_process.id not in self._calls:
+            return  # the sandbox's end was seen before this command, and ended the call
+        if self._sandbox.state.state is State.OPEN:
+            try:
+                self._sandbox.send(NewCall(call_process.id), channels)
+                return
+            except (OSError, IpcError) as error:
+                call_process.failure = f"init does not take the call: {error}"
         else:
-            self._call_news(message, descriptors)
+            call_process.failure = str(self.failure or "the sandbox was closed")
+        self._end_call(call_process, proven=True)
 
-    def _spawner_ended(self) -> None:
-        """Its last message, or the end of file, is read next. Neither may come: somebody whom the
-        embedder forked while the spawner was started holds the other end of the socket."""
-        assert self._launch is not None
-        self._epoll.unregister(self._launch.pidfd)
-        if self._init is None and self._opened_by is not None:
-            self._orphaned_by = time.monotonic() + self.deadlines.orphan
-
-    def _never_built(self, why: str = "") -> None:
-        """No init has come. why: where it is not for the spawner's death."""
-        assert self._launch is not None
-        why = why or f"the sandbox's spawner died: {self._launch.last_words()}"
-        self._fail(SandboxUnavailable(why))
-
-    def _call_news(self, message: CallBorn | CallFailed, descriptors: list[int]) -> None:
-        life = self._lives.get(message.id)
-        if isinstance(message, CallFailed):
-            if life is not None:
-                life.failure = f"its processes could not be made: {message.reason}"
-                self._ended(life, proven=True)
+    def _on_message(self, message: AboutCalls, descriptors: list[int]) -> None:
+        if isinstance(message, Frozen):
+            self._frozen.set()
             return
-        if life is None:
+        call_process = self._calls.get(message.id)
+        if isinstance(message, CallFailed):
+            if call_process is not None:
+                call_process.failure = f"its processes could not be made: {message.reason}"
+                self._end_call(call_process, proven=True)
+            return
+        if call_process is None:
             os.close(descriptors[0])
             return
-        life.process = Process(descriptors[0])
-        self._by_pidfd[life.process.pidfd] = life
-        self._epoll.register(life.process.pidfd, select.EPOLLIN)
-        life.ladder.birth(time.monotonic())
+        call_process.process = Process(descriptors[0])
+        self._by_pidfd[call_process.process.pidfd] = call_process
+        self._epoll.register(call_process.process.pidfd, select.EPOLLIN)
+        call_process.ladder.birth(time.monotonic())
 
-    def _ended(self, life: CallProcess, *, proven: bool) -> None:
-        life.ladder.end(time.monotonic(), proven=proven)
-        if life.process is not None and not proven:
-            life.survivors = life.process.survivors()
-        del self._lives[life.id]
-        if life.process is not None and life.within is None:
+    def _end_call(self, call_process: CallProcess, *, proven: bool) -> None:
+        """Give everything of a call back. Idempotent; proven: its namespace is empty."""
+        if self._calls.pop(call_process.id, None) is None:
+            return
+        call_process.ladder.end(time.monotonic(), proven=proven)
+        process = call_process.process
+        if process is not None and not proven:
+            call_process.survivors = process.survivors()
+        if process is not None and call_process.session is None:
             for request in self._all():
-                if request.within is life:
+                if request.session is call_process:
                     request.failure = "its session has ended"
-                    self._ended(request, proven=proven)
-            self._epoll.unregister(life.process.pidfd)
-            del self._by_pidfd[life.process.pidfd]
-            os.close(life.process.pidfd)
-        life.slot.release(proven)
+                    self._end_call(request, proven=proven)
+            self._epoll.unregister(process.pidfd)
+            del self._by_pidfd[process.pidfd]
+            os.close(process.pidfd)
+        call_process.slot.release(proven)
         with self._idle:
             self._active -= 1
             self._idle.notify_all()
-        life.on_ended()
+        call_process.on_ended()
 
-    def _init_ended(self) -> None:
-        assert self._init is not None
-        self._epoll.unregister(self._init.pidfd)
-        os.close(self._init.pidfd)
-        self._init = None
-        if self._closing is None:
-            self._fail(SandboxBroken("the sandbox's init died; its calls died with it"))
-        for life in self._all():
-            if life.process is None:  # asked for, never born
-                life.failure = (
-                    life.failure or "the sandbox died before the call's processes were made"
-                )
-                self._ended(life, proven=True)
+    def _end_unborn(self) -> None:
+        """Init has ended: calls that were asked for will never be born."""
+        for call_process in self._all():
+            if call_process.process is None:
+                why = "the sandbox died before the call's processes were made"
+                call_process.failure = call_process.failure or why
+                self._end_call(call_process, proven=True)
+
+    # --- the end -----------------------------------------------------------------------------
 
     def _close(self, now: float) -> None:
-        if self._closing is None:
-            self._closing = now
-            for life in self._all():
-                life.flag(CancelReason.CLOSED)
-            if self._init is not None:
-                self._opened_by = None
-                self._init.kill()
-            elif self._launch is not None:
-                # Still being built. The end of file on the control socket comes when all who
-                # hold its other end are gone, or InitBorn comes first: `_over` waits for either,
-                # or for the spawner's own end and then a moment.
-                self._launch.kill()
+        if self._sandbox.state.close(now):
+            for call_process in self._all():
+                call_process.flag(CancelReason.CLOSED)
+            self._sandbox.kill()
 
-    def _fail(self, failure: SandboxError) -> None:
-        """The sandbox is of no more use: end what there is of it."""
-        self._opened_by = self._orphaned_by = None
-        self._failure = self._failure or failure
-        if self._init is not None:
-            self._init.kill()
-        elif self._launch is not None:
-            self._launch.kill()
-        self._opened(failure)
-
-    def _opened(self, failure: SandboxError | None) -> None:
-        on_open, self._on_open = self._on_open, None
-        if on_open is not None:
-            on_open(failure)
-
-    def _bury(self) -> None:
-        """The thread's last act: nothing of the sandbox stays, and nobody waits for it in vain."""
-        self._failure = self._failure or SandboxBroken("the sandbox was closed")
-        if self._init is not None and not self._init.kill_and_wait(self.deadlines.proof):
-            self.survivors = self._init.survivors()
-        for life in self._all():
-            life.failure = life.failure or "the sandbox is gone"
-            if life.id in self._lives:  # else a session before it in the list has taken it along
-                self._ended(life, proven=not self.survivors)
-        if self._init is not None:
-            os.close(self._init.pidfd)
-            self._init = None
-        if self._launch is not None:
-            self._launch.bury()
+    def _clean_up(self) -> None:
+        """The thread's last act: nothing of the sandbox stays, and nothing waits for it in vain."""
+        proven = self._sandbox.end()
+        for call_process in self._all():
+            call_process.failure = call_process.failure or "the sandbox is gone"
+            self._end_call(call_process, proven=proven)
+        self._sandbox.release()
         self._epoll.close()
-        self._opened(self._failure)

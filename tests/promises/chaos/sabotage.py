@@ -237,12 +237,12 @@ VARIANTS = (
         (
             (
                 f"{_CELL}/host/supervisor.py",
-                "        self._order(lambda now: life.ladder.finish(now))\n",
-                "        def order(now: float) -> None:\n"
-                "            if life.id in self._lives:\n"
-                "                life.ladder.finish(now)\n"
-                "                self._ended(life, proven=True)\n\n"
-                "        self._order(order)\n",
+                "        self._commands.add(lambda now: call_process.ladder.finish(now))\n",
+                "        def finish(now: float) -> None:\n"
+                "            if call_process.id in self._calls:\n"
+                "                call_process.ladder.finish(now)\n"
+                "                self._end_call(call_process, proven=True)\n\n"
+                "        self._commands.add(finish)\n",
             ),
         ),
         "stopped: ",
@@ -339,8 +339,8 @@ VARIANTS = (
         (
             (
                 f"{_CELL}/host/session.py",
-                "life, self._life, grace=patience.grace, term=patience.term,",
-                "life, self._life, grace=patience.grace + 60, term=patience.term,",
+                "            grace=patience.grace,\n",
+                "            grace=patience.grace + 60,\n",
             ),
         ),
         "(bounded|provider): ",

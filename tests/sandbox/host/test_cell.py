@@ -16,8 +16,10 @@ from pathlib import Path
 import observer
 import pytest
 from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.messages import Describe
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxUnavailable
+from sandbox_agent_sandbox.host.call_io import CallIO
 from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState
 from sandbox_agent_sandbox.policy.make_plan import make_plan
@@ -342,7 +344,7 @@ def test_a_forked_child_neither_wakes_nor_stops_what_belongs_to_its_parent(
                 finally:
                     os._exit(0)
             os.waitpid(child, 0)
-            wake = cell._supervisor._lives[request.id].wake.number
+            wake = cell._supervisor._calls[request.id].wake.number
             unread = fcntl.ioctl(wake, termios.FIONREAD, bytes(4))
             assert int.from_bytes(unread, sys.byteorder) == 0, "the worker was woken"
             assert cell.cancel(request.id, INTERRUPT)
@@ -476,7 +478,7 @@ def test_a_command_ended_by_a_sigterm_from_outside_is_cancelled_if_the_order_to_
             task = asyncio.create_task(cell.call(request, token=token))
             await until(lambda: bool(sleeping()))
             os.kill(sleeping()[0].pid, signal.SIGTERM)
-            await until(lambda: not cell._supervisor._lives)
+            await until(lambda: not cell._supervisor._calls)
             if order_follows:
                 token.cancel(INTERRUPT)
             return await task
@@ -484,3 +486,25 @@ def test_a_command_ended_by_a_sigterm_from_outside_is_cancelled_if_the_order_to_
     result = run(main)
     expected = Outcome.CANCELLED if order_follows else Outcome.ERROR
     assert (result.outcome, result.exit_status) == (expected, status)
+
+
+def test_a_call_that_begins_just_as_another_thread_closes_the_sandbox_has_an_end(
+    tmp_path: Path,
+) -> None:
+    async def main() -> CallResult:
+        async with sandbox(tmp_path) as cell:
+            request = command(tmp_path, "touch up")
+            # Between the look whether the sandbox is open and the order to make the processes.
+            slot = cell._board.claim(request.id, 0)
+            assert cell._supervisor.close() == ()
+            call = CallIO(request, slot, cell._supervisor)
+            try:
+                await call.run(Describe([], str(tmp_path), {}), None)
+            finally:
+                call.close()
+            assert cell.wait_idle(0)
+            return call.result()
+
+    result = run(main, 20)
+    assert (result.outcome, result.started) == (Outcome.CRASHED, StartedState.NO)
+    assert result.detail == "the sandbox was closed"

@@ -241,7 +241,7 @@ def test_a_session_that_takes_nothing_does_not_hold_up_who_is_told_to_stop() -> 
 
 
 def _worker_of(session: Session) -> int:
-    life = session._life
+    life = session._call_process
     assert life is not None
     assert life.process is not None
     return life.process.pid

@@ -16,12 +16,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from sandbox_agent_ipc.futures import resolve
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, FromModel, Piece
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
-from sandbox_agent_sandbox.host.futures import resolve
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.outcome import Survivor
 

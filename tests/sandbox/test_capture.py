@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sandbox_agent_sandbox.host.capture import Capture
+from sandbox_agent_sandbox.capture import Capture
 
 
 @settings(database=None)

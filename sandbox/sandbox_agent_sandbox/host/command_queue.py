@@ -1,0 +1,57 @@
+"""What other threads and signal handlers ask the supervisor's thread to do."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from sandbox_agent_sandbox.host.descriptors import Descriptor
+
+Command = Callable[[float], None]
+"""Takes the time (CLOCK_MONOTONIC seconds) at which it runs."""
+
+
+class CommandQueue:
+    """Commands, run in the order in which they were added.
+
+    Any thread may add commands, and so may signal handlers: deque.append and eventfd_write are safe
+    in handlers that interrupt either. Raises OSError when there is no descriptor left.
+    """
+
+    def __init__(self) -> None:
+        self._commands: deque[Command] = deque()
+        self._event = Descriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+
+    @property
+    def fd(self) -> int:
+        """Readable after `wake`, for epoll."""
+        return self._event.number
+
+    def add(self, command: Command, *, wake: bool = True) -> None:
+        """Add a command. wake: have it run now; else it runs after the next `wake`."""
+        self._commands.append(command)
+        if wake:
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the commands run."""
+        event = self._event  # held while it is written to, see Descriptor
+        with suppress(OSError, ValueError):  # ValueError: closed, and no thread is left to wake
+            os.eventfd_write(event.number, 1)
+
+    def clear_wake(self) -> None:
+        """`fd` is not readable any more, until the next `wake`."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._event.number)
+
+    def run(self) -> None:
+        """Run all commands, those included that are added meanwhile."""
+        while self._commands:
+            self._commands.popleft()(time.monotonic())
+
+    def close(self) -> None:
+        """Give the descriptor back now, and not when the collector comes by."""
+        self._event = Descriptor(-1)

@@ -1,0 +1,214 @@
+"""The spawner and the init of one sandbox, as the supervisor's thread holds them.
+
+`SandboxState` says what is to be done, and `SandboxProcess` does it: it starts the spawner, reads
+the control socket, and ends what there is. Everything belongs to the supervisor's thread.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from sandbox_agent_ipc.channel import recv_datagram, send_datagram
+from sandbox_agent_ipc.codec import check_protocol
+from sandbox_agent_ipc.errors import ChannelClosed, IpcError
+from sandbox_agent_ipc.messages import (
+    CallBorn,
+    CallFailed,
+    Freeze,
+    FromInit,
+    Frozen,
+    InitBorn,
+    InitFailed,
+    InitHello,
+    Thaw,
+    ToInit,
+)
+from sandbox_agent_ipc.shortage import explained
+
+from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
+from sandbox_agent_sandbox.host.deadlines import Deadlines
+from sandbox_agent_sandbox.host.descriptors import Descriptor
+from sandbox_agent_sandbox.host.launch import Launch, explain, launch
+from sandbox_agent_sandbox.host.process import Process
+from sandbox_agent_sandbox.host.sandbox_state import SandboxState, State
+from sandbox_agent_sandbox.outcome import Survivor
+from sandbox_agent_sandbox.plan import Plan
+
+OnOpen = Callable[[SandboxError | None], object]
+"""Called once when the sandbox is built (None) or cannot be, from the supervisor's thread."""
+
+AboutCalls = CallBorn | CallFailed | Frozen
+"""Messages of init that are about calls."""
+
+
+class SandboxProcess:
+    """One sandbox's spawner and init.
+
+    plan: what to build. board_fd: of the cancel board. epoll: watches the descriptors, see
+    `on_readable`. on_message: called with init's messages about calls, and their descriptors.
+    on_init_ended: called when init and so every process of the sandbox has ended.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        board_fd: int,
+        deadlines: Deadlines,
+        epoll: select.epoll,
+        on_message: Callable[[AboutCalls, list[int]], object],
+        on_init_ended: Callable[[], object],
+    ) -> None:
+        self._plan = plan
+        self._board_fd = board_fd
+        self._deadlines = deadlines
+        self._epoll = epoll
+        self._on_message = on_message
+        self._on_init_ended = on_init_ended
+        self._launch: Launch | None = None
+        self._init: Process | None = None
+        self.state = SandboxState(deadlines)
+        self.on_open: OnOpen = _nothing
+        self.survivors: tuple[Survivor, ...] = ()
+
+    @property
+    def has_init(self) -> bool:
+        """Whether init has come and is not proven to have ended."""
+        return self._init is not None
+
+    def start(self) -> bool:
+        """Start the spawner. Returns False, and the sandbox has failed, when that cannot be."""
+        self.state.start(time.monotonic())
+        try:
+            self._launch = launch(self._plan, self._board_fd)
+        except OSError as error:
+            why = f"the sandbox's spawner cannot be started: {explained(error)}"
+            self.fail(SandboxUnavailable(why))
+            return False
+        self.state.spawner_started()
+        self._epoll.register(self._launch.control.fileno(), select.EPOLLIN)
+        self._epoll.register(self._launch.pidfd, select.EPOLLIN)
+        return True
+
+    def send(self, message: ToInit, channels: list[Descriptor]) -> None:
+        """Send init a message. Raises OSError and IpcError."""
+        if self._launch is None:
+            raise ChannelClosed("there is no spawner")
+        numbers = [channel.number for channel in channels]
+        send_datagram(self._launch.control, message, numbers)
+
+    def freeze(self) -> bool:
+        """Ask init to stop every process. Returns whether it will confirm that: while the sandbox
+        is being built there is nothing to stop yet, and init reads this before any call."""
+        with suppress(OSError, IpcError):
+            self.send(Freeze(), [])
+        return self.has_init and not self.state.is_building
+
+    def thaw(self) -> None:
+        """Ask init to continue every process."""
+        with suppress(OSError, IpcError):
+            self.send(Thaw(), [])
+
+    def on_readable(self, fd: int) -> None:
+        """Act on a descriptor that epoll found readable."""
+        if self._init is not None and fd == self._init.pidfd:
+            self._init_ended()
+        elif self._launch is not None and fd == self._launch.pidfd:
+            # The spawner's last message, or the end of file, is read next. Perhaps neither comes:
+            # a process that the embedding program forked while the spawner was started holds the
+            # other end of the socket.
+            self._epoll.unregister(self._launch.pidfd)
+            self.state.spawner_ended(time.monotonic())
+        elif self._launch is not None and fd == self._launch.control.fileno():
+            self._read_message(self._launch)
+
+    def tick(self, now: float) -> None:
+        """Give up on a state that has lasted too long."""
+        if self.state.takes_too_long_to_build(now):
+            limit = self._deadlines.open
+            self.fail(SandboxUnavailable(f"building the sandbox took over {limit:.0f} s"))
+        elif self.state.has_no_init_to_come(now):
+            self._never_built()
+
+    def fail(self, failure: SandboxError) -> None:
+        """The sandbox is of no more use: end what there is of it."""
+        self.state.fail(failure)
+        self.kill()
+        self._report_open(failure)
+
+    def kill(self) -> None:
+        """SIGKILL to init, or to the spawner while init has not come."""
+        if self._init is not None:
+            self._init.kill()
+        elif self._launch is not None:
+            # The sandbox is still being built. The end of file on the control socket comes when
+            # all that hold its other end are gone, or InitBorn comes first. The state waits for
+            # either, or for the spawner's own end and then a moment.
+            self._launch.kill()
+
+    def end(self) -> bool:
+        """End init, at the latest now, and wait. Returns whether the end is proven."""
+        self.state.closed(SandboxBroken("the sandbox was closed"))
+        if self._init is not None and not self._init.kill_and_wait(self._deadlines.proof):
+            self.survivors = self._init.survivors()
+        return not self.survivors
+
+    def release(self) -> None:
+        """Give everything back, after `end`."""
+        if self._init is not None:
+            os.close(self._init.pidfd)
+            self._init = None
+        if self._launch is not None:
+            self._launch.reap()
+        self._report_open(self.state.failure)
+
+    def _read_message(self, spawner: Launch) -> None:
+        try:
+            message, descriptors = recv_datagram(spawner.control, FromInit)
+        except (OSError, IpcError) as error:
+            self._epoll.unregister(spawner.control.fileno())
+            if self._init is None:
+                self._never_built("" if isinstance(error, ChannelClosed) else str(error))
+            elif self.state.failure is None:
+                self.fail(SandboxBroken(f"the sandbox's init hung up: {error}"))
+            return
+        if isinstance(message, InitBorn):
+            check_protocol(message.protocol, "the sandbox's spawner")
+            self._init = Process(descriptors[0])
+            self._epoll.register(self._init.pidfd, select.EPOLLIN)
+            self.state.init_born()
+            if self.state.state is not State.INIT_BORN:
+                self._init.kill()
+        elif isinstance(message, InitHello):
+            self.state.built()
+            self._report_open(None)
+        elif isinstance(message, InitFailed):
+            self.fail(SandboxUnavailable(explain(message)))
+        else:
+            self._on_message(message, descriptors)
+
+    def _never_built(self, why: str = "") -> None:
+        """No init has come. why: the reason, if it is not the spawner's death."""
+        assert self._launch is not None
+        why = why or f"the sandbox's spawner died: {self._launch.last_log_line()}"
+        self.fail(SandboxUnavailable(why))
+
+    def _init_ended(self) -> None:
+        assert self._init is not None
+        self._epoll.unregister(self._init.pidfd)
+        os.close(self._init.pidfd)
+        self._init = None
+        if self.state.state is not State.CLOSING:
+            self.fail(SandboxBroken("the sandbox's init died; its calls died with it"))
+        self._on_init_ended()
+
+    def _report_open(self, failure: SandboxError | None) -> None:
+        on_open, self.on_open = self.on_open, _nothing
+        on_open(failure)
+
+
+def _nothing(failure: SandboxError | None) -> None:
+    pass

@@ -1,0 +1,143 @@
+"""A sandbox's states, with a clock of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sandbox_agent_sandbox.errors import SandboxBroken
+from sandbox_agent_sandbox.host.deadlines import Deadlines
+from sandbox_agent_sandbox.host.sandbox_state import MOVES, SandboxState, State
+
+DEADLINES = Deadlines(open=30.0, orphan=0.25, proof=5.0)
+WHY = SandboxBroken("why")
+
+Step = Callable[[SandboxState], object]
+STARTED: Step = lambda sandbox: (sandbox.start(0.0), sandbox.spawner_started())  # noqa: E731
+INIT: Step = lambda sandbox: sandbox.init_born()  # noqa: E731
+HELLO: Step = lambda sandbox: sandbox.built()  # noqa: E731
+SPAWNER_ENDED: Step = lambda sandbox: sandbox.spawner_ended(1.0)  # noqa: E731
+FAIL: Step = lambda sandbox: sandbox.fail(WHY)  # noqa: E731
+CLOSE: Step = lambda sandbox: sandbox.close(2.0)  # noqa: E731
+CLOSED: Step = lambda sandbox: sandbox.closed(WHY)  # noqa: E731
+
+
+def after(*steps: Step) -> SandboxState:
+    sandbox = SandboxState(DEADLINES)
+    for step in steps:
+        step(sandbox)
+    return sandbox
+
+
+@pytest.mark.parametrize(
+    ("steps", "state", "deadline"),
+    [
+        ((STARTED,), State.BUILDING, 30.0),
+        ((STARTED, INIT), State.INIT_BORN, 30.0),
+        ((STARTED, INIT, HELLO), State.OPEN, inf),
+        # The spawner's death is no failure yet: init may have been made, and its message be due.
+        ((STARTED, SPAWNER_ENDED), State.ORPHANED, 1.25),
+        ((STARTED, SPAWNER_ENDED, INIT), State.INIT_BORN, 30.0),
+        ((STARTED, INIT, SPAWNER_ENDED), State.INIT_BORN, 30.0),
+        ((STARTED, SPAWNER_ENDED, FAIL), State.FAILED, inf),
+        # Closed before init came: wait until it is certain that none comes, or for the proof.
+        ((STARTED, CLOSE), State.ABANDONED, 7.0),
+        ((STARTED, CLOSE, SPAWNER_ENDED), State.ABANDONED, 1.25),
+        ((STARTED, SPAWNER_ENDED, CLOSE), State.ABANDONED, 1.25),
+        ((STARTED, CLOSE, INIT), State.CLOSING, 7.0),
+        ((STARTED, CLOSE, FAIL), State.CLOSING, 7.0),
+        # What comes too late changes nothing.
+        ((STARTED, FAIL, INIT, HELLO), State.FAILED, inf),
+        ((STARTED, INIT, CLOSE, HELLO), State.CLOSING, 7.0),
+        ((STARTED, INIT, HELLO, CLOSE, FAIL), State.CLOSING, 7.0),
+        ((STARTED, INIT, HELLO, FAIL, CLOSE), State.CLOSING, 7.0),
+    ],
+)
+def test_where_a_sandbox_is_after_what_was_seen(
+    steps: tuple[Step, ...], state: State, deadline: float
+) -> None:
+    sandbox = after(*steps)
+    assert (sandbox.state, sandbox.deadline) == (state, deadline)
+
+
+def test_the_time_for_building_is_over_at_its_time_and_not_before() -> None:
+    sandbox = after(STARTED, INIT)
+    assert not sandbox.takes_too_long_to_build(29.99)
+    assert sandbox.takes_too_long_to_build(30.0)
+    HELLO(sandbox)
+    assert not sandbox.takes_too_long_to_build(31.0)
+
+
+def test_a_program_that_stood_still_gets_time_to_read_what_came_meanwhile() -> None:
+    sandbox = after(STARTED)
+    sandbox.catch_up(102.0)
+    assert not sandbox.takes_too_long_to_build(101.9)
+    assert sandbox.takes_too_long_to_build(102.0)
+
+
+def test_nothing_follows_an_ended_spawner_for_ever() -> None:
+    sandbox = after(STARTED, SPAWNER_ENDED)
+    assert not sandbox.has_no_init_to_come(1.24)
+    assert sandbox.has_no_init_to_come(1.25)
+    INIT(sandbox)
+    assert not sandbox.has_no_init_to_come(2.0)
+
+
+def test_the_proof_is_waited_for_from_the_first_close() -> None:
+    sandbox = after(STARTED, INIT, HELLO)
+    assert not sandbox.has_no_proof_to_come(100.0)
+    assert sandbox.close(2.0)
+    assert not sandbox.close(6.0)
+    assert not sandbox.has_no_proof_to_come(6.99)
+    assert sandbox.has_no_proof_to_come(7.0)
+
+
+def test_the_first_failure_stays() -> None:
+    first, second = SandboxBroken("first"), SandboxBroken("second")
+    sandbox = after(STARTED, INIT, HELLO)
+    for failure in (first, second):
+        sandbox.fail(failure)
+    sandbox.closed(second)
+    assert sandbox.failure is first
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (HELLO,),  # nothing has been started
+        (STARTED, HELLO),  # there is no init that could say so
+        (STARTED, STARTED),
+        (STARTED, INIT, INIT),
+        (STARTED, INIT, HELLO, CLOSED, FAIL),
+        (STARTED, INIT, HELLO, CLOSED, CLOSE),
+        (STARTED, CLOSED, INIT),
+        (STARTED, CLOSED, CLOSED),
+    ],
+)
+def test_what_cannot_be_raises(steps: tuple[Step, ...]) -> None:
+    before = after(*steps[:-1])
+    with pytest.raises(AssertionError, match="no move from"):
+        steps[-1](before)
+
+
+STEPS = st.sampled_from([INIT, HELLO, SPAWNER_ENDED, FAIL, CLOSE])
+
+
+@settings(database=None, deadline=None)
+@given(st.lists(STEPS, max_size=12))
+def test_no_order_of_events_reopens_what_has_failed_or_is_closing(steps: list[Step]) -> None:
+    sandbox = after(STARTED)
+    over = {State.FAILED, State.ABANDONED, State.CLOSING}
+    for step in steps:
+        before = sandbox.state
+        try:
+            step(sandbox)
+        except AssertionError:
+            assert before not in {State.FAILED, State.CLOSING}, "a late message is no bug of ours"
+            continue
+        assert sandbox.state in MOVES[before] | {before}
+        if before in over:
+            assert sandbox.state in over
