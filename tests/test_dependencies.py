@@ -67,7 +67,7 @@ FACADES = {"sandbox_agent", "sandbox_agent_sandbox"}
 INSIDE = "sandbox_agent_sandbox.inside"
 """What runs inside the walls: the price of every call includes its imports."""
 
-HOST_ENDS = {"sandbox_agent_ipc.aio", "sandbox_agent_ipc.cancel_shield"}
+HOST_ENDS = {f"sandbox_agent_ipc.{name}" for name in ("aio", "cancel_shield", "futures")}
 """Host ends in a package that children import too: they cost asyncio."""
 
 BY_NAME = {
