@@ -1,7 +1,7 @@
-"""The walls, and the life and the end of what runs inside them.
+"""The sandbox: its walls, and how the processes inside start and end.
 
-`policy` (what is wanted) and `probe` (what this host can do) give a `plan`; a `cell` is one
-sandbox made from it. The `ladder` is the only place that signals processes. What runs inside the
-walls (`spawner`, `init`, `call_init`, `worker`) imports `sandbox_agent_ipc` and the plan's
-Structs, and neither pydantic nor psutil.
+`policy` says what is allowed, and turns it into a `plan`. `host` builds a sandbox from a plan and
+ends what runs in it; its ladder is the only code that signals processes. `inside` runs behind the
+walls. It imports the standard library, msgspec, `sandbox_agent_ipc` and the shared modules beside
+this file. `sandbox/README.md` is the manual.
 """

@@ -1,4 +1,4 @@
-"""The status pipe: how a call's init tells the host what waitpid(2) said of the worker."""
+"""The status pipe: the call's init sends the host the worker's wait status (waitpid(2))."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _STATUS = struct.Struct("=i")
 
 
 def report_status(pipe: int, wait_status: int) -> None:
-    """Write the worker's wait status, in the call's init."""
+    """Write the worker's wait status; for the call's init."""
     os.write(pipe, _STATUS.pack(wait_status))
 
 
 def worker_status(pipe: int) -> int | None:
-    """The worker's exit code, negative for a signal; None when nothing was reported.
+    """The worker's exit code, negative for a signal; None when init reported nothing.
 
-    pipe: the read end, non-blocking. Only the call's init ever held the other one.
+    pipe: the read end, non-blocking. No process but the call's init ever had the write end.
     """
     try:
         data = os.read(pipe, _STATUS.size)

@@ -8,7 +8,7 @@ class SandboxError(SandboxAgentError):
 
 
 class PolicyError(SandboxError):
-    """A policy that cannot be right on any host: names a path that is not there, for instance."""
+    """A policy that no host can satisfy: it names a path that does not exist, for instance."""
 
 
 class SandboxUnavailable(SandboxError):
@@ -20,4 +20,4 @@ class SandboxBroken(SandboxError):
 
 
 class CellClosed(SandboxError):
-    """A call on a sandbox that was closed or never opened."""
+    """A call on a sandbox that is closed, or not open yet."""

@@ -1,7 +1,7 @@
-"""Images that a tool hands back for the model to look at.
+"""Images that a tool returns for the model to see.
 
-Looked at on both sides of the wall: a worker says what was wrong in words that the model reads,
-the host believes nothing that it has not seen itself.
+Both sides of the walls check them. The worker's check tells the model what was wrong with an image.
+The host checks again, because a worker that a tool has taken over may send anything.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from sandbox_agent_ipc.messages import Image
 
-MOST_IMAGES = 8
-MOST_BYTES = 1 << 20
-"""Of all images of one result."""
+MAX_IMAGES = 8
+"""Images in one result."""
+MAX_IMAGE_BYTES = 1 << 20
+"""Bytes of all images in one result together."""
 
 _SIGNATURES = {
     "image/png": (b"\x89PNG\r\n\x1a\n",),
@@ -22,7 +23,7 @@ _SIGNATURES = {
 
 
 def media_type_of(data: bytes) -> str | None:
-    """The type of an image that providers take, by its first bytes; None for anything else."""
+    """The type of an image that providers accept, by its first bytes; None for anything else."""
     for name, signatures in _SIGNATURES.items():
         if data.startswith(signatures):
             return name
@@ -31,22 +32,22 @@ def media_type_of(data: bytes) -> str | None:
     return None
 
 
-def acceptable(images: Sequence[Image]) -> tuple[tuple[Image, ...], str]:
-    """Those that may be shown to a model, and a line about those that may not."""
-    taken: list[Image] = []
+def select_images(images: Sequence[Image]) -> tuple[tuple[Image, ...], str]:
+    """The images that a model may see, and a line about the others ("" when there are none)."""
+    accepted: list[Image] = []
     left_out: list[str] = []
-    room = MOST_BYTES
+    room = MAX_IMAGE_BYTES
     for number, image in enumerate(images, 1):
         why = ""
         if media_type_of(image.data) != image.media_type:
-            why = "it is no PNG, JPEG, GIF or WebP, or not what it is said to be"
-        elif len(taken) == MOST_IMAGES:
-            why = f"a result has {MOST_IMAGES} images at most"
+            why = "it is not a PNG, JPEG, GIF or WebP, or not of the type that it names"
+        elif len(accepted) == MAX_IMAGES:
+            why = f"a result has {MAX_IMAGES} images at most"
         elif len(image.data) > room:
-            why = f"{len(image.data)} bytes; a result has {MOST_BYTES} at most"
+            why = f"{len(image.data)} bytes; a result has {MAX_IMAGE_BYTES} at most"
         if why:
             left_out.append(f"image {number}: {why}")
             continue
-        taken.append(image)
+        accepted.append(image)
         room -= len(image.data)
-    return tuple(taken), f"[left out: {'; '.join(left_out)}]" if left_out else ""
+    return tuple(accepted), f"[left out: {'; '.join(left_out)}]" if left_out else ""

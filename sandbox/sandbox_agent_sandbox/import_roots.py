@@ -1,4 +1,4 @@
-"""Where the code that runs inside the walls is imported from."""
+"""The folders that the code inside the walls is imported from."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ import sandbox_agent_sandbox
 
 
 def import_roots() -> list[str]:
-    """The folders that what runs inside the walls is imported from."""
+    """The folders that hold `sandbox_agent_ipc`, `sandbox_agent_sandbox` and `msgspec`."""
     files = (sandbox_agent_ipc.__file__, sandbox_agent_sandbox.__file__, msgspec.__file__)
     return list(dict.fromkeys(str(Path(file).resolve().parent.parent) for file in files if file))

@@ -1,4 +1,4 @@
-"""How a call ended, as the host saw it. Structs and enums only: every side may import it."""
+"""How a call ended, as the host saw it. Structs and enums only: both sides may import it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Outcome(StrEnum):
     ERROR = "error"
     """The tool ended by itself and reports an error, or its arguments did not fit."""
     CANCELLED = "cancelled"
-    """Ended after the flag, by itself or at SIGTERM."""
+    """It ended after the flag, by itself or at SIGTERM."""
     KILLED = "killed"
-    """Ended after the flag, and it took SIGKILL."""
+    """It ended after the flag, and SIGKILL was needed."""
     TIMEOUT = "timeout"
     """The call's own time was up, whatever rung ended it."""
     CRASHED = "crashed"
-    """It died unasked."""
+    """It died without a flag and without a result."""
     SKIPPED = "skipped"
-    """The flag was up before the tool's code began, or it could not be sent to a worker."""
+    """The flag was up before the tool's code began, or the call could not be sent to a worker."""
     DENIED = "denied"
     """Approval was refused."""
     UNKNOWN = "unknown"
@@ -32,7 +32,7 @@ class Outcome(StrEnum):
 
 
 class StartedState(StrEnum):
-    """Whether the tool's code began to run. Acknowledged by the worker just before it does."""
+    """Whether the tool's code began to run. The worker acknowledges it just before it begins."""
 
     YES = "yes"
     NO = "no"
@@ -55,17 +55,17 @@ class Survivor(msgspec.Struct, frozen=True):
 
 
 class CallResult(msgspec.Struct, frozen=True):
-    """What became of one call.
+    """The result of one call.
 
-    content: the tool's returned text. output: what it printed, standard output and error as they
-    came (empty when the caller took the output by callback). Both are cut to the call's limit;
-    output_bytes counts all that was printed.
-    exit_status: what waitpid(2) said of the command that the tool ran, also when it was stopped, or
-    of the worker when that ended without a result; negative is a signal, as in `subprocess`. None
-    where nobody was left to wait for it: SIGKILL ends the whole namespace at once.
-    rung: the last rung taken, None when it ended unasked. rungs_ms: milliseconds from the flag to
-    each rung that was taken, and `ended`.
-    survivors: empty when all is well.
+    content: the text that the tool returned. output: what it printed, standard output and error in
+    the order of their arrival (empty when the caller took the output by callback). Both are cut to
+    the call's limit. output_bytes: how much it printed, all counted.
+    exit_status: from waitpid(2), of the command that the tool ran, also when it was stopped; of the
+    worker when that ended without a result. Negative is a signal, as in `subprocess`. None where no
+    process was left to wait for it: SIGKILL ends the whole namespace at once.
+    rung: the last rung taken; None when the call ended without a flag. rungs_ms: milliseconds from
+    the flag to each rung that was taken, and to `ended`.
+    survivors: processes that could not be ended; normally empty.
     """
 
     id: str

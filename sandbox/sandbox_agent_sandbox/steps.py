@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Step(StrEnum):
-    """In their order."""
+    """In the order in which they are done."""
 
     NAMESPACES = "make the namespaces"
     MAPS = "map the user into its namespace"

@@ -1,11 +1,11 @@
-"""What our processes can tell each other: text in UTF-8. Linux allows any bytes in file names and
-in the environment; Python shows those that are not UTF-8 as lone surrogates."""
+"""Text that messages can carry: UTF-8. Linux allows any bytes in file names and in the environment;
+Python shows bytes that are not UTF-8 as lone surrogates."""
 
 from __future__ import annotations
 
 
 def is_utf8(text: str) -> bool:
-    """Whether all of `text` was UTF-8 where it came from."""
+    """Whether `text`, where it came from, was valid UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -8,7 +8,7 @@ import pytest
 from sandbox_agent_ipc.messages import FunctionRef, Image, Result, ResultKind
 from sandbox_agent_sandbox.host.call_io import _bounded
 from sandbox_agent_sandbox.host.cell import Cell
-from sandbox_agent_sandbox.images import MOST_BYTES, MOST_IMAGES, acceptable, media_type_of
+from sandbox_agent_sandbox.images import MAX_IMAGE_BYTES, MAX_IMAGES, media_type_of, select_images
 from sandbox_agent_sandbox.outcome import CallResult, Outcome
 from sandboxes import function, run, sandbox
 
@@ -37,8 +37,8 @@ def test_an_image_comes_back_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "kept", "said"),
     [
-        ({"count": MOST_IMAGES + 1}, MOST_IMAGES, f"image 9: a result has {MOST_IMAGES}"),
-        ({"count": 1, "size": MOST_BYTES}, 0, "image 1: 1048684 bytes"),
+        ({"count": MAX_IMAGES + 1}, MAX_IMAGES, f"image 9: a result has {MAX_IMAGES}"),
+        ({"count": 1, "size": MAX_IMAGE_BYTES}, 0, "image 1: 1048684 bytes"),
     ],
 )
 def test_what_is_too_much_is_left_out_and_said_so(
@@ -52,14 +52,14 @@ def test_what_is_too_much_is_left_out_and_said_so(
 def test_what_is_no_image_is_not_shown_as_one(tmp_path: Path) -> None:
     result = called(tmp_path, "seeing", "lies", {})
     assert result.images == ()
-    assert "image 1: it is no PNG" in result.content
+    assert "image 1: it is not a PNG" in result.content
 
 
 def test_the_host_believes_no_worker() -> None:
     liar = Result(ResultKind.OK, "", images=(Image("image/png", b"<svg>"), Image("image/png", PNG)))
     assert _bounded(liar, 1024).images == (Image("image/png", PNG),)
     many = Result(ResultKind.OK, "", images=(Image("image/png", PNG),) * 20)
-    assert len(_bounded(many, 1024).images) == MOST_IMAGES
+    assert len(_bounded(many, 1024).images) == MAX_IMAGES
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_host_believes_no_worker() -> None:
 )
 def test_types_are_known_by_their_first_bytes(start: bytes, media_type: str | None) -> None:
     assert media_type_of(start) == media_type
-    assert (acceptable([Image(media_type or "image/png", start)])[0] != ()) is bool(media_type)
+    assert (select_images([Image(media_type or "image/png", start)])[0] != ()) is bool(media_type)
 
 
 def test_read_file_shows_an_image_and_reads_text_that_only_begins_like_one(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import psutil
 from sandbox_agent_ipc.board import Board, BoardView
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.token import CallToken, Cancelled
-from sandbox_agent_sandbox.inside.worker.main import POKE, POKE_PAUSE
+from sandbox_agent_sandbox.inside.worker.main import POKE, POKE_INTERVAL
 
 PATIENCE = 20.0
 """Seconds until a test gives up waiting for an event. Never a synchronisation."""
@@ -97,7 +97,7 @@ class WorkerChild:
         end = time.monotonic() + PATIENCE
         while True:
             left = max(0.0, end - time.monotonic())
-            pause = min(left, POKE_PAUSE) if self._terminated else left
+            pause = min(left, POKE_INTERVAL) if self._terminated else left
             ready = select.select([self._answer, self._output], [], [], pause)[0]
             if not ready and left and self._terminated:
                 with suppress(ProcessLookupError):

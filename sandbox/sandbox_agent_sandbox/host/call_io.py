@@ -36,7 +36,7 @@ from sandbox_agent_sandbox.host.descriptors import Descriptor, make_channels
 from sandbox_agent_sandbox.host.request import CallRequest
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.host.verdict import Evidence, decide
-from sandbox_agent_sandbox.images import acceptable
+from sandbox_agent_sandbox.images import select_images
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
 
 _FLOOD_PAUSE = 0.001
@@ -269,7 +269,7 @@ async def _cancelled_within(token: RunToken, seconds: float) -> CancelReason | N
 def _bounded(result: Result, limit: int) -> Result:
     """A worker cuts its own result; one that a tool has taken over need not."""
     if result.images:
-        result = msgspec.structs.replace(result, images=acceptable(result.images)[0])
+        result = msgspec.structs.replace(result, images=select_images(result.images)[0])
     data = result.content.encode("utf-8", "replace")
     if len(data) <= 2 * limit:  # with its note on what was left out it is a little longer
         return result

@@ -1,8 +1,8 @@
 """A call's init: pid 1 of the call's own pid namespace. It holds no capability and no descriptor
 but the status pipe, and runs no foreign code.
 
-Its death is the proof that the call has ended: the kernel kills everything in the namespace and
-signals the pidfd only when the namespace is empty. pid_namespaces(7), pidfd_open(2).
+Its death proves that the call has ended: the kernel kills everything in the namespace, and makes
+the pidfd readable only when the namespace is empty. pid_namespaces(7), pidfd_open(2).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
 from sandbox_agent_sandbox.inside.walls.proc import mount_proc
-from sandbox_agent_sandbox.inside.worker.main import POKE, POKE_PAUSE, run_worker
+from sandbox_agent_sandbox.inside.worker.main import POKE, POKE_INTERVAL, run_worker
 from sandbox_agent_sandbox.plan import Plan
 
 _HANDLED = {signal.SIGTERM, signal.SIGCHLD}
 
-_FOR_EVER = 365 * 86400.0
+_FOREVER = 365 * 86400.0
 
 
 def main(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
-    """Fork the worker, then reap until it is time to go. Never returns."""
+    """Fork the worker, then reap until the call is over. Never returns."""
     try:
-        # Blocked from the start: a SIGTERM that comes early waits until it can be passed on.
+        # Blocked from the start: an early SIGTERM waits until it can be passed on.
         signal.pthread_sigmask(signal.SIG_SETMASK, _HANDLED)
         syscalls.set_process_name("sandbox-call")
         syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
@@ -50,22 +50,22 @@ def main(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
 
 
 def _reap_until_over(worker: int, status_pipe: int) -> None:
-    """Exit with the worker, or after a SIGTERM with the last process of the namespace.
+    """Exit when the worker ends, or, after a SIGTERM, when the namespace's last process ends.
 
-    Staying after a SIGTERM gives children that handle it their grace; leaving kills them.
+    Staying gives children that handle SIGTERM time to finish; leaving would kill them.
     """
     terminating = reaped = False
     while True:
-        pause = POKE_PAUSE if terminating and not reaped else _FOR_EVER
+        pause = POKE_INTERVAL if terminating and not reaped else _FOREVER
         info = signal.sigtimedwait(_HANDLED, pause)
         if info is None:
             with suppress(ProcessLookupError):
                 os.kill(worker, POKE)
             continue
-        # si_pid is 0 only for a sender outside this namespace: a tool's own SIGTERM is no order.
+        # si_pid is 0 only for a sender outside this namespace: a tool's own SIGTERM is ignored.
         if info.si_signo == signal.SIGTERM and info.si_pid == 0:
             terminating = True
-            # CONT after TERM: a stopped process acts on it only once it runs.
+            # CONT after TERM: a stopped process handles SIGTERM only once it runs.
             for number in (signal.SIGTERM, signal.SIGCONT):
                 with suppress(ProcessLookupError):
                     os.kill(-1, number)

@@ -1,8 +1,8 @@
-"""The sandbox's init: pid 1 of its pid namespace. It keeps its capabilities, and so runs no foreign
+"""The sandbox's init: pid 1 of its pid namespace. It keeps its capabilities, so it runs no foreign
 code.
 
-It builds the mount view, then makes one nested pid namespace per call: whoever kills a call's
-init ends everything that the call ever started, however it daemonised. pid_namespaces(7).
+It builds the mount view. Then it makes one nested pid namespace for each call: the death of a
+call's init ends everything that the call started, daemons included. pid_namespaces(7).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 from contextlib import suppress
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from sandbox_agent_ipc.channel import recv_datagram, send_datagram
 from sandbox_agent_ipc.errors import IpcError
@@ -39,22 +39,27 @@ from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 
 
-def main(
-    plan: Plan,
-    trees: list[int] | None,
-    go: int,
-    control: socket.socket,
-    board_fd: int,
-    host_fd: int,
-) -> NoReturn:
-    """Build the sandbox and serve the host until it dies. Never returns."""
+class HostEnds(NamedTuple):
+    """What the host gives a sandbox: the control socket, the cancel board, a pidfd of itself."""
+
+    control: socket.socket
+    board_fd: int
+    host_fd: int
+
+
+def main(plan: Plan, trees: list[int] | None, go: int, host: HostEnds) -> NoReturn:
+    """Build the sandbox, and make calls until the host hangs up or dies. Never returns.
+
+    trees: the copied mounts, where root copied them before (see `mounts`). go: a pipe from which
+    init reads one byte before it begins.
+    """
     try:
         syscalls.set_process_name("sandbox-init")
         if not os.read(go, 1):
-            os._exit(1)  # the spawner died before it let us go
+            os._exit(1)  # the spawner died
         os.close(go)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # nobody inside may trace or inspect init
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # no tool may trace or inspect init
         step = Step.NO_NESTING
         try:
             forbid_nested_user_namespaces()
@@ -68,17 +73,17 @@ def main(
                 step = Step.LOOPBACK
                 loopback_up()
         except OSError as error:
-            send_datagram(control, InitFailed(PROTOCOL, step, f"{error}"))
+            send_datagram(host.control, InitFailed(PROTOCOL, step, str(error)))
             os._exit(1)
-        send_datagram(control, InitHello(PROTOCOL))
-        _serve(plan, control, board_fd, host_fd)
+        send_datagram(host.control, InitHello(PROTOCOL))
+        _serve(plan, host)
     except BaseException as error:
         os.write(2, f"sandbox init: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(1)
 
 
-def _serve(plan: Plan, control: socket.socket, board_fd: int, host_fd: int) -> None:
+def _serve(plan: Plan, host: HostEnds) -> None:
     own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -86,12 +91,12 @@ def _serve(plan: Plan, control: socket.socket, board_fd: int, host_fd: int) -> N
     gc.collect()
     gc.freeze()
     poll = select.poll()
-    for fd in (control.fileno(), host_fd, wake):
+    for fd in (host.control.fileno(), host.host_fd, wake):
         poll.register(fd, select.POLLIN)
     frozen = False
     while True:
         for fd, _ in poll.poll():
-            if fd == host_fd:
+            if fd == host.host_fd:
                 return
             if fd == wake:
                 os.read(wake, 4096)
@@ -99,19 +104,19 @@ def _serve(plan: Plan, control: socket.socket, board_fd: int, host_fd: int) -> N
             else:
                 message: ToInit
                 try:
-                    message, descriptors = recv_datagram(control, ToInit)
+                    message, descriptors = recv_datagram(host.control, ToInit)
                 except IpcError:
                     return  # the host closed the sandbox, or is gone
                 if isinstance(message, NewCall):
-                    _new_call(plan, message, descriptors, control, board_fd, own_namespace)
+                    _new_call(plan, message, descriptors, host, own_namespace)
                     if frozen:
-                        _signal_all(signal.SIGSTOP)  # the new one too, long before its tool's code
+                        _signal_all(signal.SIGSTOP)  # the new call too, long before its tool's code
                 elif isinstance(message, Freeze):
                     frozen = True
-                    # One call reaches everybody, nested namespaces and their inits included, and
-                    # no fork slips through: a signal that is pending makes fork start over.
+                    # One kill(2) reaches every process, nested namespaces and their inits
+                    # included. No fork escapes it: a pending signal makes fork start over.
                     _signal_all(signal.SIGSTOP)
-                    send_datagram(control, Frozen())
+                    send_datagram(host.control, Frozen())
                 else:
                     frozen = False
                     _signal_all(signal.SIGCONT)
@@ -132,13 +137,9 @@ def _reap() -> None:
 
 
 def _new_call(
-    plan: Plan,
-    message: NewCall,
-    descriptors: list[int],
-    control: socket.socket,
-    board_fd: int,
-    own_namespace: int,
+    plan: Plan, message: NewCall, descriptors: list[int], host: HostEnds, own_namespace: int
 ) -> None:
+    """Make a call's pid namespace and its init; send the host the pidfd, or why it failed."""
     try:
         syscalls.unshare(syscalls.CLONE_NEWPID)
         try:
@@ -146,15 +147,15 @@ def _new_call(
             if child == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                call_init.main(plan, CallDescriptors(*descriptors), board_fd)
+                call_init.main(plan, CallDescriptors(*descriptors), host.board_fd)
         finally:
             # Without this a second unshare is EINVAL, and the next fork joins the call's namespace.
             syscalls.setns(own_namespace, syscalls.CLONE_NEWPID)
         pidfd = os.pidfd_open(child)
-        send_datagram(control, CallBorn(message.id), (pidfd,))
+        send_datagram(host.control, CallBorn(message.id), (pidfd,))
         os.close(pidfd)
     except (OSError, TypeError) as error:
-        send_datagram(control, CallFailed(message.id, str(error)))
+        send_datagram(host.control, CallFailed(message.id, str(error)))
     finally:
         for fd in descriptors:
             os.close(fd)

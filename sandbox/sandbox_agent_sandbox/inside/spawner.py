@@ -1,13 +1,13 @@
-"""The spawner: exec'ed clean by the host's ladder thread, one per sandbox, single-threaded.
+"""The spawner: a clean, single-threaded program; the host's ladder thread starts one per sandbox.
 
-It stays in the host's namespaces as the parent of the sandbox's init, writes the id maps (only a
-process of the parent user namespace may), and dies with the host's thread (PR_SET_PDEATHSIG, which
-also reaches it while it is stopped). It ignores INT, TERM and HUP: Jenkins and systemd terminate
-descendants first, and the ladder, not the spawner, decides when work ends.
+It stays in the host's namespaces as the parent of the sandbox's init. It writes the id maps, which
+only a process of the parent user namespace may do. It dies with the host's thread
+(PR_SET_PDEATHSIG, which also reaches it while it is stopped). It ignores INT, TERM and HUP: Jenkins
+and systemd terminate descendants first, and the ladder decides when work ends, not the spawner.
 
     host -> spawner -> (builder, gone once init is born) -> init
 
-The builder exists because a pid namespace begins with the *child* of whoever unshared it.
+The builder exists because a pid namespace begins with the *child* of the process that unshared it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from sandbox_agent_ipc.channel import send_datagram
 from sandbox_agent_ipc.messages import PROTOCOL, InitBorn, InitFailed
 
 from sandbox_agent_sandbox.inside import init
+from sandbox_agent_sandbox.inside.init import HostEnds
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.fork_apart import fork_apart
 
-# What workers use is imported before the first fork: afterwards every process shares its pages.
+# Imported before the first fork, so that every worker shares the pages.
 from sandbox_agent_sandbox.inside.walls.idmap import NoUserNamespace
 from sandbox_agent_sandbox.inside.walls.mounts import open_trees
-from sandbox_agent_sandbox.inside.walls.namespaces import become, enter_namespaces, write_maps
+from sandbox_agent_sandbox.inside.walls.namespaces import enter_namespaces, switch_user, write_maps
 from sandbox_agent_sandbox.inside.worker import invoke  # noqa: F401
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
@@ -40,7 +41,7 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StepFailed(Exception):
-    """A step of building the sandbox failed; `step` is told to the host."""
+    """A step of building the sandbox failed. step: what the host reports."""
 
     def __init__(self, step: Step, error: BaseException) -> None:
         super().__init__(str(error))
@@ -59,9 +60,9 @@ def main(arguments: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, set())  # the thread that started us blocks all
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    os.setsid()  # before any fork_apart, whose orphans nobody's session may then adopt
+    os.setsid()  # before any fork_apart, whose orphans must not be adopted within this session
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    control = socket.socket(fileno=control_fd)
+    host = HostEnds(socket.socket(fileno=control_fd), board_fd, host_fd)
     for fd in (plan_fd, control_fd, board_fd, host_fd):
         os.set_inheritable(fd, False)
     with os.fdopen(plan_fd, "rb") as file:
@@ -69,35 +70,35 @@ def main(arguments: list[str]) -> None:
     gc.collect()
     gc.freeze()
     try:
-        init_pid = _give_birth(plan, control, board_fd, host_fd)
+        init_pid = _start_init(plan, host)
     except StepFailed as failure:
-        send_datagram(control, InitFailed(PROTOCOL, failure.step, str(failure)))
+        send_datagram(host.control, InitFailed(PROTOCOL, failure.step, str(failure)))
         sys.exit(1)
-    control.close()
+    host.control.close()
     os.close(board_fd)
-    _outlive(init_pid, host_fd)
+    _wait_for_end(init_pid, host_fd)
 
 
-def _give_birth(plan: Plan, control: socket.socket, board_fd: int, host_fd: int) -> int:
-    """Make the sandbox's init and let it go on once the host holds its pidfd."""
+def _start_init(plan: Plan, host: HostEnds) -> int:
+    """Make the sandbox's init, and let it go on once the host holds its pidfd."""
     try:
         trees = open_trees(plan) if os.geteuid() == 0 else None
     except NoUserNamespace as error:
         raise StepFailed(Step.NAMESPACES, error) from error
     except OSError as error:
         raise StepFailed(Step.COPY, error) from error
-    told, maps, go = os.pipe(), os.pipe(), os.pipe()
+    report, maps, go = os.pipe(), os.pipe(), os.pipe()
     builder = fork_apart()
     if builder == 0:
-        for fd in (told[0], maps[1], go[1]):
+        for fd in (report[0], maps[1], go[1]):
             os.close(fd)
-        _builder(plan, trees, told[1], maps[0], go[0], control, board_fd, host_fd)
-    os.close(told[1])
+        _build(plan, trees, host, report=report[1], maps=maps[0], go=go[0])
+    os.close(report[1])
     os.close(maps[0])
     os.close(go[0])
     for tree in trees or ():
         os.close(tree)
-    said = os.read(told[0], 4096)
+    said = os.read(report[0], 4096)
     if said != b"unshared":
         os.waitpid(builder, 0)
         raise StepFailed(Step.NAMESPACES, OSError(said.decode() or "the builder died"))
@@ -108,7 +109,7 @@ def _give_birth(plan: Plan, control: socket.socket, board_fd: int, host_fd: int)
         os.waitpid(builder, 0)
         raise StepFailed(Step.MAPS, error) from error
     os.write(maps[1], b"x")
-    said = os.read(told[0], 4096)
+    said = os.read(report[0], 4096)
     if not said.isdigit():
         os.waitpid(builder, 0)
         raise StepFailed(Step.INIT, OSError(said.decode() or "the builder died"))
@@ -118,53 +119,50 @@ def _give_birth(plan: Plan, control: socket.socket, board_fd: int, host_fd: int)
     # init set its parent-death signal: set earlier, it would fire at the builder's own exit.
     os.close(maps[1])
     os.waitpid(builder, 0)
-    send_datagram(control, InitBorn(PROTOCOL), (pidfd,))
+    send_datagram(host.control, InitBorn(PROTOCOL), (pidfd,))
     os.close(pidfd)
     os.write(go[1], b"x")
-    for fd in (told[0], go[1]):
+    for fd in (report[0], go[1]):
         os.close(fd)
     return init_pid
 
 
 def _die_with_parent() -> None:
-    """Again after each change of credentials, which takes it back. PR_SET_PDEATHSIG(2const)."""
+    """Again after each change of credentials, which clears it. PR_SET_PDEATHSIG(2const)."""
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _builder(
-    plan: Plan,
-    trees: list[int] | None,
-    told: int,
-    maps: int,
-    go: int,
-    control: socket.socket,
-    board_fd: int,
-    host_fd: int,
+def _build(
+    plan: Plan, trees: list[int] | None, host: HostEnds, *, report: int, maps: int, go: int
 ) -> NoReturn:
-    """Enter the namespaces, fork init, report its pid, wait to be let go."""
+    """The builder: enter the namespaces, fork init, and report its pid.
+
+    report: a pipe to the spawner. maps: a pipe from the spawner: one byte when the id maps are
+    written, its end when the spawner holds a pidfd of init. go: for init.
+    """
     try:
         enter_namespaces(plan.network)
         _die_with_parent()
-        os.write(told, b"unshared")
+        os.write(report, b"unshared")
         if not os.read(maps, 1):
             os._exit(1)
-        become(plan.identity)
+        switch_user(plan.identity)
         _die_with_parent()
         pid = os.fork()
         if pid == 0:
-            os.close(told)
+            os.close(report)
             os.close(maps)
-            init.main(plan, trees, go, control, board_fd, host_fd)
-        os.write(told, str(pid).encode())
-        os.read(maps, 1)  # the spawner holds a pidfd of init by now
+            init.main(plan, trees, go, host)
+        os.write(report, str(pid).encode())
+        os.read(maps, 1)  # the end of file: the spawner holds a pidfd of init
     except OSError as error:
-        os.write(told, f"failed: {error}".encode())
+        os.write(report, f"failed: {error}".encode())
     finally:
         os._exit(0)
 
 
-def _outlive(init_pid: int, host_fd: int) -> None:
-    """Wait for init's end, or the host's: the host's death takes init along (its PDEATHSIG)."""
+def _wait_for_end(init_pid: int, host_fd: int) -> None:
+    """Wait for the end of init or of the host. At the host's end, init's PDEATHSIG kills init."""
     pidfd = os.pidfd_open(init_pid)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)

@@ -1,1 +1,1 @@
-"""What a sandbox is to allow, and the plan that follows from it: data and pure decisions."""
+"""What a sandbox allows, and the plan that follows from it: data and pure decisions."""

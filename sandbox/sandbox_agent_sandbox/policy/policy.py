@@ -1,8 +1,8 @@
 """What a sandbox allows. Data only: these models are the documentation of the `sandbox:` field.
 
-Everything that is not allowed here is not there inside the sandbox: the file system is empty but
-for the system's own read-only folders (`/usr`, `/etc` and the like), the interpreter, the
-workspace and what `read` and `write` name; there is no network; the environment is an allow-list.
+What is not allowed here does not exist inside. The file system holds the system's own read-only
+folders (`/usr`, parts of `/etc`), the interpreter, the workspace, and what `read` and `write` name.
+There is no network. The environment is an allow-list.
 
 A field that this version does not enforce is refused, never ignored.
 """
@@ -35,56 +35,44 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 from sandbox_agent_sandbox.policy.secrets import looks_secret
 from sandbox_agent_sandbox.policy.units import parse_count, parse_duration, parse_size
 
+
+def _number_or_text(number: str, pattern: str, description: str) -> WithJsonSchema:
+    """The JSON Schema of a quantity: a number of this type from 0 up, or text with a unit."""
+    plain = {"type": number, "minimum": 0}
+    text = {"type": "string", "pattern": pattern}
+    return WithJsonSchema({"anyOf": [plain, text], "description": description})
+
+
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "minimum": 0},
-                {
-                    "type": "string",
-                    "pattern": r"^([0-9]+(\.[0-9]+)?\s*(ms|min|s|m|h|d)?\s*)+$",
-                },
-            ],
-            "description": 'Seconds, or text such as "500ms", "90s", "1h30m".',
-        }
+    _number_or_text(
+        "number",
+        r"^([0-9]+(\.[0-9]+)?\s*(ms|min|s|m|h|d)?\s*)+$",
+        'Seconds, or text such as "500ms", "90s", "1h30m".',
     ),
 ]
-"""Seconds. Text with units is read by `units.parse_duration`."""
+"""Seconds. `units.parse_duration` reads text with units."""
 
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 0},
-                {
-                    "type": "string",
-                    "pattern": r"^[0-9]+(\.[0-9]+)?\s*([kKmMgGtT][iI]?)?[bB]?$",
-                },
-            ],
-            "description": 'Bytes, or text such as "64k", "10MB", "1GiB".',
-        }
+    _number_or_text(
+        "integer",
+        r"^[0-9]+(\.[0-9]+)?\s*([kKmMgGtT][iI]?)?[bB]?$",
+        'Bytes, or text such as "64k", "10MB", "1GiB".',
     ),
 ]
-"""Bytes. Text with units is read by `units.parse_size`."""
+"""Bytes. `units.parse_size` reads text with units."""
 
 Count = Annotated[
     int,
     BeforeValidator(parse_count),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 0},
-                {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?[kKmM]?$"},
-            ],
-            "description": 'A whole number, or text such as "200k".',
-        }
+    _number_or_text(
+        "integer", r"^[0-9]+(\.[0-9]+)?[kKmM]?$", 'A whole number, or text such as "200k".'
     ),
 ]
-"""A whole number. Text with units is read by `units.parse_count`."""
+"""A whole number. `units.parse_count` reads text with units."""
 
 
 def _usable_path(value: Any) -> Any:
@@ -97,7 +85,7 @@ def _usable_path(value: Any) -> Any:
         try:
             return Path(text).expanduser()
         except RuntimeError:  # "~name" of a user that does not exist
-            raise ValueError(f"{text!r} names a home folder that is not known") from None
+            raise ValueError(f"{text!r} names the home folder of an unknown user") from None
     return value
 
 
@@ -107,8 +95,8 @@ PolicyPath = Annotated[Path, BeforeValidator(_usable_path)]
 class Strict(BaseModel):
     """Base of the models that people write: frozen, and an unknown field is an error.
 
-    `unenforced`: fields that are planned, with what they stand for. Each is refused, since a
-    limit that is written and not enforced is worse than none; none appears in the JSON schema.
+    unenforced: planned fields, each with the feature that it stands for. They are refused, because
+    a limit that is written and not enforced is worse than none, and are not in the JSON schema.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -119,10 +107,10 @@ class Strict(BaseModel):
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Fields are described by the docstring beneath them.
+        """Describe each field by the docstring beneath it.
 
-        Read here and not by pydantic's `use_attribute_docstrings`, which parses the source at
-        every import: a tenth of a second of every run, for what only `schema` shows.
+        Not by pydantic's `use_attribute_docstrings`, which parses the source at every import: that
+        costs every run a tenth of a second, and only `schema` shows the descriptions.
         """
         json_schema = handler(schema)
         properties = handler.resolve_ref_schema(json_schema).get("properties", {})
@@ -166,7 +154,7 @@ def _attribute_docstrings(cls: type) -> dict[str, str]:
 
 
 def not_enforced(feature: str, hint: str = "remove it") -> PydanticCustomError:
-    """The refusal of what this version does not enforce. `feature`: what is asked for."""
+    """The refusal of a feature that this version does not enforce."""
     return PydanticCustomError(
         "not_enforced",
         "this version does not enforce {feature}; {hint}",
@@ -187,7 +175,7 @@ def _variable_value(value: str) -> str:
 
 
 def _no_secrets(variables: dict[str, str]) -> dict[str, str]:
-    """The values stand in the policy, and so in the record of every run that it is for."""
+    """Refuse values that look like secrets: the policy is part of every run's record."""
     found = {name: why for name in variables if (why := looks_secret(name, variables[name]))}
     if not found:
         return variables
@@ -197,8 +185,8 @@ def _no_secrets(variables: dict[str, str]) -> dict[str, str]:
             InitErrorDetails(
                 type=PydanticCustomError(
                     "secret_in_record",
-                    "{name} {why}, and what is set here is written into the record of every run; "
-                    "name it in env.pass and set it outside, which keeps its value out of the "
+                    "{name} {why}, and the record of every run holds what is set here; "
+                    "set it outside and name it in env.pass, which keeps its value out of the "
                     "file and the record",
                     {"name": name, "why": why},
                 ),
@@ -215,35 +203,35 @@ VariableValue = Annotated[str, AfterValidator(_variable_value)]
 
 
 class EnvPolicy(Strict):
-    """The environment inside. Only PATH, HOME, LANG and the like are set, to values of the
-    sandbox's own; nothing else of the agent's environment is seen unless it is named here."""
+    """The environment inside. The sandbox sets PATH, HOME, LANG and a few more to values of its
+    own. Of the agent's environment, tools get only the variables that are named here."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
     unenforced = {"secret": "secret variables (env.secret)"}
 
     pass_: list[VariableName] = Field(default=[], alias="pass")
     """Names of variables that tools get with the value that they have outside. The record of a run
-    holds the names alone. The key that the model is asked with is refused."""
+    holds the names alone. The variable with the model's key is refused."""
 
     set: Annotated[dict[VariableName, VariableValue], AfterValidator(_no_secrets)] = {}
-    """Variables that tools get with these values. Wins over `pass`. The record of a run holds them,
-    so what is called like a secret (KEY, TOKEN, PASSWORD and the like), or has the value of one
-    outside, is refused: `pass` it."""
+    """Variables that tools get with these values. Wins over `pass`. The record of a run holds them.
+    So a variable is refused whose name looks like a secret's (KEY, TOKEN, PASSWORD and the like),
+    or whose value is a secret's outside: use `pass` for it."""
 
 
 class Limits(Strict):
-    """How much the tools may use. Per process where it says so: the kernel counts it so."""
+    """How much the tools may use. Where it says "per process", the kernel counts per process."""
 
     timeout: Annotated[Duration, Field(gt=0)] | None = 120.0
-    """Wall time of one call; null for none. When it is up the call is stopped like an interrupted
-    one, with outcome `timeout`."""
+    """Wall time of one call; null for no limit. When it is up, the call is stopped like an
+    interrupted one, with outcome `timeout`."""
 
     memory: Annotated[Size, Field(ge=32 * 2**20)] = 2**30
     """Per process: writable private memory (RLIMIT_DATA, not address space, which node and other
     runtimes reserve by the terabyte)."""
 
     processes: Annotated[Count, Field(ge=8)] = 256
-    """All calls of the sandbox together: processes and threads (RLIMIT_NPROC)."""
+    """Processes and threads of all calls of the sandbox together (RLIMIT_NPROC)."""
 
     cpu_time: Annotated[Duration, Field(ge=1)] = 300.0
     """Per process: CPU time, rounded up to whole seconds (RLIMIT_CPU)."""
@@ -255,19 +243,19 @@ class Limits(Strict):
     """The largest file that can be written (RLIMIT_FSIZE)."""
 
     tmp: Annotated[Size, Field(ge=2**20)] = 256 * 2**20
-    """Size of /tmp, and of /dev/shm. Both are in memory, and empty when a sandbox opens."""
+    """Size of /tmp, and of /dev/shm. Both are in memory, and empty when a sandbox is built."""
 
     output: Annotated[Size, Field(ge=1024)] = 2**20
-    """Per call: how much of what it prints, and of what it returns, is kept. The head and the tail
-    are kept, and the number of bytes left out between them is named."""
+    """Per call: how much is kept of what it prints, and as much of what it returns. The head and
+    the tail are kept, with the number of bytes left out between them."""
 
 
 class Policy(Strict):
     """What the tools may see, change and use.
 
-    Paths: `~` is the home folder; a relative path in a task file starts at that file's folder, and
-    in a Python program at its current folder. Every path appears inside at its place outside.
-    The workspace is readable and writable without being named.
+    Paths: `~` is the home folder. A relative path in a task file starts at that file's folder, in a
+    Python program at its current folder. Every path has inside the name that it has outside. The
+    workspace is readable and writable without being named.
     """
 
     read: list[PolicyPath] = []
@@ -277,14 +265,15 @@ class Policy(Strict):
     """Files and folders that are readable and writable, beyond the workspace."""
 
     hide: list[PolicyPath] = []
-    """Files and folders that are not there, inside of what is readable otherwise."""
+    """Files and folders that are hidden, inside of what is readable otherwise."""
 
     protect: list[PolicyPath] = []
-    """Readable, not writable: inside of what is writable otherwise. For what `verify` judges by."""
+    """Files and folders that are readable and not writable, inside of what is writable otherwise:
+    for instance the tests that `verify` runs."""
 
     network: Literal["none", "host"] = "none"
-    """`none`: a loopback interface of the sandbox's own and nothing else. `host`: the host's
-    network, including services that listen on its loopback."""
+    """`none`: only a loopback interface of the sandbox's own. `host`: the host's network, with the
+    services that listen on its loopback."""
 
     env: EnvPolicy = EnvPolicy()
     """The environment inside."""

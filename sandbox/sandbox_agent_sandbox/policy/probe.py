@@ -1,8 +1,8 @@
-"""What this host can do: cheap facts for every plan, and a thorough look for `doctor`.
+"""What this host can do: cheap facts for every plan, and thorough checks for `doctor`.
 
-The thorough look finds out by *doing it* in throwaway children. Version numbers and configuration
-files lie: distributions patch, containers mask, and a permitted unshare may be followed by a
-refused id map.
+Each check *does* in a throwaway child what a sandbox needs. Version numbers and configuration files
+lie: distributions patch, containers mask, and the host may permit an unshare and then refuse the id
+map.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def host_facts() -> HostFacts:
 class Check(msgspec.Struct, frozen=True):
     """One thing that a sandbox needs, and whether this host grants it.
 
-    needed: False for what this version can do without.
+    detail: what was found. needed: False when this version works without it.
     """
 
     name: str
@@ -127,7 +127,7 @@ _CHECKS = {
         False,
     ),
 }
-"""Name -> (what a throwaway child does, the hint, whether this version needs it)."""
+"""Name -> (the program of a throwaway child, the hint, whether this version needs it)."""
 
 _PRELUDE = (
     "import os, sys; sys.path[:0] = sys.argv[1].split(':'); "
@@ -139,7 +139,7 @@ _PRELUDE = (
 def probe(workspace: Path | None = None) -> list[Check]:
     """Try everything that a sandbox on this host needs, each in a child of its own.
 
-    workspace: the folder whose file system is asked for idmapped mounts; the current one if None.
+    workspace: the folder whose file system must do idmapped mounts; None for the current folder.
     """
     roots = ":".join(import_roots())
     checks = [
@@ -162,8 +162,8 @@ def probe(workspace: Path | None = None) -> list[Check]:
             check=False,
             env={"WORKSPACE": str(workspace or Path.cwd())},
         )
-        complaint = ran.stderr.strip().splitlines()
-        detail = "works" if ran.returncode == 0 else (complaint or ["died"])[-1]
+        errors = ran.stderr.strip().splitlines()
+        detail = "works" if ran.returncode == 0 else (errors or ["died"])[-1]
         checks.append(Check(name, ran.returncode == 0, detail, hint, needed))
     return checks
 

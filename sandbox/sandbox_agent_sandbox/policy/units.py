@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 MAX_DURATION = 3650 * 86400.0
-"""Seconds (ten years). Deadlines travel as 64-bit nanoseconds; nobody waits longer."""
+"""Seconds (ten years). Deadlines travel as 64-bit nanoseconds."""
 
 MAX_SIZE = 2**63 - 1
 """Bytes: the largest finite value that setrlimit(2) and off_t take."""
@@ -55,7 +55,7 @@ def _text_seconds(text: str) -> float | None:
     total, position, seen = 0.0, 0, set()
     while match := _PART.match(text, position):
         number, unit = match.groups()
-        if _SECONDS[unit] in seen:  # "1m1m" is a slip, not a sum
+        if _SECONDS[unit] in seen:  # "1m1m" is a mistake, not a sum
             return None
         seen.add(_SECONDS[unit])
         total += float(number) * _SECONDS[unit]

@@ -81,17 +81,17 @@ def test_a_huge_file_is_never_read_whole(workspace: Path) -> None:
         file.write(b"x" * 10_000 + b"\n" + (b"line\n" * 100_000))
         file.truncate(1 << 40)
     text = read_file("huge")
-    assert len(text) < files.MOST_READ + 100
+    assert len(text) < files.MAX_READ + 100
     notice = text.splitlines()[-1]
     assert notice.startswith("[the file goes on: offset=")
     following = read_file("huge", offset=int(notice.split("=")[1][:-1]), limit=1)
     assert following.startswith("line\n[")
-    with pytest.raises(ToolError, match="too long to be edited"):
+    with pytest.raises(ToolError, match="too many to edit here"):
         edit_file("huge", "line", "x", replace_all=True)
 
 
 def test_one_endless_line_is_cut_and_said_to_be(workspace: Path) -> None:
-    (workspace / "a").write_text("é" * files.MOST_READ)
+    (workspace / "a").write_text("é" * files.MAX_READ)
     assert read_file("a").endswith("[line 1 is longer than 262144 bytes; this is its start]")
     with pytest.raises(ToolError, match="its last line is 1"):
         read_file("a", offset=2)
@@ -249,13 +249,13 @@ def test_long_listings_are_cut_with_a_notice(
 ) -> None:
     for number in range(5):
         (workspace / f"f{number}").write_text("x\nx\n")
-    monkeypatch.setattr(files, "MOST_NAMES", 3)
-    monkeypatch.setattr(files, "MOST_MATCHES", 3)
+    monkeypatch.setattr(files, "MAX_NAMES", 3)
+    monkeypatch.setattr(files, "MAX_MATCHES", 3)
     assert len(list_files().splitlines()) == 4
     assert list_files().endswith("[there are more than 3; find_files finds by name]")
     assert find("*") == ["f0", "f1", "f2", "[there are more than 3; narrow the pattern]"]
     assert search("x")[3:] == ["[there are more than 3 matches; narrow the search]"]
-    monkeypatch.setattr(tree, "MOST_ENTRIES", 2)
+    monkeypatch.setattr(tree, "MAX_ENTRIES", 2)
     assert find("f?")[-1].startswith("[only the first 2 names were looked at")
 
 
@@ -311,7 +311,7 @@ def test_search_gives_path_line_and_text(workspace: Path) -> None:
 def test_search_reads_a_bounded_part_of_a_huge_file(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MOST_SEARCHED", 10_000)
+    monkeypatch.setattr(files, "MAX_SEARCHED", 10_000)
     write_file("a", "first\n" + "x" * 20_000 + "\nlast\n")
     assert search("first|last") == ["a:1: first", "[a: only its first 10000 bytes were searched]"]
 

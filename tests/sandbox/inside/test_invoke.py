@@ -23,7 +23,7 @@ from sandbox_agent_ipc.messages import (
 from sandbox_agent_ipc.token import CallToken
 from sandbox_agent_sandbox.inside.worker.invoke import NotStarted, describe_all, invoke
 from sandbox_agent_sandbox.inside.worker.load import load
-from sandbox_agent_sandbox.inside.worker.returned import fit
+from sandbox_agent_sandbox.inside.worker.result_text import truncate
 from worker_child import WorkerChild
 
 TOOLS = '''
@@ -256,7 +256,7 @@ def test_a_tool_without_parameters_says_so() -> None:
         ("exits:f", "tool exits:f cannot be imported: SystemExit: 3 ("),
         ("broken:f", "tool broken:f cannot be imported: SyntaxError: "),
         ("generator", "generator is a generator"),
-        ("f.<locals>.g", "is made inside a function"),
+        ("f.<locals>.g", "is defined inside a function"),
     ],
 )
 def test_a_tool_that_cannot_run_says_why_without_a_traceback(
@@ -309,7 +309,7 @@ def test_long_text_keeps_its_head_and_tail_within_the_limit(limit: int) -> None:
         assert (
             count + len(content.replace(f"\n[... {count} bytes left out ...]\n", "")) * 2 == 10**7
         )
-    assert fit("short", 5) == "short"
+    assert truncate("short", 5) == "short"
 
 
 @pytest.mark.parametrize("terminated", [False, True])

@@ -195,7 +195,7 @@ def test_a_working_folder_that_vanished_is_an_error_that_says_so(tmp_path: Path)
 
     ended, _ = run(function)
     assert ended.raised == "ToolError"
-    assert "working folder is not there" in ended.message
+    assert "working folder does not exist" in ended.message
 
 
 def test_without_bash_sh_runs_and_without_either_the_path_is_named(tmp_path: Path) -> None:

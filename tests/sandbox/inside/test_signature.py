@@ -15,7 +15,7 @@ import pytest
 from sandbox_agent.tools.decorator import tool
 from sandbox_agent_ipc.messages import FunctionRef, ToolSpec
 from sandbox_agent_ipc.token import CancelToken, RunToken
-from sandbox_agent_sandbox.inside.worker.signature import SignatureError, bind, describe
+from sandbox_agent_sandbox.inside.worker.signature import SignatureError, describe, read_signature
 
 if TYPE_CHECKING:
     from decimal import Decimal as OnlyForCheckers
@@ -64,7 +64,7 @@ def described(function: Any) -> ToolSpec:
 
 
 def call(function: Any, arguments: str, token: CancelToken | None = None) -> Any:
-    positional, by_name = bind(function).decode(arguments.encode(), token or RunToken())
+    positional, by_name = read_signature(function).decode(arguments.encode(), token or RunToken())
     return function(*positional, **by_name)
 
 

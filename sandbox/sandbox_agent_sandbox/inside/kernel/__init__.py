@@ -1,1 +1,1 @@
-"""System calls, and the few process tricks that need them."""
+"""System calls that Python lacks, and a few ways of starting processes that need them."""

@@ -1,4 +1,4 @@
-"""What a call's processes are given, apart from the cancel board."""
+"""The descriptors that a call's processes get, apart from the cancel board."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class CallDescriptors(NamedTuple):
-    """The descriptors that come with NewCall, in their order."""
+    """The descriptors that arrive with NewCall, in their order."""
 
     inbox: int
     outbox: int

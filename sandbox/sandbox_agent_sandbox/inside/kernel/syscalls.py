@@ -1,4 +1,4 @@
-"""The kernel calls that Python's `os` does not offer, through ctypes; each raises OSError.
+"""System calls that Python's `os` lacks, through ctypes. Each raises OSError.
 
 Numbers from 424 on are the same on every architecture (Documentation/process/adding-syscalls.rst);
 the only older one is pivot_root.

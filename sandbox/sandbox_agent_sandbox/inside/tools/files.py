@@ -1,9 +1,9 @@
-"""The file tools. Docstrings are what the model reads; paths are relative to the workspace.
+"""The file tools. The model reads their docstrings; paths are relative to the workspace.
 
-The walls decide what may be read and written, so symbolic links and `..` are followed. Nothing
-here hangs on a FIFO or reads without bound. A regular expression that takes for ever is a model's
-own doing: the ladder ends it, as it ends every call (`re` looks for signals now and then, so that
-SIGTERM's exception gets through).
+The walls decide what may be read and written, so these tools follow symbolic links and `..`. They
+do not hang on a FIFO or read without a bound. A regular expression of the model's may take for
+ever: the ladder ends it, as it ends every call (`re` checks for signals now and then, so SIGTERM's
+exception gets through).
 """
 
 from __future__ import annotations
@@ -16,32 +16,37 @@ from typing import Annotated, BinaryIO
 import msgspec
 from sandbox_agent_ipc.token import CancelToken
 
-from sandbox_agent_sandbox.images import MOST_BYTES, media_type_of
+from sandbox_agent_sandbox.images import MAX_IMAGE_BYTES, media_type_of
 from sandbox_agent_sandbox.inside.tools.textfile import (
     check_text,
+    explain_os_errors,
     is_binary,
     open_regular,
     read_whole,
     replace_file,
-    saying,
 )
 from sandbox_agent_sandbox.inside.tools.tree import Walk, glob_matcher
-from sandbox_agent_sandbox.inside.worker.tool_result import Image, ToolError, ToolResult
+from sandbox_agent_sandbox.inside.worker.tool_result import (
+    Image,
+    ToolError,
+    ToolResult,
+    encode_argument,
+)
 
-MOST_READ = 256 * 1024
-"""Bytes that one read_file gives back."""
-MOST_EDITED = 16 * 1024 * 1024
-"""Bytes of a file that edit_file takes, before and after."""
-MOST_SEARCHED = 64 * 1024 * 1024
+MAX_READ = 256 * 1024
+"""Bytes that one read_file returns."""
+MAX_EDITED = 16 * 1024 * 1024
+"""Bytes of a file that edit_file accepts, before and after."""
+MAX_SEARCHED = 64 * 1024 * 1024
 """Bytes that search_files reads of one file."""
-MOST_NAMES = 1000
-"""Names that list_files and find_files give back."""
-MOST_MATCHES = 200
-"""Lines that search_files gives back."""
-LONGEST_LINE = 500
+MAX_NAMES = 1000
+"""Names that list_files and find_files return."""
+MAX_MATCHES = 200
+"""Lines that search_files returns."""
+MAX_LINE_SHOWN = 500
 """Characters that search_files shows of a line."""
-_MOST_LINE = 1024 * 1024
-"""Bytes. search_files takes a longer line to pieces."""
+_MAX_LINE = 1024 * 1024
+"""Bytes. search_files reads a longer line in pieces."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -59,14 +64,14 @@ def read_file(
     """
     first = offset or 1
     fd = open_regular(path)
-    with open(fd, "rb") as file, saying("read", path):
+    with open(fd, "rb") as file, explain_os_errors("read", path):
         image = _image(fd)
         if image is not None:
             return ToolResult(f"[{image.media_type}, {len(image.data)} bytes]", images=(image,))
         check_text(path, fd)
         last = _skip_lines(file, first - 1)
         taken: list[bytes] = []
-        room = MOST_READ
+        room = MAX_READ
         while room > 0 and (limit is None or len(taken) < limit):
             line = file.readline(room)
             if not line:
@@ -79,18 +84,18 @@ def read_file(
     if more and not taken[-1].endswith(b"\n"):
         if len(taken) == 1:
             start = taken[0].decode(errors="replace")
-            return f"{start}\n[line {first} is longer than {MOST_READ} bytes; this is its start]"
+            return f"{start}\n[line {first} is longer than {MAX_READ} bytes; this is its start]"
         taken.pop()
     text = b"".join(taken).decode(errors="replace")
     return f"{text}[the file goes on: offset={first + len(taken)}]" if more else text
 
 
 def _image(fd: int) -> Image | None:
-    """The file as an image that a model may be shown, if it is one and not too long."""
+    """The file as an image for the model; None when it is not an image, or is too long."""
     media_type = media_type_of(os.pread(fd, 16, 0))
-    if media_type is None or not is_binary(fd) or os.fstat(fd).st_size > MOST_BYTES:
+    if media_type is None or not is_binary(fd) or os.fstat(fd).st_size > MAX_IMAGE_BYTES:
         return None
-    return Image(media_type, os.pread(fd, MOST_BYTES, 0))
+    return Image(media_type, os.pread(fd, MAX_IMAGE_BYTES, 0))
 
 
 def write_file(path: str, content: str) -> str:
@@ -100,10 +105,10 @@ def write_file(path: str, content: str) -> str:
         path: The file.
         content: All that the file shall hold.
     """
-    data = _encoded("content", content)
+    data = encode_argument("content", content)
     if path.endswith("/"):
         raise ToolError(f"{path!r} names a folder; a file's path does not end in a slash")
-    with saying("write", path):
+    with explain_os_errors("write", path):
         os.makedirs(os.path.dirname(os.path.realpath(path)), exist_ok=True)
     is_new = replace_file(path, data)
     return f"{'created' if is_new else 'replaced'} {path}: {len(data)} bytes"
@@ -123,9 +128,9 @@ def edit_file(path: str, old: str, new: str, replace_all: bool = False) -> str:
         raise ToolError("old is empty; to create a file or replace all of it use write_file")
     if old == new:
         raise ToolError("old and new are the same text; nothing would change")
-    # Bytes, so that whatever is not valid UTF-8 elsewhere in the file stays as it is.
-    data = read_whole(path, MOST_EDITED)
-    was, becomes = _encoded("old", old), _encoded("new", new)
+    # Bytes, so that invalid UTF-8 elsewhere in the file stays as it is.
+    data = read_whole(path, MAX_EDITED)
+    was, becomes = encode_argument("old", old), encode_argument("new", new)
     lines = data.count(b"\n")
     if b"\r\n" in data and (lines == data.count(b"\r\n") or was not in data):
         # The model writes \n where this file has \r\n.
@@ -142,8 +147,8 @@ def edit_file(path: str, old: str, new: str, replace_all: bool = False) -> str:
             f"old occurs {count} times in {path!r}, first in lines {_lines_of(data, was)}; "
             "take more of the text around the one you mean, or set replace_all"
         )
-    if len(data) + count * (len(becomes) - len(was)) > MOST_EDITED:
-        raise ToolError(f"{path!r} would grow beyond {MOST_EDITED} bytes")
+    if len(data) + count * (len(becomes) - len(was)) > MAX_EDITED:
+        raise ToolError(f"{path!r} would grow beyond {MAX_EDITED} bytes")
     replace_file(path, data.replace(was, becomes))
     return f"edited {path}: {count} replacement{'s' if count > 1 else ''}"
 
@@ -154,13 +159,13 @@ def list_files(path: str = ".") -> str:
     Args:
         path: The folder.
     """
-    with saying("list", path), os.scandir(path) as entries:
+    with explain_os_errors("list", path), os.scandir(path) as entries:
         found = sorted(
             _shown(entry.name) + ("/" if entry.is_dir() else "")
-            for entry in islice(entries, MOST_NAMES + 1)
+            for entry in islice(entries, MAX_NAMES + 1)
         )
-    notice = f"[there are more than {MOST_NAMES}; find_files finds by name]"
-    return _listing(found[:MOST_NAMES], [notice] if len(found) > MOST_NAMES else [], "empty folder")
+    notice = f"[there are more than {MAX_NAMES}; find_files finds by name]"
+    return _listing(found[:MAX_NAMES], [notice] if len(found) > MAX_NAMES else [], "empty folder")
 
 
 def find_files(pattern: str, path: str = ".", *, token: CancelToken) -> str:
@@ -172,11 +177,11 @@ def find_files(pattern: str, path: str = ".", *, token: CancelToken) -> str:
     """
     matches = glob_matcher(pattern).fullmatch
     walk = Walk(path, token)
-    found = list(islice((name for name in walk if matches(name)), MOST_NAMES + 1))
+    found = list(islice((name for name in walk if matches(name)), MAX_NAMES + 1))
     notices = walk.notices
-    if len(found) > MOST_NAMES:
-        notices.append(f"[there are more than {MOST_NAMES}; narrow the pattern]")
-    names = [_shown(os.path.normpath(os.path.join(path, name))) for name in found[:MOST_NAMES]]
+    if len(found) > MAX_NAMES:
+        notices.append(f"[there are more than {MAX_NAMES}; narrow the pattern]")
+    names = [_shown(os.path.normpath(os.path.join(path, name))) for name in found[:MAX_NAMES]]
     return _listing(names, notices, "no file matches")
 
 
@@ -200,7 +205,7 @@ def search_files(
             "put a backslash before characters that you mean literally"
         ) from error
     matches = glob_matcher(glob).fullmatch if glob else None
-    with saying("search", path):
+    with explain_os_errors("search", path):
         is_folder = os.path.isdir(path)
     walk = Walk(path, token)
     found: list[str] = []
@@ -218,45 +223,45 @@ def search_files(
             unread += 1
             continue
         if cut:
-            notices.append(f"[{_shown(file)}: only its first {MOST_SEARCHED} bytes were searched]")
-        if len(found) > MOST_MATCHES:
-            notices.append(f"[there are more than {MOST_MATCHES} matches; narrow the search]")
+            notices.append(f"[{_shown(file)}: only its first {MAX_SEARCHED} bytes were searched]")
+        if len(found) > MAX_MATCHES:
+            notices.append(f"[there are more than {MAX_MATCHES} matches; narrow the search]")
             break
     notices += walk.notices
     if unread:
         notices.append(f"[{unread} files could not be read]")
-    return _listing(found[:MOST_MATCHES], notices, "no line matches")
+    return _listing(found[:MAX_MATCHES], notices, "no line matches")
 
 
 def _search(path: str, regex: re.Pattern[str], found: list[str], token: CancelToken) -> bool:
-    """Add a file's matching lines. True when the file was too long to be searched to its end."""
+    """Add a file's matching lines to `found`. True when the file was too long to search it all."""
     fd = open_regular(path)
-    with open(fd, "rb") as file, saying("read", path):
+    with open(fd, "rb") as file, explain_os_errors("read", path):
         if is_binary(fd):
             return False
-        number, left = 1, MOST_SEARCHED
-        while left > 0 and len(found) <= MOST_MATCHES:
+        number, left = 1, MAX_SEARCHED
+        while left > 0 and len(found) <= MAX_MATCHES:
             token.raise_if_cancelled()
-            line = file.readline(min(_MOST_LINE, left))
+            line = file.readline(min(_MAX_LINE, left))
             if not line:
                 return False
             left -= len(line)
             text = line.decode(errors="replace").rstrip("\r\n")
             if regex.search(text):
-                shown = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}..."
+                shown = text if len(text) <= MAX_LINE_SHOWN else f"{text[:MAX_LINE_SHOWN]}..."
                 found.append(f"{_shown(path)}:{number}: {shown}")
             number += line.endswith(b"\n")
         return left <= 0 and bool(file.read(1))
 
 
 def _skip_lines(file: BinaryIO, count: int) -> int:
-    """Move past so many lines, or to the end of the file; how many there were."""
+    """Move past `count` lines, or to the end of the file. Returns how many lines there were."""
     done = 0
     while done < count:
-        # In pieces, since a line may be as long as the file.
-        piece = file.readline(_MOST_LINE)
-        while len(piece) == _MOST_LINE and not piece.endswith(b"\n"):
-            piece = file.readline(_MOST_LINE) or b"\n"
+        # In pieces: a line may be as long as the file.
+        piece = file.readline(_MAX_LINE)
+        while len(piece) == _MAX_LINE and not piece.endswith(b"\n"):
+            piece = file.readline(_MAX_LINE) or b"\n"
         if not piece:
             break
         done += 1
@@ -268,16 +273,9 @@ def _listing(lines: list[str], notices: list[str], nothing: str) -> str:
 
 
 def _shown(name: str) -> str:
-    """A path on one line, whatever bytes it is made of."""
+    """A path as one printable line, whatever bytes it has."""
     plain = os.fsencode(name).decode(errors="backslashreplace")
     return plain if plain.isprintable() else plain.encode("unicode_escape").decode()
-
-
-def _encoded(name: str, text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise ToolError(f"{name} is not valid Unicode at offset {error.start}") from error
 
 
 def _with_crlf(text: bytes) -> bytes:

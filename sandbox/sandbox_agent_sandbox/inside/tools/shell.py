@@ -1,7 +1,8 @@
-"""Commands: started in their own process group, waited for without polling, told of the flag.
+"""Commands: each starts in its own process group, gets SIGINT at the flag, and is waited for
+without polling.
 
-posix_spawn(3) rather than subprocess: it resets dispositions and mask in the child, reports a
-failed exec as an errno, and spares every call the import of subprocess.
+By posix_spawn(3) and not subprocess: it resets dispositions and mask in the child, reports a failed
+exec as an errno, and spares every call the import of subprocess.
 """
 
 from __future__ import annotations
@@ -18,13 +19,18 @@ from typing import Annotated
 import msgspec
 from sandbox_agent_ipc.token import LOST_WAKE_PAUSE, CallToken, Cancelled, CancelToken
 
-from sandbox_agent_sandbox.inside.worker.tool_result import CommandCancelled, ToolError, ToolResult
+from sandbox_agent_sandbox.inside.worker.tool_result import (
+    CommandCancelled,
+    ToolError,
+    ToolResult,
+    encode_argument,
+)
 
 _MAX_ARGUMENT = 128 * 1024
-"""Bytes. MAX_ARG_STRLEN: execve(2) takes no single argument that is as long, its NUL included."""
+"""Bytes. MAX_ARG_STRLEN: execve(2) refuses a single argument of this length, its NUL included."""
 
 _SCRIPT_FD = 9
-"""Where a command that is too long for an argument is found: the highest that any sh accepts."""
+"""The descriptor of a command that is too long for an argument: the highest that any sh accepts."""
 
 _RESET = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 
@@ -48,21 +54,21 @@ def shell(
         timeout: Seconds after which the command is stopped.
         stdin: Text for the command's standard input, which is empty otherwise.
     """
-    # `timeout` is for the host, which reads it from the arguments and sets the ladder's timer: a
-    # time kept in here could be stopped by what runs in here.
+    # The host reads `timeout` from the arguments and sets the ladder's timer: what runs in here
+    # could stop a timer in here.
     if not command.strip():
         raise ToolError("command is empty; give a shell command, for instance `ls -l`")
-    script = _encoded("command", command)
+    script = encode_argument("command", command)
     if b"\0" in script:
         raise ToolError(
             f"command has a NUL byte at offset {script.index(0)}, which no command can hold; "
             "write the bytes with printf '\\0' in the command, or to a file"
         )
     _check_cwd()
-    inherited = {0: _input(stdin)}
+    inherited = {0: _stdin_file(stdin)}
     try:
         if len(script) >= _MAX_ARGUMENT:
-            inherited[_SCRIPT_FD] = _text_file("command", script)
+            inherited[_SCRIPT_FD] = _memfd_with("command", script)
             script = f". /proc/self/fd/{_SCRIPT_FD}".encode()
         return _run(lambda: _start_shell(script, inherited), token)
     finally:
@@ -81,10 +87,10 @@ def exec_argv(argv: list[str], *, token: CancelToken) -> ToolResult:
     """
     if not argv or not argv[0]:
         raise ToolError("argv is empty; its first item is the program")
-    arguments = [_encoded("argv", item) for item in argv]
+    arguments = [encode_argument("argv", item) for item in argv]
     if any(b"\0" in item for item in arguments):
         raise ToolError("argv has an item with a NUL byte, which no argument can hold")
-    stdin = _input(None)
+    stdin = _stdin_file(None)
     try:
         return _run(lambda: _spawn(arguments, {0: stdin}), token)
     except OSError as error:
@@ -104,13 +110,13 @@ class _Child:
 
 
 def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
-    """Start a command and wait for its end; background processes may hold its output open.
+    """Start a command and wait for its end, not for that of its background processes.
 
-    Raises CommandCancelled when SIGTERM came meanwhile, and only when the command has ended.
+    Raises CommandCancelled when SIGTERM came meanwhile, after the command has ended.
     """
     cancelled: Cancelled | None = None
     child: _Child | None = None
-    # SIGTERM's handler raises. It must not do so between the fork and our learning of the child.
+    # SIGTERM's handler raises. It must not do so between the fork and our record of the child.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         pid = start()
@@ -124,14 +130,14 @@ def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
             cancelled = reason
     while True:
         try:
-            _attend(child, token)
-            # Nor may it take away what waitpid is about to tell.
+            _wait_for_exit(child, token)
+            # Nor may it raise before waitpid(2) has returned the status.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             break
         except Cancelled as reason:
-            # SIGTERM has gone to everybody in the namespace. The command may be tidying up,
-            # and would be killed with its namespace if we left: its end is waited for, or
-            # the SIGKILL that ends us all.
+            # SIGTERM has gone to every process in the namespace. The command may be cleaning up.
+            # If this worker left, the command would die with its namespace. So wait for its end,
+            # or for the SIGKILL that ends the namespace.
             cancelled = reason
     status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
     os.close(child.pidfd)
@@ -144,7 +150,7 @@ def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
     return ToolResult("", is_error=status != 0, exit_status=status)
 
 
-def _attend(child: _Child, token: CancelToken) -> None:
+def _wait_for_exit(child: _Child, token: CancelToken) -> None:
     """Sleep until the command ends. At the flag its process group gets SIGINT, as from Ctrl-C."""
     poller = select.poll()
     poller.register(child.pidfd, select.POLLIN)
@@ -157,12 +163,12 @@ def _attend(child: _Child, token: CancelToken) -> None:
         if child.pidfd in ready:
             return
         if wake in ready:
-            # The wake-up is never drained and would stay readable for ever.
+            # The wake pipe is never drained, so it would stay readable.
             poller.unregister(wake)
         pause = LOST_WAKE_PAUSE * 1000
         if token.is_cancelled:
             pause = None
-            # The group cannot be another's by now: its leader is not reaped yet.
+            # The group's id cannot be reused yet: its leader is not reaped.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGINT)
 
@@ -191,21 +197,21 @@ def _spawn(argv: list[bytes], inherited: dict[int, int]) -> int:
         os.environ,
         file_actions=[(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in inherited.items()],
         setpgroup=0,
-        # Python ignores SIGPIPE and SIGXFSZ; the mask holds what `_run` blocks. Neither is for
-        # the command: `yes | head` would complain, and SIGTERM would not end it.
+        # Python ignores SIGPIPE and SIGXFSZ, and the mask holds what `_run` blocks. The command
+        # must have neither: `yes | head` would fail, and SIGTERM would not end it.
         setsigmask=[],
         setsigdef=_RESET,
     )
 
 
-def _input(text: str | None) -> int:
+def _stdin_file(text: str | None) -> int:
     if text is None:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    return _text_file("stdin", _encoded("stdin", text))
+    return _memfd_with("stdin", encode_argument("stdin", text))
 
 
-def _text_file(name: str, data: bytes) -> int:
-    """A memfd that holds data, positioned at its start: no writer is needed, and no deadlock."""
+def _memfd_with(name: str, data: bytes) -> int:
+    """A memfd that holds data, positioned at its start: it needs no writer and cannot deadlock."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
     try:
         with open(fd, "wb", closefd=False) as file:
@@ -213,15 +219,10 @@ def _text_file(name: str, data: bytes) -> int:
         os.lseek(fd, 0, os.SEEK_SET)
     except OSError as error:
         os.close(fd)
-        raise ToolError(f"{name} of {len(data)} bytes cannot be kept: {error.strerror}") from error
+        raise ToolError(
+            f"{name} of {len(data)} bytes cannot be stored: {error.strerror}"
+        ) from error
     return fd
-
-
-def _encoded(name: str, text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise ToolError(f"{name} is not valid Unicode at offset {error.start}") from error
 
 
 def _check_cwd() -> None:
@@ -229,5 +230,5 @@ def _check_cwd() -> None:
         os.getcwd()
     except OSError as error:
         raise ToolError(
-            f"the working folder is not there any more ({error.strerror}); make it again first"
+            f"the working folder does not exist any more ({error.strerror}); create it first"
         ) from error

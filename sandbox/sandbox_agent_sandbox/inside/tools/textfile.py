@@ -1,4 +1,4 @@
-"""Reading and replacing regular files, without ever hanging on one or reading without bound."""
+"""Reading and replacing regular files. Nothing here hangs on a file, or reads without a bound."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
 
 _PROBE = 8192
-"""Bytes. A NUL among the first of them makes a file binary, as in git and grep."""
+"""A file is binary when a NUL is among its first bytes, this many, as in git and grep."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -22,23 +22,22 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 
-
-_NO_SECOND_FILE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV}
+_SECOND_FILE_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV}
 
 
 @contextmanager
-def saying(doing: str, path: str) -> Iterator[None]:
-    """Turn what the system refuses into a ToolError: `cannot read a/b: Permission denied`."""
+def explain_os_errors(action: str, path: str) -> Iterator[None]:
+    """Turn an OSError into a ToolError: `cannot read 'a/b': Permission denied`."""
     try:
         yield
     except OSError as error:
-        raise ToolError(f"cannot {doing} {path!r}: {error.strerror or error}") from error
+        raise ToolError(f"cannot {action} {path!r}: {error.strerror or error}") from error
     except ValueError as error:  # a NUL byte, a lone surrogate
-        raise ToolError(f"cannot {doing} {path!r}: not a possible path ({error})") from error
+        raise ToolError(f"cannot {action} {path!r}: it is not a valid path ({error})") from error
 
 
 def check_regular(path: str, mode: int) -> None:
-    """Raise ToolError unless the mode (of stat(2)) is a regular file's."""
+    """Raise ToolError unless `mode`, of stat(2), is a regular file's."""
     if stat.S_ISDIR(mode):
         raise ToolError(f"{path!r} is a folder; list_files shows what is in it")
     if not stat.S_ISREG(mode):
@@ -49,10 +48,10 @@ def check_regular(path: str, mode: int) -> None:
 def open_regular(path: str) -> int:
     """A descriptor for reading a regular file.
 
-    Looked at before it is opened, since opening a FIFO or a device already does something; opened
-    with O_NONBLOCK and looked at again, since it may have become another meanwhile.
+    It is checked before it is opened, because opening a FIFO or a device has effects. It is opened
+    with O_NONBLOCK and checked again, because it may have been replaced meanwhile.
     """
-    with saying("read", path):
+    with explain_os_errors("read", path):
         check_regular(path, os.stat(path).st_mode)
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
@@ -75,13 +74,13 @@ def check_text(path: str, fd: int) -> None:
 
 
 def read_whole(path: str, limit: int) -> bytes:
-    """A text file's bytes. Raises ToolError for a binary one and one longer than limit bytes."""
+    """A text file's bytes. Raises ToolError for a binary file, or for more than `limit` bytes."""
     fd = open_regular(path)
     try:
-        with saying("read", path):
+        with explain_os_errors("read", path):
             check_text(path, fd)
             data = bytearray()
-            while len(data) <= limit:  # the size that stat tells may be wrong, as in /proc
+            while len(data) <= limit:  # stat(2) may give a wrong size, as in /proc
                 chunk = os.read(fd, 1 << 20)
                 if not chunk:
                     return bytes(data)
@@ -89,18 +88,18 @@ def read_whole(path: str, limit: int) -> bytes:
     finally:
         os.close(fd)
     raise ToolError(
-        f"{path!r} is longer than {limit} bytes, too long to be edited; use a shell command"
+        f"{path!r} has more than {limit} bytes, too many to edit here; use a shell command"
     )
 
 
 def replace_file(path: str, data: bytes) -> bool:
-    """Write a file so that every reader sees either the old or the new content whole.
+    """Write a file so that every reader sees either all of the old content or all of the new.
 
-    Symbolic links are followed, the mode is kept. Where the folder does not allow a second file
-    (it is read-only, or the file itself is a mount point), the file is written in place.
+    It follows symbolic links and keeps the mode. Where a second file in the folder is refused (the
+    folder is read-only, or the file itself is a mount point), it writes the file in place.
     Returns whether the file is new. Raises ToolError.
     """
-    with saying("write", path):
+    with explain_os_errors("write", path):
         target = os.path.realpath(path)
         try:
             mode = os.stat(target).st_mode
@@ -108,7 +107,7 @@ def replace_file(path: str, data: bytes) -> bool:
             mode = None
         if mode is not None:
             check_regular(path, mode)
-            # Replacing needs no permission on the file itself. Who made it read-only meant it.
+            # A replacement needs no permission on the file itself; a read-only file stays as it is.
             if not os.access(target, os.W_OK):
                 raise ToolError(f"cannot write {path!r}: it is read-only")
         beside = os.path.join(os.path.dirname(target), f".tmp-{secrets.token_hex(8)}")
@@ -116,13 +115,13 @@ def replace_file(path: str, data: bytes) -> bool:
             _write(beside, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, data, mode)
             os.replace(beside, target)
         except OSError as error:
-            # Only where a second file is what is refused: with a full disk, writing in place would
-            # fail as well, and destroy what was there.
-            if mode is None or error.errno not in _NO_SECOND_FILE:
+            # Only where the second file was refused: on a full disk, writing in place would fail
+            # as well, and destroy the old content.
+            if mode is None or error.errno not in _SECOND_FILE_REFUSED:
                 raise
             _write(target, os.O_TRUNC | os.O_NONBLOCK, data, None)
         finally:
-            with suppress(OSError):  # mostly renamed by now; SIGTERM's exception comes by here too
+            with suppress(OSError):  # normally renamed by now; but SIGTERM may raise at any point
                 os.unlink(beside)
     return mode is None
 

@@ -9,32 +9,31 @@ from itertools import islice
 
 from sandbox_agent_ipc.token import CancelToken
 
-from sandbox_agent_sandbox.inside.tools.textfile import saying
+from sandbox_agent_sandbox.inside.tools.textfile import explain_os_errors
 from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
 
-MOST_ENTRIES = 200_000
-"""Names looked at in one walk. Beyond it the walk ends and says so."""
+MAX_ENTRIES = 200_000
+"""Names that one walk looks at. Beyond them the walk ends, with a notice."""
 
 
 class Walk:
-    """The files below a folder, as paths relative to it, in order of name.
+    """The files below a folder, as paths relative to it, sorted by name.
 
-    Links to folders are not followed (they may lead round in a circle) and `.git` is left out.
-    Iterating raises Cancelled once the token is cancelled. Afterwards `notices` tells what was
-    left out.
+    It does not follow links to folders, which may form a circle, and leaves out `.git`. Iterating
+    raises Cancelled once the token is cancelled. Afterwards `notices` lists what was left out.
     """
 
     def __init__(self, top: str, token: CancelToken) -> None:
         self._top = top
         self._token = token
-        self._left = MOST_ENTRIES
+        self._left = MAX_ENTRIES
         self._unreadable = 0
 
     def __iter__(self) -> Iterator[str]:
-        with saying("list", self._top):
+        with explain_os_errors("list", self._top):
             entries = self._list(self._top)
         waiting = list(reversed(entries))
-        # A stack rather than recursion: depth is the tree's choice, not ours.
+        # A stack, not recursion: a tree may be deeper than Python recurses.
         while waiting:
             self._token.raise_if_cancelled()
             path, is_folder = waiting.pop()
@@ -52,7 +51,7 @@ class Walk:
     def notices(self) -> list[str]:
         found = []
         if self._left <= 0:
-            found.append(f"[only the first {MOST_ENTRIES} names were looked at; name a subfolder]")
+            found.append(f"[only the first {MAX_ENTRIES} names were looked at; name a subfolder]")
         if self._unreadable:
             found.append(f"[{self._unreadable} folders could not be read]")
         return found
@@ -68,10 +67,11 @@ class Walk:
 
 
 def glob_matcher(pattern: str) -> re.Pattern[str]:
-    """A glob as a regular expression to `fullmatch` a relative path with.
+    """A glob as a regular expression for `fullmatch` on a relative path.
 
-    `*` and `?` stay within a name, `**` crosses folders, `[ab]` is one of. A pattern without a
-    slash matches the last name wherever it is. Raises ToolError for an empty pattern.
+    `*` and `?` stay within a name, `**` crosses folders, `[ab]` is one of these characters. A
+    pattern without a slash matches a file's name in every folder. Raises ToolError for an empty
+    pattern.
     """
     pattern = pattern.removeprefix("./")
     if not pattern:

@@ -1,1 +1,1 @@
-"""One kernel facility a file: each is one wall of the sandbox."""
+"""The walls of the sandbox, one kernel facility a file."""

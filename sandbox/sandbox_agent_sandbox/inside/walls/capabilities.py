@@ -1,4 +1,4 @@
-"""Capabilities off, for good. capabilities(7), prctl(2)."""
+"""Dropping every capability for good. capabilities(7), prctl(2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def drop_capabilities() -> None:
         try:
             syscalls.prctl(syscalls.PR_CAPBSET_DROP, capability)
         except OSError:
-            break  # past the last capability that this kernel knows
+            break  # past the last capability of this kernel
     syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)
     syscalls.capset_none()
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)

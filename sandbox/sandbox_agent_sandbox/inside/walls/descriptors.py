@@ -1,4 +1,4 @@
-"""Nothing of the host's that is open gets in. close_range(2)."""
+"""Closing what the host has open, so that tools cannot reach it. close_range(2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LAST = 0xFFFFFFFF
 
 
 def keep_only(descriptors: Sequence[int]) -> None:
-    """Close every descriptor above 2 that is not named."""
+    """Close every descriptor above 2 but these."""
     first = 3
     for fd in sorted(set(descriptors)):
         if fd > first:

@@ -1,4 +1,5 @@
-"""Idmapped mounts: on disk it is root's, inside it is the sandbox's own. mount_setattr(2)."""
+"""Idmapped mounts: what is root's on disk appears inside as the sandbox user's.
+mount_setattr(2)."""
 
 from __future__ import annotations
 
@@ -16,14 +17,14 @@ _IDS = 0xFFFFFFFF
 
 
 class NoUserNamespace(OSError):
-    """Already the namespace that carries the map was refused."""
+    """The host refused the user namespace that carries the map."""
 
 
 def swap_map(disk: int, shown: int) -> str:
     """A uid_map that exchanges two ids and leaves all others as they are.
 
     All others are mapped too: a file whose owner has no mapping cannot even be written
-    (EOVERFLOW), and a root-owned project may well hold files of somebody else's.
+    (EOVERFLOW), and a project that root owns may hold files of other users.
     """
     if disk == shown:
         return f"0 0 {_IDS}"
@@ -65,9 +66,9 @@ def mapping_namespace(uid_map: str, gid_map: str) -> Iterator[int]:
 
 
 def map_owner(tree: int, bind: Bind, identity: Identity) -> None:
-    """Show what `bind`'s owner has on disk as the sandbox's own. Needs real root.
+    """Show the files of `bind`'s owner as the sandbox user's own. Needs real root.
 
-    Raises OSError where the filesystem cannot (EINVAL).
+    Raises OSError where the file system cannot do it (EINVAL).
     """
     uids = swap_map(bind.owner_uid, identity.outside_uid)
     gids = swap_map(bind.owner_gid, identity.outside_gid)

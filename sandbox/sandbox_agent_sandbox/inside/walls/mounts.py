@@ -1,8 +1,9 @@
-"""The mount view: a new root that holds what the plan lists and nothing else. mount_namespaces(7).
+"""The mount view: a new root that holds what the plan lists, and nothing else.
+mount_namespaces(7).
 
-Trees are copied first and attached later, because the order of privileges differs: real root must
-copy *before* it enters its user namespace (afterwards it can neither reach other people's folders
-nor idmap), an ordinary user can copy only *after*.
+Mount trees are copied first and attached later, because the order of privileges differs. Real root
+must copy *before* it enters its user namespace: afterwards it can neither reach other people's
+folders nor idmap. An ordinary user can copy only *after*.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def open_trees(plan: Plan) -> list[int]:
         tree = syscalls.open_tree(bind.path)
         if bind.idmapped:
             map_owner(tree, bind, plan.identity)
-        # Private: what the host mounts below later must not appear inside.
+        # Private: what the host mounts below it later must not appear inside.
         syscalls.mount_setattr(
             tree,
             "",
@@ -40,7 +41,7 @@ def open_trees(plan: Plan) -> list[int]:
 
 
 def build_root(plan: Plan, trees: Sequence[int]) -> None:
-    """Assemble the new root over an existing folder of this mount namespace, and move into it."""
+    """Build the new root over an existing folder of this mount namespace, and pivot into it."""
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     root = next(folder for folder in ("/tmp", "/mnt", "/usr") if os.path.isdir(folder))
     _tmpfs(root, "size=16m,mode=755")
@@ -73,7 +74,7 @@ def _tmpfs(target: str, options: str, flags: int = 0) -> None:
 
 
 def _devices(dev: str, plan: Plan) -> None:
-    """A minimal /dev: harmless devices, terminals of its own, shared memory. devpts: pts(4)."""
+    """A minimal /dev: harmless devices, its own terminals (pts(4)), shared memory."""
     syscalls.mount("tmpfs", dev, "tmpfs", syscalls.MS_NOSUID, "size=64k,mode=755")
     for name in _DEVICES:
         if not os.path.exists(f"/dev/{name}"):
@@ -98,7 +99,7 @@ def _devices(dev: str, plan: Plan) -> None:
     )
     os.mkdir(f"{dev}/shm")
     _tmpfs(f"{dev}/shm", f"size={plan.limits.tmp},mode=1777")
-    # The folder alone: devices are mounts of their own, and stay as they are.
+    # The folder alone: each device is a mount of its own and keeps its attributes.
     syscalls.mount_setattr(
         syscalls.AT_FDCWD, dev, 0, syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID
     )

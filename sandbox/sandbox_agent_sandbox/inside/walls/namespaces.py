@@ -1,4 +1,4 @@
-"""Namespaces and who the tools are inside them. namespaces(7), user_namespaces(7)."""
+"""The sandbox's namespaces, and the tools' user in them. namespaces(7), user_namespaces(7)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def enter_namespaces(network: str) -> None:
 def write_maps(pid: int, identity: Identity) -> None:
     """Map exactly one user and one group into the namespace of `pid`.
 
-    The writer must be in the parent namespace: root may map any id there, an ordinary user its
-    own only, and its own group only after setgroups is denied. user_namespaces(7).
+    The writer must be in the parent namespace. There root may map any id; an ordinary user may map
+    its own id only, and its own group only after setgroups is denied. user_namespaces(7).
     """
     process = Path("/proc", str(pid))
     if os.geteuid() != 0:
@@ -36,12 +36,12 @@ def write_maps(pid: int, identity: Identity) -> None:
     (process / "gid_map").write_text(f"{identity.inside_gid} {identity.outside_gid} 1")
 
 
-def become(identity: Identity) -> None:
-    """Take the mapped ids, inside the user namespace, keeping its capabilities.
+def switch_user(identity: Identity) -> None:
+    """Take the mapped ids inside the user namespace, and keep its capabilities.
 
-    Leaving uid 0 drops capabilities only where 0 is mapped (capabilities(7)); it is not. For an
-    ordinary user the ids are what they were, and setgroups is denied. Whether they are is not to
-    be seen: an id without a mapping shows as 65534, which the workspace's owner may be as well.
+    Leaving uid 0 drops capabilities only where 0 is mapped (capabilities(7)), and it is not. For an
+    ordinary user the ids stay the same, and setgroups is denied. So ask setgroups, not the ids: an
+    id without a mapping shows as 65534, and the workspace's owner may have that id too.
     """
     if Path("/proc/self/setgroups").read_text().strip() == "allow":
         os.setgroups([])
@@ -50,8 +50,8 @@ def become(identity: Identity) -> None:
 
 
 def forbid_nested_user_namespaces() -> None:
-    """Without a user namespace of its own a tool gains no capability and mounts nothing.
+    """Forbid user namespaces, in which a tool would have capabilities and could mount.
 
-    The limit holds for the namespace that its writer is in. namespaces(7), /proc/sys/user.
+    The limit holds for the writer's namespace. namespaces(7), /proc/sys/user.
     """
     Path("/proc/sys/user/max_user_namespaces").write_text("0")

@@ -1,4 +1,4 @@
-"""A /proc that shows the own pid namespace only, with its switches read-only. proc(5)."""
+"""A /proc of the own pid namespace, whose switches are read-only. proc(5)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STRICT = (
 
 
 def mount_proc(target: str, *, device: str) -> None:
-    """Mount a fresh /proc at `target`; `device` is a null device to lay over what must not show."""
+    """Mount a fresh /proc at `target`. device: a null device, mounted over files to hide."""
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     syscalls.mount("proc", target, "proc", flags, "hidepid=2")
     for name in _READ_ONLY:

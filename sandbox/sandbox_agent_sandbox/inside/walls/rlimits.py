@@ -10,7 +10,7 @@ _LOCKED_MEMORY = 8 << 20
 
 
 def apply_rlimits(limits: ResourceLimits) -> None:
-    """Lower the caller's limits, hard and soft; a limit that is lower already stays.
+    """Lower the caller's limits, hard and soft. A limit that is lower already stays.
 
     Memory is RLIMIT_DATA, not RLIMIT_AS: node and Go reserve address space by the terabyte.
     """

@@ -1,7 +1,7 @@
-"""Docstrings, as far as a model needs them: what a tool does, and what each parameter means.
+"""The parts of a docstring that a model needs: what a tool does, and what each parameter means.
 
-Google, NumPy and reST forms are read. Anything else is description, whole and unchanged, because
-a form that is guessed wrongly must lose nothing.
+It reads the Google, NumPy and reST forms. Anything else stays in the description, unchanged: a form
+that is guessed wrongly must lose nothing.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 import inspect
 import re
 
-_PARAMETERS = {"args", "arguments", "parameters", "params", "other parameters", "keyword args"}
-_OTHERS = {
+_PARAMETER_SECTIONS = {
+    "args", "arguments", "parameters", "params", "other parameters", "keyword args",
+}  # fmt: skip
+_OTHER_SECTIONS = {
     "attributes", "example", "examples", "note", "notes", "raises", "references", "return",
     "returns", "see also", "todo", "warning", "warnings", "warns", "yield", "yields",
 }  # fmt: skip
 _GOOGLE_ITEM = re.compile(r"\*{0,2}(\w+)\s*(?:\(.*?\))?\s*:\s*(.*)")
 _NUMPY_ITEM = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?")
 _REST_ITEM = re.compile(r":(\w+)(?:\s+([^:]*))?:\s*(.*)")
-_REST_OTHERS = {"raise", "raises", "return", "returns", "rtype", "type", "yields"}
-_REST_PARAMETERS = {"param", "parameter", "arg", "argument", "key", "keyword"}
+_REST_OTHER_FIELDS = {"raise", "raises", "return", "returns", "rtype", "type", "yields"}
+_REST_PARAMETER_FIELDS = {"param", "parameter", "arg", "argument", "key", "keyword"}
 
 
 def read_docstring(text: str | None) -> tuple[str, dict[str, str]]:
-    """(description, parameter -> its description). Sections such as Returns are left out."""
+    """The description, and parameter -> its description. Sections such as Returns are left out."""
     lines = inspect.cleandoc(text or "").splitlines()
     description: list[str] = []
     found: dict[str, str] = {}
@@ -30,12 +32,12 @@ def read_docstring(text: str | None) -> tuple[str, dict[str, str]]:
     while at < len(lines):
         name, style = _section(lines, at)
         if style == "rest":
-            at = _rest(lines, at, found)
+            at = _read_rest(lines, at, found)
         elif style:
             body = at + (2 if style == "numpy" else 1)
             end = _section_end(lines, body, style)
-            if name in _PARAMETERS:
-                (_numpy if style == "numpy" else _google)(lines[body:end], found)
+            if name in _PARAMETER_SECTIONS:
+                (_read_numpy if style == "numpy" else _read_google)(lines[body:end], found)
             at = end
         else:
             description.append(lines[at])
@@ -47,14 +49,14 @@ def _section(lines: list[str], at: int) -> tuple[str, str]:
     """The section that begins at this line: (its lower-case name, its style), or two blanks."""
     line = lines[at]
     name = line.strip().lower()
-    known = _PARAMETERS | _OTHERS
+    known = _PARAMETER_SECTIONS | _OTHER_SECTIONS
     below = lines[at + 1].strip() if at + 1 < len(lines) else ""
     if name in known and len(below) >= 3 and set(below) == {"-"}:
         return name, "numpy"
     if line.endswith(":") and not line.startswith(" ") and name[:-1] in known:
         return name[:-1], "google"
     rest = _REST_ITEM.match(line)
-    if rest and rest[1] in _REST_OTHERS | _REST_PARAMETERS:
+    if rest and rest[1] in _REST_OTHER_FIELDS | _REST_PARAMETER_FIELDS:
         return rest[1], "rest"
     return "", ""
 
@@ -63,14 +65,14 @@ def _section_end(lines: list[str], at: int, style: str) -> int:
     while at < len(lines):
         if _section(lines, at)[1]:
             break
-        # A Google section is what is indented beneath its title.
+        # A Google section ends where the indentation ends.
         if style == "google" and lines[at] and not lines[at].startswith(" "):
             break
         at += 1
     return at
 
 
-def _google(body: list[str], found: dict[str, str]) -> None:
+def _read_google(body: list[str], found: dict[str, str]) -> None:
     indents = [len(line) - len(line.lstrip()) for line in body if line.strip()]
     outer = min(indents, default=0)
     current = ""
@@ -81,10 +83,10 @@ def _google(body: list[str], found: dict[str, str]) -> None:
             current = item[1]
             found[current] = item[2].strip()
         elif current:
-            _more(found, current, line)
+            _append(found, current, line)
 
 
-def _numpy(body: list[str], found: dict[str, str]) -> None:
+def _read_numpy(body: list[str], found: dict[str, str]) -> None:
     current: list[str] = []
     for line in body:
         item = _NUMPY_ITEM.fullmatch(line) if not line.startswith(" ") else None
@@ -93,25 +95,25 @@ def _numpy(body: list[str], found: dict[str, str]) -> None:
             found.update(dict.fromkeys(current, ""))
         else:
             for name in current:
-                _more(found, name, line)
+                _append(found, name, line)
 
 
-def _rest(lines: list[str], at: int, found: dict[str, str]) -> int:
+def _read_rest(lines: list[str], at: int, found: dict[str, str]) -> int:
     item = _REST_ITEM.match(lines[at])
     assert item is not None
     # ":param int count: text" puts the type before the name.
     words = (item[2] or "").split()
-    wanted = item[1] in _REST_PARAMETERS and bool(words)
+    wanted = item[1] in _REST_PARAMETER_FIELDS and bool(words)
     name = words[-1].lstrip("*") if words else ""
     if wanted:
         found[name] = item[3].strip()
     at += 1
     while at < len(lines) and lines[at].startswith(" "):
         if wanted:
-            _more(found, name, lines[at])
+            _append(found, name, lines[at])
         at += 1
     return at
 
 
-def _more(found: dict[str, str], name: str, line: str) -> None:
+def _append(found: dict[str, str], name: str, line: str) -> None:
     found[name] = f"{found[name]} {line.strip()}".strip()

@@ -1,6 +1,6 @@
-"""One call inside its worker: find the function, check the arguments, run it, say what came of it.
+"""One call in its worker: find the function, check the arguments, run it, make the Result.
 
-The worker reports only. What the call's outcome is, the host decides.
+The worker only reports. The host decides the call's outcome.
 """
 
 from __future__ import annotations
@@ -21,51 +21,55 @@ from sandbox_agent_ipc.messages import (
 from sandbox_agent_ipc.token import CallToken, Cancelled
 
 from sandbox_agent_sandbox.inside.worker.load import LoadError, load
-from sandbox_agent_sandbox.inside.worker.returned import as_result, explain, fit
+from sandbox_agent_sandbox.inside.worker.result_text import (
+    format_error,
+    to_tool_result,
+    truncate,
+)
 from sandbox_agent_sandbox.inside.worker.signature import (
     ArgumentsType,
     SignatureError,
-    bind,
     describe,
+    read_signature,
 )
 from sandbox_agent_sandbox.inside.worker.tool_result import CommandCancelled, ToolError
 
 
 class NotStarted(Exception):
-    """Raised by the `started` that `invoke` is given: the flag was up, nothing may run."""
+    """Raised by the `started` argument of `invoke`: the flag is up, so the tool must not run."""
 
 
 class _BadArguments(Exception):
-    """The model's arguments do not fit. The message is for the model."""
+    """The model's arguments do not fit. The model reads the message."""
 
 
 def invoke(call: Call, arguments: bytes, token: CallToken, started: Callable[[], object]) -> Result:
-    """Run a call's tool in this thread. Whatever the tool does becomes a Result.
+    """Run a call's tool in this thread. Everything that the tool does becomes a Result.
 
-    arguments: a JSON object. started: called when the arguments fit and the tool's code is next.
+    arguments: a JSON object. started: called when the arguments fit, just before the tool's code.
 
     SIGTERM's handler may raise Cancelled once, anywhere in here. A second one could escape.
     """
     begun = False
     try:
         function = load(call.function)
-        bound = bind(function)
-        positional, by_name = _read(bound, arguments, token)
-        begun = True  # before saying so: a Cancelled in between must not read "skipped"
+        signature = read_signature(function)
+        positional, by_name = _read(signature, arguments, token)
+        begun = True  # before `started`: a Cancelled in between must not become "skipped"
         started()
-        result = as_result(_run(function, positional, by_name, token))
+        result = to_tool_result(_run(function, positional, by_name, token))
         kind = ResultKind.ERROR if result.is_error else ResultKind.OK
-        text = fit(result.content, call.output_limit, result.images)
+        text = truncate(result.content, call.output_limit, result.images)
         return Result(kind, text, _status(result.exit_status), result.images)
     except NotStarted:
         return Result(ResultKind.SKIPPED, "")
     except BaseException as error:
         kind, text, status = _failed(error, begun, token)
-        return Result(kind, fit(text, call.output_limit), status)
+        return Result(kind, truncate(text, call.output_limit), status)
 
 
 def describe_all(functions: Sequence[FunctionRef]) -> list[ToolSpec | ToolProblem]:
-    """What a model may be told of each function, or why it cannot be, in the given order."""
+    """Each function's description for a model, or why it has none, in the given order."""
     return [_describe(reference) for reference in functions]
 
 
@@ -73,26 +77,26 @@ def _describe(reference: FunctionRef) -> ToolSpec | ToolProblem:
     try:
         return describe(load(reference), reference)
     except (LoadError, SignatureError) as error:
-        return ToolProblem(reference, fit(str(error), 4096))
-    except Exception as error:  # a user's annotations and docstrings are code as well
-        return ToolProblem(reference, fit(explain(error), 4096))
+        return ToolProblem(reference, truncate(str(error), 4096))
+    except Exception as error:  # annotations are users' code too
+        return ToolProblem(reference, truncate(format_error(error), 4096))
 
 
 def _read(
-    bound: ArgumentsType, arguments: bytes, token: CallToken
+    signature: ArgumentsType, arguments: bytes, token: CallToken
 ) -> tuple[list[Any], dict[str, Any]]:
     try:
-        return bound.decode(arguments, token)
+        return signature.decode(arguments, token)
     except msgspec.ValidationError as error:
-        takes = bound.summary()
+        takes = signature.summary()
         what = f"it takes {takes}" if takes else "it takes none: pass {}"
-        raise _BadArguments(f"arguments of {bound.name}: {error}; {what}") from error
+        raise _BadArguments(f"arguments of {signature.name}: {error}; {what}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _BadArguments(
-            f"arguments of {bound.name} are not valid JSON: {error}; pass one JSON object"
+            f"arguments of {signature.name} are not valid JSON: {error}; pass one JSON object"
         ) from error
     except RecursionError as error:
-        raise _BadArguments(f"arguments of {bound.name} are nested too deeply") from error
+        raise _BadArguments(f"arguments of {signature.name} are nested too deeply") from error
 
 
 def _run(
@@ -120,13 +124,13 @@ def _failed(
     if isinstance(error, SystemExit):
         return _exited(error.code)
     if token.is_cancelled and type(error).__name__ == "CancelledError":
-        # asyncio's, looked at by name: importing asyncio to compare would cost more than the call.
+        # asyncio's, recognised by name: importing asyncio would cost more than the call.
         return ResultKind.CANCELLED, f"cancelled ({token.reason})", None
-    return ResultKind.ERROR, explain(error), None
+    return ResultKind.ERROR, format_error(error), None
 
 
 def _exited(code: object) -> tuple[ResultKind, str, int | None]:
-    """As the interpreter treats sys.exit(): None is 0, and what is no number is a message and 1."""
+    """As the interpreter does for sys.exit(): None is 0, and what is not a number is a message."""
     if code is None or code == 0:
         return ResultKind.OK, "", 0
     if isinstance(code, int):
@@ -135,7 +139,7 @@ def _exited(code: object) -> tuple[ResultKind, str, int | None]:
 
 
 def _status(status: object) -> int | None:
-    """An exit status as the message can carry it: a tool may have put anything there."""
+    """An exit status that the message can carry, or None: a tool may have put anything there."""
     fits = isinstance(status, int) and -(2**31) <= status < 2**32
     return int(status) if fits else None  # type: ignore[call-overload]
 
@@ -143,5 +147,5 @@ def _status(status: object) -> int | None:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # a tool's own subclass, or Cancelled made from something odd
+    except Exception:  # a tool's own subclass, or a Cancelled with a strange reason
         return type(error).__name__

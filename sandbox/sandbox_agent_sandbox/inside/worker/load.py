@@ -1,4 +1,4 @@
-"""From a FunctionRef to the function. This runs users' code: whatever it does becomes LoadError."""
+"""From a FunctionRef to the function. It runs users' code, and its errors become LoadErrors."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from sandbox_agent_ipc.token import Cancelled
 from sandbox_agent_sandbox.errors import SandboxError
 
 MAIN = "__sandbox_agent_main__"
-"""The name under which the script that is being run is imported, so that what it guards by
+"""The module name of the script that the user runs, so that its code under
 `if __name__ == "__main__"` does not run again. multiprocessing's spawn does the same."""
 
 
 class LoadError(SandboxError):
-    """A tool's function cannot be imported. Says which, what was raised and where."""
+    """A tool's function cannot be imported: which one, what was raised, and where."""
 
 
 def load(reference: FunctionRef) -> Callable[..., Any]:
-    """Import a tool's function; modules of the working folder are found too.
+    """Import a tool's function, from installed packages or from the working folder.
 
-    Raises LoadError, and Cancelled when SIGTERM came meanwhile.
+    Raises LoadError, and Cancelled when SIGTERM arrives meanwhile.
     """
     shown = f"{reference.file or reference.module}:{reference.qualname}"
     if "<" in reference.qualname:
         raise LoadError(
-            f"tool {shown} is made inside a function and cannot be imported by a worker; "
-            "move it to the top of its module"
+            f"tool {shown} is defined inside a function, so a worker cannot import it; "
+            "move it to the top level of its module"
         )
     try:
         if reference.file is not None:
             module = _script(reference.file)
         else:
-            _see_working_folder()
+            _add_working_folder()
             module = importlib.import_module(reference.module)
     except Cancelled:
         raise
     except ModuleNotFoundError as error:
         raise LoadError(
             f"tool {shown} cannot be imported: there is no module {error.name!r}{_where(error)}; "
-            "modules are looked for among the installed packages and in the workspace"
+            "a worker finds modules in the installed packages and in the workspace"
         ) from error
-    except BaseException as error:  # SystemExit of a script that does not guard its main part, too
+    except BaseException as error:  # also SystemExit, of a script that does not guard its main part
         guard = ""
         if reference.file is not None:
-            guard = "; what the script runs belongs under `if __name__ == '__main__':`"
+            guard = "; put what the script runs under `if __name__ == '__main__':`"
         what = f"{type(error).__name__}: {error}".rstrip(": ")
         raise LoadError(f"tool {shown} cannot be imported: {what}{_where(error)}{guard}") from error
     found: Any = module
@@ -73,14 +73,14 @@ def _script(file: str) -> ModuleType:
     known = sys.modules.get(MAIN)
     if known is not None:
         return known
-    # Compiled here rather than by an importer, which would leave a __pycache__ beside the script.
+    # Compiled here, not by an importer, which would leave a __pycache__ beside the script.
     code = compile(Path(file).read_bytes(), file, "exec")
     folder = os.path.dirname(file)
     if folder not in sys.path:
-        sys.path.insert(0, folder)  # where the script's own imports were found
+        sys.path.insert(0, folder)  # the script's own imports come from there
     module = ModuleType(MAIN)
     module.__file__ = file
-    sys.modules[MAIN] = module  # before it runs: dataclasses look their module up
+    sys.modules[MAIN] = module  # before it runs: dataclasses look up their module
     try:
         exec(code, module.__dict__)
     except BaseException:
@@ -89,14 +89,14 @@ def _script(file: str) -> ModuleType:
     return module
 
 
-def _see_working_folder() -> None:
+def _add_working_folder() -> None:
     """Put the working folder on the path: before installed packages, so that a project's own
-    version wins, and after the standard library, which its `queue.py` must not hide from us.
+    version wins, and after the standard library, so that its `queue.py` does not hide ours.
     """
     try:
         folder = os.getcwd()
     except FileNotFoundError:
-        return  # removed meanwhile; a tool that needs it says so better than an import could
+        return  # removed meanwhile; a tool that needs it reports that better than an import
     if folder not in sys.path:
         packages = ("site-packages", "dist-packages")
         places = (i for i, entry in enumerate(sys.path) if entry.endswith(packages))
@@ -104,7 +104,7 @@ def _see_working_folder() -> None:
 
 
 def _where(error: BaseException) -> str:
-    """Where in the user's files an import failed, e.g. ` (tools.py, line 3)`; else nothing."""
+    """The place in the user's files where an import failed, e.g. ` (tools.py, line 3)`, or ""."""
     frames = traceback.extract_tb(error.__traceback__)
     outside = [f for f in frames if f.filename != __file__ and not _is_import_machinery(f.filename)]
     return f" ({outside[-1].filename}, line {outside[-1].lineno})" if outside else ""

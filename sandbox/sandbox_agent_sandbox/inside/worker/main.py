@@ -1,6 +1,6 @@
-"""The worker: seals itself, says Ready, runs one tool, says what came of it, and is gone.
+"""The worker: it seals itself, sends Ready, runs one tool, sends the result, and exits.
 
-Until the seal is complete no foreign code runs, and no user module is imported.
+Until the seal is complete it runs no foreign code and imports no user module.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from sandbox_agent_sandbox.plan import Plan
 _MAX_ARGUMENTS = 64 << 20
 
 POKE = signal.SIGURG
-"""Wakes a worker that SIGTERM did not. A signal that strikes between Python's last look and a
-system call that sleeps, or another thread than the main one, interrupts nothing, and its handler
-would run only when the sleep is over. Others ignore this signal by default. signal(7)"""
+"""Wakes a worker that SIGTERM did not wake. A signal interrupts nothing when it arrives between
+Python's check for signals and a system call that sleeps, or in another thread than the main one:
+its handler would run only when the sleep is over. By default a process ignores SIGURG. signal(7)"""
 
-POKE_PAUSE = 0.01
-"""Seconds between two of those, until a worker that was terminated ends."""
+POKE_INTERVAL = 0.01
+"""Seconds between two pokes, until the terminated worker ends."""
 
 
 def run_worker(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
@@ -70,15 +70,15 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     keep_only([descriptors.inbox, descriptors.outbox, descriptors.wake, board_fd])
     apply_rlimits(plan.limits)
     drop_capabilities()
-    # Dumpable again, as after any exec, or /proc/self would belong to root and be closed to tools.
+    # Dumpable again, as after any exec: else /proc/self belongs to root, and tools cannot read it.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
-    # Whatever the host ignored (nohup, a background job's SIGINT) is not ignored in here.
+    # Signals that the host ignores (nohup, a background job's SIGINT) are not ignored in here.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
     os.umask(0o022)
-    # By line: what a tool printed must have left the process when SIGKILL comes.
+    # Line buffered: what a tool has printed must have left the process when SIGKILL comes.
     sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
 
@@ -110,15 +110,15 @@ def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd
 
     def on_term(number: int, frame: FrameType | None) -> None:
         if os.getpid() != worker:
-            # A tool's plain fork has inherited the handler. Unwinding is for the worker alone.
+            # A child that the tool forked has inherited the handler. Only the worker unwinds.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
             return
-        _deafen()  # what a tool does in its `finally` must not be interrupted by the next one
+        _ignore_term()  # a second SIGTERM must not interrupt what a tool does in its `finally`
         raise Cancelled(token.reason or CancelReason.INTERRUPT)
 
     def started() -> None:
-        # The last look: past this line the tool's code runs.
+        # The last look at the flag: past this line the tool's code runs.
         if token.is_cancelled:
             raise NotStarted
         outbox.send(Started())
@@ -128,15 +128,15 @@ def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd
         signal.signal(signal.SIGTERM, on_term)
         result = invoke(call, arguments, token, started)
         if os.getpid() != worker:
-            os._exit(0)  # a forked child that ran on into here: the result is not its to send
-        _deafen()
-    except Cancelled:  # it came in the narrow gap between the tool's end and the line above
-        _deafen()
+            os._exit(0)  # a forked child of the tool that returned into here: it must not send
+        _ignore_term()
+    except Cancelled:  # SIGTERM came in the short time between the tool's end and the line above
+        _ignore_term()
         return Result(ResultKind.CANCELLED, "")
     return result
 
 
-def _deafen() -> None:
-    """Take no more notice of SIGTERM. A handler, not SIG_IGN, which commands would inherit."""
+def _ignore_term() -> None:
+    """Ignore SIGTERM from now on. By a handler, not SIG_IGN, which commands would inherit."""
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(POKE, signal.SIG_DFL)

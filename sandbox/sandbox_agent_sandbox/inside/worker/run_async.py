@@ -1,4 +1,4 @@
-"""An async tool: its task is cancelled at the flag."""
+"""Running an async tool. Its task is cancelled at the flag."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sandbox_agent_ipc.token import LOST_WAKE_PAUSE, CallToken, Cancelled
 
 
 def run_async(coroutine: Coroutine[Any, Any, Any], token: CallToken) -> Any:
-    """Run to the end in this thread. Its own loop watches the wake-up: no thread, no polling.
+    """Run to the end in this thread. The event loop watches the wake pipe: no thread, no polling.
 
-    Raises what the coroutine raises: asyncio.CancelledError after the flag, as a rule, and
+    Raises what the coroutine raises: after the flag normally asyncio.CancelledError. Raises
     Cancelled after SIGTERM.
     """
     terminated: list[Cancelled] = []
@@ -23,7 +23,7 @@ def run_async(coroutine: Coroutine[Any, Any, Any], token: CallToken) -> Any:
         assert task is not None
 
         def woken() -> None:
-            # The wake-up is never drained and would stay readable for ever.
+            # The wake pipe is never drained, so it would stay readable.
             loop.remove_reader(token.wake_fd)
             look()
 
@@ -34,7 +34,7 @@ def run_async(coroutine: Coroutine[Any, Any, Any], token: CallToken) -> Any:
                 loop.call_later(LOST_WAKE_PAUSE, look)
 
         def failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-            # SIGTERM struck in a callback, whose exceptions the loop would only log.
+            # SIGTERM came in a callback, whose exceptions the loop would only log.
             if isinstance(error := context.get("exception"), Cancelled):
                 terminated.append(error)
                 task.cancel()

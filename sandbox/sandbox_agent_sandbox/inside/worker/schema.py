@@ -1,4 +1,4 @@
-"""From a msgspec Struct to the JSON Schema that a model is given."""
+"""From a msgspec Struct to the JSON Schema that a model gets."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _REF = "#/$defs/"
 def object_schema(struct: type[msgspec.Struct], custom: Any) -> dict[str, Any]:
     """The schema of a Struct's JSON object, self-contained.
 
-    Shared types are written out where they are used, since several providers do not follow
-    `$ref`; only a type that contains itself keeps one. custom: schema hook for types that msgspec
-    does not know. Raises TypeError for a type that has no JSON form.
+    Shared types are written out where they are used, because several providers do not follow
+    `$ref`; only a type that contains itself keeps one. custom: the schema hook for types that
+    msgspec lacks. Raises TypeError for a type that has no JSON form.
     """
     (root,), shared = msgspec.json.schema_components(
         [struct], schema_hook=custom, ref_template=_REF + "{name}"
     )
     kept: set[str] = set()
     schema: dict[str, Any] = _inline(root, shared, (), kept)
-    # A kept definition may itself need others: go on until no new one turns up.
+    # A kept definition may need others: go on until there is no new one.
     definitions: dict[str, Any] = {}
     while missing := sorted(kept - definitions.keys()):
         for name in missing:
@@ -36,7 +36,7 @@ def object_schema(struct: type[msgspec.Struct], custom: Any) -> dict[str, Any]:
 
 
 def _inline(node: Any, shared: dict[str, Any], inside: tuple[str, ...], kept: set[str]) -> Any:
-    """A copy of node with references replaced, except those to a type that we are inside of."""
+    """A copy of node with references replaced, except those to a type that contains the node."""
     if isinstance(node, list):
         return [_inline(item, shared, inside, kept) for item in node]
     if not isinstance(node, dict):

@@ -1,8 +1,8 @@
-"""The worker's side of a session: one function of ours that stays and answers requests.
+"""The worker's side of a session: a function of ours that stays and answers requests.
 
-Unlike a tool it is trusted: it hangs up when the host does, keeps to the protocol, and heeds the
-wake pipe of each request. What it cannot heed, because it hangs, the ladder ends with SIGTERM,
-whose default action takes effect even in the middle of a C function.
+Unlike a tool it is trusted: it hangs up when the host does, keeps to the protocol, and watches the
+wake pipe of each request. Where it hangs, the ladder ends it with SIGTERM, whose default action
+takes effect even in the middle of a C function.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sandbox_agent_ipc.token import CallToken
 _MAX_BODY = 256 << 20
 
 
-class Asked:
-    """A request, in the session. token: its own; close() gives its wake pipe back."""
+class SessionRequest:
+    """One request to a session. token: the request's own."""
 
     def __init__(self, id: str, body: bytes, token: CallToken) -> None:
         self.id = id
@@ -30,12 +30,12 @@ class Asked:
         self.token = token
 
     def close(self) -> None:
-        """It has been answered. The token must not be waited on any more."""
+        """Close the wake pipe, after the answer. Nothing may wait on the token any more."""
         os.close(self.token.wake_fd)
 
 
-class ServerEnd:
-    """A session's end of its channel. One thread reads, one thread at a time writes."""
+class SessionServer:
+    """A session's end of its channels. One thread reads, one thread at a time writes."""
 
     def __init__(self, inbox: Inbox, outbox: Outbox, board: BoardView) -> None:
         self._inbox = inbox
@@ -48,10 +48,10 @@ class ServerEnd:
         return self._inbox.sock
 
     def ready(self) -> None:
-        """Tell the host that requests may come."""
+        """Report to the host that requests may come."""
         self._outbox.send(Serving())
 
-    def receive(self) -> Asked | None:
+    def receive(self) -> SessionRequest | None:
         """The next request; None when the host has hung up."""
         try:
             message, fds = self._inbox.receive(Request)
@@ -62,19 +62,19 @@ class ServerEnd:
             body = read_arguments(fds[1], _MAX_BODY)
             os.close(fds[1])
         token = self._board.token(message.slot, message.word, fds[0], message.deadline_ns)
-        return Asked(message.id, body, token)
+        return SessionRequest(message.id, body, token)
 
-    def reply(self, asked: Asked, body: bytes) -> None:
+    def reply(self, request: SessionRequest, body: bytes) -> None:
         """Send a piece of the answer."""
-        self._outbox.send(Reply(asked.id, body))
+        self._outbox.send(Reply(request.id, body))
 
-    def done(self, asked: Asked, body: bytes) -> None:
-        """Send the last of it. Nothing that was begun for the request goes on."""
-        self._outbox.send(Done(asked.id, body))
+    def done(self, request: SessionRequest, body: bytes) -> None:
+        """Send the last piece. Nothing that was started for the request may still be running."""
+        self._outbox.send(Done(request.id, body))
 
 
 def serve(message: Serve, inbox: Inbox, outbox: Outbox, board_fd: int) -> None:
     """Run the session's function to its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     module = import_module(message.function.module)
-    getattr(module, message.function.qualname)(ServerEnd(inbox, outbox, BoardView(board_fd)))
+    getattr(module, message.function.qualname)(SessionServer(inbox, outbox, BoardView(board_fd)))

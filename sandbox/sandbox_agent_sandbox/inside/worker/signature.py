@@ -1,6 +1,6 @@
-"""A tool's signature as a msgspec Struct: the schema that a model is told, and the validation.
+"""A tool's signature as a msgspec Struct: the schema that a model gets, and the validation.
 
-One mechanism for both, so that what is promised and what is accepted cannot differ.
+One mechanism for both, so that the schema and the accepted arguments cannot differ.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from sandbox_agent_sandbox.errors import SandboxError
 from sandbox_agent_sandbox.inside.worker.docstring import read_docstring
 from sandbox_agent_sandbox.inside.worker.schema import object_schema
 
-MARK = "__sandbox_agent_tool__"
-"""What `@tool` leaves on a function. Read by name: this package does not know the runtime."""
+TOOL_ATTRIBUTE = "__sandbox_agent_tool__"
+"""The attribute that `@tool` sets on a function. By name, because the runtime is not imported."""
 
 T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PATHS = (Path, PosixPath, PurePath, PurePosixPath)
 _ABSENT = object()
-"""Stands in a decoded Struct for an argument that was not given: the function's own default
-object is used then, whatever it is, and never a copy of it."""
+"""Stands in a decoded Struct for an argument that was not given: the function then gets its own
+default object, and never a copy of it."""
 
 
 class SignatureError(SandboxError):
-    """A function whose signature cannot be put to a model. Says which parameter, and the hint."""
+    """A function whose signature a model cannot use. The message has the parameter and the hint."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Parameter:
     """One parameter.
 
     is_token: it receives the call's token, and the model never sees it.
-    description: from the annotation; the docstring's is read by `describe` alone.
+    description: from the annotation; `describe` adds the docstring's.
     """
 
     name: str
@@ -58,14 +58,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class ArgumentsType:
-    """How one tool's arguments are read. struct: the msgspec type of the JSON object."""
+    """How to read one tool's arguments. struct: the msgspec type of the JSON object."""
 
     name: str
     parameters: tuple[Parameter, ...]
     struct: type[msgspec.Struct]
 
     def decode(self, data: bytes, token: CancelToken) -> tuple[list[Any], dict[str, Any]]:
-        """JSON bytes -> what to call the function with: (positional, by name).
+        """JSON bytes -> the arguments of the function: (positional, by name).
 
         Raises msgspec.DecodeError (or its ValidationError) when they do not fit.
         """
@@ -75,7 +75,7 @@ class ArgumentsType:
         for parameter in self.parameters:
             value = token if parameter.is_token else getattr(values, parameter.name)
             if parameter.positional_only:
-                # No gap is allowed before a later one, so the default is passed along.
+                # Positional arguments can have no gap, so the default is passed too.
                 positional.append(parameter.default if value is _ABSENT else value)
             elif value is not _ABSENT:
                 by_name[parameter.name] = value
@@ -90,14 +90,14 @@ class ArgumentsType:
         )
 
 
-def bind(function: Callable[..., Any]) -> ArgumentsType:
+def read_signature(function: Callable[..., Any]) -> ArgumentsType:
     """Read a function's signature.
 
-    Annotations may be anything that msgspec reads from JSON, and paths; a parameter without one
-    takes any JSON value. One annotated `CancelToken` (or `CancelToken | None`) gets the token.
+    Annotations may be paths and anything that msgspec reads from JSON. A parameter without an
+    annotation takes any JSON value. A parameter annotated `CancelToken` (or `CancelToken | None`)
+    gets the token.
 
-    Raises SignatureError for what has no such form: `*args`, `**kwargs`, generators, classes,
-    unknown types.
+    Raises SignatureError for `*args`, `**kwargs`, generators, classes and unknown types.
     """
     name = tool_name(function)
     if isinstance(function, type):
@@ -116,12 +116,11 @@ def bind(function: Callable[..., Any]) -> ArgumentsType:
 def describe(
     function: Callable[..., Any], reference: FunctionRef, name: str | None = None
 ) -> ToolSpec:
-    """What a model is told of a function: its name, docstring and parameters.
+    """A function's description for a model: its name, docstring and parameters.
 
-    name: instead of the one given by `@tool(name=...)` or the function's own.
-    Raises SignatureError.
+    name: replaces the name from `@tool(name=...)`, or the function's own. Raises SignatureError.
     """
-    arguments = bind(function)
+    arguments = read_signature(function)
     schema = _schema(arguments)
     description, explained = read_docstring(getattr(function, "__doc__", None))
     for parameter in arguments.parameters:
@@ -135,15 +134,15 @@ def describe(
     name = name or arguments.name
     if not _NAME.fullmatch(name):
         raise SignatureError(
-            f"{name!r} cannot be a tool's name: it takes 1 to 64 letters, digits, '_' or '-'; "
-            "give it one with @tool(name=...)"
+            f"{name!r} cannot be a tool's name: a name has 1 to 64 letters, digits, '_' or '-'; "
+            "set one with @tool(name=...)"
         )
     return ToolSpec(name, description, schema, reference)
 
 
 def tool_name(function: Callable[..., Any]) -> str:
-    """The name given by `@tool(name=...)`, else the function's own."""
-    marked = getattr(getattr(function, MARK, None), "name", None)
+    """The name from `@tool(name=...)`, else the function's own."""
+    marked = getattr(getattr(function, TOOL_ATTRIBUTE, None), "name", None)
     return str(marked or getattr(_innermost(function), "__name__", type(function).__name__))
 
 
@@ -155,9 +154,9 @@ def _innermost(function: Any) -> Any:
 
 
 def _hints(name: str, function: Any, annotations: dict[str, Any]) -> dict[str, Any]:
-    """The annotations of the parameters, strings evaluated where the function was written.
+    """The annotations of the parameters; strings are evaluated in the function's module.
 
-    The return annotation is left alone: a name that only a type checker can see is fine there.
+    The return annotation is left out: there a name may exist for type checkers alone.
     """
     written = _innermost(function)
     if not hasattr(written, "__globals__") and not inspect.ismethod(written):
@@ -185,7 +184,7 @@ def _hints(name: str, function: Any, annotations: dict[str, Any]) -> dict[str, A
 def _parameter(tool: str, found: inspect.Parameter, hints: dict[str, Any]) -> Parameter:
     if found.kind in (found.VAR_POSITIONAL, found.VAR_KEYWORD):
         raise SignatureError(
-            f"{tool} takes {str(found).split(':')[0]}, which a model cannot be told of; "
+            f"{tool} takes {str(found).split(':')[0]}, which has no JSON Schema; "
             "name its parameters, or take one list or dict"
         )
     annotation = hints.get(found.name, Any)
@@ -196,7 +195,7 @@ def _parameter(tool: str, found: inspect.Parameter, hints: dict[str, Any]) -> Pa
     is_token = _is_token(annotation)
     text = _annotated_text(annotation)
     if not required and default is None:
-        # `path: str = None` is as common as it is imprecise; the model may say null too.
+        # `path: str = None` is common and imprecise; the model may pass null too.
         annotation = typing.Optional[annotation]  # noqa: UP045 (made from a value)
     return Parameter(
         name=found.name,
@@ -219,7 +218,7 @@ def _is_token(annotation: Any) -> bool:
 
 
 def _annotated_text(annotation: Any) -> str:
-    """The text of `Annotated[int, "how many"]`; msgspec's own Meta is msgspec's matter."""
+    """The text of `Annotated[int, "how many"]`; msgspec handles its own Meta."""
     for extra in getattr(annotation, "__metadata__", ()):
         if isinstance(extra, str):
             return extra
@@ -232,15 +231,15 @@ def _struct(tool: str, parameters: tuple[Parameter, ...]) -> type[msgspec.Struct
         msgspec.json.Decoder(struct, dec_hook=_decode_custom)
         return struct
 
-    return _or_blame(tool, parameters, use)
+    return _name_culprit(tool, parameters, use)
 
 
 def _schema(arguments: ArgumentsType) -> dict[str, Any]:
-    # Not part of `bind`, which every call pays for: a schema takes half a millisecond.
+    # Not in `read_signature`, which every call pays for: a schema takes half a millisecond.
     def use(chosen: tuple[Parameter, ...]) -> dict[str, Any]:
         return object_schema(_make(arguments.name, chosen), _custom_schema)
 
-    return _or_blame(arguments.name, arguments.parameters, use)
+    return _name_culprit(arguments.name, arguments.parameters, use)
 
 
 def _make(tool: str, parameters: tuple[Parameter, ...]) -> type[msgspec.Struct]:
@@ -254,10 +253,10 @@ def _make(tool: str, parameters: tuple[Parameter, ...]) -> type[msgspec.Struct]:
     return msgspec.defstruct(tool, fields, kw_only=True, forbid_unknown_fields=True)
 
 
-def _or_blame(
+def _name_culprit(
     tool: str, parameters: tuple[Parameter, ...], use: Callable[[tuple[Parameter, ...]], T]
 ) -> T:
-    """use(parameters), and when that fails a SignatureError that names the one at fault."""
+    """use(parameters). When that fails, a SignatureError that names the parameter at fault."""
     try:
         return use(parameters)
     except Exception as error:
@@ -302,7 +301,7 @@ def _show_default(shown: dict[str, Any], default: Any) -> None:
         plain = msgspec.to_builtins(default, str_keys=True, enc_hook=_encode_path)
         msgspec.json.encode(plain)
     except Exception:
-        return  # a default that JSON cannot say, such as a sentinel: the schema is silent
+        return  # JSON has no form for this default, such as a sentinel: the schema has none
     shown["default"] = plain
 
 

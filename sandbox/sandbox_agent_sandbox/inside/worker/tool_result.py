@@ -11,11 +11,11 @@ from sandbox_agent_sandbox.errors import SandboxError
 
 
 class ToolResult(msgspec.Struct, frozen=True):
-    """A tool's answer with more than text.
+    """A tool's result when text alone is not enough.
 
-    content: what the model reads. is_error: the tool reports failure; the model is told so.
+    content: what the model reads. is_error: the tool failed, and the model reads that it did.
     exit_status: of the command that the tool ran; negative is the signal, as in `subprocess`.
-    images: for the model to look at, where it can: PNG, JPEG, GIF or WebP, 8 and 1 MiB at most.
+    images: for models that can see: PNG, JPEG, GIF or WebP, at most 8, of 1 MiB together.
     """
 
     content: str
@@ -25,15 +25,23 @@ class ToolResult(msgspec.Struct, frozen=True):
 
 
 class ToolError(SandboxError):
-    """A tool's own, expected failure: the model is given the message alone, no traceback."""
+    """An expected failure of a tool: the model reads the message, and no traceback."""
 
 
 class CommandCancelled(Cancelled):
     """SIGTERM came while a command ran, and the command has ended since.
 
-    exit_status: what waitpid(2) said of it; negative is the signal.
+    exit_status: of the command, from waitpid(2); negative is the signal.
     """
 
     def __init__(self, reason: CancelReason, exit_status: int) -> None:
         super().__init__(reason)
         self.exit_status = exit_status
+
+
+def encode_argument(name: str, text: str) -> bytes:
+    """A tool's text argument as UTF-8. Raises ToolError for lone surrogates."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ToolError(f"{name} is not valid Unicode at offset {error.start}") from error

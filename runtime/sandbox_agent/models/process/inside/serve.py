@@ -13,7 +13,7 @@ from typing import NoReturn
 import msgspec
 from sandbox_agent_ipc.model_messages import Ask, Failure, FailureKind, Piece
 from sandbox_agent_sandbox.inside.kernel import syscalls
-from sandbox_agent_sandbox.inside.worker.serving import Asked, ServerEnd
+from sandbox_agent_sandbox.inside.worker.serving import SessionRequest, SessionServer
 
 from sandbox_agent.models.process.inside import completion
 
@@ -25,7 +25,7 @@ _ask = msgspec.msgpack.Decoder(Ask)
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def serve(end: ServerEnd) -> None:
+def serve(end: SessionServer) -> None:
     """Serve until the host hangs up. Never returns: taking litellm down takes a second."""
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     completion.load()
@@ -37,7 +37,7 @@ def serve(end: ServerEnd) -> None:
     os._exit(0)
 
 
-async def _serve(end: ServerEnd) -> None:
+async def _serve(end: SessionServer) -> None:
     loop = asyncio.get_running_loop()
     hung_up: asyncio.Future[None] = loop.create_future()
     tasks: set[asyncio.Task[None]] = set()
@@ -65,7 +65,7 @@ async def _serve(end: ServerEnd) -> None:
     await hung_up
 
 
-async def _one(end: ServerEnd, asked: Asked) -> None:
+async def _one(end: SessionServer, asked: SessionRequest) -> None:
     loop, work = asyncio.get_running_loop(), asyncio.current_task()
     assert work is not None
     wake = asked.token.wake_fd

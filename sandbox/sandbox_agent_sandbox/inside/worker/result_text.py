@@ -12,22 +12,22 @@ from typing import Any
 import msgspec
 from sandbox_agent_ipc.messages import MAX_MESSAGE, Image
 
-from sandbox_agent_sandbox.images import acceptable
+from sandbox_agent_sandbox.images import select_images
 from sandbox_agent_sandbox.inside.worker.tool_result import ToolResult
 
-_MOST = MAX_MESSAGE - 64 * 1024
+_MAX_TEXT = MAX_MESSAGE - 64 * 1024
 """Bytes of text that a Result can carry, whatever the caller's limit."""
 
 _FRAMES = 8
-"""Of a traceback, the innermost ones are shown."""
+"""How many of a traceback's innermost frames are shown."""
 
-_OURS = os.path.dirname(__file__)
+_HERE = os.path.dirname(__file__)
 
 
-def as_result(value: Any) -> ToolResult:
-    """Text as it is, bytes decoded, None as nothing, anything else as JSON or else its repr."""
+def to_tool_result(value: Any) -> ToolResult:
+    """Text as it is, bytes decoded, None as empty text, anything else as JSON or else its repr."""
     if isinstance(value, ToolResult):
-        return _with_images(value)
+        return _checked(value)
     if value is None:
         return ToolResult("")
     if isinstance(value, str):
@@ -40,16 +40,16 @@ def as_result(value: Any) -> ToolResult:
         return ToolResult(repr(value))
 
 
-def _with_images(value: ToolResult) -> ToolResult:
+def _checked(value: ToolResult) -> ToolResult:
     text = str(value.content)
-    images, left_out = acceptable(value.images)
+    images, left_out = select_images(value.images)
     if left_out:
         text = f"{text}\n{left_out}" if text else left_out
     return ToolResult(text, bool(value.is_error), value.exit_status, images)
 
 
-def explain(error: BaseException) -> str:
-    """A traceback's innermost frames, from the tool's own first one on."""
+def format_error(error: BaseException) -> str:
+    """The innermost frames of the traceback, from the tool's own first one on."""
     try:
         at = error.__traceback__
         while at is not None and _is_ours(at) and at.tb_next is not None:
@@ -60,13 +60,13 @@ def explain(error: BaseException) -> str:
         return f"{type(error).__name__} (not shown in full: {type(second).__name__})"
 
 
-def fit(text: str, limit: int, images: Sequence[Image] = ()) -> str:
-    """Valid Unicode of at most limit bytes: what is too much is left out of the middle.
+def truncate(text: str, limit: int, images: Sequence[Image] = ()) -> str:
+    """Valid Unicode of at most `limit` bytes. When it is too long, the middle is left out.
 
-    images: that travel in the same message.
+    images: those that travel in the same message.
     """
     data = text.encode(errors="backslashreplace")
-    limit = min(limit, _MOST - sum(len(image.data) for image in images))
+    limit = min(limit, _MAX_TEXT - sum(len(image.data) for image in images))
     if len(data) <= limit:
         return data.decode()
     kept = max(limit - len(_notice(len(data))), 0)
@@ -81,7 +81,7 @@ def _notice(count: int) -> str:
 
 def _is_ours(at: TracebackType) -> bool:
     file = at.tb_frame.f_code.co_filename
-    is_worker = file in (os.path.join(_OURS, "invoke.py"), os.path.join(_OURS, "run_async.py"))
+    is_worker = file in (os.path.join(_HERE, "invoke.py"), os.path.join(_HERE, "run_async.py"))
     return is_worker or f"{os.sep}asyncio{os.sep}" in file
 
 
