@@ -464,7 +464,7 @@ def test_an_answer_cut_off_fails_the_run_and_is_asked_for_again_with_more_room(m
     with Stub([nothing, half, Answer(text="Done.")]) as stub:
         done = run(me, "run", task(me, stub.openai_base, verify=["touch verified"]))
         assert (done.returncode, done.stdout) == (1, ""), done.stderr
-        assert "failed: the model's answer was cut off by the limit of its length" in done.stderr
+        assert "failed: the model's answer was cut off by its length limit" in done.stderr
         assert "model.params.max_tokens" in done.stderr
         assert "used: 229 tokens in 2 answers, $" in done.stderr
         assert not (me.work / "verified").exists()

@@ -1,8 +1,8 @@
-"""How somebody in another process stops a run: a named pipe, `control`, in its folder.
+"""Stopping a run from another process: the named pipe `control` in the run's folder.
 
-There while a run is going. Each byte written to it is one `interrupt()`, whatever the byte is, and
-after two there is nothing more to ask for: whoever may write here can do no more than stop the
-run. Tools do not see run folders, and nobody but their owner may enter one.
+The pipe exists while a run is going. Each byte written to it is one `interrupt()`, whatever its
+value. After two bytes no more are read, so a process that may write here can do nothing but stop
+the run. Tools do not see run folders, and only the owner of a run folder may enter it.
 """
 
 from __future__ import annotations
@@ -23,74 +23,75 @@ from sandbox_agent.embedding.warn import complain
 FILE_NAME = "control"
 
 ENOUGH = 2
-"""Interrupts that mean something: the first stops, the second hurries."""
-_PATIENCE = 1.0
-"""Seconds that the listener may take to end. It can be in a callback of somebody's token."""
+"""Interrupts that have an effect: the first stops the run, the second skips the grace period."""
+_JOIN_LIMIT = 1.0
+"""Seconds that `close` waits for the thread, which may be in a callback of a token."""
 
 
 class Control:
-    """The run's end of the pipe. interrupt: called in a thread of ours, for each byte.
+    """The run's end of the pipe. interrupt: called for each byte, in a thread of this object.
 
-    A thread, because the event loop may be blocked by whoever embeds us. It opens the pipe for
-    writing too, so that there is no end of file when a writer leaves. Raises OSError where no pipe
-    can be made, RuntimeError where no thread can be started.
+    It needs a thread, because the embedding program may block the event loop. The pipe is opened
+    for writing too: so there is no end of file when a writer closes its end. Raises OSError if the
+    pipe cannot be made, RuntimeError if the thread cannot be started.
     """
 
     def __init__(self, folder: Path, interrupt: Callable[[], object]) -> None:
         self._path = folder / FILE_NAME
         self._interrupt = interrupt
-        # Taken by one step of the interpreter, so whatever comes in between: whoever takes it
-        # closes it. `_ends`, (pipe, ear), are the thread's; `_bells` has what wakes that ear.
-        self._ends: list[tuple[int, int]] = []
-        self._bells: list[int] = []
+        # Each list holds at most one entry. `list.pop` is atomic, so exactly one place takes the
+        # entry and closes it, whatever signal handler or thread comes in between. `_for_thread`:
+        # the pipe and the eventfd that ends the thread. `_stop`: a duplicate to write to it.
+        self._for_thread: list[tuple[int, int]] = []
+        self._stop: list[int] = []
         self._descriptors: list[int] = []
         self._thread = threading.Thread(
             target=self._listen, name="sandbox-agent control", daemon=True
         )
-        with contextlib.suppress(FileNotFoundError):  # of an agent that was killed
-            os.unlink(self._path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)  # An agent that was killed leaves its pipe.
         os.mkfifo(self._path, 0o600)
         try:
             pipe = self._hold(os.open(self._path, os.O_RDWR | _QUIETLY))
-            ear = self._hold(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-            bell = self._hold(os.dup(ear))
-            self._ends.append((pipe, ear))
-            self._bells.append(bell)
+            stopped = self._hold(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            stop = self._hold(os.dup(stopped))
+            self._for_thread.append((pipe, stopped))
+            self._stop.append(stop)
             call_after_fork(self)
             self._thread.start()
         except BaseException:
-            if self._bells:
-                self.close()  # A signal handler raised, and the thread may have begun.
+            if self._stop:
+                self.close()  # A signal handler raised. The thread may be running.
             else:
                 self.after_fork_in_child()
                 self._remove()
             raise
 
     def close(self) -> None:
-        """Remove the pipe. Whoever waits at the other end wakes. Closing twice is fine."""
+        """Remove the pipe, which wakes `wait_until_over` at its other end. Idempotent."""
         try:
-            bell = self._bells.pop()
+            stop = self._stop.pop()
         except IndexError:
             return
         self._remove()
-        os.eventfd_write(bell, 1)
-        self._let_go(bell)
-        with contextlib.suppress(IndexError):  # of a thread that has begun: it sees to them itself
-            self._let_go(*self._ends.pop())
+        os.eventfd_write(stop, 1)
+        self._close(stop)
+        with contextlib.suppress(IndexError):  # Taken by the thread, which closes them itself.
+            self._close(*self._for_thread.pop())
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(_PATIENCE)
+            self._thread.join(_JOIN_LIMIT)
 
     def after_fork_in_child(self) -> None:
         """Close the descriptors. The child has no thread that would."""
-        self._bells.clear()
-        self._ends.clear()
-        self._let_go(*self._descriptors)
+        self._stop.clear()
+        self._for_thread.clear()
+        self._close(*self._descriptors)
 
     def _hold(self, descriptor: int) -> int:
         self._descriptors.append(descriptor)
         return descriptor
 
-    def _let_go(self, *descriptors: int) -> None:
+    def _close(self, *descriptors: int) -> None:
         for descriptor in descriptors:
             self._descriptors.remove(descriptor)
             os.close(descriptor)
@@ -101,37 +102,37 @@ class Control:
 
     def _listen(self) -> None:
         try:
-            pipe, ear = self._ends.pop()
+            pipe, stopped = self._for_thread.pop()
         except IndexError:
-            return  # Closed before it began.
+            return  # Closed before the thread began.
         poller = select.poll()
-        poller.register(ear, select.POLLIN)
+        poller.register(stopped, select.POLLIN)
         poller.register(pipe, select.POLLIN)
-        heeded = 0
+        interrupts = 0
         try:
-            while ear not in (ready := [fd for fd, _ in poller.poll()]):
+            while stopped not in (ready := [fd for fd, _ in poller.poll()]):
                 if pipe not in ready:
                     continue
-                for _ in os.read(pipe, ENOUGH - heeded):
-                    heeded += 1
-                    self._heed()
-                if heeded >= ENOUGH:
-                    poller.unregister(pipe)  # or a flood of bytes would keep this thread busy
+                for _ in os.read(pipe, ENOUGH - interrupts):
+                    interrupts += 1
+                    self._call_interrupt()
+                if interrupts >= ENOUGH:
+                    poller.unregister(pipe)  # Else a flood of bytes would keep this thread busy.
         finally:
-            self._let_go(pipe, ear)
+            self._close(pipe, stopped)
 
-    def _heed(self) -> None:
+    def _call_interrupt(self) -> None:
         try:
             self._interrupt()
         except BaseException as error:
-            # A callback of the run's token called sys.exit(), most likely. The run is stopped all
-            # the same, and the second interrupt is to be heard.
+            # Most likely a callback of the run token called sys.exit(). The run is stopped all the
+            # same, and the second interrupt must still have its effect.
             complain(f"a callback of the run's token raised {error!r}")
 
 
 def listen(folder: Path, interrupt: Callable[[], object]) -> Control | None:
-    """A Control; None, with a warning, on a disk that knows no named pipes or where no thread can
-    be started: no reason to fail."""
+    """Make a Control. Returns None, with a warning, if the disk has no named pipes or no thread can
+    be started: the run goes on without it."""
     try:
         return Control(folder, interrupt)
     except (OSError, RuntimeError) as error:
@@ -144,33 +145,33 @@ _QUIETLY = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
 def request_interrupt(folder: Path) -> int | None:
     """Interrupt the run of `folder`, once. Returns a descriptor for `wait_until_over`, which the
-    caller closes; None when nobody listens, so that no run is going there.
+    caller closes; None if no run is going there.
 
-    Raises OSError when the pipe is not ours to write to.
+    Raises OSError when this user may not write to the pipe.
     """
     try:
-        door = os.open(folder / FILE_NAME, os.O_WRONLY | _QUIETLY)
+        pipe = os.open(folder / FILE_NAME, os.O_WRONLY | _QUIETLY)
     except OSError as error:
-        # No pipe; one that a killed agent left; something else of that name.
+        # No pipe; a pipe that a killed agent left; something else of that name.
         if error.errno in (errno.ENOENT, errno.ENXIO, errno.ELOOP, errno.EISDIR, errno.ENOTDIR):
             return None
         raise
     try:
-        if not stat.S_ISFIFO(os.fstat(door).st_mode):
-            os.close(door)
+        if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
+            os.close(pipe)
             return None
-        # Full: whoever should read has been told often enough. Broken: it left this very moment.
+        # The pipe is full if others wrote enough interrupts. It is broken if the run just ended.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
-            os.write(door, b"i")
+            os.write(pipe, b"i")
     except BaseException:
-        os.close(door)
+        os.close(pipe)
         raise
-    return door
+    return pipe
 
 
-def wait_until_over(door: int, timeout: float | None) -> bool:
-    """Block until the run has written its record, or its agent has died. False when `timeout`
-    seconds were not enough. The kernel tells: a pipe without readers is in error, poll(2)."""
+def wait_until_over(pipe: int, timeout: float | None) -> bool:
+    """Block until the run has written its record, or its agent has died. Returns False when
+    `timeout` seconds were not enough. A pipe that has lost its last reader is in error: poll(2)."""
     poller = select.poll()
-    poller.register(door, 0)
+    poller.register(pipe, 0)
     return bool(poller.poll(None if timeout is None else timeout * 1000))

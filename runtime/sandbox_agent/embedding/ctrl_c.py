@@ -10,13 +10,13 @@ from typing import Any, Self
 
 
 class CtrlC:
-    """While it is entered, SIGINT calls `interrupt` instead of raising KeyboardInterrupt anywhere.
+    """While this is entered, SIGINT calls `interrupt` instead of raising KeyboardInterrupt.
 
-    Only in the main thread, and only where Python's own handler is in place: a program that has
-    its own knows what it wants. The loop's handler (asyncio.Runner) steps back for the same
-    reason; it would raise KeyboardInterrupt at the second Ctrl-C, in the middle of stopping.
+    Only in the main thread, and only if Python's own handler is in place: a handler of yours stays.
+    asyncio.Runner installs no handler of its own then. Its handler would raise KeyboardInterrupt at
+    the second Ctrl-C, in the middle of stopping.
 
-    pressed: whether it came.
+    pressed: whether SIGINT came.
     """
 
     def __init__(self, interrupt: Callable[[], object]) -> None:

@@ -1,9 +1,9 @@
-"""A signal wakes the event loop of a run, whenever it comes.
+"""Every signal wakes the event loop of a run, so that its handler runs at once.
 
 Python runs a handler in the main thread, between two steps of the interpreter. A signal that comes
-after the last step before epoll_wait(2), or that the kernel hands to another thread, interrupts
-nothing: its handler would run with the loop's next event, perhaps minutes later. So the loop gets a
-byte to read; see signal.set_wakeup_fd.
+after the last step before epoll_wait(2), or that the kernel delivers to another thread, interrupts
+nothing. Its handler would run with the loop's next event, perhaps minutes later. So each signal
+writes a byte for the loop to read; see signal.set_wakeup_fd.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ _NONE = -1
 
 
 class _Wakeup:
-    """Of one loop, for all runs in it. users: so many of them are going. fd: what signals write
-    to; none where somebody else has put up one, asyncio's `add_signal_handler` most likely, which
-    wakes the loop as well. stale: one that is left over and may be replaced."""
+    """The wake-up pipe of one loop, for all runs in it.
+
+    stale: a wake-up descriptor that may be replaced. users: how many runs are going. fd: what
+    signals write to. It is -1 if there is a wake-up descriptor already, most likely that of
+    asyncio's `add_signal_handler`, which wakes the loop as well.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, stale: int) -> None:
         self.loop = loop
@@ -40,10 +43,10 @@ class _Wakeup:
     def close(self) -> None:
         if self.fd == _NONE:
             return
-        with suppress(ValueError):  # collected in another thread, after its loop was closed
+        with suppress(ValueError):  # Collected in another thread, after its loop was closed.
             now = signal.set_wakeup_fd(_NONE)
             if now != self.fd:
-                signal.set_wakeup_fd(now)  # somebody else's has come since
+                signal.set_wakeup_fd(now)  # Another descriptor was installed since.
         self.loop.remove_reader(self._read)
         os.close(self._read)
         os.close(self.fd)
@@ -51,22 +54,23 @@ class _Wakeup:
 
 
 _current: _Wakeup | None = None
-"""The process has one place for such a descriptor, and several runs may be going."""
+"""A process has one wake-up descriptor, and several runs may be going."""
 
 
 @contextmanager
 def signals_wake_the_loop() -> Iterator[None]:
-    """While it is entered, in the thread where signal handlers run, each signal wakes the loop."""
+    """While this is entered, each signal wakes the running loop. Does nothing outside the main
+    thread, where no signal handler runs."""
     global _current
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
     if _current is None or _current.loop is not loop:
-        # The other loop's: of the process that we were forked from.
+        # What another loop left behind belongs to the process that this one was forked from.
         stale = _NONE if _current is None else _current.fd
         _current = None
-        with suppress(OSError):  # no descriptor is left, which the run will find out and record
+        with suppress(OSError):  # No descriptor is left. The run meets that error and records it.
             _current = _Wakeup(loop, stale)
     mine = _current
     if mine is None:

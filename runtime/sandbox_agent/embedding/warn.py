@@ -1,4 +1,4 @@
-"""Warnings about what an embedding program's callbacks do."""
+"""Warnings about callbacks of the embedding program."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import warnings
 
 
 def complain(message: str) -> None:
-    """Warn about a callback. Never raises, not even where warnings are errors: what a listener does
-    wrong is not the run's fault."""
+    """Warn about a callback. Never raises, not even where warnings are errors: a callback that
+    fails must not end the run."""
     try:
         warnings.warn(message, RuntimeWarning, stacklevel=3)
     except Exception:

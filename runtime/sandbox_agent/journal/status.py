@@ -1,4 +1,4 @@
-"""The life of a conversation: its statuses, the legal moves between them, their exit codes."""
+"""The statuses of a conversation, the legal moves between them, and their exit codes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from sandbox_agent.exit_codes import ExitCode
 
 
 class Status(StrEnum):
-    """Where a conversation stands. All but the first three say how its last run ended."""
+    """The state of a conversation: no run yet, a run is going, or how the last run ended."""
 
     IDLE = "idle"
     """No run yet."""
     RUNNING = "running"
     """A run is going."""
     PAUSED = "paused"
-    """Stopped between two steps on request, to be gone on with."""
+    """Ended between two steps because `pause()` was called. Another run goes on from there."""
     DONE = "done"
     """The agent says it is done, and every `verify` command agrees."""
     FAILED = "failed"
-    """The agent could not do it, or a `verify` command says that it has not."""
+    """The agent could not do its task, or a `verify` command failed."""
     BUDGET = "budget"
     """A budget is spent."""
     INTERRUPTED = "interrupted"
@@ -38,7 +38,7 @@ MOVES: dict[Status, frozenset[Status]] = {
     Status.RUNNING: _ENDS,
     **{end: frozenset({Status.RUNNING}) for end in _ENDS},
 }
-"""Every legal move. Whatever ended a run, another may follow."""
+"""Every legal move. After any end, another run may follow."""
 
 EXIT_CODES: dict[Status, int] = {
     Status.DONE: ExitCode.DONE,
@@ -50,12 +50,12 @@ EXIT_CODES: dict[Status, int] = {
     Status.ERROR: ExitCode.INTERNAL,
 }
 """The usual exit code of each end. A signal other than INT and an error with a code of its own
-change it; see `ending`. Paused is 0: nothing failed, and only the program that asked for it meets
-it, where the status says that there is more to do."""
+change it; see `run.end`. `paused` has 0: nothing failed, and only the program that asked for the
+pause sees it. The status tells that program that there is more to do."""
 
 
 def move(now: Status, to: Status) -> Status:
-    """`to`, if the move is legal. Raises ValueError, which is a bug of ours, if it is not."""
+    """Returns `to` if the move is legal. Raises ValueError otherwise, which is a bug of ours."""
     if to not in MOVES[now]:
         raise ValueError(f"a conversation cannot go from {now.value} to {to.value}")
     return to

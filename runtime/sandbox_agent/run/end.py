@@ -1,4 +1,4 @@
-"""How runs end: the one end of a run, from what happened and from who stopped it."""
+"""How a run ends: its status, reason and exit code, from what happened to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sandbox_agent.models import ModelTurn
 
 @dataclass(frozen=True)
 class End:
-    """How a run ended. exit_code: where it is not the status's usual one."""
+    """How a run ended. exit_code: None for the usual one of the status. error: that ended it."""
 
     status: Status
     reason: str
@@ -29,7 +29,7 @@ class End:
 
 
 STOPPED = End(Status.INTERRUPTED, "stopped")
-"""What the loop of a run says when it was stopped. By whom, is said by the token."""
+"""What the loop of a run returns when the run was stopped; `end_by_stop` then finds the end."""
 
 
 def end_by_error(error: BaseException) -> End:
@@ -39,34 +39,39 @@ def end_by_error(error: BaseException) -> End:
 
 
 def cut_off(turn: ModelTurn) -> End:
-    """The end of a run whose model was cut off in the middle of its answer. It is asked again by
-    whoever gives it more room, and not by us: at the same limit it would end in the same place."""
+    """The end of a run whose model reached its length limit in the middle of its last answer.
+
+    The model is not asked again: with the same limit, the answer would end in the same place.
+    """
     after = turn.usage.output if turn.usage is not None else 0
     used = f", after {after} tokens" if after else ""
-    said = "what it says is not the end" if turn.text.strip() else "it came to say nothing at all"
+    said = "its text is incomplete" if turn.text.strip() else "it has no text at all"
     return End(
         Status.FAILED,
-        f"the model's answer was cut off by the limit of its length{used}, and {said}; give it "
-        f"more room with model.params.max_tokens, and resume",
+        f"the model's answer was cut off by its length limit{used}, and {said}; raise the limit "
+        f"with model.params.max_tokens, and resume",
     )
 
 
 def end_by_stop(
-    reason: CancelReason, why: str, exit_code: int | None, trouble: BaseException | None
+    reason: CancelReason, why: str, exit_code: int | None, error: BaseException | None
 ) -> End:
-    """The end of a run whose token was cancelled. why, exit_code: as whoever did it said."""
+    """The end of a run whose token was cancelled.
+
+    why, exit_code: as the stop decision has them. error: the first error that stopped the run.
+    """
     match reason:
         case CancelReason.BUDGET:
             return End(Status.BUDGET, why)
         case CancelReason.FAILED:
-            end = end_by_error(trouble) if trouble is not None else End(Status.ERROR, why)
+            end = end_by_error(error) if error is not None else End(Status.ERROR, why)
             return replace(end, status=Status.ERROR, reason=why or end.reason)
         case _:
             return End(Status.INTERRUPTED, why or reason.value, exit_code)
 
 
 def with_survivors(end: End, survivors: Iterable[Survivor]) -> End:
-    """The end of a run that could not stop something: named, and never a success."""
+    """The end of a run that could not stop these processes: it names them, and is no success."""
     names = "; ".join(f"{survivor.pid} ({survivor.command})" for survivor in survivors)
     if not names:
         return end

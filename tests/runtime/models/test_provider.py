@@ -420,7 +420,7 @@ def test_an_answer_cut_off_by_its_length_is_not_the_end_of_the_work(
         with chat(tmp_path, watch, stub, cut.name, verify=verify) as conv:
             result = conv.run()
         assert (result.status, result.exit_code, result.message) == (Status.FAILED, 1, None)
-        assert "cut off by the limit of its length" in result.reason
+        assert "cut off by its length limit" in result.reason
         assert "model.params.max_tokens" in result.reason
         assert not (tmp_path / "work" / "verified").exists()
         [turn] = (event for event in conv.events if isinstance(event, TurnTaken))
@@ -450,8 +450,7 @@ def test_thoughts_cut_off_by_their_length_say_so_and_are_not_paid_for_three_time
         assert len(stub.requests) == 1
     assert (result.status, result.exit_code) == (Status.FAILED, 1)
     assert (
-        "cut off by the limit of its length, after 1000 tokens, and it came to say nothing"
-        in result.reason
+        "cut off by its length limit, after 1000 tokens, and it has no text at all" in result.reason
     )
     assert "model.params.max_tokens" in result.reason
     assert result.record.usage.tokens == 2000
