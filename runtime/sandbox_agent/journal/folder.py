@@ -1,4 +1,4 @@
-"""Where runs are kept: `<output dir>/<run id>/`, for nobody else to read."""
+"""The folders of runs: `<output dir>/<run id>/`, readable by their owner only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from sandbox_agent.errors import ConfigError
 
 OUTPUT = "output"
-"""The folder, inside a run's, of output that was too long for the model."""
+"""The folder in a run folder for output that was too long for the model."""
 
 
 def default_output_dir() -> Path:
-    """`$XDG_STATE_HOME/sandbox-agent`, or `~/.local/state/sandbox-agent`; XDG base directories
-    specification, which has a relative value ignored. Raises ConfigError without a home."""
+    """`$XDG_STATE_HOME/sandbox-agent`, or `~/.local/state/sandbox-agent`. The XDG base directory
+    specification says to ignore a relative value. Raises ConfigError if there is no home folder."""
     base = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not base.is_absolute():
         base = Path(os.path.expanduser("~"), ".local", "state")
@@ -29,20 +29,20 @@ def default_output_dir() -> Path:
 
 
 def new_run_id() -> str:
-    """Sorts by time: UTC to the millisecond, then something that no other run has."""
+    """A new id. Ids sort by time: UTC to the millisecond, then random digits."""
     now = datetime.now(UTC)
     return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}-{secrets.token_hex(3)}"
 
 
 def make_run_folder(path: Path) -> None:
-    """Make a run's folder, 0700. Raises FileExistsError rather than mix two runs, and OSError."""
+    """Make a run's folder with mode 0700. Raises FileExistsError if it is there, and OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.mkdir(mode=0o700)
 
 
 def hidden_from_tools(folder: Path, output_dir: Path, workspace: Path) -> list[Path]:
-    """What a run's tools must not see: this run's folder and, unless the workspace is in there
-    too, those of all others."""
+    """The folders that a run's tools must not see: the output folder with all runs. If it contains
+    the workspace, only this run's folder."""
     if workspace == output_dir or output_dir in workspace.parents:
         return [folder]
     return [output_dir]

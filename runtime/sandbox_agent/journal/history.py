@@ -1,7 +1,7 @@
-"""What a model is told: the messages of a conversation, and how a call's end reads.
+"""The messages that a model gets: what was said, and how each call ended.
 
-A history is always valid to send: an assistant message is followed by one tool message for each
-of its calls, in their order, however they ended.
+A history is always valid to send: after an assistant message comes one tool message for each of
+its calls, in their order, however the calls ended.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class UserMessage(msgspec.Struct, frozen=True):
 
 
 class AssistantMessage(msgspec.Struct, frozen=True):
-    """What a model answered. model: its name. kept: as in `ModelTurn`, for that model alone. cut:
-    as `TurnTaken.is_cut`."""
+    """What a model answered. model: its name. provider_state: as in `ModelTurn`; only a model of
+    the same name may get it back. cut: as `TurnTaken.is_cut`."""
 
     text: str
     calls: tuple[Call, ...] = ()
@@ -45,7 +45,7 @@ class AssistantMessage(msgspec.Struct, frozen=True):
 class ToolMessage(msgspec.Struct, frozen=True):
     """The one result of one call.
 
-    content: all that the model reads, the end of the call included. images: what it looks at.
+    content: the text for the model, including how the call ended. images: for the model to see.
     """
 
     call_id: str
@@ -60,10 +60,11 @@ Message = UserMessage | AssistantMessage | ToolMessage
 
 
 class History(Sequence[Message]):
-    """The messages of a conversation up to now. It stays as it is while the conversation goes on,
-    and to make one costs the same however long that is: `messages` only ever grows.
+    """The messages of a conversation up to now. Does not change when the conversation goes on.
 
-    answers: how many of them are a model's.
+    It keeps `messages` itself and its length, because that list only grows. So making a history of
+    a long conversation costs no more than making one of a short one. answers: how many of the
+    messages are a model's.
     """
 
     __slots__ = ("_length", "_messages", "answers")
@@ -83,41 +84,41 @@ class History(Sequence[Message]):
     def __getitem__(self, place: int | slice) -> Message | list[Message]:
         if isinstance(place, slice):
             return [self._messages[at] for at in range(*place.indices(self._length))]
-        # What a range refuses or counts from its end, a sequence of that length does.
+        # The range checks the index, and counts a negative one from this history's end.
         return self._messages[range(self._length)[place]]
 
     def __iter__(self) -> Iterator[Message]:
         return islice(self._messages, self._length)
 
-    def goes_on(self, earlier: Sequence[Message]) -> bool:
-        """Whether `earlier` is how this conversation began."""
+    def starts_with(self, earlier: Sequence[Message]) -> bool:
+        """Whether `earlier` is a history of the same conversation, and not longer than this."""
         same = isinstance(earlier, History) and earlier._messages is self._messages
         return same and len(earlier) <= self._length
 
 
 def answers_in(history: Sequence[Message]) -> int:
-    """How often a model has answered. For a conversation's own history no work that grows."""
+    """How often a model has answered. Counts nothing for a `History`, which has the number."""
     if isinstance(history, History):
         return history.answers
     return sum(isinstance(message, AssistantMessage) for message in history)
 
 
-def goes_on(earlier: Sequence[Message], history: Sequence[Message]) -> bool:
-    """Whether `earlier` is how `history` began; of a conversation that grows, known at once."""
-    if isinstance(history, History) and history.goes_on(earlier):
+def starts_with(history: Sequence[Message], earlier: Sequence[Message]) -> bool:
+    """Whether `history` starts with `earlier`. Compares nothing if both are of one conversation."""
+    if isinstance(history, History) and history.starts_with(earlier):
         return True
     return list(history[: len(earlier)]) == list(earlier)
 
 
 def tool_text(ended: Ended) -> str:
-    """What a model reads of a call that ended: what it said, then how it ended."""
+    """What a model reads about a call that ended: the content, then how the call ended."""
     parts = [ended.content, _ending(ended)]
     text = "\n".join(part.removesuffix("\n") for part in parts if part)
     return text or "[no output]"
 
 
 def _ending(ended: Ended) -> str:
-    """The line in brackets that says how a call ended; "" when its content says all."""
+    """The line in brackets that says how a call ended; "" if the content says all."""
     match ended.outcome:
         case Outcome.OK | Outcome.ERROR:
             if ended.exit_status:
@@ -165,7 +166,7 @@ def _line(text: str, ended: Ended) -> str:
 
 
 def _flat(text: str) -> str:
-    """Text of several lines as one: the end of a call is the last line of what is said of it."""
+    """Join lines into one: how a call ended must be exactly the last line."""
     return " ".join(text.split())
 
 

@@ -1,4 +1,4 @@
-"""Which run somebody means: by id, by the beginning of one, by path, or `last`."""
+"""Finds the run that a command names: by its id, the beginning of the id, a path, or `last`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ SHOWN = 5
 
 
 def is_path(run: str) -> bool:
-    """Whether RUN is a path, whatever runs there are."""
+    """Whether `run` is a path, no matter which runs there are."""
     return os.sep in run
 
 
 def find_run(run: str, output_dir: Path | None = None, here: Path | None = None) -> Path:
     """The folder of a run.
 
-    run: an id, the beginning of exactly one, the path of a run folder or of its journal, or
-    `last`. What has a slash in it is a path. output_dir: where run folders are; None for the
-    default. here: where relative paths start, if not in the current folder. Raises ConfigError:
-    there is none, there are several, it is no run, it is not ours.
+    run: an id, the beginning of exactly one id, the path of a run folder or of its journal, or
+    `last`. Text with a slash is a path. output_dir: where run folders are; None for the default.
+    here: where relative paths start; None for the current folder. Raises ConfigError if no run or
+    several are found, if the path is not a run, or if this user may not read it.
     """
     base, here = output_dir or default_output_dir(), here or Path()
     if not run:
@@ -64,7 +64,7 @@ _HINT = (
 
 
 def _runs(base: Path) -> list[str]:
-    """The ids of the runs of a folder, oldest first: ids sort by time."""
+    """The ids of the runs in a folder, oldest first."""
     try:
         names = os.listdir(base)
     except FileNotFoundError:

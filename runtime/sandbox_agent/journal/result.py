@@ -1,4 +1,4 @@
-"""What a run returns."""
+"""What `run()` returns."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sandbox_agent.journal.status import Status
 
 
 class RunResult(msgspec.Struct, frozen=True):
-    """How a run ended. record: all that `result.json` says. run_dir: the run's folder.
+    """How a run ended. record: the content of `result.json`. run_dir: the run's folder.
 
-    error: what went wrong, where something of ours, of the model's or of the disk's did.
+    error: the exception that ended the run, None if none did.
     """
 
     record: Record
@@ -27,17 +27,17 @@ class RunResult(msgspec.Struct, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """What the command line ends with after such a run."""
+        """The exit code of the command for this run."""
         return self.record.exit_code or 0
 
     @property
     def reason(self) -> str:
-        """Why it ended, in words."""
+        """Why the run ended, as a text."""
         return self.record.reason
 
     @property
     def message(self) -> str | None:
-        """The agent's final words; None when it did not come to that."""
+        """The agent's final message; None if the run ended before it."""
         return self.record.message
 
     @property

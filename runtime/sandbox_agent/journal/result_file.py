@@ -1,8 +1,8 @@
-"""`result.json`: what became of a run, in one file, for people and for scripts.
+"""`result.json`: how a run ended, in one file, for people and for scripts.
 
-Written with status `running` when a run starts and replaced as a whole at its end, so a reader
-finds one or the other and never a half. A run whose agent was killed keeps `running`; its journal
-says how far it came.
+It is written with status `running` when a run starts, and replaced as a whole at the end. So a
+reader finds one or the other, never a half. If the agent was killed, `running` stays; the journal
+then says how far the run came.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Times(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Of this segment. requests: answers of the model. calls: that were asked for.
+    """Of this segment. requests: answers of the model. calls: that the model made.
 
-    tokens, cost_usd: what the answers used up, as the budgets of these names count it. cost_usd:
-    None where no price is known.
+    tokens, cost_usd: what the answers used, as the budgets of these names count it. cost_usd: None
+    if no price is known.
     """
 
     requests: int = 0
@@ -71,11 +71,11 @@ class VerifyRecord(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole of `result.json`.
+    """All of `result.json`.
 
-    run: the run's id. task: its name. pid: of the agent, to see whether `running` is still true.
-    segment: counts the `run()`s of the conversation. plan: how the sandbox was built. message:
-    the agent's final words. survivors: what could not be stopped; empty when all is well.
+    run: the run's id. task: its name. pid: of the agent, to check whether `running` is still true.
+    segment: counts the `run()` calls of the conversation. plan: how the sandbox was built. message:
+    the agent's final message. survivors: processes that could not be stopped, usually none.
     """
 
     run: str
@@ -97,7 +97,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def calls_of(state: RunState) -> tuple[CallRecord, ...]:
-    """The calls that models asked for, in that order."""
+    """The calls that the model made, in their order."""
     return tuple(_call(call) for call in state.calls.values() if not call.verify)
 
 
@@ -129,10 +129,10 @@ def verified_of(state: RunState) -> tuple[VerifyRecord, ...]:
 
 
 def write_record(folder: Path, record: Record, *, durable: bool = False) -> None:
-    """Put `record` in place of what is there. Raises OSError; what was there then stays.
+    """Replace the record. Raises OSError; the old record then stays.
 
-    durable: have the disk hold the content before the name changes, so that a power cut leaves one
-    or the other (rename(2) orders nothing). Blocks for as long as the disk takes.
+    durable: sync the content to the disk before the file gets its name, so that a power cut leaves
+    the old record or the new one (rename(2) orders nothing). Blocks while the disk works.
     """
     path = folder / FILE_NAME
     temporary = folder / f".{FILE_NAME}.{os.getpid()}"
@@ -152,7 +152,7 @@ def write_record(folder: Path, record: Record, *, durable: bool = False) -> None
 
 
 def read_record(folder: Path) -> Record:
-    """The record of a run folder. Raises JournalError when it is no record, OSError as usual."""
+    """The record of a run folder. Raises JournalError if the file is not a record, and OSError."""
     path = folder / FILE_NAME
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)

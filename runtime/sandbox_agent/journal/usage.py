@@ -1,4 +1,4 @@
-"""What a model's answers use up."""
+"""What a model's answers use: tokens and money."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import msgspec
 class TokenUsage(msgspec.Struct, frozen=True):
     """Of one answer, or of several together, in tokens as the provider counts them.
 
-    cached: of `input`, those that were read from the provider's cache. reasoning: of `output`,
-    those that were spent on thinking. cost_usd: None where no price is known; a sum with one such
-    answer in it is the cost of the others.
+    cached: the part of `input` that came from the provider's cache. reasoning: the part of `output`
+    that was thinking. cost_usd: None if no price is known. A sum leaves out answers without one.
     """
 
     input: int = 0
@@ -21,7 +20,7 @@ class TokenUsage(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """What counts against a budget of tokens."""
+        """The tokens that count against a budget."""
         return self.input + self.output
 
     def plus(self, other: TokenUsage) -> TokenUsage:

@@ -35,7 +35,7 @@ from sandbox_agent.journal.history import (
     ToolMessage,
     UserMessage,
     answers_in,
-    goes_on,
+    starts_with,
 )
 
 HIGH = 0.8
@@ -122,7 +122,7 @@ class Shortener:
 
     def _take(self, history: Sequence[Message]) -> None:
         """Hear what is new."""
-        if not goes_on(self._history, history):
+        if not starts_with(history, self._history):
             self._forget()
         for place in range(len(self._history), len(history)):
             message = history[place]

@@ -30,7 +30,7 @@ from sandbox_agent.journal.history import (
     Message,
     ToolMessage,
     UserMessage,
-    goes_on,
+    starts_with,
 )
 
 LONGEST_DESCRIPTION = 1024
@@ -73,7 +73,7 @@ class Wire:
 
     def messages(self, history: Sequence[Message]) -> bytes:
         """The JSON array of `messages`."""
-        if not goes_on(self._seen, history):
+        if not starts_with(history, self._seen):
             self._forget()
             # Of a history that was shortened, most is as it was.
             kept = {id(message) for message in history}

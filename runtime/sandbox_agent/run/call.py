@@ -1,4 +1,4 @@
-"""One call, from the decision to make it to its one end in the journal."""
+"""One call of a tool, from the request to its one end in the journal."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.cell import Cell
 
 OnOutput = Callable[[str, str, bytes], object]
-"""Called with call id, "stdout" or "stderr", and what the call printed, as it comes. Returning
-False (and nothing else) closes that stream: what goes on writing to it gets SIGPIPE."""
+"""Called with the call's id, "stdout" or "stderr", and each piece of output as it comes. If it
+returns False, exactly, that stream is closed: a process that writes to it then gets SIGPIPE."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A call to be made. command: of a `verify` command, else None. timeout: seconds."""
+    """A call to make. command: the text of a `verify` command, else None. timeout: seconds."""
 
     id: str
     tool: str
@@ -42,20 +42,21 @@ class Request:
 
 
 class _InFlight:
-    """What is known of a call while it is going. output: kept where somebody listens to it."""
+    """A call that is going. output: what it printed so far, if there is a listener; without one the
+    cell keeps the output. has_listener: False once the listener has failed."""
 
     def __init__(self, output_limit: int) -> None:
         self.output = Capture(output_limit)
         self.started = False
-        self.listened_to = True
+        self.has_listener = True
 
 
 @dataclass(frozen=True)
 class Caller:
     """Makes calls in one sandbox and records them.
 
-    folder: the run's. output_limit: bytes of a call's output that are kept. time_limit: seconds
-    that any call may take. on_output: hears what calls print as it comes. separate_output: keeps
+    folder: of the run. output_limit: how many bytes of a call's output are kept. time_limit:
+    seconds that any call may take. on_output: gets the output as it comes. separate_output: keep
     standard error apart.
     """
 
@@ -69,10 +70,10 @@ class Caller:
     separate_output: bool
 
     async def call(self, request: Request, token: RunToken) -> Ended | None:
-        """Make one call. Its end has been recorded, and its processes are gone, when this returns.
+        """Make one call. When this returns, its end is recorded and its processes are gone.
 
-        Returns the end; None when it could not be recorded, or when there is none to record: a
-        `verify` command, which nobody has asked for until it is dispatched.
+        Returns the end, or None if it could not be recorded. A `verify` command that was never
+        dispatched has no end to record, so it gives None as well.
         """
         if token.is_cancelled:
             return None if request.command is not None else self.skip(request.id, token)
@@ -83,7 +84,7 @@ class Caller:
             command=request.command,
             timeout=request.timeout,
         )
-        # Looked at again: whoever listens to that very event may have cancelled.
+        # Checked again: `on_event` may have cancelled the call when it got that event.
         if dispatched is None or token.is_cancelled:
             return self.skip(request.id, token)
         state = _InFlight(self.output_limit)
@@ -100,7 +101,7 @@ class Caller:
         )
 
     def refuse(self, call_id: str, why: str) -> Ended | None:
-        """Record the end of a call that makes no sense, as an error that the model can mend."""
+        """Record the end of a call that cannot be made, as an error that the model can correct."""
         return self.journal.record(
             Ended, call=call_id, outcome=Outcome.ERROR, started=StartedState.NO, content=why
         )
@@ -114,7 +115,7 @@ class Caller:
 
         def on_output(stream: str, data: bytes) -> bool:
             state.output.feed(data)
-            return self._tell(request.id, stream, data, state)
+            return self._pass_on(request.id, stream, data, state)
 
         try:
             return await self.cell.call(
@@ -126,15 +127,15 @@ class Caller:
                     timeout=request.timeout,
                     output_limit=self.output_limit,
                     on_started=on_started,
-                    # Without a listener the cell keeps the output itself, and slows floods.
+                    # Without a listener the cell keeps the output, and slows down floods.
                     on_output=None if self.on_output is None else on_output,
                     separate_output=self.separate_output,
                 ),
                 token=token,
             )
         except asyncio.CancelledError:
-            # The loop is being shut down and cancels every task it finds, this one too. The cell
-            # stopped the call before it let this through; which rung it took is all that is lost.
+            # The event loop is shutting down and cancels every task. The cell stopped the call
+            # before it passed this on. Only the rung that was needed is lost.
             if state.started:
                 return CallResult(request.id, Outcome.CANCELLED, StartedState.YES)
             return CallResult(request.id, Outcome.SKIPPED, StartedState.NO)
@@ -145,15 +146,15 @@ class Caller:
                 return CallResult(request.id, Outcome.CRASHED, StartedState.YES, detail=why)
             return CallResult(request.id, Outcome.UNKNOWN, StartedState.MAYBE, detail=why)
 
-    def _tell(self, call_id: str, stream: str, data: bytes, state: _InFlight) -> bool:
-        """Pass output on. False when the listener wants the stream to be closed."""
-        if self.on_output is None or not state.listened_to:
+    def _pass_on(self, call_id: str, stream: str, data: bytes, state: _InFlight) -> bool:
+        """Pass output on. Returns False if the listener asks to close the stream."""
+        if self.on_output is None or not state.has_listener:
             return True
         try:
             return self.on_output(call_id, stream, data) is not False
         except Exception as error:
-            state.listened_to = False  # Once is enough: output comes in thousands of pieces.
-            complain(f"on_output raised {error!r}; it hears no more of {call_id}")
+            state.has_listener = False  # One warning is enough: there are thousands of pieces.
+            complain(f"on_output raised {error!r}; it gets no more output of {call_id}")
             return True
 
     def _end(self, result: CallResult, output: Capture) -> Ended | None:
@@ -182,7 +183,8 @@ class Caller:
         )
 
     def _spill(self, call_id: str, text: bytes) -> str | None:
-        """Keep what is too long for the model, and for the journal. Relative to the run folder."""
+        """Write output that is too long for the model and the journal to a file. Returns its path,
+        relative to the run folder, or None if the output is short enough."""
         if len(text) <= MODEL_BYTES:
             return None
         folder = self.folder / run_folder.OUTPUT

@@ -1,4 +1,4 @@
-"""A run's budget of time, kept whatever its event loop does."""
+"""The time budget of a run. It holds even while the event loop is blocked."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_PATIENCE = 1.0
-"""Seconds that the thread may take to end. It can be in a callback of somebody's token."""
+_JOIN_LIMIT = 1.0
+"""Seconds to wait for the thread, which may be in a callback of a token."""
 
 
 @contextmanager
 def time_budget(seconds: float | None, stop: Callable[[], object]) -> Iterator[None]:
-    """While it is entered, call `stop` after so many seconds, in a thread of its own.
+    """While this is entered, call `stop` after so many seconds, in a thread of its own.
 
-    Not by the loop: a listener may block that, and the budget is to end what goes on meanwhile.
-    None: no budget and no thread. Raises RuntimeError when no thread can be started.
+    Not in the event loop: a listener may block it, and the budget must end the calls all the same.
+    seconds: None for no budget and no thread. Raises RuntimeError if no thread can be started.
     """
     if seconds is None:
         yield
@@ -27,4 +27,4 @@ def time_budget(seconds: float | None, stop: Callable[[], object]) -> Iterator[N
         yield
     finally:
         timer.cancel()
-        timer.join(_PATIENCE)
+        timer.join(_JOIN_LIMIT)

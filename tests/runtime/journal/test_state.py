@@ -181,9 +181,9 @@ def test_a_history_knows_how_it_began() -> None:
     state, other = state_of((UserText(text="go", **NOW),)), state_of((UserText(text="go", **NOW),))
     first = state.history()
     state.apply(TurnTaken(turn=1, text="done", final=True, **NOW))
-    assert state.history().goes_on(first)
-    assert not first.goes_on(state.history())
-    assert not state.history().goes_on(other.history())
+    assert state.history().starts_with(first)
+    assert not first.starts_with(state.history())
+    assert not state.history().starts_with(other.history())
 
 
 def test_what_a_turn_asks_of_the_fold_costs_the_same_after_many_others() -> None:
