@@ -1,4 +1,8 @@
-"""Keeping a bounded amount of a stream of unknown length: its head and its tail."""
+"""Keeping a bounded part of a text or of a stream: its head and its tail.
+
+Between them stands a note with the number of bytes left out. Half a character at an edge would read
+as one or two garbled ones, so its bytes are left out too.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections import deque
 
 
 class Capture:
-    """The first and the last half of `limit` bytes of what is fed; what lies between is counted."""
+    """The first and the last half of `limit` bytes of a stream. total: bytes of the stream."""
 
     def __init__(self, limit: int) -> None:
         self._head_limit = (limit + 1) // 2
@@ -31,13 +35,38 @@ class Capture:
             self._tail_size -= len(self._tail.popleft())
 
     def text(self) -> str:
-        """What was kept, as text, with a note where something was left out."""
+        """The kept bytes as text, with a note when bytes were left out."""
         tail = b"".join(self._tail)
         tail = tail[max(0, len(tail) - self._tail_limit) :]
         left_out = self.total - len(self._head) - len(tail)
-        head_text = self._head.decode("utf-8", "replace")
-        if not left_out:
-            return (bytes(self._head) + tail).decode("utf-8", "replace")
-        return (
-            f"{head_text}\n[... {left_out} bytes left out ...]\n{tail.decode('utf-8', 'replace')}"
-        )
+        return join(bytes(self._head), tail, left_out).decode("utf-8", "replace")
+
+
+def note(left_out: int) -> bytes:
+    """The line that stands for bytes that were left out."""
+    return f"\n[... {left_out} bytes left out ...]\n".encode()
+
+
+def join(head: bytes, tail: bytes, left_out: int) -> bytes:
+    """Head and tail of UTF-8 text; when `left_out` is more than 0, with a note between them."""
+    if left_out <= 0:
+        return head + tail
+    whole_head, whole_tail = _without_torn_end(head), _without_torn_start(tail)
+    left_out += len(head) - len(whole_head) + len(tail) - len(whole_tail)
+    return whole_head + note(left_out) + whole_tail
+
+
+def _without_torn_end(data: bytes) -> bytes:
+    for back in range(1, min(3, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0xC0 != 0x80:  # the first byte of a character tells how many bytes it has
+            length = 1 if byte < 0xC0 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return data[:-back] if length > back else data
+    return data
+
+
+def _without_torn_start(data: bytes) -> bytes:
+    start = 0
+    while start < min(3, len(data)) and data[start] & 0xC0 == 0x80:
+        start += 1
+    return data[start:]

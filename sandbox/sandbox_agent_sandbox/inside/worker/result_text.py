@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from sandbox_agent_ipc.messages import MAX_MESSAGE, Image
 
+from sandbox_agent_sandbox.capture import join, note
 from sandbox_agent_sandbox.images import select_images
 from sandbox_agent_sandbox.inside.worker.tool_result import ToolResult
 
@@ -69,14 +70,9 @@ def truncate(text: str, limit: int, images: Sequence[Image] = ()) -> str:
     limit = min(limit, _MAX_TEXT - sum(len(image.data) for image in images))
     if len(data) <= limit:
         return data.decode()
-    kept = max(limit - len(_notice(len(data))), 0)
-    head = data[: kept - kept // 2].decode(errors="ignore")
-    tail = data[len(data) - kept // 2 :].decode(errors="ignore")
-    return f"{head}{_notice(len(data) - len(head.encode()) - len(tail.encode()))}{tail}"
-
-
-def _notice(count: int) -> str:
-    return f"\n[... {count} bytes left out ...]\n"
+    kept = max(limit - len(note(len(data))), 0)
+    head, tail = data[: kept - kept // 2], data[len(data) - kept // 2 :]
+    return join(head, tail, len(data) - kept).decode()
 
 
 def _is_ours(at: TracebackType) -> bool:
