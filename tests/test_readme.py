@@ -34,8 +34,6 @@ READMES = [
     README,
     *(CHECKOUT / name / "README.md" for name in ("runtime", "sandbox", "ipc", "tests")),
 ]
-READMES = [path for path in READMES if path.exists()]
-
 EXCEPTIONS = {
     "scripts/demo": "tests/cli/test_demo.py runs it; .ci/run does in a fresh clone",
     "scripts/test": "would run itself; .ci/run runs it in a fresh clone",
