@@ -27,6 +27,23 @@ import skips
 _private = pytest.StashKey[Path]()
 _failed = pytest.StashKey[bool]()
 
+PURE = (
+    "tests/provider/history_rules",
+    "tests/runtime/config",
+    "tests/runtime/journal/test_state.py",
+    "tests/runtime/journal/test_status.py",
+    "tests/sandbox/policy/test_secrets.py",
+    "tests/sandbox/policy/test_units.py",
+)
+"""Folders and files whose tests only compute. What they leave is looked for once a file and not
+once a test; it fails the run all the same."""
+
+_PURE_PATHS = frozenset(paths.CHECKOUT / name for name in PURE)
+
+
+def _is_pure(path: Path) -> bool:
+    return path in _PURE_PATHS or path.parent in _PURE_PATHS
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """All temporary files of a session go to one folder, where a forgotten one shows."""
@@ -36,13 +53,29 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and SIGHUP by what nohup(1) starts
     leaks.become_subreaper()
     leaks.have_own_mounts()
-    folder = Path(tempfile.mkdtemp(prefix="sa-"))
+    folder = _private_folder(config)
     folder.chmod(0o711)  # tests that change their uid pass through, and cannot list it
     config.stash[_private] = folder
     (folder / "tmp").mkdir()
     (folder / "tmp").chmod(0o1777)
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
     os.environ["XDG_STATE_HOME"] = str(folder / "state")
+
+
+def _private_folder(config: pytest.Config) -> Path:
+    """A new folder. That of a worker of pytest-xdist lies in the folder of the whole session."""
+    given = getattr(config, "workerinput", None)
+    if given is None:
+        return Path(tempfile.mkdtemp(prefix="sa-"))
+    folder = Path(given["folder"], given["workerid"])
+    folder.mkdir()
+    return folder
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """A worker is about to be started (pytest-xdist)."""
+    node.workerinput["folder"] = str(node.config.stash[_private])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -72,21 +105,50 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     return report
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a test that passed and left something. A failed test is only cleaned up after."""
-    before = leaks.Snapshot.take()
-    clean = "litellm" not in sys.modules
-    yield
+def _check(before: leaks.Snapshot, clean: bool) -> None:
+    """Fails the test if something has been left since the snapshot. clean: without litellm."""
     leaks.become_dumpable()
-    if request.node.stash.get(_failed, False):
-        leaks.kill_new_processes(before)
-        return
     found = leaks.find(before)
     if clean and "litellm" in sys.modules:  # conversations ran in this very process
         found.append("litellm in the agent's process, where its seconds and memory never belong")
     if found:
         pytest.fail("left behind:\n  " + "\n  ".join(found), pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_at_the_end() -> Iterator[None]:
+    """Fails the last test if fixtures of modules and of the session left something."""
+    before = leaks.Snapshot.take()
+    yield
+    _check(before, clean=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_by_a_pure_file(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails the last test of a file in PURE if one of its tests left something."""
+    if not _is_pure(request.path):
+        yield
+        return
+    before = leaks.Snapshot.take()
+    clean = "litellm" not in sys.modules
+    yield
+    _check(before, clean)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that passed and left something. A failed test is only cleaned up after."""
+    if _is_pure(request.path):
+        yield
+        return
+    before = leaks.Snapshot.take()
+    clean = "litellm" not in sys.modules
+    yield
+    if request.node.stash.get(_failed, False):
+        leaks.become_dumpable()
+        leaks.kill_new_processes(before)
+    else:
+        _check(before, clean)
 
 
 @pytest.fixture

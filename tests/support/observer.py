@@ -80,6 +80,53 @@ def marked(mark: str) -> list[Process]:
 
 def descendants(root: int) -> list[Process]:
     """All live processes below root, parents before children."""
+    try:
+        return [process for pid in _pids_below(root) if (process := look(pid)) is not None]
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return _descendants_of_everything(root)
+
+
+def _pids_below(root: int) -> list[int]:
+    """The pids of all processes below root, zombies too, parents before children.
+
+    A child that ends while its parent's list is read can hide the child after it
+    (proc_pid_task_tid_children(5)). So the tree is read until two readings agree.
+    """
+    found = _read_pids_below(root)
+    while (again := _read_pids_below(root)) != found:
+        found = again
+    return found
+
+
+def _read_pids_below(root: int) -> list[int]:
+    found: list[int] = []
+    queue = [root]
+    while queue:
+        below = _children(queue.pop(0))
+        found += below
+        queue += below
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """The children of every thread of a process; none if it has ended."""
+    folder = f"/proc/{pid}/task"
+    found: list[int] = []
+    try:
+        threads = os.listdir(folder)
+    except OSError:  # ENOENT and ESRCH: it ended while we looked
+        return found
+    for thread in threads:
+        try:
+            with open(f"{folder}/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+        except OSError:  # the thread has ended, and its children belong to another one
+            if os.path.exists(f"{folder}/{thread}/stat"):
+                raise
+    return found
+
+
+def _descendants_of_everything(root: int) -> list[Process]:
     children: dict[int, list[Process]] = {}
     for process in everything():
         children.setdefault(process.parent, []).append(process)

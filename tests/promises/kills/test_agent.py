@@ -123,6 +123,7 @@ def test_who_is_stopped_at_birth_ends_with_the_agent(tmp_path: Path, generations
         ):
             pass
         observer.eventually(lambda: os.getpgid(struck[0]) != spawner.pid, 20)
+        observer.eventually(lambda: state(struck[0]) == "T", 20)  # SIGSTOP takes effect later
         os.kill(spawner.pid, signal.SIGSTOP)
         kin = observer.descendants(agent.pid)
         assert struck[0] in [one.pid for one in kin]
