@@ -159,9 +159,17 @@ def watch() -> Any:
     return Watch()
 
 
-@pytest.fixture(params=["root", "user"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for a person runs as root and as an ordinary user, unless its file says
+    `PERSONS = ["user"]`: what it shows does not depend on who runs the command."""
+    if "person" in metafunc.fixturenames:
+        kinds = getattr(metafunc.module, "PERSONS", ["root", "user"])
+        metafunc.parametrize("person", kinds, indirect=True)
+
+
+@pytest.fixture
 def person(request: pytest.FixtureRequest) -> Iterator[identity.Person]:
-    """Who runs the command under test: root and an ordinary user, with a folder of their own."""
+    """The person, root or an ordinary user, who runs the command, with a folder of their own."""
     if request.param == "root" and os.geteuid() != 0:
         pytest.skip("needs root")
     yield from identity.someone(request.param)

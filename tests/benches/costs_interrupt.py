@@ -476,17 +476,23 @@ WARM_UP = 20
 """Runs until everything that is made once has been made."""
 
 
-def growth(folder: Path, runs: int) -> tuple[Holdings, Holdings]:
+def growth(folder: Path, runs: int, warm_up: int = WARM_UP) -> tuple[Holdings, Holdings]:
     """What is held after the warm-up, and after `runs` more runs."""
     seen: list[Holdings] = []
 
+    def uncounted() -> int:
+        """Threads of the kernel beyond those that `threading` counts."""
+        return int(_status()["Threads"]) - threading.active_count()
+
+    usual = uncounted()  # a worker of pytest-xdist has one
+
     def each(number: int) -> None:
-        if number in (WARM_UP, WARM_UP + runs):
+        if number in (warm_up, warm_up + runs):
             # join() waits for Python's part of a thread; the kernel has it a moment longer.
-            observer.eventually(lambda: int(_status()["Threads"]) <= threading.active_count(), 20)
+            observer.eventually(lambda: uncounted() <= usual, 20)
             seen.append(Holdings.now())
 
-    interrupted_runs(folder, WARM_UP + runs, each)
+    interrupted_runs(folder, warm_up + runs, each)
     before, after = seen
     return before, after
 

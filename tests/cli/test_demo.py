@@ -8,6 +8,9 @@ from pathlib import Path
 import observer
 from identity import BIN, CHECKOUT, Person
 
+# `.ci/run` also runs the demo as root.
+PERSONS = ["user"]
+
 AGENT = str(BIN / "sandbox-agent")
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from identity import BIN, Person
 
+# Pipes are the same for every user.
+PERSONS = ["user"]
+
 AGENT = str(BIN / "sandbox-agent")
 
 

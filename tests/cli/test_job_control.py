@@ -14,6 +14,9 @@ import observer
 import pytest
 from identity import BIN, Person
 
+# Signals from the terminal and from a parent are the same for every user.
+PERSONS = ["user"]
+
 AGENT = str(BIN / "sandbox-agent")
 
 

@@ -11,6 +11,9 @@ import observer
 import struck
 from identity import Person
 
+# Root's processes are as visible as a user's.
+PERSONS = ["user"]
+
 
 def test_without_a_sandbox_the_observer_counts_what_gets_away(person: Person) -> None:
     mark = observer.new_mark()

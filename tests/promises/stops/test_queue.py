@@ -10,6 +10,9 @@ import observer
 import struck
 from identity import BIN, Person
 
+# The queue is in the agent. Interrupts as both users: test_interrupts.py.
+PERSONS = ["user"]
+
 CALLS = 100
 
 

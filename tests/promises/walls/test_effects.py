@@ -347,7 +347,7 @@ for name in ("mem", "environ", "maps", "fd"):
 
 
 MANY_FILES = 'python3 -c \'x = [open("/dev/null") for _ in range(99)]; print("worked")\''
-LONG_LOOP = "python3 -c 'import time\nwhile time.process_time() < 4: pass\nprint(\"worked\")'"
+LONG_LOOP = "python3 -c 'import time\nwhile time.process_time() < 2: pass\nprint(\"worked\")'"
 
 
 @pytest.mark.parametrize(
