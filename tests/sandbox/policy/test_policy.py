@@ -1,4 +1,4 @@
-"""A policy is data: what it cannot mean, or this version does not enforce, is refused."""
+"""A policy is data. Values without a meaning, and fields that are not enforced, are refused."""
 
 from __future__ import annotations
 
