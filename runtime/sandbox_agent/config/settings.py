@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 from pydantic import (
@@ -44,16 +44,16 @@ _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 class ConfigModel(Strict):
     """Base of the models of this package: making one in Python raises ConfigError.
 
-    prefix: the field of a task that the model stands for, which messages name.
+    _prefix: the field of a task that the model stands for, which messages name.
     """
 
-    prefix: ClassVar[tuple[str, ...]] = ()
+    _prefix: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
-    def error_from(cls, error: ValidationError) -> Exception:
+    def _error_from(cls, error: ValidationError) -> Exception:
         from sandbox_agent.config.validation_errors import config_error
 
-        return config_error(error, cls, prefix=cls.prefix)
+        return config_error(error, cls, prefix=cls._prefix)
 
 
 def _text(value: Any) -> Any:
@@ -100,7 +100,7 @@ class ToolChoice(ConfigModel):
     In Python: `ToolChoice(tool, timeout=None)`, where tool may be a function.
     """
 
-    prefix = ("tools",)
+    _prefix = ("tools",)
 
     tool: Annotated[Any, PlainSerializer(msgspec.to_builtins)]
     """`shell`, `files`, or `package.module:function`; for a function that was given as an object,
@@ -186,7 +186,7 @@ ToolField = Annotated[
 class Interrupt(ConfigModel):
     """How long a stop may take: at most grace + term, and a moment, until all is gone."""
 
-    prefix = ("interrupt",)
+    _prefix = ("interrupt",)
 
     grace: Annotated[Duration, Field(le=3600)] = 2.0
     """From the cancel flag (SIGINT for a shell command) to SIGTERM."""
@@ -206,7 +206,7 @@ class Budgets(ConfigModel):
     crosses one of them is the last, and the calls that it asks for are still made.
     """
 
-    prefix = ("budgets",)
+    _prefix = ("budgets",)
 
     turns: Annotated[Count, Field(ge=1)] | None = None
     """Answers of the model; null for no limit."""
@@ -265,27 +265,28 @@ class Settings(ConfigModel):
                 raise ValueError(f"{name} is listed twice; remove one of them")
         return tools
 
-    @classmethod
-    def from_options(
-        cls, options: Mapping[str, Any], recorded: Mapping[str, Any] | None = None
-    ) -> Self:
-        """The settings that a program gives; None stands for the default of each.
 
-        recorded: what a journal says, for what is not given. Of budgets given as a mapping only
-        what it names is replaced. Raises ConfigError.
-        """
-        data = {**from_record(recorded or {}), **options}
-        if recorded and isinstance(options.get("budgets"), Mapping):
-            data["budgets"] = {**recorded.get("budgets", {}), **options["budgets"]}
-        if isinstance(data.get("workspace"), str | Path):
-            data["workspace"] = {"path": data["workspace"]}
-        if isinstance(data.get("interrupt"), tuple) and len(data["interrupt"]) == 2:
-            data["interrupt"] = dict(zip(("grace", "term"), data["interrupt"], strict=True))
-        return cls(**{name: value for name, value in data.items() if value is not None})
+def settings_from(
+    options: Mapping[str, Any], recorded: Mapping[str, Any] | None = None
+) -> Settings:
+    """The settings that a program gives; None stands for the default of each.
 
-    def as_record(self) -> dict[str, Any]:
-        """The settings as a journal keeps them, under a task's names."""
-        return self.model_dump(mode="json", by_alias=True, include=set(Settings.model_fields))
+    recorded: what a journal says, for what is not given. Of budgets given as a mapping only what
+    it names is replaced. Raises ConfigError, and JournalError for a record that is damaged.
+    """
+    data = {**from_record(recorded or {}), **options}
+    if recorded and isinstance(options.get("budgets"), Mapping):
+        data["budgets"] = {**recorded.get("budgets", {}), **options["budgets"]}
+    if isinstance(data.get("workspace"), str | Path):
+        data["workspace"] = {"path": data["workspace"]}
+    if isinstance(data.get("interrupt"), tuple) and len(data["interrupt"]) == 2:
+        data["interrupt"] = dict(zip(("grace", "term"), data["interrupt"], strict=True))
+    return Settings(**{name: value for name, value in data.items() if value is not None})
+
+
+def as_record(settings: Settings) -> dict[str, Any]:
+    """The settings as a journal keeps them, under a task's names."""
+    return settings.model_dump(mode="json", by_alias=True, include=set(Settings.model_fields))
 
 
 def from_record(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _LOCAL = ("scripted", "replay")
 class ModelChoice(ConfigModel):
     """Which model answers. As text: the name alone."""
 
-    prefix = ("model",)
+    _prefix = ("model",)
 
     name: Text
     """As litellm names it (`openai/gpt-4o`, `anthropic/claude-sonnet-4-5`); its key is in the

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from sandbox_agent.config.settings import Budgets, Settings
+from sandbox_agent.config.settings import Budgets, settings_from
 from sandbox_agent.errors import ConfigError, JournalError
 from sandbox_agent.journal import file as journal
 from sandbox_agent.journal.events import (
@@ -145,7 +145,7 @@ def _segments(
                 last = event
             case _:
                 pass
-    budgets = Settings.from_options({}, {"budgets": settings.task.get("budgets")}).budgets
+    budgets = settings_from({}, {"budgets": settings.task.get("budgets")}).budgets
     return RecordedSegments(frozenset(resumed_after), turns_before, budgets)
 
 

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
-from sandbox_agent.config.settings import Budgets, Interrupt, Settings, Workspace
+from sandbox_agent.config.settings import (
+    Budgets,
+    Interrupt,
+    Settings,
+    Workspace,
+    as_record,
+    settings_from,
+)
 from sandbox_agent.config.workspace import existing_folder
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal import folder as run_folder
@@ -89,7 +96,7 @@ def make_setup(
     callbacks = Callbacks(**{name: given.pop(name) for name in names})
     for unknown in given.keys() - Settings.model_fields:
         raise TypeError(f"an unexpected keyword argument {unknown!r}")
-    settings = Settings.from_options(given, None if recorded is None else recorded.task)
+    settings = settings_from(given, None if recorded is None else recorded.task)
     workspace = existing_folder(settings.workspace.path)
     settings = settings.model_copy(update={"workspace": Workspace(path=workspace)})
     if isinstance(model, str):
@@ -104,7 +111,7 @@ def make_setup(
             hint="give its name, such as openai/gpt-4o or scripted:steps.yaml, or a Model",
         )
     check_keys(settings.sandbox.env, model, os.environ)
-    keep = RecordedSettings(model.name, model.options, settings.as_record())
+    keep = RecordedSettings(model.name, model.options, as_record(settings))
     _refuse_other_bytes(keep)
     hidden = run_folder.hidden_from_tools(run_dir, run_dir.parent, workspace)
     return Setup(

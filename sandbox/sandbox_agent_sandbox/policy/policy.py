@@ -118,7 +118,7 @@ class _MadeInPython(ModelMetaclass):
         try:
             return super().__call__(**by_position, **fields)
         except ValidationError as error:
-            raise model.error_from(error) from None
+            raise model._error_from(error) from None
 
 
 class Strict(BaseModel, metaclass=_MadeInPython):
@@ -135,7 +135,7 @@ class Strict(BaseModel, metaclass=_MadeInPython):
     unenforced: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
-    def error_from(cls, error: ValidationError) -> Exception:
+    def _error_from(cls, error: ValidationError) -> Exception:
         """What a Python program gets for the first thing that is wrong."""
         detail = error.errors(include_url=False)[0]
         what, hint = explain(detail, cls)

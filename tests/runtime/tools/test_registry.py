@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sandbox_agent.config.settings import BUILT_IN_TOOLS, Settings, ToolChoice
+from sandbox_agent.config.settings import BUILT_IN_TOOLS, ToolChoice, settings_from
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.tools.registry import BUILT_IN, Registry, import_roots, resolve, time_for
 from sandbox_agent_ipc.messages import FunctionRef, ToolProblem, ToolSpec
@@ -45,7 +45,7 @@ async def worker(functions: list[FunctionRef]) -> list[ToolSpec | ToolProblem]:
 
 
 def choices(*entries: Any) -> list[ToolChoice]:
-    return Settings.from_options({"tools": entries}).tools
+    return settings_from({"tools": entries}).tools
 
 
 def resolved(*entries: Any, describe: Any = nobody) -> Registry:
