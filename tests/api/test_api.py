@@ -159,7 +159,7 @@ def test_a_changed_surface_needs_the_file_and_a_line_for_each_change(changed: Pa
     changelog = changed / "CHANGELOG.md"
     text = changelog.read_text()
     said = "".join(f"- {kind} `{name}`.\n" for name in names for kind in (ADDS, BREAKS))
-    changelog.write_text(text.replace("\n## ", f"\n## 9.9.9, unreleased\n\n{said}\n## ", 1))
+    changelog.write_text(text.replace(", unreleased\n", f", unreleased\n\n{said}", 1))
     done = run(changed, "--check")
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     changelog.write_text(text + f"\n## 0.0.1\n\n{said}")
