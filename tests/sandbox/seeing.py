@@ -1,4 +1,4 @@
-"""Tools that return images: valid ones, too many, and false ones."""
+"""Tools that hand back images, honest ones and others."""
 
 from sandbox_agent_sandbox.inside.worker.tool_result import Image, ToolResult
 

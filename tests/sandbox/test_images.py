@@ -1,4 +1,4 @@
-"""Images that tools return for the model to see."""
+"""Images that tools hand back for the model to look at."""
 
 from __future__ import annotations
 

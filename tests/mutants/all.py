@@ -1,0 +1,7 @@
+"""All mutants."""
+
+from __future__ import annotations
+
+from mutants import configuring, planning, recording, running
+
+MUTANTS = (*planning.MUTANTS, *running.MUTANTS, *recording.MUTANTS, *configuring.MUTANTS)

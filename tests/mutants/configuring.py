@@ -1,0 +1,49 @@
+"""What people write, and the tools that they name."""
+
+from __future__ import annotations
+
+from mutants.mutant import RUNTIME, mutant
+
+_TASK = f"{RUNTIME}/config/task_file.py"
+_TASK_TEST = "runtime/config/test_task_file.py"
+_REGISTRY = f"{RUNTIME}/tools/registry.py"
+_REGISTRY_TEST = "runtime/tools/test_registry.py"
+
+MUTANTS = (
+    mutant(
+        "a base file wins over the nearer one",
+        f"{_TASK_TEST}::test_extends_merges_and_the_nearer_file_wins",
+        _TASK,
+        "            merged[key] = value\n",
+        "            merged.setdefault(key, value)\n",
+    ),
+    mutant(
+        "relative paths start at the current folder",
+        f"{_TASK_TEST}::test_relative_paths_start_at_the_folder_of_their_file",
+        _TASK,
+        "            data[key] = str(folder((*at, key)) / value)\n",
+        "            data[key] = str(Path.cwd() / value)\n",
+    ),
+    mutant(
+        "a variable without a value is left as it is",
+        _TASK_TEST,
+        _TASK,
+        "            if name not in variables:\n",
+        "            if name not in variables:\n                return match[0]\n"
+        "            if name not in variables:\n",
+    ),
+    mutant(
+        "of two tools of one name the first is offered",
+        _REGISTRY_TEST,
+        _REGISTRY,
+        "            if known is not tool:\n",
+        "            if known is None:\n",
+    ),
+    mutant(
+        "a tool may take longer than the policy allows",
+        _REGISTRY_TEST,
+        _REGISTRY,
+        "times = [limit, self.timeout,",
+        "times = [limit if self.timeout is None else None, self.timeout,",
+    ),
+)

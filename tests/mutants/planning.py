@@ -1,0 +1,133 @@
+"""What a sandbox is made of: the policy, and the plan that follows from it."""
+
+from __future__ import annotations
+
+from mutants.mutant import SANDBOX, mutant
+
+_PLAN = f"{SANDBOX}/policy/make_plan.py"
+_POLICY = f"{SANDBOX}/policy/policy.py"
+_GOLDEN = "sandbox/policy/test_make_plan.py"
+_REFUSALS = "sandbox/policy/test_policy.py"
+
+MUTANTS = (
+    mutant(
+        "the host's resolv.conf is shown without the host's network",
+        _GOLDEN,
+        _PLAN,
+        '_ETC + (_ETC_NETWORK if network == "host" else ())',
+        "_ETC + _ETC_NETWORK",
+    ),
+    mutant(
+        "entries of $PATH that contain $HOME are shown",
+        _GOLDEN,
+        _PLAN,
+        " or real in home.parents:",
+        ":",
+    ),
+    mutant("LANG is wrong", _GOLDEN, _PLAN, '"LANG": "C.UTF-8"', '"LANG": "C"'),
+    mutant(
+        "our own code is not guarded",
+        _GOLDEN,
+        _PLAN,
+        "    _guard_own_code(binds, identity, facts)\n",
+        "",
+    ),
+    mutant(
+        "what is protected stays writable",
+        _GOLDEN,
+        _PLAN,
+        "        add(real, remap=True)\n",
+        "        add(real, writable=True)\n",
+    ),
+    mutant(
+        "what is to be read is writable",
+        _GOLDEN,
+        _PLAN,
+        'add(_resolve(path, "read"), remap=True)',
+        'add(_resolve(path, "read"), writable=True)',
+    ),
+    mutant(
+        "the network is always the host's",
+        _GOLDEN,
+        _PLAN,
+        "network=policy.network,",
+        'network="host",',
+    ),
+    mutant(
+        "tools get the whole environment of the agent",
+        _GOLDEN,
+        _PLAN,
+        "    for name in policy.env.pass_:\n",
+        "    for name in facts.environment:\n",
+    ),
+    mutant(
+        "a policy can set HOME",
+        _GOLDEN,
+        _PLAN,
+        '    environment["HOME"] = _HOME  #',
+        "    #",
+    ),
+    mutant(
+        "records in reach of the tools are not hidden",
+        _GOLDEN,
+        _PLAN,
+        "        yield Mask(str(real), True)\n",
+        "",
+    ),
+    mutant(
+        "a limit of CPU time is rounded down",
+        _GOLDEN,
+        _PLAN,
+        "cpu_time=ceil(limits.cpu_time)",
+        "cpu_time=int(limits.cpu_time)",
+    ),
+    mutant(
+        "binds are ordered from the inside out",
+        _GOLDEN,
+        _PLAN,
+        'key=lambda bind: (bind.path.count("/"), bind.path)',
+        'key=lambda bind: (-bind.path.count("/"), bind.path)',
+    ),
+    mutant(
+        "tools' code comes first on the import path",
+        _GOLDEN,
+        _PLAN,
+        "dict.fromkeys([*own, *map(str, tool_paths)])",
+        "dict.fromkeys([*map(str, tool_paths), *own])",
+    ),
+    mutant(
+        "an unknown field of a policy is ignored",
+        _REFUSALS,
+        _POLICY,
+        'ConfigDict(extra="forbid", frozen=True',
+        'ConfigDict(extra="ignore", frozen=True',
+    ),
+    mutant(
+        "a field that is not enforced is ignored",
+        _REFUSALS,
+        _POLICY,
+        "        if named:\n",
+        "        if not cls:\n",
+    ),
+    mutant(
+        "a policy may set a secret",
+        "sandbox/policy/test_secrets.py",
+        _POLICY,
+        "    if not found:\n        return variables\n",
+        "    return variables\n",
+    ),
+    mutant(
+        "a password in a URL looks harmless",
+        "sandbox/policy/test_secrets.py",
+        f"{SANDBOX}/policy/secrets.py",
+        "    if _PASSWORD_IN_URL.search(value):\n",
+        "    if _PASSWORD_IN_URL.fullmatch(value):\n",
+    ),
+    mutant(
+        "a KiB is 1000 bytes",
+        "sandbox/policy/test_units.py::test_sizes",
+        f"{SANDBOX}/policy/units.py",
+        "(1024 if binary else 1000)",
+        "(1000 if binary else 1000)",
+    ),
+)
