@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sandbox_agent.config.settings import Budgets as Budgets
     from sandbox_agent.config.settings import Interrupt as Interrupt
+    from sandbox_agent.config.settings import ToolChoice as ToolChoice
     from sandbox_agent.config.task import Task as Task
     from sandbox_agent.config.task_file import load_task as load_task
     from sandbox_agent.conversation import Conversation as Conversation
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from sandbox_agent.models.scripted import ScriptedModel as ScriptedModel
     from sandbox_agent.models.scripted import load_script as load_script
     from sandbox_agent.tools.decorator import tool as tool
-    from sandbox_agent.tools.registry import ToolChoice as ToolChoice
 
 _HOMES = {
     "sandbox_agent_ipc.errors": ("SandboxAgentError",),
@@ -72,12 +72,11 @@ _HOMES = {
     "sandbox_agent.models.provider": ("ProviderModel",),
     "sandbox_agent.models.scripted": ("ScriptedModel", "load_script"),
     "sandbox_agent.journal.result": ("RunResult",),
-    "sandbox_agent.config.settings": ("Budgets", "Interrupt"),
+    "sandbox_agent.config.settings": ("Budgets", "Interrupt", "ToolChoice"),
     "sandbox_agent.journal.status": ("Status",),
     "sandbox_agent.config.task": ("Task",),
     "sandbox_agent.config.task_file": ("load_task",),
     "sandbox_agent.tools.decorator": ("tool",),
-    "sandbox_agent.tools.registry": ("ToolChoice",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

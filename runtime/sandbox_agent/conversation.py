@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.utf8 import without_surrogates
 
-from sandbox_agent.config.settings import Budgets, Interrupt
 from sandbox_agent.embedding.blocking import run_async
 from sandbox_agent.embedding.ctrl_c import CtrlC
 from sandbox_agent.errors import ConfigError, StateError
@@ -26,78 +24,64 @@ from sandbox_agent.journal.events import AnyEvent, UserText
 from sandbox_agent.journal.recorder import OnEvent as OnEvent
 from sandbox_agent.journal.result import RunResult as RunResult
 from sandbox_agent.journal.status import Status, move
-from sandbox_agent.models import Model, OnDelta
+from sandbox_agent.models import Model
 from sandbox_agent.run.call import OnOutput as OnOutput
 from sandbox_agent.run.run import Run
 from sandbox_agent.run.setup import Options, Setup, make_setup
 
 if TYPE_CHECKING:
-    from sandbox_agent_sandbox.policy.policy import Policy
-
     from sandbox_agent.resume import PastRun
 
 
 class Conversation:
-    """See the module. Use it in `with` or `async with`, or `close()` it.
+    """A conversation between a user, a model and tools. Use it in `with` or `async with`, or
+    `close()` it.
 
-    model: who answers; closed with the conversation. tools: names of built-in ones,
-    "package.module:function", functions, or {name: {"timeout": "60s"}}; None for all the built-in
-    ones. workspace: the folder
-    that tools work in. sandbox: a Policy or its data; None for the default. interrupt: how long a
-    stopped call is waited for. budgets: of each run. parallel: calls at once. verify: shell
-    commands that decide whether the agent is right in saying that it is done. output_dir: where
-    run folders go; None for `$XDG_STATE_HOME/sandbox-agent`. durable: sync the journal to the disk
-    once per turn. on_event, on_output: called in the run's thread with each event as it is
-    written, and with each piece of output (call id, "stdout" or "stderr", bytes). on_delta: the
-    same with each `ModelDelta` of an answer that is still coming. They must not
-    block; what they raise becomes a warning. They may call `interrupt` and `cancel_call`.
-    separate_output: have calls write standard error to a pipe of its own; else all comes as
-    "stdout", in the order in which it was written.
+    What it is about:
 
-    `interrupt`, `pause`, `cancel_call`, `wait_stopped`, `cancel_token`, `status`, `events` and
-    `send_message` are for any thread, the first three for signal handlers as well. While a run is
-    going, `sandbox-agent cancel` interrupts it from another process.
+    - model: a `Model`, or its name as in a task file: `openai/gpt-4o`, `scripted:steps.yaml`,
+      `replay:last`. It is closed with the conversation.
+    - tools: a list of built-in names (`shell`, `files`), `package.module:function`, functions, and
+      `{name: {"timeout": "60s"}}`. Default, and None: all that are built in.
+    - workspace: the folder that tools work in. Default: the current one.
+    - sandbox: a `Policy` or its data. None: the default policy.
+    - interrupt: how long a call that is stopped may take, as `Interrupt` or two numbers in seconds.
+    - budgets: of each run, as `Budgets` or a mapping. Default: no limit but on repeated calls.
+    - parallel: how many calls may go at once, 1 to 64. Default: 8.
+    - verify: shell commands that decide whether an agent that says it is done is right.
+    - name: of the task, for the record. output_dir: the folder of run folders. Default:
+      `$XDG_STATE_HOME/sandbox-agent`.
 
-    Raises ConfigError for what cannot be.
+    How your program takes part:
+
+    - on_event: called with each event as it is written.
+    - on_output: called with each piece of a call's output: call id, "stdout" or "stderr", bytes.
+    - on_delta: called with each `ModelDelta` of an answer that is still coming.
+    - separate_output: True to give each call's standard error a pipe of its own. Otherwise all
+      comes as "stdout", in the order in which it was written.
+    - durable: True to sync the journal to the disk once per turn, against power cuts.
+
+    Callbacks are called in the thread of the run and must not block. They may call `interrupt` and
+    `cancel_call`. An exception in one becomes a warning.
+
+    Any thread may call `interrupt`, `pause`, `cancel_call`, `wait_stopped` and `send_message`, and
+    read `cancel_token`, `status` and `events`. Signal handlers may call the first three. While a
+    run is going, `sandbox-agent cancel` interrupts it from another process.
+
+    Raises ConfigError for settings that are not possible; ModelError for a provider's model that
+    cannot answer here; TypeError for an option that is not known.
     """
 
     def __init__(
         self,
         *,
-        model: Model,
-        tools: Sequence[Any] | None = None,
-        workspace: Path | str = ".",
-        sandbox: Policy | Mapping[str, Any] | None = None,
-        interrupt: Interrupt | tuple[float, float] = Interrupt(),  # noqa: B008  (frozen)
-        budgets: Budgets | Mapping[str, Any] = Budgets(),  # noqa: B008
-        parallel: int = 8,
-        verify: Sequence[str] = (),
+        model: Model | str,
         output_dir: Path | str | None = None,
         name: str | None = None,
-        durable: bool = False,
-        on_event: OnEvent | None = None,
-        on_output: OnOutput | None = None,
-        on_delta: OnDelta | None = None,
-        separate_output: bool = False,
+        **options: Unpack[Options],
     ) -> None:
         base = Path(output_dir or run_folder.default_output_dir()).absolute()
-        setup = make_setup(
-            base / run_folder.new_run_id(),
-            model=model,
-            tools=tools,
-            workspace=workspace,
-            sandbox=sandbox,
-            interrupt=interrupt,
-            budgets=budgets,
-            parallel=parallel,
-            verify=verify,
-            name=name,
-            durable=durable,
-            on_event=on_event,
-            on_output=on_output,
-            on_delta=on_delta,
-            separate_output=separate_output,
-        )
+        setup = make_setup(base / run_folder.new_run_id(), model, name, options)
         self._begin_with(setup, Status.IDLE, segments=0)
 
     @classmethod
@@ -106,33 +90,31 @@ class Conversation:
         path: Path | str | PastRun,
         *,
         message: str | None = None,
+        model: Model | str | None = None,
         **options: Unpack[Options],
     ) -> Self:
-        """Go on with a run that is not going any more, however it ended; then `run()` it.
+        """Go on with a run that has ended or whose agent has died; then `run()` it.
 
         path: a run's folder or its journal. message: something more to tell the agent; a run that
-        is done needs one. options: instead of what the journal says, with which the run was made;
-        budgets given as a mapping replace only what they name. The model is made anew from its
-        name, unless it is given. Budgets count from here: each `run()` has its own.
+        is done needs one. model, options: instead of what the journal says; budgets given as a
+        mapping replace only what they name. Each `run()` has its own budgets, counted from its
+        start.
 
         Before anything else the journal gets an end for each call that was in flight when the
-        agent died (`unknown`, or `skipped` if it had not been sent), and the model is told so.
+        agent died: `unknown`, or `skipped` if the call had not been sent. The model is told so.
         Nothing is run twice. The journal is locked until `close()`.
 
-        Raises StateError for a run that is going or done, JournalError for a journal that is
-        damaged or of an unknown version, ConfigError for what cannot be, TypeError for an option
-        that there is none of, OSError.
+        Raises StateError for a run that is going or done; JournalError for a journal that is
+        damaged or of an unknown version; ConfigError for settings that are not possible; ModelError
+        for a provider's model that cannot answer here; TypeError for an option that is not known;
+        OSError.
         """
         from sandbox_agent.resume import PastRun, setup_from_journal
 
-        # Else a misspelt `sandbox` or `verify` would be what it was before, and nobody know.
-        for name in options:
-            if name not in Options.__annotations__:
-                raise TypeError(f"resume() got an unexpected keyword argument {name!r}")
         past = path if isinstance(path, PastRun) else PastRun(path)
         conversation = cls.__new__(cls)
         with past:
-            setup = setup_from_journal(past, message, options)
+            setup = setup_from_journal(past, message, model, options)
             conversation._begin_with(setup, past.state.status(), past.segments)
         return conversation
 

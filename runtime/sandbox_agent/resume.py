@@ -14,16 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
-
-from sandbox_agent.config.settings import Budgets, Interrupt, budgets_from
 from sandbox_agent.errors import ConfigError, StateError
 from sandbox_agent.journal import file as journal
-from sandbox_agent.journal.events import Settings, UserText
+from sandbox_agent.journal.events import RecordedSettings, UserText
 from sandbox_agent.journal.recording import state_of_file
 from sandbox_agent.journal.status import Status
+from sandbox_agent.models import Model
 from sandbox_agent.run.setup import Options, Setup, make_setup
-from sandbox_agent.tools.registry import choice_of
 
 
 class PastRun:
@@ -47,7 +44,7 @@ class PastRun:
         except BaseException:
             self.close()
             raise
-        self.settings: Settings | None = self.state.settings()
+        self.settings: RecordedSettings | None = self.state.settings()
         self.segments = 0 if self.state.segment is None else self.state.segment.n
 
     def _open(self) -> journal.JournalWriter:
@@ -90,14 +87,16 @@ class PastRun:
         self.close()
 
 
-def setup_from_journal(past: PastRun, message: str | None, options: Options) -> Setup:
+def setup_from_journal(
+    past: PastRun, message: str | None, model: Model | str | None, options: Options
+) -> Setup:
     """The setup of a conversation that goes on with `past`. When this returns, the journal says how
     the calls ended that were in flight, and holds `message`.
 
     Raises StateError, ConfigError, and OSError when the journal cannot be written.
     """
     _refuse_what_is_over(past, message)
-    setup = _setup(past, options)
+    setup = _setup(past, model, options)
     recorder, writer = setup.recorder, past.take_writer()
     try:
         recorder.go_on(writer, past.events, past.state)
@@ -124,62 +123,31 @@ def _refuse_what_is_over(past: PastRun, message: str | None) -> None:
         )
 
 
-def _setup(past: PastRun, options: Options) -> Setup:
-    known = past.settings or _lost(past, options)
-    return make_setup(
-        past.folder,
-        model=options["model"] if "model" in options else _model(known),
-        tools=options["tools"] if "tools" in options else [choice_of(c) for c in known.choices],
-        workspace=options.get("workspace", known.workspace),
-        sandbox=options.get("sandbox", known.policy),
-        interrupt=options.get("interrupt", Interrupt(known.grace, known.term)),
-        budgets=_budgets(known, options.get("budgets", {})),
-        parallel=options.get("parallel", known.parallel),
-        verify=options.get("verify", known.verify),
-        name=past.state.opened.name if past.state.opened is not None else None,
-        durable=options.get("durable", False),
-        on_event=options.get("on_event"),
-        on_output=options.get("on_output"),
-        on_delta=options.get("on_delta"),
-        separate_output=options.get("separate_output", False),
-    )
+def _setup(past: PastRun, model: Model | str | None, options: Options) -> Setup:
+    recorded = past.settings
+    if recorded is None:
+        given = {**options, **({} if model is None else {"model": model})}
+        _refuse_missing(past, given)
+    elif model is None:
+        # Imported here: it names every kind of model.
+        from sandbox_agent.models.by_name import model_from_journal
+
+        model = model_from_journal(recorded.model, recorded.model_options)
+    assert model is not None
+    name = past.state.opened.name if past.state.opened is not None else None
+    return make_setup(past.folder, model, name, options, recorded)
 
 
-def _lost(past: PastRun, options: Options) -> Settings:
-    """Settings in place of those that a journal cut in its first line has lost. Nothing had begun.
+def _refuse_missing(past: PastRun, given: Mapping[str, Any]) -> None:
+    """A journal that was cut in its first line has lost the settings. Nothing had begun.
 
-    Walls and `verify` are not guessed: somebody may have wanted more than the default.
+    Policy and `verify` are not guessed: the default may be less than what was asked for.
     """
     needed = ("model", "tools", "workspace", "sandbox", "verify")
-    missing = [name for name in needed if name not in options]
+    missing = [name for name in needed if name not in given]
     if missing:
         raise ConfigError(
             f"{past.journal} ends before it says what the run was made with",
             field=", ".join(missing),
             hint="nothing had begun; start it anew, or give what is missing",
         )
-    interrupt, budgets = Interrupt(), Budgets()
-    return Settings(
-        model="",
-        workspace="",
-        choices=(),
-        policy={},
-        grace=interrupt.grace,
-        term=interrupt.term,
-        parallel=8,
-        verify=(),
-        **msgspec.structs.asdict(budgets),
-    )
-
-
-def _model(known: Settings) -> Any:
-    # Imported here: it makes conversations, which is what we are part of.
-    from sandbox_agent.models.by_name import model_from_journal
-
-    return model_from_journal(known.model, known.model_options)
-
-
-def _budgets(known: Settings, given: Budgets | Mapping[str, Any]) -> Budgets:
-    if isinstance(given, Mapping):
-        given = {**known.budgets, **given}
-    return budgets_from(given)

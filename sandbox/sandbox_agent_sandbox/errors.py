@@ -8,7 +8,18 @@ class SandboxError(SandboxAgentError):
 
 
 class PolicyError(SandboxError):
-    """A policy that no host can satisfy: it names a path that does not exist, for instance."""
+    """A policy that no host can satisfy: it names a path that does not exist, for instance.
+
+    what: what is wrong. field: of the policy, dotted, as in `limits.timeout`; None where no one
+    field is at fault. hint: what to do about it, where `what` does not say so.
+    """
+
+    def __init__(self, what: str, *, field: str | None = None, hint: str | None = None) -> None:
+        self.what = what
+        self.field = field
+        self.hint = hint
+        head = f"{field}: {what}" if field else what
+        super().__init__(f"{head}\n  hint: {hint}" if hint else head)
 
 
 class SandboxUnavailable(SandboxError):

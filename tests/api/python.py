@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import PurePath
 from types import FunctionType
@@ -64,6 +64,7 @@ def _class(name: str, cls: type) -> Iterator[tuple[str, str]]:
         yield f"{name} (order)", ", ".join(fields)
     elif any(_is_ours(base) and "__init__" in vars(base) for base in cls.__mro__):
         yield from _parameters(name, inspect.signature(cls), "{}({})", {})
+        yield from _options(name, inspect.signature(cls), cls.__init__)
     for member, owner in _members(cls).items():
         if member not in _fields(cls):
             yield from _member(f"{name}.{member}", inspect.getattr_static(cls, member), owner)
@@ -165,6 +166,13 @@ def _function(
     word = "async def" if inspect.iscoroutinefunction(inner) else "def"
     yield name, f"{kind}{word} -> {_annotation(signature.return_annotation)}"
     yield from _parameters(name, signature, "{}({})", {})
+    yield from _options(name, signature, inner)
+
+
+def _options(
+    name: str, signature: inspect.Signature, inner: Callable[..., Any]
+) -> Iterator[tuple[str, str]]:
+    """What `**options: Unpack[Options]` stands for."""
     for one in signature.parameters.values():
         if one.kind is one.VAR_KEYWORD and (found := _UNPACKED.fullmatch(str(one.annotation))):
             options = getattr(inner, "__func__", inner).__globals__[found[1]]

@@ -80,10 +80,10 @@ CHANGED: dict[str, tuple[broken_copy.Change, str]] = {
     "a parameter has another default": (
         (
             f"{_RUNTIME}/conversation.py",
-            "        parallel: int = 8,\n",
-            "        parallel: int = 9,\n",
+            "        name: str | None = None,\n",
+            '        name: str | None = "x",\n',
         ),
-        "python: Conversation(parallel) is now: keyword: int = 9",
+        "python: Conversation(name) is now: keyword: str | None = 'x'",
     ),
     "a field of an event has another name": (
         (f"{_RUNTIME}/journal/events.py", "    output_bytes: int = 0\n", "    printed: int = 0\n"),
@@ -102,7 +102,7 @@ CHANGED: dict[str, tuple[broken_copy.Change, str]] = {
         "commands: --version is gone",
     ),
     "a default of a task file is another": (
-        (f"{_RUNTIME}/config/settings.py", "REPEATS = 5\n", "REPEATS = 6\n"),
+        (f"{_RUNTIME}/config/settings.py", "ge=2)] | None = 5\n", "ge=2)] | None = 6\n"),
         "task file: budgets.repeats is now: ",
     ),
 }
@@ -159,7 +159,7 @@ def test_a_changed_surface_needs_the_file_and_a_line_for_each_change(changed: Pa
     changelog = changed / "CHANGELOG.md"
     text = changelog.read_text()
     said = "".join(f"- {kind} `{name}`.\n" for name in names for kind in (ADDS, BREAKS))
-    changelog.write_text(text.replace("\n## ", f"\n## 9.9.9, unreleased\n\n{said}\n## ", 1))
+    changelog.write_text(text.replace(", unreleased\n", f", unreleased\n\n{said}", 1))
     done = run(changed, "--check")
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     changelog.write_text(text + f"\n## 0.0.1\n\n{said}")

@@ -114,9 +114,10 @@ def test_flags_and_settings_win_over_the_record(me: Person) -> None:
     assert "verify failed: false" in done.stderr
     (again,) = (me.folder / "elsewhere").iterdir()
     (segment,) = (e for e in journals.read(again) if e["event"] == "segment")
-    assert segment["workspace"] == str(me.folder / "other")
-    assert (segment["grace"], segment["term"], segment["time"]) == (0.25, struck.TERM, 40.0)
-    assert (segment["parallel"], segment["verify"]) == (1, ["false"])
+    task = segment["settings"]["task"]
+    assert task["workspace"]["path"] == str(me.folder / "other")
+    assert task["interrupt"] == {"grace": 0.25, "term": struck.TERM}
+    assert (task["budgets"]["time"], task["parallel"], task["verify"]) == (40.0, 1, ["false"])
     assert (me.folder / "other" / "one").exists()
 
 

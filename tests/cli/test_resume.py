@@ -127,7 +127,7 @@ def test_damaged_and_foreign_journals_are_refused(me: Person) -> None:
     path.write_bytes(whole.replace(b'"status":"budget"', b'"status":"bogus"', 1))
     refused(folder, resume(me, "last"), "'bogus' is no status of a run", "journal.jsonl:")
     path.write_bytes(_with_workspace(whole, "a\0b"))
-    refused(folder, resume(me, "last"), "there is no folder")
+    refused(folder, resume(me, "last"), "workspace.path: a path contains a NUL byte")
     path.unlink()
     refused(folder, resume(me, folder.name), "is not a run")
 
@@ -136,9 +136,8 @@ def _with_workspace(journal: bytes, workspace: str) -> bytes:
     """The same, with another workspace in every event that names one."""
     events = [json.loads(line) for line in journal.splitlines()]
     for event in events:
-        for where in (event, event.get("settings") or {}):
-            if "workspace" in where:
-                where["workspace"] = workspace
+        if settings := event.get("settings"):
+            settings["task"]["workspace"]["path"] = workspace
     return b"".join(json.dumps(event).encode() + b"\n" for event in events)
 
 
@@ -185,14 +184,15 @@ def test_all_that_can_be_set_is_set(me: Person) -> None:
     done = resume(me, "last", *argv, "--grace", "0.25", "--timeout", "40s")
     assert done.returncode == 0, done.stderr
     journal = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
-    first, second = (event for event in journal if event["event"] == "segment")
-    assert (second["turns"], second["time"], second["parallel"]) == (7, 40.0, 2)
-    assert (second["grace"], second["term"], second["verify"]) == (0.25, 0.5, ["true"])
-    assert second["choices"] == [{"tool": "shell", "timeout": 5.0, "root": None}]
-    limits = second["policy"].pop("limits")
+    first, second = (e["settings"]["task"] for e in journal if e["event"] == "segment")
+    assert (second["budgets"]["turns"], second["budgets"]["time"]) == (7, 40.0)
+    assert (second["parallel"], second["verify"]) == (2, ["true"])
+    assert second["interrupt"] == {"grace": 0.25, "term": 0.5}
+    assert second["tools"] == [{"tool": "shell", "timeout": 5.0}]
+    limits = second["sandbox"].pop("limits")
     assert limits.pop("timeout") == 9.0
-    assert limits.items() <= first["policy"].pop("limits").items()
-    assert second["policy"] == first["policy"]
+    assert limits.items() <= first["sandbox"].pop("limits").items()
+    assert second["sandbox"] == first["sandbox"]
     assert second["workspace"] == first["workspace"]
 
 

@@ -1,4 +1,4 @@
-"""Tools that hand back images, honest ones and others."""
+"""Tools that return images: valid ones, too many, and false ones."""
 
 from sandbox_agent_sandbox.inside.worker.tool_result import Image, ToolResult
 

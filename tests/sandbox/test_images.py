@@ -1,4 +1,4 @@
-"""Images that tools hand back for the model to look at."""
+"""Images that tools return for the model to see."""
 
 from __future__ import annotations
 

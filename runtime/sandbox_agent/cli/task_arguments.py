@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from sandbox_agent.config.task import Task
 from sandbox_agent.config.task_file import MAX_PROMPT, read_task
 from sandbox_agent.config.yaml_source import SourceMap
 from sandbox_agent.errors import ConfigError
-from sandbox_agent.tools.registry import ToolChoice
 from sandbox_agent.wiring.replay_task import task_from_recording
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -23,12 +21,10 @@ _REPLAY = "replay:"
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a command line asks for. source: the places of the task's values. tools: instead of the
-    task's; None for those."""
+    """What a command line asks for. source: the places of the task's values."""
 
     task: Task
     source: SourceMap
-    tools: Sequence[ToolChoice] | None = None
 
 
 def assignment_of(arguments: argparse.Namespace) -> Assignment:

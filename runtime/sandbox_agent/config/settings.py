@@ -1,100 +1,308 @@
-"""Small settings of a conversation, as values."""
+"""What a conversation is made with: the one place where it is said, and where it is checked.
+
+A task file, a library call, a resumed and a replayed run all end in `Settings`. These models are
+also the documentation of a task file's fields; `sandbox-agent schema` prints them.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+from sandbox_agent_sandbox.policy.policy import (
+    Count,
+    Duration,
+    Policy,
+    PolicyPath,
+    Strict,
+    not_enforced,
+)
 
-from sandbox_agent.errors import ConfigError
+from sandbox_agent.config.functions import FunctionPlace, place_of
+from sandbox_agent.errors import JournalError
+
+BUILT_IN_TOOLS = ("shell", "files")
+"""Names of built-in tools and sets of tools."""
+
+_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
-class Interrupt(msgspec.Struct, frozen=True):
-    """How long a stopped call is waited for, in seconds.
+class ConfigModel(Strict):
+    """Base of the models of this package: making one in Python raises ConfigError.
 
-    grace: from the flag to SIGTERM. term: from SIGTERM to SIGKILL.
+    _prefix: the field of a task that the model stands for, which messages name.
     """
 
-    grace: float = 2.0
-    term: float = 1.0
+    _prefix: ClassVar[tuple[str, ...]] = ()
 
-    def __post_init__(self) -> None:
-        for name in ("grace", "term"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
-                raise ConfigError(
-                    f"{value!r} is not a time to wait",
-                    field=f"interrupt.{name}",
-                    hint="give a number of seconds that is 0 or more",
-                )
+    @classmethod
+    def _error_from(cls, error: ValidationError) -> Exception:
+        from sandbox_agent.config.validation_errors import config_error
+
+        return config_error(error, cls, prefix=cls._prefix)
 
 
-REPEATS = 5
-"""How often in a row the same calls may lead to the same results; see `repetition`."""
+def _text(value: Any) -> Any:
+    """Refuses blank text: an empty prompt or command is a slip."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("is empty; write some text or remove it")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("contains a NUL byte; remove it")
+    return value
 
 
-class Budgets(msgspec.Struct, frozen=True):
-    """What one run may use. None: no bound.
+Text = Annotated[str, BeforeValidator(_text)]
 
-    turns: requests to the model. time: seconds of wall time, from the start of `run()`. tokens:
-    that the model's answers use up, read and written together. cost_usd: US dollars, likewise.
-    repeats: how often in a row the same calls may lead to the same results.
 
-    Turns, tokens and cost are looked at before each request to the model. So the answer that
+def _amount(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{value!r} is not an amount of money; write a number such as 2 or 0.5")
+    return value
+
+
+Amount = Annotated[float, BeforeValidator(_amount), Field(gt=0)]
+
+
+class Workspace(ConfigModel):
+    """The folder that the agent works in."""
+
+    path: PolicyPath = Path(".")
+    """It appears inside the sandbox at the same path."""
+
+    mode: Literal["direct"] = "direct"
+    """`direct`: what the tools write is written there at once."""
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _no_overlay(cls, value: Any) -> Any:
+        if value == "overlay":
+            raise not_enforced("staged changes (workspace.mode: overlay)", "write mode: direct")
+        return value
+
+
+class ToolChoice(ConfigModel):
+    """A tool, or a built-in set of tools, that a conversation offers to the model.
+
+    In Python: `ToolChoice(tool, timeout=None)`, where tool may be a function.
+    """
+
+    _prefix = ("tools",)
+
+    tool: Annotated[Any, PlainSerializer(msgspec.to_builtins)]
+    """`shell`, `files`, or `package.module:function`; for a function that was given as an object,
+    its FunctionPlace."""
+
+    timeout: Annotated[Duration, Field(gt=0)] | None = None
+    """Wall time of one call of this tool; instead of sandbox.limits.timeout."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, tool: Any, timeout: float | str | None = None) -> None: ...
+
+    def __str__(self) -> str:
+        """As a task file names it."""
+        return self.tool if isinstance(self.tool, str) else str(self.tool)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_form(cls, entry: Any) -> Any:
+        if isinstance(entry, str) or callable(entry):
+            return {"tool": entry}
+        if not isinstance(entry, Mapping) or "tool" in entry:
+            return entry
+        if "name" in entry:
+            return {"tool" if key == "name" else key: value for key, value in entry.items()}
+        if len(entry) != 1:
+            raise ValueError("an entry is one tool; write `- shell` or `- shell: {timeout: 60s}`")
+        ((name, options),) = entry.items()
+        if name in ("mcp", "python") or options is None:
+            return {"tool": name}
+        if not isinstance(options, Mapping):
+            raise ValueError(f"the options of {name} are a mapping; write {{timeout: 60s}}")
+        return {**options, "tool": name}
+
+    @field_validator("tool")
+    @classmethod
+    def _known(cls, tool: Any) -> Any:
+        if isinstance(tool, FunctionPlace):
+            return tool
+        if callable(tool):
+            return place_of(tool)
+        if tool == "mcp":
+            raise not_enforced("MCP servers (tools: mcp)")
+        if tool == "python":
+            raise not_enforced("the python tool", "remove it, or use shell")
+        if not isinstance(tool, str) or not (tool in BUILT_IN_TOOLS or _FUNCTION.fullmatch(tool)):
+            raise PydanticCustomError(
+                "unknown_tool",
+                "{name} is not a tool; write {known}, or package.module:function",
+                {"name": repr(tool), "known": ", ".join(BUILT_IN_TOOLS)},
+            )
+        return tool
+
+
+ToolField = Annotated[
+    ToolChoice,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": list(BUILT_IN_TOOLS)},
+                {"type": "string", "pattern": r"^[\w.]+:[\w.]+$"},
+                {
+                    "type": "object",
+                    "minProperties": 1,
+                    "maxProperties": 1,
+                    "additionalProperties": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": {
+                            "timeout": {
+                                "type": ["number", "string"],
+                                "description": "Wall time of one call of this tool.",
+                            }
+                        },
+                    },
+                },
+            ]
+        }
+    ),
+]
+
+
+class Interrupt(ConfigModel):
+    """How long a stop may take: at most grace + term, and a moment, until all is gone."""
+
+    _prefix = ("interrupt",)
+
+    grace: Annotated[Duration, Field(le=3600)] = 2.0
+    """From the cancel flag (SIGINT for a shell command) to SIGTERM."""
+
+    term: Annotated[Duration, Field(le=3600)] = 1.0
+    """From SIGTERM to SIGKILL."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, grace: float | str = 2.0, term: float | str = 1.0) -> None: ...
+
+
+class Budgets(ConfigModel):
+    """When to end a run that goes on and on.
+
+    `turns`, `tokens` and `cost_usd` are looked at before each request to the model: the answer that
     crosses one of them is the last, and the calls that it asks for are still made.
     """
 
-    turns: int | None = None
-    time: float | None = None
-    tokens: int | None = None
-    cost_usd: float | None = None
-    repeats: int | None = REPEATS
+    _prefix = ("budgets",)
 
-    def __post_init__(self) -> None:
-        for name, unit in (("turns", "turns"), ("tokens", "tokens"), ("repeats", "repeats")):
-            least = 2 if name == "repeats" else 1
-            count = getattr(self, name)
-            if count is not None and not (isinstance(count, int) and count >= least):
-                raise _no_budget(name, f"{count!r} {unit}", f"a whole number from {least} on")
-        time = self.time
-        if time is not None and not (isinstance(time, int | float) and time > 0):
-            raise _no_budget("time", f"{self.time!r} seconds", "a time above 0")
-        cost = self.cost_usd
-        if cost is not None and not (isinstance(cost, int | float) and 0 < cost < math.inf):
-            raise _no_budget("cost_usd", f"{cost!r} dollars", "an amount above 0")
+    turns: Annotated[Count, Field(ge=1)] | None = None
+    """Answers of the model; null for no limit."""
 
+    time: Annotated[Duration, Field(gt=0)] | None = None
+    """Wall time of a run; null for no limit."""
 
-def interrupt_from(given: Interrupt | Sequence[float]) -> Interrupt:
-    """As an embedder gives it: two numbers will do. Raises ConfigError."""
-    if isinstance(given, Interrupt):
-        return given
-    try:
-        grace, term = given
-    except (TypeError, ValueError):
-        raise ConfigError(
-            f"{given!r} are no two times to wait", field="interrupt", hint="give (grace, term)"
-        ) from None
-    return Interrupt(grace, term)
+    tokens: Annotated[Count, Field(ge=1)] | None = None
+    """Tokens that the model reads and writes, all requests of a run together, as its provider
+    counts them; one that does not count ends the run as an error. A scripted model spends none."""
+
+    cost_usd: Amount | None = None
+    """US dollars that the model's answers cost. Of a model whose price is not known the first
+    answer ends the run as an error."""
+
+    repeats: Annotated[Count, Field(ge=2)] | None = 5
+    """How often in a row the model may ask for exactly the same calls and get exactly the same
+    results; then the run has failed. null for no limit, as for a model that waits by asking again
+    and again."""
 
 
-def budgets_from(given: Budgets | Mapping[str, Any]) -> Budgets:
-    """As an embedder gives them: a mapping will do. Raises ConfigError."""
-    if isinstance(given, Budgets):
-        return given
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{given!r} are no budgets", field="budgets", hint="give a mapping")
-    for name in given:
-        if name not in Budgets.__struct_fields__:
-            known = ", ".join(Budgets.__struct_fields__)
-            raise ConfigError(f"there is no budget {name!r}", field="budgets", hint=f"use {known}")
-    return Budgets(**given)
+class Settings(ConfigModel):
+    """What a conversation is made with, beside its model."""
 
+    workspace: Workspace = Workspace()
+    """The folder that the agent works in."""
 
-def _no_budget(name: str, what: str, good: str) -> ConfigError:
-    return ConfigError(
-        f"{what} are no budget",
-        field=f"budgets.{name}",
-        hint=f"give {good}, or None for no bound",
+    tools: list[ToolField] = Field(
+        default_factory=lambda: [ToolChoice(name) for name in BUILT_IN_TOOLS]
     )
+    """What the model may call: `shell`, `files` (read_file, write_file, edit_file, list_files,
+    find_files, search_files), and functions of installed modules or of the workspace's."""
+
+    sandbox: Policy = Policy()
+    """What the tools may see, change and use."""
+
+    interrupt: Interrupt = Interrupt()
+    """How long a stop may take."""
+
+    budgets: Budgets = Budgets()
+    """When to end a run that goes on and on."""
+
+    parallel: Annotated[Count, Field(ge=1, le=64)] = 8
+    """Calls at once."""
+
+    verify: list[Text] = Field(default_factory=list)
+    """Shell commands that run in the sandbox after the agent says it is done. All must succeed, or
+    the run has failed."""
+
+    @field_validator("tools")
+    @classmethod
+    def _each_once(cls, tools: list[ToolChoice]) -> list[ToolChoice]:
+        names = [str(choice) for choice in tools]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is listed twice; remove one of them")
+        return tools
+
+
+def settings_from(
+    options: Mapping[str, Any], recorded: Mapping[str, Any] | None = None
+) -> Settings:
+    """The settings that a program gives; None stands for the default of each.
+
+    recorded: what a journal says, for what is not given. Of budgets given as a mapping only what
+    it names is replaced. Raises ConfigError, and JournalError for a record that is damaged.
+    """
+    data = {**from_record(recorded or {}), **options}
+    if recorded and isinstance(options.get("budgets"), Mapping):
+        data["budgets"] = {**recorded.get("budgets", {}), **options["budgets"]}
+    if isinstance(data.get("workspace"), str | Path):
+        data["workspace"] = {"path": data["workspace"]}
+    if isinstance(data.get("interrupt"), tuple) and len(data["interrupt"]) == 2:
+        data["interrupt"] = dict(zip(("grace", "term"), data["interrupt"], strict=True))
+    return Settings(**{name: value for name, value in data.items() if value is not None})
+
+
+def as_record(settings: Settings) -> dict[str, Any]:
+    """The settings as a journal keeps them, under a task's names."""
+    return settings.model_dump(mode="json", by_alias=True, include=set(Settings.model_fields))
+
+
+def from_record(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What `as_record` wrote, as data that `Settings` and `Task` take.
+
+    Raises JournalError if it is something else.
+    """
+    if "tools" not in data:
+        return dict(data)
+    try:
+        tools = msgspec.convert(data["tools"], list[_RecordedTool])
+    except msgspec.ValidationError as error:
+        raise JournalError(f"the tools in the journal are damaged: {error}") from None
+    return {**data, "tools": [msgspec.structs.asdict(tool) for tool in tools]}
+
+
+class _RecordedTool(msgspec.Struct, frozen=True):
+    tool: str | FunctionPlace
+    timeout: float | None = None

@@ -1,56 +1,23 @@
-"""What a task file says. These models are its documentation; `schema` prints them.
+"""What a task file says beside the settings of `settings`: these models are its documentation.
 
-Relative paths in a file start at its folder. `task_file` reads the file; here is its meaning.
+Relative paths in a file start at its folder. `task_file` reads the file; this module says what it
+means. `sandbox-agent schema` prints the models.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
-from sandbox_agent_sandbox.policy.policy import (
-    Count,
-    Duration,
-    Policy,
-    PolicyPath,
-    Strict,
-    not_enforced,
-)
+from sandbox_agent_sandbox.policy.policy import Count, Duration, PolicyPath
 
 from sandbox_agent.config.model_settings import RETRIES, TIMEOUT, USUAL, check_address, check_params
-from sandbox_agent.config.settings import REPEATS
+from sandbox_agent.config.settings import Budgets, ConfigModel, Settings, Text
 
-BUILT_IN_TOOLS = ("shell", "files")
-"""Names of built-in tools and sets of tools that a task file may list."""
-
-_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-
-
-def _text(value: Any) -> Any:
-    """Refuses blank text: a prompt or command of nothing is a slip."""
-    if isinstance(value, str) and not value.strip():
-        raise ValueError("is empty; write some text or remove it")
-    if isinstance(value, str) and "\0" in value:
-        raise ValueError("contains a NUL byte; remove it")
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_text)]
-
-
-def _amount(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"{value!r} is not an amount of money; write a number such as 2 or 0.5")
-    return value
-
-
-Amount = Annotated[float, BeforeValidator(_amount), Field(gt=0)]
 
 
 def _address(value: Any) -> Any:
@@ -63,8 +30,10 @@ def _address(value: Any) -> Any:
 _LOCAL = ("scripted", "replay")
 
 
-class ModelChoice(Strict):
+class ModelChoice(ConfigModel):
     """Which model answers. As text: the name alone."""
+
+    _prefix = ("model",)
 
     name: Text
     """As litellm names it (`openai/gpt-4o`, `anthropic/claude-sonnet-4-5`); its key is in the
@@ -141,74 +110,6 @@ class ModelChoice(Strict):
         return Path(self.name.partition(":")[2].strip())
 
 
-class ToolEntry(Strict):
-    """One entry of `tools`: a built-in name, or `module:function`, and its options."""
-
-    name: str
-    """`shell`, `files`, or `package.module:function`."""
-
-    timeout: Annotated[Duration, Field(gt=0)] | None = None
-    """Wall time of one call of this tool; instead of sandbox.limits.timeout."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_short_form(cls, entry: Any) -> Any:
-        if isinstance(entry, str):
-            return {"name": entry}
-        if not isinstance(entry, Mapping) or "name" in entry:
-            return entry
-        if len(entry) != 1:
-            raise ValueError("an entry is one tool; write `- shell` or `- shell: {timeout: 60s}`")
-        ((name, options),) = entry.items()
-        if name in ("mcp", "python") or options is None:
-            return {"name": name}
-        if not isinstance(options, Mapping):
-            raise ValueError(f"the options of {name} are a mapping; write {{timeout: 60s}}")
-        return {**options, "name": name}
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name == "mcp":
-            raise not_enforced("MCP servers (tools: mcp)")
-        if name == "python":
-            raise not_enforced("the python tool", "remove it, or use shell")
-        if name not in BUILT_IN_TOOLS and not _FUNCTION.fullmatch(name):
-            raise PydanticCustomError(
-                "unknown_tool",
-                "{name} is not a tool; write {known}, or package.module:function",
-                {"name": repr(name), "known": ", ".join(BUILT_IN_TOOLS)},
-            )
-        return name
-
-
-ToolField = Annotated[
-    ToolEntry,
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": list(BUILT_IN_TOOLS)},
-                {"type": "string", "pattern": r"^[\w.]+:[\w.]+$"},
-                {
-                    "type": "object",
-                    "minProperties": 1,
-                    "maxProperties": 1,
-                    "additionalProperties": {
-                        "type": "object",
-                        "additionalProperties": False,
-                        "properties": {
-                            "timeout": {
-                                "type": ["number", "string"],
-                                "description": "Wall time of one call of this tool.",
-                            }
-                        },
-                    },
-                },
-            ]
-        }
-    ),
-]
-
 ModelField = Annotated[
     ModelChoice,
     BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value),
@@ -236,61 +137,13 @@ ModelField = Annotated[
 ]
 
 
-class Workspace(Strict):
-    """The folder that the agent works in."""
-
-    path: PolicyPath = Path(".")
-    """It appears inside the sandbox at the same path."""
-
-    mode: Literal["direct"] = "direct"
-    """`direct`: what the tools write is written there at once."""
-
-    @field_validator("mode", mode="before")
-    @classmethod
-    def _no_overlay(cls, value: Any) -> Any:
-        if value == "overlay":
-            raise not_enforced("staged changes (workspace.mode: overlay)", "write mode: direct")
-        return value
-
-
-class Interrupt(Strict):
-    """How long a stop may take: at most grace + term, and a moment, until all is gone."""
-
-    grace: Annotated[Duration, Field(le=3600)] = 2.0
-    """From the flag (SIGINT for a shell command) to SIGTERM."""
-
-    term: Annotated[Duration, Field(le=3600)] = 1.0
-    """From SIGTERM to SIGKILL."""
-
-
-class Budgets(Strict):
-    """When to end a run that goes on and on.
-
-    `turns`, `tokens` and `cost_usd` are looked at before each request to the model: the answer that
-    crosses one of them is the last, and the calls that it asks for are still made.
-    """
+class TaskBudgets(Budgets):
+    __doc__ = Budgets.__doc__
 
     turns: Annotated[Count, Field(ge=1)] | None = 40
-    """Answers of the model; null for no limit."""
-
-    time: Annotated[Duration, Field(gt=0)] | None = None
-    """Wall time of a run; null for no limit."""
-
-    tokens: Annotated[Count, Field(ge=1)] | None = None
-    """Tokens that the model reads and writes, all requests of a run together, as its provider
-    counts them; one that does not count ends the run as an error. A scripted model spends none."""
-
-    cost_usd: Amount | None = None
-    """US dollars that the model's answers cost. Of a model whose price is not known the first
-    answer ends the run as an error."""
-
-    repeats: Annotated[Count, Field(ge=2)] | None = REPEATS
-    """How often in a row the model may ask for exactly the same calls and get exactly the same
-    results; then the run has failed. null for no limit, as for a model that waits by asking again
-    and again."""
 
 
-class Output(Strict):
+class Output(ConfigModel):
     """Where the record goes."""
 
     unenforced: ClassVar[Mapping[str, str]] = {"junit": "JUnit reports (output.junit)"}
@@ -299,7 +152,7 @@ class Output(Strict):
     """Folder of run folders. Default: ${XDG_STATE_HOME:-~/.local/state}/sandbox-agent."""
 
 
-class Task(Strict):
+class Task(Settings):
     """A task: what to do, with which model and tools, within which walls."""
 
     unenforced: ClassVar[Mapping[str, str]] = {"approval": "approval of calls (approval)"}
@@ -319,30 +172,8 @@ class Task(Strict):
     model: ModelField
     """Which model answers."""
 
-    workspace: Workspace = Workspace()
-    """The folder that the agent works in."""
-
-    tools: list[ToolField] = Field(
-        default_factory=lambda: [ToolEntry(name=name) for name in BUILT_IN_TOOLS]
-    )
-    """What the model may call: `shell`, `files` (read_file, write_file, edit_file, list_files,
-    find_files, search_files), and functions of installed modules or of the workspace's."""
-
-    sandbox: Policy = Policy()
-    """What the tools may see, change and use."""
-
-    interrupt: Interrupt = Interrupt()
-    """How long a stop may take."""
-
-    budgets: Budgets = Budgets()
+    budgets: TaskBudgets = TaskBudgets()
     """When to end a run that goes on and on."""
-
-    parallel: Annotated[Count, Field(ge=1, le=64)] = 8
-    """Calls at once."""
-
-    verify: list[Text] = Field(default_factory=list)
-    """Shell commands that run in the sandbox after the agent says it is done. All must succeed, or
-    the run has failed."""
 
     output: Output = Output()
     """Where the record goes."""
@@ -353,15 +184,6 @@ class Task(Strict):
         if isinstance(value, bool) or value != 1:
             raise ValueError(f"version {value!r} is not known; write version: 1, or upgrade")
         return value
-
-    @field_validator("tools")
-    @classmethod
-    def _each_once(cls, tools: list[ToolEntry]) -> list[ToolEntry]:
-        names = [tool.name for tool in tools]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"{name} is listed twice; remove one of them")
-        return tools
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Task:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from sandbox_agent_sandbox.policy.explain import dotted
 
 from sandbox_agent.config.task import Task
 from sandbox_agent.config.validation_errors import config_error
-from sandbox_agent.config.yaml_source import PathTuple, Position, SourceMap, dotted, load, loads
+from sandbox_agent.config.yaml_source import PathTuple, Position, SourceMap, load, loads
 from sandbox_agent.errors import ConfigError
 
 MAX_EXTENDS = 10

@@ -8,9 +8,23 @@ from pathlib import Path
 
 from sandbox_agent_sandbox.utf8 import is_utf8
 
+from sandbox_agent.errors import ConfigError
+
+
+def existing_folder(path: Path | str) -> Path:
+    """A workspace as an absolute path. Raises ConfigError if it cannot be one."""
+    folder = Path(os.path.expanduser(path)).absolute()
+    if ".." in folder.parts:
+        folder = Path(os.path.realpath(folder))  # the names on the way do not exist inside
+    problem = problem_with(folder)
+    if problem is not None:
+        what, hint = problem
+        raise ConfigError(what, field="workspace", hint=hint)
+    return folder
+
 
 def problem_with(folder: Path) -> tuple[str, str] | None:
-    """What is wrong with a folder as a workspace, and the hint; None when nothing is."""
+    """What is wrong with a folder as a workspace, and the hint; None if nothing is."""
     if not is_utf8(str(folder)):
         return f"the name {os.fsencode(folder)!r} is not UTF-8", "rename it, or name another"
     try:
@@ -22,5 +36,5 @@ def problem_with(folder: Path) -> tuple[str, str] | None:
     if not stat.S_ISDIR(mode):
         return f"{folder} is not a folder", "name a folder"
     if not os.access(folder, os.R_OK | os.X_OK):
-        return f"{folder} is not yours to enter", "name a folder that you may enter"
+        return f"you may not enter {folder}", "name a folder that you may enter"
     return None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from sandbox_agent_sandbox.policy.explain import dotted
 
 from sandbox_agent.errors import ConfigError
 
@@ -30,7 +31,10 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True)
 class Position:
-    """Where a value was written. line and column count from 1; folder is where its paths start."""
+    """Where a value was written. line and column count from 1; folder is where its paths start.
+
+    file: "" for a value of a Python program.
+    """
 
     file: str
     line: int | None
@@ -39,7 +43,7 @@ class Position:
 
     def error(self, what: str, *, field: str | None = None, hint: str | None = None) -> ConfigError:
         return ConfigError(
-            what, file=self.file, line=self.line, column=self.column, field=field, hint=hint
+            what, file=self.file or None, line=self.line, column=self.column, field=field, hint=hint
         )
 
 
@@ -49,6 +53,12 @@ class SourceMap:
 
     start: Position
     places: dict[PathTuple, Position] = field(default_factory=dict)
+
+    @classmethod
+    def of_program(cls) -> SourceMap:
+        """For values of a Python program: they are in no file, and paths start at the current
+        folder."""
+        return cls(Position("", None, None, Path()))
 
     def position(self, path: PathTuple) -> Position:
         """Of the value, or of the nearest one around it that was written anywhere."""
@@ -65,14 +75,6 @@ class SourceMap:
     def error(self, path: PathTuple, what: str, hint: str | None = None) -> ConfigError:
         """A ConfigError about the value at `path`."""
         return self.position(path).error(what, field=dotted(path) or None, hint=hint)
-
-
-def dotted(path: PathTuple) -> str:
-    """`sandbox.read[0]`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
 
 
 def load(path: Path | str) -> tuple[Any, SourceMap]:

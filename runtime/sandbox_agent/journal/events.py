@@ -18,10 +18,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sandbox_agent_ipc.messages import FunctionRef, Image, ToolSpec
+from sandbox_agent_ipc.messages import Image, ToolSpec
 from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
 
-from sandbox_agent.config.settings import Budgets
 from sandbox_agent.journal.usage import TokenUsage
 
 VERSION = 1
@@ -42,45 +41,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     t: float
 
 
-class ToolSetting(msgspec.Struct, frozen=True):
-    """A tool as a conversation was given it.
-
-    tool: a built-in name, "package.module:function", or where a function lies that was handed over
-    as an object. root: the folder that workers import such a function from. timeout: seconds.
-    """
-
-    tool: str | FunctionRef
-    timeout: float | None = None
-    root: str | None = None
-
-
-class Settings(msgspec.Struct, frozen=True):
+class RecordedSettings(msgspec.Struct, frozen=True):
     """What a conversation was made with: all that another process needs to go on with it.
 
-    model, model_options: its name and what else `wiring` makes it from. policy: the sandbox's
-    policy as data. grace, term, time: seconds. turns, time, tokens, cost_usd, repeats: budgets,
-    None for no bound.
+    model, model_options: the model's name and `Model.options`. task: the other settings, under a
+    task file's names and with all units resolved; see `config.settings.Settings`.
     """
 
     model: str
-    workspace: str
-    choices: tuple[ToolSetting, ...]
-    policy: dict[str, Any]
-    grace: float
-    term: float
-    parallel: int
-    turns: int | None
-    time: float | None
-    verify: tuple[str, ...]
-    model_options: dict[str, Any] = {}
-    tokens: int | None = None
-    cost_usd: float | None = None
-    repeats: int | None = None
-
-    @property
-    def budgets(self) -> dict[str, Any]:
-        """The budgets, by their names."""
-        return {name: getattr(self, name) for name in Budgets.__struct_fields__}
+    model_options: dict[str, Any]
+    task: dict[str, Any]
 
 
 class JournalOpened(Event, frozen=True, tag="journal"):
@@ -90,7 +60,7 @@ class JournalOpened(Event, frozen=True, tag="journal"):
     version: int
     run: str
     name: str | None = None
-    settings: Settings | None = None
+    settings: RecordedSettings | None = None
 
 
 class ToolEntry(msgspec.Struct, frozen=True):
@@ -101,7 +71,7 @@ class ToolEntry(msgspec.Struct, frozen=True):
 
 
 class SegmentStarted(Event, frozen=True, tag="segment"):
-    """One `run()` begins, with the settings that are named as in `Settings`.
+    """One `run()` begins.
 
     n: counted from 1. pid: of the agent. tools: as they were offered. plan: what was decided from
     the policy for this host, None when the sandbox was refused.
@@ -109,22 +79,9 @@ class SegmentStarted(Event, frozen=True, tag="segment"):
 
     n: int
     pid: int
-    model: str
-    workspace: str
+    settings: RecordedSettings
     tools: tuple[ToolEntry, ...]
-    policy: dict[str, Any]
     plan: dict[str, Any] | None
-    grace: float
-    term: float
-    parallel: int
-    turns: int | None
-    time: float | None
-    verify: tuple[str, ...]
-    choices: tuple[ToolSetting, ...] = ()
-    model_options: dict[str, Any] = {}
-    tokens: int | None = None
-    cost_usd: float | None = None
-    repeats: int | None = None
 
 
 class UserText(Event, frozen=True, tag="user_message"):

@@ -16,7 +16,14 @@ import msgspec
 from sandbox_agent.embedding.warn import complain
 from sandbox_agent.journal import file as journal
 from sandbox_agent.journal import folder as run_folder
-from sandbox_agent.journal.events import VERSION, AnyEvent, Ended, JournalOpened, Settings, Stamp
+from sandbox_agent.journal.events import (
+    VERSION,
+    AnyEvent,
+    Ended,
+    JournalOpened,
+    RecordedSettings,
+    Stamp,
+)
 from sandbox_agent.journal.state import RunState, unfinished
 
 E = TypeVar("E", bound=AnyEvent)
@@ -37,7 +44,7 @@ class Recorder:
         folder: Path,
         name: str | None,
         on_event: OnEvent | None,
-        settings: Settings | None = None,
+        settings: RecordedSettings | None = None,
     ) -> None:
         self.folder = folder
         self.state = RunState()

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import msgspec
 
-from sandbox_agent.config.settings import Budgets
+from sandbox_agent.config.settings import Budgets, settings_from
 from sandbox_agent.errors import ConfigError, JournalError
 from sandbox_agent.journal import file as journal
 from sandbox_agent.journal.events import (
     AnyEvent,
     Ended,
+    RecordedSettings,
     SegmentEnded,
     SegmentStarted,
-    Settings,
     TurnTaken,
     UserText,
     Verified,
@@ -78,7 +78,7 @@ class Recording:
         return self.folder.name
 
     @property
-    def settings(self) -> Settings | None:
+    def settings(self) -> RecordedSettings | None:
         """What the last segment was made with; None if the journal ends before it says so."""
         return self.state.settings()
 
@@ -117,7 +117,7 @@ def read_recording(path: Path | str) -> Recording:
 def _segments(
     events: tuple[AnyEvent, ...],
     user_messages: Mapping[int, tuple[str, ...]],
-    settings: Settings | None,
+    settings: RecordedSettings | None,
 ) -> RecordedSegments | None:
     """Between which turns the segments begin. settings: of the last segment."""
     if settings is None:
@@ -145,7 +145,8 @@ def _segments(
                 last = event
             case _:
                 pass
-    return RecordedSegments(frozenset(resumed_after), turns_before, Budgets(**settings.budgets))
+    budgets = settings_from({}, {"budgets": settings.task.get("budgets")}).budgets
+    return RecordedSegments(frozenset(resumed_after), turns_before, budgets)
 
 
 def state_of_file(events: tuple[AnyEvent, ...], file: Path) -> RunState:

@@ -20,9 +20,9 @@ from sandbox_agent.journal.events import (
     Dispatching,
     Ended,
     JournalOpened,
+    RecordedSettings,
     SegmentEnded,
     SegmentStarted,
-    Settings,
     Stamp,
     Started,
     TurnTaken,
@@ -122,7 +122,7 @@ class RunState:
                 pass
 
     def _take(self, turn: TurnTaken) -> None:
-        model = self.segment.model if self.segment is not None else ""
+        model = self.segment.settings.model if self.segment is not None else ""
         self.conversation.append(turn)
         self.turns = turn.turn
         self.models[turn.turn] = model
@@ -185,13 +185,11 @@ class RunState:
         judged = self.segment_end is not None and self.segment_end.status in _VERDICTS
         return None if judged else last.text
 
-    def settings(self) -> Settings | None:
+    def settings(self) -> RecordedSettings | None:
         """What the last segment was made with, or the first, if it did not come to begin. None when
         the journal ends before it says so."""
-        if self.segment is None:
-            return self.opened.settings if self.opened is not None else None
-        names = Settings.__struct_fields__
-        return Settings(**{name: getattr(self.segment, name) for name in names})
+        begun = self.segment or self.opened
+        return None if begun is None else begun.settings
 
     def status(self) -> Status:
         """How the last segment ended; ERROR when the agent died in it."""

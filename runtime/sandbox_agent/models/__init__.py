@@ -11,11 +11,11 @@ import msgspec
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import CancelToken
 
-from sandbox_agent.config.settings import Interrupt
 from sandbox_agent.journal.history import Message
 from sandbox_agent.journal.usage import TokenUsage
 
 if TYPE_CHECKING:
+    from sandbox_agent.config.settings import Interrupt
     from sandbox_agent.journal.recording import RecordedSegments
     from sandbox_agent.journal.state import RunState
 

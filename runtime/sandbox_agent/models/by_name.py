@@ -3,91 +3,97 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sandbox_agent_ipc.model_messages import FailureKind
+
 from sandbox_agent.config.model_settings import USUAL
-from sandbox_agent.config.task import Task
-from sandbox_agent.config.yaml_source import SourceMap
+from sandbox_agent.config.task import ModelChoice
 from sandbox_agent.errors import ConfigError, ModelError
 from sandbox_agent.journal.lookup import find_run
 from sandbox_agent.models import Model
 from sandbox_agent.models.catalogue import problem_with
 from sandbox_agent.models.provider import THROUGH, ProviderModel
-from sandbox_agent.models.replay import ReplayModel, load_replay
+from sandbox_agent.models.replay import load_replay
 from sandbox_agent.models.scripted import load_script
+
+Refusal = Callable[[str, str | None], ConfigError]
+"""Makes the error for what is wrong with a model, from that and the hint."""
+
+_PUT_BACK = "put it back, or give another model, with model= or --model"
+
+
+def model_named(name: str, runs: Path) -> Model:
+    """The model that a program names as `model:` of a task file does.
+
+    runs: the folder of run folders. Relative paths start at the current folder. Raises ConfigError
+    for a name that no model has, JournalError for a recorded run that is damaged, ModelError for a
+    provider's model that cannot answer here.
+    """
+    try:
+        return make_model(ModelChoice(name=name), runs, Path.cwd(), _refusal)
+    except ModelError as error:
+        cause = error.__cause__
+        if error.kind is FailureKind.UNKNOWN_MODEL and isinstance(cause, ConfigError):
+            raise cause from None
+        raise
+
+
+def make_model(choice: ModelChoice, runs: Path | None, here: Path, refusal: Refusal) -> Model:
+    """The model of a task.
+
+    runs: the folder of run folders; None for the default. here: where relative paths start.
+    Raises what `refusal` makes, JournalError and ModelError as `model_named`.
+    """
+    if choice.replayed is not None:
+        try:
+            return load_replay(find_run(choice.replayed, runs, here), choice.check)
+        except ConfigError as error:
+            raise refusal(error.what, error.hint) from None
+    if not choice.provided:
+        steps = here / choice.steps.expanduser()
+        if not os.path.exists(steps):
+            raise refusal(f"there is no file {steps}", "write the list of turns, or fix the path")
+        return load_script(steps, f"scripted:{steps}")
+    problem = problem_with(choice.name, choice.api_base, os.environ)
+    if problem is not None:
+        kind, what, hint = problem
+        cause = refusal(what, hint)
+        raise ModelError(str(cause), kind) from cause
+    return ProviderModel(choice.name, **{field: getattr(choice, field) for field in USUAL})
 
 
 def model_from_journal(name: str, options: Mapping[str, Any]) -> Model:
-    """The model that a journal names, with its `Model.options`. Raises ConfigError for one that a
-    name does not make, ModelError for a provider's that cannot answer here."""
-    kind, _, rest = name.partition(":")
-    if kind == "replay" and "folder" in options:
-        try:
-            return load_replay(options["folder"], bool(options.get("check")))
-        except ConfigError as error:
-            raise ConfigError(error.what, field="model", hint=_PUT_BACK) from None
-    if options.get("through") == THROUGH:
-        problem = problem_with(name, options.get("api_base"), os.environ)
-        if problem is not None:
-            kind, text, hint = problem
-            raise ModelError(str(ConfigError(text, field="model", hint=hint)), kind)
-        return ProviderModel(name, **{key: options[key] for key in USUAL if key in options})
-    if kind != "scripted" or not rest:
+    """The model that a journal names, with its `Model.options`.
+
+    Raises ConfigError for a model that its name does not make, and otherwise as `model_named`.
+    """
+    recorded = task_field(name, options)
+    if recorded is None:
         raise ConfigError(
             f"the model {name!r} cannot be made from its name",
             field="model",
             hint="give one that answers instead, with model= or --model",
         )
-    if not os.path.exists(rest):
-        raise ConfigError(
-            f"there is no file {rest}",
-            field="model",
-            hint=_PUT_BACK,
-        )
-    return load_script(rest, name)
-
-
-_PUT_BACK = "put it back, or give another model, with model= or --model"
-
-
-def model_of(task: Task, source: SourceMap, runs: Path | None = None) -> Model:
-    """The task's model. runs: where recorded runs are; None for where the task's go. Raises
-    ConfigError, and JournalError for a recorded run that is damaged."""
-    if task.model.replayed is not None:
-        return _replay(task, source, runs or task.output.dir)
-    if task.model.provided:
-        return _provided(task, source)
-    steps = task.model.steps
-    if not os.path.exists(steps):
-        raise source.error(
-            ("model",), f"there is no file {steps}", "write the list of turns, or fix the path"
-        )
-    return load_script(steps, task.model.name)
-
-
-def _provided(task: Task, source: SourceMap) -> Model:
-    """A provider's model, after what can be known of it at once."""
-    choice = task.model
-    problem = problem_with(choice.name, choice.api_base, os.environ)
-    if problem is not None:
-        kind, text, hint = problem
-        error = source.error(("model",), text, hint)
-        raise ModelError(str(error), kind)
-    return ProviderModel(
-        choice.name,
-        api_base=choice.api_base,
-        timeout=choice.timeout,
-        retries=choice.retries,
-        stream=choice.stream,
-        params=choice.params,
+    choice = ModelChoice(**recorded)
+    keep_hint = choice.provided
+    return make_model(
+        choice, None, Path("/"), lambda what, hint: _refusal(what, hint if keep_hint else _PUT_BACK)
     )
 
 
-def _replay(task: Task, source: SourceMap, runs: Path | None) -> ReplayModel:
-    here = source.position(("model",)).folder
-    try:
-        return load_replay(find_run(task.model.replayed or "", runs, here), task.model.check)
-    except ConfigError as error:
-        raise source.error(("model",), error.what, error.hint) from None
+def task_field(name: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a journal says of a model, as the field `model` of a task says it; None for a model that
+    no task can name."""
+    kind, _, rest = name.partition(":")
+    if kind == "replay" and "folder" in options:
+        return {"name": f"replay:{options['folder']}", "check": bool(options.get("check"))}
+    if options.get("through") == THROUGH:
+        return {"name": name} | {key: options[key] for key in USUAL if key in options}
+    return {"name": name} if kind == "scripted" and rest else None
+
+
+def _refusal(what: str, hint: str | None) -> ConfigError:
+    return ConfigError(what, field="model", hint=hint)

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from sandbox_agent.config.settings import Budgets
 from sandbox_agent.errors import ModelError
 from sandbox_agent.journal.events import Asked
@@ -69,7 +67,7 @@ class BudgetTracker:
         self._used_in_last_segment = Used()
         self._taken_over = frozenset(
             name
-            for name, value in msgspec.structs.asdict(budgets).items()
+            for name, value in budgets
             if recorded is not None and value == getattr(recorded.budgets, name)
         )
         self._loop_detector = LoopDetector(budgets.repeats)

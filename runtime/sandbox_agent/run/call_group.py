@@ -18,7 +18,7 @@ from sandbox_agent.embedding.home_loop import HomeLoop
 from sandbox_agent.journal.events import Asked, Stamp, Verified
 from sandbox_agent.run.call import Caller, Request
 from sandbox_agent.run.run_journal import RunJournal
-from sandbox_agent.tools.registry import SHELL, Registry
+from sandbox_agent.tools.registry import SHELL, Registry, time_for
 
 T = TypeVar("T")
 
@@ -157,5 +157,5 @@ def _request(call: Asked, registry: Registry, time_limit: float | None) -> Reque
             arguments = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             return f"arguments of {call.tool} are not a JSON object: {error}"
-    time = tool.time_for(arguments, time_limit)
+    time = time_for(tool, arguments, time_limit)
     return Request(call.id, call.tool, tool.spec.function, arguments, time)

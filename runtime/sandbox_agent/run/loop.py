@@ -18,7 +18,7 @@ from sandbox_agent_sandbox.utf8 import without_surrogates
 
 from sandbox_agent.embedding.warn import complain
 from sandbox_agent.errors import AgentError, ModelError
-from sandbox_agent.journal.events import LENGTH, Asked, SegmentStarted, ToolEntry, TurnTaken
+from sandbox_agent.journal.events import LENGTH, Asked, SegmentStarted, TurnTaken
 from sandbox_agent.journal.recording import RecordedSegments
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import ModelCall, ModelDelta, ModelTurn
@@ -60,7 +60,7 @@ class Loop:
         self._recorded = setup.model.recorded or RecordedSegments()
         self._record = record
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._on_delta = setup.on_delta
+        self._on_delta = setup.callbacks.on_delta
 
     def wake(self) -> None:
         """Stop waiting for the sandbox or the model: the run was stopped."""
@@ -70,15 +70,15 @@ class Loop:
     async def drive(self) -> End:
         """Take turns until there is an end, and return it. An Exception from here is a bug."""
         try:
-            with time_budget(self._setup.budgets.time, self._spend_time):
+            with time_budget(self._setup.settings.budgets.time, self._spend_time):
                 self._record.write_running()
-                self._setup.model.start(self._host.walls.interrupt)
+                self._setup.model.start(self._setup.settings.interrupt)
                 return await self._turns()
         except (AgentError, SandboxError) as error:
             return end_by_error(error)
 
     def _spend_time(self) -> None:
-        why = f"the budget of {self._setup.budgets.time:g} seconds is spent"
+        why = f"the budget of {self._setup.settings.budgets.time:g} seconds is spent"
         self._decision.stop(CancelReason.BUDGET, why)
 
     async def _turns(self) -> End:
@@ -133,7 +133,7 @@ class Loop:
         return registry
 
     async def _give_up(self, opening: asyncio.Task[Registry]) -> None:
-        interrupt = self._host.walls.interrupt
+        interrupt = self._setup.settings.interrupt
         opening.cancel()
         if await self._shield.wait({opening}, timeout=interrupt.grace + interrupt.term):
             return
@@ -149,9 +149,9 @@ class Loop:
             SegmentStarted,
             n=self._record.segment,
             pid=os.getpid(),
-            tools=tuple(ToolEntry(tool.spec, tool.timeout) for tool in tools),
+            tools=tools,
             plan=self._host.plan_summary(),
-            **msgspec.structs.asdict(self._setup.settings),
+            settings=self._setup.recorded,
         )
 
     async def _ask(self, registry: Registry) -> ModelTurn | None:
@@ -162,7 +162,7 @@ class Loop:
         await self._shield.wait({asking, self._stopped}, first=True)
         if not asking.done():
             asking.cancel()
-            interrupt = self._host.walls.interrupt
+            interrupt = self._setup.settings.interrupt
             limit = interrupt.grace + interrupt.term + _MODEL_MARGIN
             if not await self._shield.wait({asking}, timeout=limit):
                 # A model runs no tool, so leaving it behind breaks no promise. Waiting for it
@@ -221,7 +221,7 @@ class Loop:
         return calls
 
     async def _sync(self) -> None:
-        if not self._setup.durable or self._token.is_cancelled:
+        if not self._setup.callbacks.durable or self._token.is_cancelled:
             return
         syncing = asyncio.get_running_loop().run_in_executor(None, self._setup.recorder.sync)
         await self._shield.wait({syncing})
@@ -231,7 +231,7 @@ class Loop:
 
     async def _verify(self) -> End:
         caller, failed = self._caller(), []
-        for place, command in enumerate(self._setup.verify, 1):
+        for place, command in enumerate(self._setup.settings.verify, 1):
             if self._token.is_cancelled:
                 return STOPPED
             call_id = f"verify_{self._record.segment}_{place}"
@@ -240,21 +240,21 @@ class Loop:
         remark = self._setup.model.review(self._state)
         if failed:
             return End(Status.FAILED, "verify failed: " + "; ".join(failed) + remark)
-        verified = ", and verify agrees" if self._setup.verify else ""
+        verified = ", and verify agrees" if self._setup.settings.verify else ""
         return End(Status.DONE, f"the agent is done{verified}{remark}")
 
     def _caller(self) -> Caller:
-        cell, limits = self._host.cell, self._host.walls.policy.limits
+        cell, limits = self._host.cell, self._setup.settings.sandbox.limits
         assert cell is not None
         return Caller(
             cell=cell,
             journal=self._journal,
             folder=self._setup.recorder.folder,
-            workspace=self._host.walls.workspace,
+            workspace=self._setup.settings.workspace.path,
             output_limit=limits.output,
             time_limit=limits.timeout,
-            on_output=self._setup.on_output,
-            separate_output=self._setup.separate_output,
+            on_output=self._setup.callbacks.on_output,
+            separate_output=self._setup.callbacks.separate_output,
         )
 
 

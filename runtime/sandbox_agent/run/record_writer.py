@@ -110,7 +110,7 @@ class RecordWriter:
             pid=os.getpid(),
             segment=self.segment,
             model=self._setup.model.name,
-            workspace=str(host.walls.workspace),
+            workspace=str(self._setup.settings.workspace.path),
             times=self._times,
             usage=Usage(
                 used.requests,
@@ -127,6 +127,6 @@ class RecordWriter:
 
     def _write(self, record: Record) -> None:
         try:
-            write_record(self._setup.recorder.folder, record, durable=self._setup.durable)
+            write_record(self._setup.recorder.folder, record, durable=self._setup.callbacks.durable)
         except OSError as error:
             self._journal.fail(error, f"the record cannot be written: {error}")

@@ -51,7 +51,7 @@ class Run:
         self._host = setup.host
         self._on_over = on_over
         self._control: Control | None = None
-        limit = setup.budgets.time
+        limit = setup.settings.budgets.time
         self._decision = StopDecision(None if limit is None else time.monotonic() + limit)
         self.token: RunToken = self._decision.token
         self._home = HomeLoop()
@@ -59,8 +59,8 @@ class Run:
         self._shield = CancelShield(
             lambda: self._stop(CancelReason.CANCELLED, "the task that ran it was cancelled")
         )
-        self._calls = CallGroup(self._journal, setup.parallel, self._home, self._shield)
-        budget = BudgetTracker(setup.budgets, setup.model.recorded)
+        self._calls = CallGroup(self._journal, setup.settings.parallel, self._home, self._shield)
+        budget = BudgetTracker(setup.settings.budgets, setup.model.recorded)
         self._record = RecordWriter(setup, segment, self._journal, budget)
         self._loop = Loop(setup, self._journal, self._calls, self._shield, budget, self._record)
         self.token.add_callback(partial(self._home.call_soon, self._on_stopped))
@@ -206,7 +206,7 @@ class Run:
     @property
     def _patience(self) -> float:
         """Seconds that a stopped run may take. After that, closing the sandbox ends it."""
-        interrupt = self._host.walls.interrupt
+        interrupt = self._setup.settings.interrupt
         return interrupt.grace + interrupt.term + _MARGIN
 
     def end_without_loop(self) -> None:

@@ -5,9 +5,6 @@ The one place where the runtime opens a cell.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,38 +13,28 @@ from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.outcome import Survivor
 
-from sandbox_agent.config.settings import Interrupt
-from sandbox_agent.config.workspace import problem_with
-from sandbox_agent.errors import ConfigError
+from sandbox_agent.config.settings import Settings
 from sandbox_agent.source_root import SOURCE_ROOT
-from sandbox_agent.tools.registry import Registry, ToolChoice, import_roots, resolve
+from sandbox_agent.tools.registry import Registry, import_roots, resolve
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.cell import Cell
     from sandbox_agent_sandbox.plan import Plan
-    from sandbox_agent_sandbox.policy.policy import Policy
-
-
-@dataclass(frozen=True)
-class Walls:
-    """What the sandbox is made from. hidden: paths that tools must not see, run folders first."""
-
-    policy: Policy
-    workspace: Path
-    hidden: tuple[Path, ...]
-    interrupt: Interrupt
 
 
 class ConversationSandbox:
-    """See the module. choices: the tools asked for. deadlines: of the next cell that is opened.
-    plan, cell and registry are None until `open`."""
+    """The sandbox of a conversation, opened when it is first needed.
+
+    settings: the conversation's. hidden: paths that tools must not see, run folders first.
+    deadlines: of the next cell that is opened. plan, cell and registry are None until `open`.
+    """
 
     def __init__(
-        self, walls: Walls, choices: Sequence[ToolChoice], deadlines: Deadlines = DEFAULT
+        self, settings: Settings, hidden: tuple[Path, ...], deadlines: Deadlines = DEFAULT
     ) -> None:
         self.deadlines = deadlines
-        self.walls = walls
-        self.choices = tuple(choices)
+        self._settings = settings
+        self._hidden = hidden
         self.plan: Plan | None = None
         self.cell: Cell | None = None
         self.registry: Registry | None = None
@@ -69,9 +56,9 @@ class ConversationSandbox:
                 self.drop()
                 raise
         if self.registry is None:
-            cell, cwd = self.cell, str(self.walls.workspace)
+            cell, cwd = self.cell, str(self._settings.workspace.path)
             self.registry = await resolve(
-                self.choices, lambda references: cell.describe(references, cwd, token=token)
+                self._settings.tools, lambda references: cell.describe(references, cwd, token=token)
             )
         return self.registry
 
@@ -82,15 +69,16 @@ class ConversationSandbox:
         from sandbox_agent_sandbox.policy.make_plan import make_plan
         from sandbox_agent_sandbox.policy.probe import host_facts
 
+        settings = self._settings
         plan = make_plan(
-            self.walls.policy,
+            settings.sandbox,
             host_facts(),
-            workspace=self.walls.workspace,
-            hidden=self.walls.hidden,
+            workspace=settings.workspace.path,
+            hidden=self._hidden,
             # The first is for `from sandbox_agent import tool` in tools' modules.
-            tool_paths=[SOURCE_ROOT, *import_roots(self.choices)],
+            tool_paths=[SOURCE_ROOT, *import_roots(settings.tools)],
         )
-        interrupt = self.walls.interrupt
+        interrupt = settings.interrupt
         return plan, Cell(
             plan, grace=interrupt.grace, term=interrupt.term, deadlines=self.deadlines
         )
@@ -131,30 +119,3 @@ class ConversationSandbox:
         """Close it for good. What could not be stopped, ever, is returned. Blocks; idempotent."""
         self.drop()
         return tuple(self._survivors)
-
-
-def existing_folder(path: Path | str) -> Path:
-    """A workspace as an absolute path. Raises ConfigError when it cannot be one."""
-    folder = Path(os.path.expanduser(path)).absolute()
-    if ".." in folder.parts:
-        folder = Path(os.path.realpath(folder))  # the names on the way do not exist inside
-    problem = problem_with(folder)
-    if problem is not None:
-        what, hint = problem
-        raise ConfigError(what, field="workspace", hint=hint)
-    return folder
-
-
-def policy_from(sandbox: Policy | Mapping[str, Any] | None) -> Policy:
-    """A policy from its data; the default one from None. Raises ConfigError."""
-    from pydantic import ValidationError
-    from sandbox_agent_sandbox.policy.policy import Policy
-
-    if isinstance(sandbox, Policy):
-        return sandbox
-    try:
-        return Policy.model_validate(dict(sandbox or {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in ("sandbox", *first["loc"]))
-        raise ConfigError(first["msg"], field=where) from None

@@ -1,4 +1,4 @@
-"""A recorded run as a task: to be run again as it was, but for what flags and `--set` change."""
+"""A recorded run as a task: to run again as it was, but for what flags and `--set` change."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal import file as journal
 from sandbox_agent.journal.lookup import find_run
 from sandbox_agent.journal.recording import read_recording
-from sandbox_agent.tools.registry import ToolChoice, choice_of
 from sandbox_agent.wiring.resume_options import as_task
 
 
 def task_from_recording(
     run: str, settings: Sequence[str], overrides: Mapping[str, tuple[Any, str]]
-) -> tuple[Task, SourceMap, tuple[ToolChoice, ...] | None]:
+) -> tuple[Task, SourceMap]:
     """The task of a replay that is given nothing but RUN: the settings of the run's last segment,
     its model `replay:`, and no prompt of its own.
 
-    settings, overrides: as `task_file.read_task` takes them; RUN is looked for where overrides say
-    that run folders go. Returns also the tools, where a task cannot name them. Raises ConfigError,
-    and JournalError for a journal that is damaged.
+    settings, overrides: as `task_file.read_task` takes them; of overrides `output.dir` says where
+    to look for RUN. Raises ConfigError, and JournalError for a journal that is damaged.
     """
     out, _ = overrides.get("output.dir", (None, ""))
     recording = read_recording(find_run(run, None if out is None else Path(out)))
@@ -41,7 +39,4 @@ def task_from_recording(
     if opened is not None and opened.name is not None and re.fullmatch(NAME, opened.name):
         data["name"] = opened.name  # A program may have called it anything.
     model = (f"replay:{recording.folder}", "--model")
-    task, source = amend_task(data, str(file), settings, {**overrides, "model": model})
-    if "tools" in task.model_fields_set:
-        return task, source, None
-    return task, source, tuple(choice_of(choice) for choice in known.choices)
+    return amend_task(data, str(file), settings, {**overrides, "model": model})

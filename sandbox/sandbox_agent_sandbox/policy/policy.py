@@ -15,7 +15,7 @@ import itertools
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -32,6 +32,8 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
+from sandbox_agent_sandbox.errors import PolicyError
+from sandbox_agent_sandbox.policy.explain import dotted, explain
 from sandbox_agent_sandbox.policy.secrets import looks_secret
 from sandbox_agent_sandbox.policy.units import parse_count, parse_duration, parse_size
 
@@ -81,27 +83,63 @@ def _usable_path(value: Any) -> Any:
         if not text:
             raise ValueError("a path is empty; name a file or folder, or remove the entry")
         if "\0" in text:
-            raise ValueError("a path contains a NUL byte")
+            raise ValueError("a path contains a NUL byte; remove it")
         try:
             return Path(text).expanduser()
         except RuntimeError:  # "~name" of a user that does not exist
-            raise ValueError(f"{text!r} names the home folder of an unknown user") from None
+            raise ValueError(
+                f"{text!r} names the home folder of an unknown user; write the whole path"
+            ) from None
     return value
 
 
 PolicyPath = Annotated[Path, BeforeValidator(_usable_path)]
 
 
-class Strict(BaseModel):
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+
+class _MadeInPython(ModelMetaclass):
+    """Fields may be given by position, and what is wrong with one is an error of ours.
+
+    Data of a file is validated by `model_validate`, which does not come through here.
+    """
+
+    def __call__(cls, *values: Any, **fields: Any) -> Any:
+        model: Any = cls
+        if len(values) > len(model.model_fields):
+            raise TypeError(f"{cls.__name__} takes at most {len(model.model_fields)} values")
+        by_position = dict(zip(model.model_fields, values, strict=False))
+        if twice := by_position.keys() & fields.keys():
+            raise TypeError(f"{cls.__name__} got two values for {', '.join(sorted(twice))}")
+        try:
+            return super().__call__(**by_position, **fields)
+        except ValidationError as error:
+            raise model._error_from(error) from None
+
+
+class Strict(BaseModel, metaclass=_MadeInPython):
     """Base of the models that people write: frozen, and an unknown field is an error.
 
     unenforced: planned fields, each with the feature that it stands for. They are refused, because
     a limit that is written and not enforced is worse than none, and are not in the JSON schema.
+
+    Making one in Python raises PolicyError, with the field and the hint.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     unenforced: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def _error_from(cls, error: ValidationError) -> Exception:
+        """What a Python program gets for the first thing that is wrong."""
+        detail = error.errors(include_url=False)[0]
+        what, hint = explain(detail, cls)
+        return PolicyError(what, field=dotted(detail["loc"]), hint=hint)
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -114,7 +152,11 @@ class Strict(BaseModel):
         """
         json_schema = handler(schema)
         properties = handler.resolve_ref_schema(json_schema).get("properties", {})
-        for name, text in _attribute_docstrings(cls).items():
+        texts: dict[str, str] = {}
+        for base in reversed(cls.__mro__):
+            if issubclass(base, Strict):
+                texts |= _attribute_docstrings(base)
+        for name, text in texts.items():
             field = cls.model_fields.get(name)
             shown = properties.get((field and field.alias) or name)
             if shown is not None:
@@ -164,13 +206,17 @@ def not_enforced(feature: str, hint: str = "remove it") -> PydanticCustomError:
 
 def _variable_name(name: str) -> str:
     if not name or "=" in name or "\0" in name:
-        raise ValueError(f"{name!r} cannot be the name of an environment variable")
+        raise ValueError(
+            f"{name!r} cannot be the name of an environment variable; write a name without '='"
+        )
     return name
 
 
 def _variable_value(value: str) -> str:
     if "\0" in value:
-        raise ValueError("the value of an environment variable cannot contain a NUL byte")
+        raise ValueError(
+            "the value of an environment variable cannot contain a NUL byte; remove it"
+        )
     return value
 
 

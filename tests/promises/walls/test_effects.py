@@ -1,4 +1,4 @@
-"""What the walls keep out, each deny paired with the allow that shows the attempt would work."""
+"""What the walls deny. Each denial is paired with a permission, under which the attempt works."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_file_beside_the_workspace_is_not_there_unless_it_is_named(
 def test_the_home_folder_is_hidden_but_for_what_is_named(
     tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where $PATH has the home folder itself, or a folder that holds it."""
+    """Also when $PATH has the home folder itself, or a folder that holds it."""
     home = tmp_path / "people" / "me"
     secrets = [home / ".ssh" / "id", home / ".netrc", home / ".local" / "share" / "token"]
     notes, tool = home / "notes", home / ".local" / "bin" / "greet"
@@ -72,7 +72,7 @@ def test_the_home_folder_is_hidden_but_for_what_is_named(
     tool.write_text("#!/bin/sh\necho greetings\n")
     tool.chmod(0o755)
     for folder in (tmp_path, *(file.parent for file in (*secrets, tool))):
-        folder.chmod(0o755)  # no permission keeps anything back, only the walls do
+        folder.chmod(0o755)  # so that only the walls hide it, and no permission
     monkeypatch.setenv("HOME", str(home))
     folders = [home, home.parent, tool.parent]
     monkeypatch.setenv("PATH", ":".join([*map(str, folders), os.environ["PATH"]]))
@@ -152,7 +152,7 @@ def test_nobody_is_root_and_nothing_is_permitted(workspace: Path) -> None:
 
 @pytest.mark.parametrize("uid", [1234, 65534], ids=["somebody", "nobody"])
 def test_as_root_the_tools_are_the_workspaces_owner(workspace: Path, uid: int) -> None:
-    """65534 is also what the kernel shows in place of an id that has no mapping."""
+    """The kernel also shows 65534 in place of an id that has no mapping."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     os.chown(workspace, uid, uid)

@@ -35,7 +35,7 @@ def test_a_short_file_gets_the_documented_defaults(tmp_path: Path) -> None:
     read = load_task(write(tmp_path, HEAD))
     assert read.model.steps == tmp_path / "steps.yaml"
     assert read.workspace.path == Path(".")
-    assert [tool.name for tool in read.tools] == ["shell", "files"]
+    assert [tool.tool for tool in read.tools] == ["shell", "files"]
     assert (read.interrupt.grace, read.interrupt.term) == (2.0, 1.0)
     assert (read.parallel, read.verify, read.output.dir) == (8, [], None)
 
@@ -77,7 +77,7 @@ def test_settings_are_yaml_and_win_over_the_file(tmp_path: Path) -> None:
     assert read.budgets.turns == 7
     assert (read.budgets.tokens, read.budgets.cost_usd, read.budgets.repeats) == (200_000, 2.0, 5)
     assert read.verify == ["a", "b"]
-    assert [tool.name for tool in read.tools] == ["files"]
+    assert [tool.tool for tool in read.tools] == ["files"]
     assert task(tmp_path, "", "sandbox.limits.timeout=null").sandbox.limits.timeout is None
 
 
@@ -116,7 +116,7 @@ def test_extends_merges_and_the_nearer_file_wins(tmp_path: Path) -> None:
 
 def test_tools_take_options(tmp_path: Path) -> None:
     read = task(tmp_path, "tools: [{shell: {timeout: 60s}}, files:, 'my.tools:search']\n")
-    assert [(tool.name, tool.timeout) for tool in read.tools] == [
+    assert [(tool.tool, tool.timeout) for tool in read.tools] == [
         ("shell", 60.0),
         ("files", None),
         ("my.tools:search", None),

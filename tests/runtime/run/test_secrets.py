@@ -75,7 +75,7 @@ def test_a_secret_that_is_set_is_refused_before_anything_is_written(
     tmp_path: Path, watch: Watch
 ) -> None:
     sandbox = {"env": {"set": {"SERVICE_TOKEN": SECRET}}}
-    with pytest.raises(ConfigError, match=r"SERVICE_TOKEN.*env\.pass") as caught:
+    with pytest.raises(ConfigError, match=r"(?s)SERVICE_TOKEN.*env\.pass") as caught:
         talk(tmp_path, watch, FINAL, sandbox=sandbox)
     assert caught.value.field == "sandbox.env.set.SERVICE_TOKEN"
     assert SECRET not in str(caught.value)

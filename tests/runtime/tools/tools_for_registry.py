@@ -21,3 +21,32 @@ def everything(*things: str) -> None:
 
 
 nameless = lambda: None  # noqa: E731
+
+
+class Store:
+    """Has methods of every kind."""
+
+    def add(self, a: int) -> int:
+        """Adds."""
+        return a
+
+    @staticmethod
+    def size() -> int:
+        """Says how large it is."""
+        return 0
+
+    @classmethod
+    def kind(cls) -> str:
+        """Says what it is."""
+        return cls.__name__
+
+
+def unlike() -> None:
+    """Was replaced under its name, as a decorator may do."""
+
+
+undecorated = unlike
+
+
+def unlike() -> None:  # type: ignore[no-redef]
+    """Stands under the name."""

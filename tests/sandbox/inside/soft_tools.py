@@ -1,4 +1,4 @@
-"""Tools for the tests of the soft rungs. Copied into a workspace; run in a worker."""
+"""Tools for the tests of the flag and of SIGTERM. Copied into a workspace; run in a worker."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ def note(name: str, text: str = "") -> None:
 
 @contextmanager
 def noted():
-    """`with` and `finally`, and an `except Exception` between: what each did is in a file."""
+    """`with`, `finally`, and an `except Exception` between: each writes to a file that it ran."""
     with guard():
         try:
             yield
@@ -96,7 +96,7 @@ def sleeps() -> str:
 
 
 def sleeps_while_another_thread_hears() -> str:
-    """SIGTERM interrupts a thread that may run no handler, and not the one that may."""
+    """SIGTERM interrupts a thread that cannot run handlers, and not the main thread, which can."""
     threading.Thread(target=time.sleep, args=(300,), daemon=True).start()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     with noted():
@@ -169,7 +169,7 @@ def tidies_up_at_length() -> str:
 
 
 def waits_for_a_child() -> str:
-    """For one that somebody else ends: then it fails of itself, as Jenkins and systemd have it."""
+    """Its child is ended from outside, as by Jenkins and systemd; then it fails by itself."""
     child = subprocess.Popen(["sleep", "300"])
     note("child", str(child.pid))
     say("up")

@@ -164,7 +164,7 @@ def test_replacing_keeps_the_mode_follows_links_and_leaves_nothing_beside(worksp
 
 @pytest.mark.parametrize(("name", "raised"), [("open", ""), ("read-only", "ToolError")])
 def test_a_file_is_written_in_place_where_its_folder_is_closed(name: str, raised: str) -> None:
-    # Not below tmp_path, which no other user may enter.
+    # Not below tmp_path, which no other user can enter.
     with tempfile.TemporaryDirectory() as top:
         os.chmod(top, 0o755)
         folder = Path(top, "closed")
@@ -327,7 +327,7 @@ def test_the_flag_ends_a_search_between_two_files() -> None:
 
 
 def test_sigterm_ends_an_expression_that_takes_for_ever() -> None:
-    # Nothing else would: the flag is not looked at inside of one match.
+    # Only SIGTERM can: within one match, nothing looks at the flag.
     write_file("a", "a" * 60 + "b\n")
 
     def function(token: Any) -> object:

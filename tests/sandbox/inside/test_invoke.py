@@ -1,4 +1,4 @@
-"""One call inside its worker: whatever a tool is or does, one truthful Result comes of it."""
+"""One call in its worker: whatever a tool is or does, it yields one truthful Result."""
 
 from __future__ import annotations
 

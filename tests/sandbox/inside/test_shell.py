@@ -1,4 +1,4 @@
-"""Commands: what they print and return, and how they learn of the flag and of SIGTERM."""
+"""Commands: what they print and return, and what the flag and SIGTERM do to them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_command_that_a_signal_ends_says_which() -> None:
 
 
 def test_stdin_is_the_given_text_and_empty_otherwise() -> None:
-    text = "é\n" * 200_000  # longer than a pipe holds: nobody must be writing it
+    text = "é\n" * 200_000  # more than a pipe holds: so no process may be writing it
     ended, output = run_shell("wc -c", stdin=text)
     assert (status(ended), output.strip()) == (0, str(len(text.encode())))
     ended, output = run_shell("cat; echo end")
@@ -69,7 +69,7 @@ def test_a_command_gets_its_own_process_group_default_signals_and_an_empty_mask(
     assert group == leader
     masks = dict(line.split(":\t") for line in output.splitlines() if line.startswith("Sig"))
     assert int(masks["SigBlk"], 16) == 0
-    # 32 and 33 belong to the C library, which resets them for nobody.
+    # 32 and 33 belong to the C library, which never resets them.
     assert int(masks["SigIgn"], 16) & 0x7FFFFFFF == 0
 
 
@@ -82,7 +82,7 @@ def test_no_descriptor_of_the_worker_reaches_a_command() -> None:
     def function(token: CallToken) -> object:
         for fd in map(int, os.listdir("/proc/self/fd")):
             with contextlib.suppress(OSError):  # the listing's own
-                if fd > 2 and os.get_inheritable(fd):  # whoever started the tests left it to us
+                if fd > 2 and os.get_inheritable(fd):  # the tests inherited it
                     os.close(fd)
         return shell("ls /proc/self/fd", token=token)
 
@@ -156,7 +156,7 @@ def test_at_sigterm_the_commands_own_end_is_waited_for_and_then_cancelled_goes_o
         shell_pid = int(child.until(b"ready").split()[0])
         child.cancel()
         child.terminate()
-        os.kill(shell_pid, signal.SIGTERM)  # as the call's init does: to everybody
+        os.kill(shell_pid, signal.SIGTERM)  # as the call's init does, to every process
         child.until(b"tidying")
         fifo.write_text("tidied up\n")
         assert child.ended().raised == "CommandCancelled"

@@ -1,4 +1,4 @@
-"""What a model is told of a function, and what is accepted from it."""
+"""What a model gets as a function's description, and which arguments are accepted from it."""
 
 from __future__ import annotations
 

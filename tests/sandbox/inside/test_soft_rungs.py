@@ -1,4 +1,4 @@
-"""The rungs before SIGKILL: what a tool gets of them, and that it is told in the result."""
+"""The rungs before SIGKILL: their effect on a tool, and what the result says about them."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ async def nothing_more(cell: Cell, request: CallRequest) -> None:
 
 
 async def all_asleep(cell: Cell, request: CallRequest) -> None:
-    """Who has said that it is up may not yet have come to where a signal interrupts it: Python is
-    between its last look and the system call that sleeps, a shell has still to fork."""
+    """Wait until every process sleeps, so that a signal interrupts it. A tool that has written `up`
+    may not sleep yet: Python is before the system call that sleeps, or a shell has yet to fork."""
     await asyncio.to_thread(
         observer.eventually, lambda: {state(one.pid) for one in ours()} == {"S"}, 20
     )
@@ -237,7 +237,7 @@ def test_a_stopped_command_is_continued_so_that_it_can_act_on_sigterm(tmp_path: 
     assert (tmp_path / "trapped").exists()
 
 
-# --- what is told ---------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------
 
 
 def test_output_up_to_the_end_is_kept(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_worker_ended_by_somebody_elses_sigterm_during_a_cancel_is_cancelled(
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGTERM)
 
-    # A SIGTERM that is not the host's is followed by none of its init's pokes.
+    # The call's init sends no pokes after a SIGTERM that is not the host's.
     result, _ = stop(
         tmp_path, "sleeps", grace=PATIENT, before=all_asleep, strike=terminate_everybody
     )

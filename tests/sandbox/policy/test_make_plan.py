@@ -1,8 +1,8 @@
 """Policy x host facts x workspace -> plan, exact to the argument.
 
-No kernel is asked and no process is started. The facts are data, and the files lie in a folder of
-the test's own, `{T}`. Each expected plan is compared whole: a bind, flag, hidden path, variable or
-limit too many fails as one too few does.
+These tests ask no kernel and start no process. The facts are data, and the files lie in a folder of
+the test's own, `{T}`. A plan is compared whole: one bind, flag, hidden path, variable or limit too
+many fails, and so does one too few.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ USER = Plan(
         "{T}/python/lib",
     ),
 )
-"""The plan of an ordinary user's default policy. The other plans are said by how they differ."""
+"""The plan of an ordinary user's default policy. The other plans are written as changes to it."""
 
 
 def but(plan: Plan, **changes: Any) -> Plan:

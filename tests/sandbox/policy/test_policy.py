@@ -1,4 +1,4 @@
-"""A policy is data: what it cannot mean, or this version does not enforce, is refused."""
+"""A policy is data. Values without a meaning, and fields that are not enforced, are refused."""
 
 from __future__ import annotations
 
@@ -81,11 +81,12 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
             ("read", 0),
             "Value error, a path is empty; name a file or folder, or remove the entry",
         ),
-        ({"hide": ["a\0b"]}, ("hide", 0), "Value error, a path contains a NUL byte"),
+        ({"hide": ["a\0b"]}, ("hide", 0), "Value error, a path contains a NUL byte; remove it"),
         (
             {"env": {"pass": ["A=B"]}},
             ("env", "pass", 0),
-            "Value error, 'A=B' cannot be the name of an environment variable",
+            "Value error, 'A=B' cannot be the name of an environment variable; write a name "
+            "without '='",
         ),
         ({"env": {"set": {"A": 1}}}, ("env", "set", "A"), "Input should be a valid string"),
     ],

@@ -1,4 +1,4 @@
-"""`doctor`'s checks find a working host to be one: wherever sandboxes run, none of them fails."""
+"""The checks of `doctor`: on a host where sandboxes run, none of them fails."""
 
 from __future__ import annotations
 

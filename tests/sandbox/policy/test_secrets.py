@@ -1,4 +1,4 @@
-"""What is called like a secret, or has the shape of one, is not written down."""
+"""Values with the name or the shape of a secret are recognised, and refused in a policy."""
 
 from __future__ import annotations
 

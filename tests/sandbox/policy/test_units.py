@@ -1,4 +1,4 @@
-"""Durations, sizes and counts mean what people mean by them, or are refused with the forms."""
+"""Durations, sizes and counts are read as people write them, or refused with the valid forms."""
 
 from __future__ import annotations
 

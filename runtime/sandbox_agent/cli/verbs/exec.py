@@ -22,7 +22,7 @@ from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.verbs.run_under_signals import run_under_signals
 from sandbox_agent.config.policy_file import read_policy
-from sandbox_agent.config.settings import Interrupt
+from sandbox_agent.config.settings import Interrupt, ToolChoice
 from sandbox_agent.config.workspace import problem_with
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import AgentFailed, ConfigError
@@ -30,7 +30,6 @@ from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
 from sandbox_agent.journal.history import AssistantMessage, Message
 from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta
-from sandbox_agent.tools.registry import ToolChoice
 from sandbox_agent.wiring.task import tell
 
 _STOPPED = (Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)

@@ -10,6 +10,7 @@ from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.task_arguments import prompt_text
 from sandbox_agent.cli.verbs.run_and_report import run_and_report
+from sandbox_agent.config.settings import settings_from
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.lookup import find_run
@@ -34,17 +35,18 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
             console.err(f"run {folder.name}, resumed\n")
             return conversation
 
-        known = past.settings
-        workspace = options.get("workspace", known.workspace if known is not None else ".")
-        budgets = options.get("budgets", known)
+        known = settings_from(
+            {name: value for name, value in options.items() if name != "model"},
+            None if past.settings is None else past.settings.task,
+        )
         return run_and_report(
             make,
             arguments,
             console,
             signals,
-            workspace=Path(workspace),
+            workspace=known.workspace.path,
             runs=folder.parent,
-            time_limit=getattr(budgets, "time", None),
+            time_limit=known.budgets.time,
         )
 
 

@@ -19,7 +19,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     task, source = assignment.task, assignment.source
     try:
         return run_and_report(
-            lambda on_event: converse(task, source, tools=assignment.tools, on_event=on_event),
+            lambda on_event: converse(task, source, on_event),
             arguments,
             console,
             signals,

@@ -7,12 +7,12 @@ import argparse
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.task_arguments import assignment_of
-from sandbox_agent.wiring.task import check
+from sandbox_agent.wiring.task import prepare
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
     """Checks it and says so. What is wrong is a ConfigError, and exit code 2."""
     assignment = assignment_of(arguments)
-    check(assignment.task, assignment.source)
+    prepare(assignment.task, assignment.source)
     console.out(f"{assignment.source.start.file}: valid\n")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 import traceback
@@ -55,16 +56,22 @@ def load(reference: FunctionRef) -> Callable[..., Any]:
             guard = "; put what the script runs under `if __name__ == '__main__':`"
         what = f"{type(error).__name__}: {error}".rstrip(": ")
         raise LoadError(f"tool {shown} cannot be imported: {what}{_where(error)}{guard}") from error
+    owner: Any = None
     found: Any = module
     for name in reference.qualname.split("."):
         try:
-            found = getattr(found, name)
+            owner, found = found, getattr(found, name)
         except AttributeError as error:
             raise LoadError(
                 f"tool {shown} cannot be found: {error}; check the name after the colon"
             ) from error
     if not callable(found):
         raise LoadError(f"tool {shown} is a {type(found).__name__}, not a function")
+    if inspect.isfunction(found) and isinstance(owner, type) and vars(owner).get(name) is found:
+        raise LoadError(
+            f"tool {shown} is a method of {owner.__name__} and needs an object of that class; "
+            "name a function that makes the object, or a static method"
+        )
     function: Callable[..., Any] = found
     return function
 
