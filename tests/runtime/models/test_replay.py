@@ -155,7 +155,7 @@ def test_a_replay_that_was_stopped_goes_on_where_it_was(tmp_path: Path, watch: W
     assert "results are as recorded" in result.reason
     assert segments[1].settings.model_options == {"folder": str(run), "check": True}
     run.rename(tmp_path / "moved")
-    with pytest.raises(ConfigError, match=r"cannot be read.*\n  hint: put it back, or give"):
+    with pytest.raises(ConfigError, match=r"is not a run.*\n  hint: put it back, or give"):
         Conversation.resume(conv.run_dir, message="more")
 
 
