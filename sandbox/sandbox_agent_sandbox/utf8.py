@@ -16,3 +16,8 @@ def is_utf8(text: str) -> bool:
 def without_surrogates(text: str) -> str:
     """The text with each lone surrogate, which UTF-8 cannot hold, replaced by a question mark."""
     return text.encode("utf-8", "replace").decode()
+
+
+def utf8_size(text: str) -> int:
+    """The size of `text` in bytes of UTF-8. A lone surrogate counts as three."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

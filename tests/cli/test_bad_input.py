@@ -148,7 +148,7 @@ def test_a_current_folder_that_is_gone_is_told(me: Person) -> None:
     ):
         gone.mkdir(exist_ok=True)
         done = me.run(["sh", "-c", script, "sh", AGENT, *argv], cwd=gone)
-        refused(done, "is not there any more", code=code)
+        refused(done, "does not exist any more", code=code)
 
 
 def test_without_a_home_nobody_guesses_where_runs_go(me: Person) -> None:

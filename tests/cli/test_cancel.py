@@ -48,7 +48,7 @@ def test_a_cancelled_run_leaves_nothing_and_says_so(person: Person) -> None:
             result = run.result()
             _, err = run.agent.communicate(timeout=30)
             assert observer.wait_gone(handles, 10)[1] == []
-    told(done, 0, "told to stop", "interrupted: cancelled from outside")
+    told(done, 0, "interrupt requested", "interrupted: cancelled from outside")
     assert left == []
     assert run.agent.returncode == 130, err
     assert (result["status"], result["exit_code"]) == ("interrupted", 130)
@@ -59,9 +59,9 @@ def test_a_cancelled_run_leaves_nothing_and_says_so(person: Person) -> None:
 
 def test_a_second_cancel_skips_the_grace_period(me: Person) -> None:
     with struck.task_at_work(me, script=struck.STUBBORN, grace=60.0) as run:
-        told(cancel(me, run.run_folder.name), 0, "told to stop")
+        told(cancel(me, run.run_folder.name), 0, "interrupt requested")
         observer.eventually(run.was_cancelled, 30)
-        told(cancel(me, "last", "--wait", "0.05"), 1, "is still going after 0.05 seconds")
+        told(cancel(me, "last", "--wait", "0.05"), 1, "has not ended after 0.05 seconds")
         _, err = run.agent.communicate(timeout=30)
     assert run.agent.returncode == 130, err
 
@@ -96,7 +96,7 @@ def test_a_journal_that_is_no_file_is_no_run(me: Person) -> None:
         told(cancel(me, str(path.parent)), 2, "journal.jsonl in it is no ordinary file")
         path.rmdir() if path.is_dir() else path.unlink()
     path.touch()
-    told(cancel(me, "last"), 1, "has not begun", "start it anew")
+    told(cancel(me, "last"), 1, "has not begun", "start a new run")
 
 
 def test_a_record_or_pipe_that_is_a_folder_disturbs_no_cancel(me: Person) -> None:
@@ -126,7 +126,12 @@ def test_a_run_whose_agent_is_dead_is_told(me: Person) -> None:
         assert (run.run_folder / "control").is_fifo()  # what a killed agent leaves
         done = cancel(me, "last")
     name = run.run_folder.name
-    told(done, 1, f"process {run.agent.pid}) is dead", f"`sandbox-agent resume {name}` goes on")
+    told(
+        done,
+        1,
+        f"process {run.agent.pid}) is dead",
+        f"`sandbox-agent resume {name}` continues the run",
+    )
     # The next segment has a pipe of its own, and leaves none.
     me.write(me.folder / "task" / "steps.yaml", json.dumps([{"say": "x"}, {"final": "On."}]))
     assert me.run([AGENT, "resume", str(run.run_folder)]).stdout == "On.\n"
@@ -159,7 +164,7 @@ def test_an_agent_that_dies_while_it_is_waited_for_is_told(me: Person) -> None:
         observer.eventually(run.was_cancelled, 30)
         run.agent.send_signal(signal.SIGKILL)
         thread.join(30)
-    told(box[0], 1, "told to stop", "is dead")
+    told(box[0], 1, "interrupt requested", "is dead")
 
 
 def test_ctrl_c_ends_the_waiting_and_the_run_goes_on_ending(me: Person) -> None:
@@ -198,7 +203,7 @@ def test_somebody_elses_run_is_not_ours_to_cancel(me: Person) -> None:
             os.chmod(me.folder, 0o755)
             os.chmod(me.folder / "runs", 0o755)
             os.chmod(run.run_folder, 0o755)
-            told(cancel(stranger, str(run.run_folder)), 2, "is not yours")
+            told(cancel(stranger, str(run.run_folder)), 2, "belongs to another user")
             refused = stranger.run([AGENT, "resume", str(run.run_folder)])
             assert refused.returncode == 2
             assert "cannot be opened: Permission denied" in refused.stderr

@@ -47,7 +47,10 @@ def test_time_that_is_up_is_124(me: Person) -> None:
     runs = str(me.folder / "runs")
     options = ["--timeout", "200ms", "--grace", "100ms", "--out", runs]
     done = me.run([AGENT, "exec", *options, "--", "sleep", "60"])
-    assert (done.returncode, done.stderr) == (124, "sandbox-agent: the command's time was up\n")
+    assert (done.returncode, done.stderr) == (
+        124,
+        "sandbox-agent: the time limit of the command was reached\n",
+    )
     assert record(me)["calls"][0]["outcome"] == "timeout"
 
 
@@ -67,7 +70,7 @@ def test_a_policy_file_is_heeded_from_its_own_folder(me: Person) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "command line: no command was named\n  hint: write exec -- COMMAND ARGUMENTS"),
+        ([], "command line: no command was given\n  hint: write exec -- COMMAND ARGUMENTS"),
         (
             ["--workspace", "/nowhere", "--", "true"],
             "--workspace: there is no folder /nowhere\n  hint: make it, or name another",

@@ -89,7 +89,7 @@ def test_it_is_committed_without_anybodys_configuration_or_hooks(tmp_path: Path)
 def test_without_git_it_says_so_and_goes_on(tmp_path: Path) -> None:
     done = init(tmp_path, PATH=str(tmp_path))
     assert done.returncode == 0
-    assert "no git repository was made: git is not there" in done.stderr
+    assert "no git repository was made: git was not found" in done.stderr
     assert not (tmp_path / "demo" / ".git").exists()
 
 

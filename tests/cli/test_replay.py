@@ -257,7 +257,7 @@ def test_a_run_that_was_stopped_is_replayed_as_far_as_it_went(me: Person) -> Non
     done = replay(me, "--check", "--set", "sandbox.limits.timeout=200ms", run=first["run"])
     assert done.returncode == 1, done.stderr
     assert "the recorded run ends here, after 1 turn: it was interrupted" in done.stderr
-    assert "1 call was stopped, and is not compared" in done.stderr
+    assert "1 call was stopped and not compared" in done.stderr
 
 
 def test_a_killed_agents_run_is_replayed_while_its_journal_lies_torn(me: Person) -> None:
@@ -270,7 +270,9 @@ def test_a_killed_agents_run_is_replayed_while_its_journal_lies_torn(me: Person)
     path.chmod(0o400)
     done = replay(me, "--check")
     assert done.returncode == 1, done.stderr
-    assert "after 2 turns: it has no end: it is still going, or its agent was killed" in done.stderr
+    assert (
+        "after 2 turns: it has no end: it is still running, or its agent was killed" in done.stderr
+    )
     assert path.read_bytes() == torn
     assert sorted(entry.name for entry in folder.iterdir()) == ["journal.jsonl", "result.json"]
 

@@ -65,7 +65,7 @@ def test_a_pipe_that_nobody_reads_holds_nothing_up(me: Person) -> None:
     os.mkfifo(pipe)
     done = me.run([AGENT, "run", task, "-o", str(pipe)])
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert "the final message cannot be written: nobody reads it" in done.stderr
+    assert "the final message cannot be written: it has no reader" in done.stderr
     assert record(me)[0]["status"] == "done"
     with me.start([AGENT, "run", task, "-o", str(pipe)]) as agent:
         assert pipe.read_text() == "All\ndone.\n"

@@ -71,7 +71,7 @@ def test_a_good_task_is_valid_and_nothing_is_made(tmp_path: Path) -> None:
         (
             "",
             "final: Done.\n",
-            "{folder}/steps.yaml:1:1: a scripted model is a list of turns\n"
+            "{folder}/steps.yaml:1:1: a scripted model must be a list of turns\n"
             "  hint: write each turn as `- say: ...` and/or `calls: [...]`, and the last as "
             "`- final: ...`",
         ),
@@ -101,8 +101,8 @@ def test_missing_steps_are_placed_where_they_are_named(tmp_path: Path) -> None:
     [
         (
             [],
-            "command line: no TASK was named, and there is no task.yaml here\n"
-            "  hint: name a task file, or give --prompt; `sandbox-agent init` makes one to try",
+            "command line: no TASK was given, and there is no task.yaml in this folder\n"
+            "  hint: name a task file, or give --prompt; `sandbox-agent init` writes a demo",
         ),
         (["no.yaml"], "no.yaml: there is no such file\n  hint: check the path"),
         (

@@ -1,8 +1,8 @@
-"""The command line. Thin: each verb is a module that is imported when it is asked for.
+"""The command line. Each verb is a module that is imported when it is used.
 
-`main` never lets an exception out: an error of ours is a message and its exit code, a bug of ours
-a short message and 70. Until a run is going a signal ends the command at once; from then on it
-is the run's to handle (see `signals`).
+`main` raises nothing. An error of sandbox-agent becomes a message and its exit code; a bug becomes
+a short message and 70. Before a run a signal ends the command at once; during a run it interrupts
+the run (see `signals`).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code. `argv`: without the program's name.
+    """Runs one command and returns its exit code. argv: without the program's name.
 
-    A signal waits for the end of imports: the exception of its handler would be another one where
-    a class body meets it (`__set_name__`), and none where msgspec's C part imports datetime, which
-    then crashes at its first use.
+    A signal waits for the end of imports. Inside `__set_name__` Python replaces the exception of
+    the handler by another one. Inside msgspec's import of datetime, in C, the exception is lost,
+    and msgspec crashes at its first use.
     """
     signals, console = Signals(), None
     try:
-        # First of all, so that nothing later meets KeyboardInterrupt in the middle of an import.
+        # First, so that no later import is interrupted by KeyboardInterrupt.
         signals.install()
         with signals.later:
             from sandbox_agent.cli.console import Console, fill_standard_descriptors
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str], console: Console, signals: Signals) -> int:
-    # Looking for pydantic's plugins reads the metadata of every installed package: 30 ms.
+    # The search for pydantic's plugins reads the metadata of every installed package: 30 ms.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     failed, own_bug = None, int(ExitCode.INTERNAL)
     try:
@@ -81,10 +81,8 @@ def _report(error: Exception, console: Console, failed: int | None, own_bug: int
     if isinstance(error, SandboxAgentError):
         console.error(str(error))
         return exit_code_of(error) if failed is None else failed
-    if isinstance(error, FileNotFoundError) and _is_nowhere():
-        console.error(
-            "the folder that this was started in is not there any more\n  hint: cd to another"
-        )
+    if isinstance(error, FileNotFoundError) and _has_no_current_folder():
+        console.error("the current folder does not exist any more\n  hint: cd to another folder")
         return ExitCode.USAGE if failed is None else failed
     from sandbox_agent.cli.bug import report
 
@@ -92,8 +90,8 @@ def _report(error: Exception, console: Console, failed: int | None, own_bug: int
     return own_bug
 
 
-def _is_nowhere() -> bool:
-    """Whether there is no current folder, so that no relative path leads anywhere: getcwd(3)."""
+def _has_no_current_folder() -> bool:
+    """Whether the current folder was removed, so that relative paths fail: getcwd(3)."""
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -102,7 +100,7 @@ def _is_nowhere() -> bool:
 
 
 def _leave_no_thread_waiting(code: int) -> None:
-    """The interpreter joins every thread that is no daemon; one that hangs must not hold us."""
+    """Exits even if a thread hangs: the interpreter waits for every thread that is not a daemon."""
     import threading
 
     for thread in threading.enumerate():

@@ -1,4 +1,4 @@
-"""A bug of ours: a short message, and the traceback where it can be found, never on the screen."""
+"""Reports a bug in sandbox-agent: a short message, and the traceback in a file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from sandbox_agent.reports.escape import one_line
 
 
 def report(error: BaseException, console: Console, run_dir: Path | None) -> None:
-    """Tells of `error`. run_dir: of the run that it struck, if there was one.
+    """Reports `error` on standard error. run_dir: the folder of the run, if there is one.
 
-    The traceback goes to `traceback.txt` there, and to standard error with SANDBOX_AGENT_DEBUG=1.
+    The traceback goes to `traceback.txt` in run_dir, and to standard error if
+    SANDBOX_AGENT_DEBUG=1 is set.
     """
     text = "".join(traceback.format_exception(error))
     where = "set SANDBOX_AGENT_DEBUG=1 to see the traceback"

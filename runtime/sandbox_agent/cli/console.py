@@ -1,7 +1,7 @@
-"""Standard output and error, written by threads of their own.
+"""Standard output and error, each written by a thread.
 
-A reader that does not read (a stuck pager, a stopped terminal) blocks write(2) for ever. It must
-not block an interrupt or the exit: whoever writes here only queues, and the end waits a second.
+A reader that does not read (a stuck pager, a stopped terminal) blocks write(2) for ever. That must
+not block an interrupt or the exit, so `write` only queues, and the exit waits one second.
 """
 
 from __future__ import annotations
@@ -12,29 +12,34 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from sandbox_agent_sandbox import capture
 
 from sandbox_agent.reports.escape import TerminalFilter, escape_text
 
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.outcome import Survivor
+
 QUEUE_BYTES = 1024 * 1024
-"""What one stream holds back for a slow reader."""
+"""Bytes that one stream queues for a slow reader."""
 CLOSE_SECONDS = 1.0
-"""How long the end waits for a reader."""
+"""Seconds that the exit waits for a reader."""
 
 
 def fill_standard_descriptors() -> None:
     """Opens /dev/null in place of closed standard descriptors (`>&-`).
 
-    Else the next file that is opened, the journal for instance, becomes standard output.
+    Otherwise the next opened file, for example the journal, becomes standard output.
     """
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
             opened = os.open(os.devnull, os.O_RDWR)
-            if opened != fd:  # cannot be: the lowest free number is taken
+            if opened != fd:  # open(2) takes the lowest free number
                 os.dup2(opened, fd)
                 os.close(opened)
 
@@ -54,8 +59,8 @@ class Stream:
         self._thread: threading.Thread | None = None
 
     def write(self, data: bytes, give_up: Callable[[], bool] | None = None) -> None:
-        """Queues `data`. With `give_up` it waits for room until that says True (asked ten times a
-        second); without, and after it, what finds no room is dropped and counted."""
+        """Queues `data`. If the queue is full, it waits until there is room or `give_up()` is True
+        (called ten times a second); then, or without `give_up`, `data` is dropped and counted."""
         if not data or self.error is not None:
             return
         while True:
@@ -67,7 +72,7 @@ class Stream:
                     self._thread.start()
                 if self._queued < QUEUE_BYTES:
                     if self._dropped:
-                        note = f"\n[... {self._dropped} bytes left out ...]\n".encode()
+                        note = capture.note(self._dropped)
                         self._queue.append(note)
                         self._queued += len(note)
                         self._dropped = 0
@@ -83,8 +88,8 @@ class Stream:
                 self._changed.wait(0.1)
 
     def close(self, until: float) -> bool:
-        """Waits until all is written, at most until `until` (CLOCK_MONOTONIC), and lets the
-        thread end: at once, or when the reader reads after all. False when it was not enough."""
+        """Waits until all is written, at most until `until` (CLOCK_MONOTONIC seconds), and lets
+        the thread end when the queue is empty. Returns whether all was written."""
         done = self.flush(until)
         with self._changed:
             self._closing = True
@@ -94,7 +99,7 @@ class Stream:
         return done
 
     def flush(self, until: float) -> bool:
-        """Waits until all is written, at most until `until` (CLOCK_MONOTONIC)."""
+        """Waits until all is written, at most until `until`. Returns whether all was written."""
         with self._changed:
             while self._queued and self.error is None:
                 left = until - time.monotonic()
@@ -113,7 +118,7 @@ class Stream:
                 data = self._queue.popleft()
             try:
                 self._write_all(data)
-            except OSError as error:  # EPIPE: the reader has left; the run goes on
+            except OSError as error:  # EPIPE: the reader has closed; the run continues
                 with self._changed:
                     self.error = error
                     self._queue.clear()
@@ -129,14 +134,14 @@ class Stream:
         while view:
             try:
                 view = view[os.write(self._fd, view[:65536]) :]
-            except BlockingIOError:  # somebody who shares it made it non-blocking
+            except BlockingIOError:  # another process made the shared file non-blocking
                 select.select([], [self._fd], [])
 
 
 class Console:
-    """What a command says: its result on standard output, the rest on standard error.
+    """The output of a command: results on standard output, the rest on standard error.
 
-    later: entered while something is said, and left when no lock is held any more.
+    later: a context that delays signals; entered while a lock is held.
     """
 
     def __init__(self, later: AbstractContextManager[object]) -> None:
@@ -145,42 +150,47 @@ class Console:
         self.stderr = Stream(2)
 
     def out(self, text: str) -> None:
-        """A result. Control characters are escaped on a terminal, and only there."""
+        """Writes a result. Control characters are escaped only for a terminal."""
         shown = escape_text(text) if self.stdout.is_terminal else text
         with self._later:
             self.stdout.write(shown.encode("utf-8", "surrogateescape"))
 
     def err(self, text: str) -> None:
-        """Progress and notes. Control characters are escaped always."""
+        """Writes progress and notes. Control characters are always escaped."""
         data = escape_text(text).encode("utf-8", "backslashreplace")
         with self._later:
             self.stderr.write(data)
 
     def error(self, message: str) -> None:
-        """What went wrong, on standard error."""
+        """Writes an error message."""
         self.err(f"sandbox-agent: {message}\n")
 
+    def survivors(self, survivors: Iterable[Survivor]) -> None:
+        """Names the processes that could not be stopped."""
+        for survivor in survivors:
+            self.error(f"could not stop pid {survivor.pid}: {survivor.command}")
+
     def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
-        """A warning, as `warnings.showwarning` is given it. From any thread."""
+        """Writes a warning; a `warnings.showwarning`. May be called from any thread."""
         self.stderr.write(escape_text(f"warning: {message}\n").encode("utf-8", "backslashreplace"))
 
     def passer(self) -> Callable[[str, bytes, Callable[[], bool] | None], bool]:
-        """Hands a command's own output through as it comes: `passer()("stdout", data, give_up)`.
+        """Returns a function that passes on a command's output: `f("stdout", data, give_up)`.
 
-        What it gives returns False once the reader has left (`... | head`)."""
+        The function returns False once the reader has closed its end (`... | head`)."""
         streams = {"stdout": self.stdout, "stderr": self.stderr}
         filters = {name: TerminalFilter() for name, s in streams.items() if s.is_terminal}
 
-        def hand_through(name: str, data: bytes, give_up: Callable[[], bool] | None) -> bool:
+        def pass_on(name: str, data: bytes, give_up: Callable[[], bool] | None) -> bool:
             if name in filters:
                 data = filters[name].feed(data)
             streams[name].write(data, give_up)
             return streams[name].error is None
 
-        return hand_through
+        return pass_on
 
     def close(self) -> None:
-        """Waits for what is queued, at most a second in all."""
+        """Waits until the queues are written, at most a second in all."""
         until = time.monotonic() + CLOSE_SECONDS
         self.stdout.close(until)
         error = self.stdout.error

@@ -8,9 +8,9 @@ from sandbox_agent.errors import ConfigError
 
 
 def seconds_of(flag: str, text: str | None) -> float | None:
-    """The seconds that `text` says; None when the flag was not given.
+    """Reads a duration as seconds; None if the flag was not given.
 
-    Raises ConfigError, which names the flag and the hint.
+    Raises ConfigError with the flag and a hint.
     """
     if text is None:
         return None

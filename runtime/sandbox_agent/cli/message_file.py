@@ -1,4 +1,4 @@
-"""`-o FILE`: where the final message goes beside standard output."""
+"""`-o FILE`: writes the final message to a file too."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pathlib import Path
 from sandbox_agent.cli.console import CLOSE_SECONDS, Stream
 from sandbox_agent.errors import ConfigError
 
-_LOOK_AGAIN = 0.01
-_MOST_LINKS = 40
+_POLL_SECONDS = 0.01
+_MAX_LINKS = 40
 
 
 class MessageFile:
-    """A file, which is written whole or not at all; or a pipe, a device, or one of our own
-    descriptors (`/dev/stdout`, `/dev/fd/3`), which are written to and never replaced.
+    """The target of `-o`. A file is replaced as a whole or not at all. A pipe, a device, or a
+    descriptor of this process (`/dev/stdout`, `/dev/fd/3`) is written to and never replaced.
 
-    Raises ConfigError for what can be known to fail before the run: afterwards the work would be
-    done and its answer lost.
+    Raises ConfigError before the run if the target cannot be written: after the run its answer
+    would be lost.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._descriptor = _own_descriptor(name)
-        # A link stays one, and what it leads to is replaced.
+        # A link stays a link, and its target is replaced.
         self._path = Path(os.path.realpath(name))
         try:
             if self._descriptor is not None:
@@ -46,8 +46,8 @@ class MessageFile:
             )
 
     def write(self, text: str) -> None:
-        """Raises ConfigError. Blocks for a second at most where nobody reads: by now no signal ends
-        the command any more."""
+        """Writes the message. Raises ConfigError. Blocks for a second at most if a pipe has no
+        reader, because no signal ends the command after the run."""
         data = text.encode("utf-8", "backslashreplace")
         try:
             if self._descriptor is not None:
@@ -62,7 +62,7 @@ class MessageFile:
             ) from None
 
     def _is_pipe(self) -> bool:
-        """Or a device: whatever is there and is no ordinary file."""
+        """Whether the target is a pipe, a device, or anything but a regular file."""
         try:
             return not stat.S_ISREG(os.stat(self._path).st_mode)
         except FileNotFoundError:
@@ -70,10 +70,12 @@ class MessageFile:
 
 
 def _own_descriptor(name: str) -> int | None:
-    """The number of the descriptor of ours that is called so, if it is one; proc(5). What it is
-    open to may have a name, too, but that is not what was meant."""
+    """The descriptor of this process that `name` leads to, for example by /dev/stdout; proc(5).
+
+    None if it leads to no descriptor. Links are followed one by one: realpath(3) would go on to the
+    file that the descriptor is open to."""
     own = os.path.realpath("/proc/self/fd")
-    for _ in range(_MOST_LINKS):
+    for _ in range(_MAX_LINKS):
         folder, last = os.path.split(os.path.abspath(name))
         if last.isdigit() and os.path.realpath(folder) == own:
             return int(last)
@@ -84,7 +86,7 @@ def _own_descriptor(name: str) -> int | None:
 
 
 def _opened(path: Path) -> int:
-    """Waits a moment for a reader: fifo(7)."""
+    """Opens a pipe. Waits a second at most for a reader: fifo(7)."""
     until = time.monotonic() + CLOSE_SECONDS
     while True:
         try:
@@ -93,15 +95,17 @@ def _opened(path: Path) -> int:
             if error.errno != errno.ENXIO:
                 raise
             if time.monotonic() > until:
-                raise OSError(error.errno, "nobody reads it") from None
-        time.sleep(_LOOK_AGAIN)
+                raise OSError(error.errno, "it has no reader") from None
+        time.sleep(_POLL_SECONDS)
 
 
 def _pass_on(fd: int, data: bytes) -> None:
     stream = Stream(fd)
     stream.write(data)
     if not stream.close(time.monotonic() + CLOSE_SECONDS):
-        raise OSError(errno.EAGAIN, "its reader does not read")  # the thread has the descriptor
+        raise OSError(
+            errno.EAGAIN, "its reader does not read"
+        )  # the thread still writes to the descriptor
     os.close(fd)
     if stream.error is not None:
         raise stream.error

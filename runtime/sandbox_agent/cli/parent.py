@@ -1,7 +1,7 @@
-"""`--die-with-parent`: when whoever started us is gone, the run is interrupted.
+"""`--die-with-parent`: interrupts the run when the parent process ends.
 
-By a pidfd of the parent and not by PR_SET_PDEATHSIG, which follows the parent's *thread*: a
-multi-threaded CI runner whose thread ends would take the run along. pidfd_open(2).
+Uses a pidfd of the parent, pidfd_open(2). PR_SET_PDEATHSIG follows the parent's *thread*: it would
+end the run when a thread of a multi-threaded CI runner ends. prctl(2).
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import threading
 from collections.abc import Callable
 
 PARENT_DIED = signal.SIGHUP
-"""What the parent's death is like: the terminal's hang-up. Decides the exit code, 129."""
+"""The death of the parent counts as a hang-up of the terminal. The exit code is 129."""
 
 
-def wanted(asked: bool | None) -> bool:
-    """Whether to die with the parent: as asked, else where `CI` is set and not empty.
+def wanted(option: bool | None) -> bool:
+    """Whether to watch the parent: as the option says, or else if `CI` is set and not empty.
 
-    A CI job that is cancelled often loses its shell first, and its signals with it.
+    A cancelled CI job often loses its shell first, and then gets no signal.
     """
-    return asked if asked is not None else bool(os.environ.get("CI"))
+    return option if option is not None else bool(os.environ.get("CI"))
 
 
 def watch_parent(strike: Callable[[int], None], parent: int) -> None:
-    """Call `strike(SIGHUP)` once the parent is gone, from a daemon thread.
+    """Calls `strike(SIGHUP)` from a daemon thread when the parent has ended.
 
-    parent: its pid, taken early; if that is not our parent any more, it has died already. A
-    process of pid 1 has nobody to outlive, and a parent outside our pid namespace (0) cannot be
-    watched: then nothing happens.
+    parent: its pid, taken early; if getppid(2) differs now, the parent has ended already. Pid 1
+    ends only with the system, and a parent outside this pid namespace (0) cannot be watched: then
+    nothing happens.
     """
     if parent <= 1:
         return

@@ -94,72 +94,21 @@ def _build() -> _Parser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
 
-    def verb(name: str, short: str, description: str = "", epilog: str = "") -> _Parser:
+    def verb(name: str, summary: str, description: str = "", epilog: str = "") -> _Parser:
+        description = description or f"{summary[0].upper()}{summary[1:]}."
         added: _Parser = verbs.add_parser(
-            name,
-            help=short,
-            description=description or f"{short[0].upper()}{short[1:]}.",
-            epilog=epilog,
+            name, help=summary, description=description, epilog=epilog
         )
         added.set_defaults(module=name)
         return added
 
-    _run(verb("run", "run a task", epilog=listing(RUN_CODES)))
-    _resume(
-        verb(
-            "resume",
-            "continue a run",
-            "Continue a run that was interrupted or paused, that failed or spent a budget, or "
-            "whose agent was killed. The model is told which calls were in flight; they are not "
-            "run again. Settings stay as they were, unless an option changes them. Budgets start "
-            "again at zero.",
-            listing(RUN_CODES),
-        )
-    )
-    _cancel(
-        verb(
-            "cancel",
-            "stop a run from another terminal",
-            "Interrupt a run as Ctrl-C does, in whichever program it runs. Use it a second time to "
-            f"skip the grace period. The run exits with {ExitCode.INTERRUPTED}.",
-            "exit codes:\n"
-            "  0     the request was delivered; with --wait, the run has ended\n"
-            "  1     the run is not active, or with --wait, has not ended in time\n"
-            f"  {ExitCode.SURVIVORS}     with --wait, a process could not be stopped",
-        )
-    )
-    _exec(
-        verb(
-            "exec",
-            "run one command in the sandbox",
-            "Run one command in the sandbox, and exit with its exit code: 128+n if signal n ended "
-            "it.",
-            listing(EXEC_CODES),
-        )
-    )
-    _task_arguments(
-        verb(
-            "validate",
-            "check a task file",
-            "Check a task file and the files that it names. Nothing is started.",
-        )
-    )
-    verb("schema", "print the JSON Schema of task files")
-    init = verb(
-        "init",
-        "write a demo project",
-        "Write a small project with a failing test suite, and a task that fixes it.",
-    )
-    init.add_argument(
-        "name", nargs="?", default="demo", metavar="NAME", help="its folder (default: demo)"
-    )
-    doctor = verb(
-        "doctor",
-        "show what this host can enforce",
-        epilog=f"exit codes:\n  0     the sandbox works here\n  {ExitCode.SANDBOX}     it does not",
-    )
-    doctor.add_argument("--json", action="store_true", help="print the checks as JSON")
+    for add in (_run, _resume, _cancel, _exec, _validate, _schema, _init, _doctor):
+        add(verb)
     return parser
+
+
+_AddVerb = Callable[..., _Parser]
+"""Of the name of a verb, its summary, and if wanted its description and epilog."""
 
 
 def _task_arguments(parser: argparse.ArgumentParser) -> None:
@@ -213,7 +162,7 @@ def _grace(parser: argparse.ArgumentParser) -> None:
 
 
 def _out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", metavar="DIR", help="the folder of run folders (output.dir)")
+    parser.add_argument("--out", metavar="DIR", help="the folder of run folders")
 
 
 def _die_with_parent(parser: argparse.ArgumentParser) -> None:
@@ -242,12 +191,21 @@ def _which_run(parser: argparse.ArgumentParser) -> None:
     _out(parser)
 
 
-def _run(parser: argparse.ArgumentParser) -> None:
+def _run(verb: _AddVerb) -> None:
+    parser = verb("run", "run a task", epilog=listing(RUN_CODES))
     _task_arguments(parser)
     _reporting(parser)
 
 
-def _resume(parser: argparse.ArgumentParser) -> None:
+def _resume(verb: _AddVerb) -> None:
+    parser = verb(
+        "resume",
+        "continue a run",
+        "Continue a run that was interrupted or paused, that failed or spent a budget, or whose "
+        "agent was killed. The model is told which calls were in flight; they are not run again. "
+        "Settings stay as they were, unless an option changes them. Budgets start again at zero.",
+        listing(RUN_CODES),
+    )
     _which_run(parser)
     parser.add_argument(
         "--prompt", metavar="TEXT", help="a new message to the agent; - reads standard input"
@@ -259,12 +217,28 @@ def _resume(parser: argparse.ArgumentParser) -> None:
     _reporting(parser)
 
 
-def _cancel(parser: argparse.ArgumentParser) -> None:
+def _cancel(verb: _AddVerb) -> None:
+    parser = verb(
+        "cancel",
+        "stop a run from another terminal",
+        "Interrupt a run as Ctrl-C does, in whichever program it runs. Use it a second time to "
+        f"skip the grace period. The run exits with {ExitCode.INTERRUPTED}.",
+        "exit codes:\n"
+        f"  {ExitCode.DONE}     the request was delivered; with --wait, the run has ended\n"
+        f"  {ExitCode.FAILED}     the run is not active, or with --wait, has not ended in time\n"
+        f"  {ExitCode.SURVIVORS}     with --wait, a process could not be stopped",
+    )
     _which_run(parser)
     parser.add_argument("--wait", metavar="S", help="wait until the run has ended, at most S")
 
 
-def _exec(parser: argparse.ArgumentParser) -> None:
+def _exec(verb: _AddVerb) -> None:
+    parser = verb(
+        "exec",
+        "run one command in the sandbox",
+        "Run one command in the sandbox, and exit with its exit code: 128+n if signal n ended it.",
+        listing(EXEC_CODES),
+    )
     parser.add_argument(
         "--workspace", metavar="D", help="the folder to work in (default: the current one)"
     )
@@ -276,3 +250,39 @@ def _exec(parser: argparse.ArgumentParser) -> None:
     _out(parser)
     _die_with_parent(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command")
+
+
+def _validate(verb: _AddVerb) -> None:
+    _task_arguments(
+        verb(
+            "validate",
+            "check a task file",
+            "Check a task file and the files that it names. Nothing is started.",
+        )
+    )
+
+
+def _schema(verb: _AddVerb) -> None:
+    verb("schema", "print the JSON Schema of task files")
+
+
+def _init(verb: _AddVerb) -> None:
+    parser = verb(
+        "init",
+        "write a demo project",
+        "Write a small project with a failing test suite, and a task that fixes it.",
+    )
+    parser.add_argument(
+        "name", nargs="?", default="demo", metavar="NAME", help="its folder (default: demo)"
+    )
+
+
+def _doctor(verb: _AddVerb) -> None:
+    parser = verb(
+        "doctor",
+        "show what this host can enforce",
+        epilog="exit codes:\n"
+        f"  {ExitCode.DONE}     the sandbox works here\n"
+        f"  {ExitCode.SANDBOX}     it does not",
+    )
+    parser.add_argument("--json", action="store_true", help="print the checks as JSON")

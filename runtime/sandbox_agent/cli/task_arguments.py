@@ -1,10 +1,11 @@
-"""From the arguments of `run` and `validate` to a task."""
+"""Makes a task from the arguments of `run` and `validate`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,21 @@ from sandbox_agent.wiring.replay_task import task_from_recording
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _REPLAY = "replay:"
 
+SHARED_FLAGS = {"model": "--model", "interrupt.grace": "--grace", "budgets.time": "--timeout"}
+"""The flag of each field that both `run` and `resume` can set."""
+
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a command line asks for. source: the places of the task's values."""
+    """The task of a command line. source: file and line of its values."""
 
     task: Task
     source: SourceMap
 
 
 def assignment_of(arguments: argparse.Namespace) -> Assignment:
-    """The task that the command line asks for. Raises ConfigError, and JournalError when it asks
-    for a recorded run that is damaged."""
+    """The task of the command line. Raises ConfigError, and JournalError if the journal of the run
+    to replay is damaged."""
     overrides, variables = _overrides(arguments), _variables(arguments.var)
     run = _run_to_replay(arguments)
     if run is not None:
@@ -43,7 +47,7 @@ def assignment_of(arguments: argparse.Namespace) -> Assignment:
 
 
 def _run_to_replay(arguments: argparse.Namespace) -> str | None:
-    """RUN, where `--model replay:RUN` is all that is said of what to do."""
+    """RUN, if `--model replay:RUN` is given without TASK and --prompt."""
     model = arguments.model or ""
     if arguments.task is not None or arguments.prompt is not None or not model.startswith(_REPLAY):
         return None
@@ -56,24 +60,23 @@ def _checking(found: Assignment) -> Assignment:
         raise ConfigError(
             f"{task.model.name} has no recorded results to compare with",
             file="--check",
-            hint="give --model replay:RUN as well, or leave it out",
+            hint="give --model replay:RUN too, or leave --check out",
         )
     checked = task.model.model_copy(update={"check": True})
     return replace(found, task=task.model_copy(update={"model": checked}))
 
 
+def overrides_of(
+    arguments: argparse.Namespace, flags: Mapping[str, str]
+) -> dict[str, tuple[Any, str]]:
+    """The value and the flag for each field whose flag was given. flags: a flag for each field."""
+    given = {field: getattr(arguments, flag.removeprefix("--")) for field, flag in flags.items()}
+    return {field: (value, flags[field]) for field, value in given.items() if value is not None}
+
+
 def _overrides(arguments: argparse.Namespace) -> dict[str, tuple[Any, str]]:
-    overrides: dict[str, tuple[Any, str]] = {}
-    for field, flag in (
-        ("model", "--model"),
-        ("workspace.path", "--workspace"),
-        ("interrupt.grace", "--grace"),
-        ("budgets.time", "--timeout"),
-        ("output.dir", "--out"),
-    ):
-        value = getattr(arguments, flag.removeprefix("--"))
-        if value is not None:
-            overrides[field] = (value, flag)
+    places = {"workspace.path": "--workspace", "output.dir": "--out"}
+    overrides = overrides_of(arguments, SHARED_FLAGS | places)
     if arguments.prompt is not None:
         overrides["prompt"] = (prompt_text(arguments.prompt), "--prompt")
     return overrides
@@ -99,14 +102,14 @@ def _task_path(arguments: argparse.Namespace) -> Path | None:
     if os.path.lexists("task.yaml"):
         return Path("task.yaml")
     raise ConfigError(
-        "no TASK was named, and there is no task.yaml here",
+        "no TASK was given, and there is no task.yaml in this folder",
         file="command line",
-        hint="name a task file, or give --prompt; `sandbox-agent init` makes one to try",
+        hint="name a task file, or give --prompt; `sandbox-agent init` writes a demo",
     )
 
 
 def prompt_text(text: str) -> str:
-    """The text of `--prompt`: as given, or of standard input for `-`. Raises ConfigError."""
+    """The text of `--prompt`; for `-` all of standard input. Raises ConfigError."""
     if text != "-":
         return text
     with open(0, "rb", closefd=False) as stdin:

@@ -1,4 +1,4 @@
-"""What a conversation asks of a model. Each kind of model is a module of this package."""
+"""The interface between a conversation and a model. Each kind of model is a module of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import CancelToken
+from sandbox_agent_sandbox.outcome import Outcome
 
 from sandbox_agent.journal.history import Message
 from sandbox_agent.journal.usage import TokenUsage
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
 
 
 class ModelCall(msgspec.Struct, frozen=True):
-    """A tool call that a model asks for.
+    """A tool call that a model requests.
 
-    arguments: an object, or JSON text of one as providers send it. provider_state: as
-    `ModelTurn.provider_state`.
+    arguments: an object, or its JSON text as providers send it. provider_state: see `ModelTurn`.
     """
 
     name: str
@@ -33,12 +33,12 @@ class ModelCall(msgspec.Struct, frozen=True):
 
 
 class ModelTurn(msgspec.Struct, frozen=True):
-    """A model's answer: text, or calls to be made, or both. final: it is done (without calls).
+    """A model's answer: text, calls, or both. final: the model is done (then it has no calls).
 
-    reasoning: what it thought aloud, for the record. kept: what its provider wants to be given
-    back with this turn, such as signed thinking; only a model of the same name gets it.
-    usage: None where nothing was used up that anybody counts. finish: why it ended, in OpenAI's
-    words; "" where nobody says. One that was cut off (`events.LENGTH`) is not final.
+    reasoning: the model's visible reasoning, for the record. provider_state: what its provider
+    wants back with this turn, such as signed thinking; only a model of the same name gets it.
+    usage: None if nothing was counted. finish: the finish reason in OpenAI's terms; "" if there is
+    none. An answer that was cut off (`events.LENGTH`) is not final.
     """
 
     text: str
@@ -51,8 +51,8 @@ class ModelTurn(msgspec.Struct, frozen=True):
 
 
 class DeltaKind(StrEnum):
-    """Of what a piece of an answer is part. RESTART: the pieces so far are void, since the request
-    is repeated."""
+    """The kind of a piece of an answer. RESTART: the pieces so far are void, because the request is
+    repeated."""
 
     TEXT = "text"
     REASONING = "reasoning"
@@ -61,7 +61,8 @@ class DeltaKind(StrEnum):
 
 
 class ModelDelta(msgspec.Struct, frozen=True):
-    """A piece of an answer that is still coming. Of a call: its name, then its arguments' text."""
+    """A piece of an answer that is arriving. Of a call: its name, then the text of its
+    arguments."""
 
     kind: DeltaKind
     text: str
@@ -69,40 +70,43 @@ class ModelDelta(msgspec.Struct, frozen=True):
 
 OnDelta = Callable[[ModelDelta], object]
 
+STOPPED = frozenset({Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED, Outcome.UNKNOWN})
+"""Outcomes of calls that were stopped from outside. A script or a recording cannot foresee them."""
+
 
 class Model(ABC):
-    """Something that goes on with a conversation. Only `name` and `complete` must be given."""
+    """Continues a conversation. A subclass must define `name` and `complete`."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """As in `model:` of a task file."""
+        """The name, written as in `model:` of a task file."""
 
     @property
     def options(self) -> dict[str, Any]:
-        """What else `model:` says, as JSON can hold it: the journal keeps it, and a resumed run
-        makes the model anew from it. Never a secret."""
+        """The other settings of `model:`, as JSON can hold them. The journal keeps them, and a
+        resumed run makes the model from them. Never a secret."""
         return {}
 
     @property
     def recorded(self) -> RecordedSegments | None:
-        """Of a model that repeats a recorded run: how that was divided. Else None."""
+        """The segments of the recorded run that this model replays; None for other models."""
         return None
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Environment variables that its key may be in: no tool is handed one of them."""
+        """Environment variables that may hold its key. They are never passed to tools."""
         return ()
 
     def start(self, interrupt: Interrupt) -> None:  # noqa: B027  (optional)
-        """A run begins: get ready, without waiting.
+        """A run begins. Prepares for requests without blocking.
 
-        interrupt: how long a request that is told to stop may take, in this run.
+        interrupt: the grace and term periods of a request that is cancelled in this run.
         """
 
     def escalate(self) -> None:  # noqa: B027  (optional)
-        """A second interrupt: what was told to stop gets no more time. From any thread and signal
-        handlers."""
+        """A second interrupt: a cancelled request gets no more grace. May be called from any thread
+        and from signal handlers."""
 
     @abstractmethod
     async def complete(
@@ -112,33 +116,32 @@ class Model(ABC):
         token: CancelToken,
         on_delta: OnDelta,
     ) -> ModelTurn:
-        """The next turn: one answer, so that budgets are looked at before there is another. Its
-        task is cancelled when the run is stopped.
+        """The next turn: one answer, so that budgets are checked before the next one. The task is
+        cancelled when the run is stopped.
 
-        on_delta: called in the event loop with pieces of the answer as they come, if they do.
-        Raises ModelError when there is no answer to be had (the run ends as `error`), AgentFailed
-        when the agent cannot go on (it ends as `failed`).
+        on_delta: called in the event loop with pieces of the answer as they arrive, if it streams.
+        Raises ModelError if there is no answer (the run ends as `error`), and AgentFailed if the
+        agent cannot continue (the run ends as `failed`).
         """
 
     def take_lost(self) -> TokenUsage | None:
-        """What was used up since it was asked last, as far as is known, and is in no turn that it
-        returned: the answer came when nobody wanted it any more. Told once."""
+        """The usage of an answer that came after its request was cancelled, so that no turn has it.
+        Returned once; None if there is none."""
         return None
 
     def review(self, state: RunState) -> str:
-        """See what came of its last answer: called when the calls of a turn have ended, and when
-        `verify` has had its say. Raises AgentFailed when the agent cannot go on from there.
+        """Checks what came of the last answer. Called after the calls of a turn and after `verify`.
+        Raises AgentFailed if the agent cannot continue.
 
-        Returns what the end of the run is to say of that, if this is the end.
+        Returns text to append to the reason of the run's end, if the run ends here.
         """
         return ""
 
     def user_messages(self, turn: int) -> tuple[str, ...]:
-        """What a user says after that turn, or before the first for 0: nothing that a model could
-        know, unless it repeats a conversation. For whoever speaks for the user; nobody else sends
-        it."""
+        """What the user says after that turn, or before the first turn for 0. Only a model that
+        replays a recorded run has any. The caller sends them; the conversation does not."""
         return ()
 
     async def aclose(self) -> None:
-        """Let go of what it holds. Nothing is asked of it afterwards."""
+        """Releases what it holds. It is not used afterwards."""
         return

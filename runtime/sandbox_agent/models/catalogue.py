@@ -1,7 +1,7 @@
-"""What can be known of a model's name before litellm is imported, from files that lie in it.
+"""Checks a model's name before litellm is imported, with data files from litellm's folder.
 
-Only what is certain is said: litellm accepts more than its lists hold, and the model process says
-the rest.
+Only certain problems are reported: litellm accepts more than its lists hold. The model process
+reports the rest.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from sandbox_agent.models.process.inside import keys
 _FORM = "PROVIDER/MODEL, such as openai/gpt-4o"
 
 Problem = tuple[FailureKind, str, str]
-"""Its kind, what is wrong, and the hint."""
+"""The kind of problem, what is wrong, and the hint."""
 
 _PRICES = "model_prices_and_context_window_backup.json"
 _PROVIDERS = "types/utils.py"
 _MORE_PROVIDERS = "llms/openai_like/providers.json"
 _LISTS = "constants.py"
 _FEWEST_PROVIDERS = 50
-"""Fewer than these were not found in its file: it has changed, and nothing is certain."""
+"""If fewer are found in litellm's file, its form has changed, and nothing is certain."""
 
 
 class _Entry(msgspec.Struct):
-    """A model's entry in litellm's price list, as far as it is read. rules: of the one entry that
-    is no model, but says whose models names of some form are."""
+    """A model's entry in litellm's price list, as far as it is used. rules: in the one entry that
+    is not a model but assigns forms of names to providers."""
 
     litellm_provider: Any = None
     mode: Any = None
@@ -45,12 +45,12 @@ class _Entry(msgspec.Struct):
 
 
 def problem_with(name: str, api_base: str | None, environ: Mapping[str, str]) -> Problem | None:
-    """Why this model cannot answer here: kind, what is wrong, hint. None if nothing is known.
+    """Why this model cannot answer here; None if no problem is known.
 
-    name: as litellm names it. environ: where the keys would be.
+    name: litellm's. environ: the variables that may hold the key.
     """
     if _folder() is None:
-        what = "litellm, through which models are asked, is not installed"
+        what = "litellm, which asks the model, is not installed"
         return (
             FailureKind.UNKNOWN_MODEL,
             what,
@@ -60,17 +60,23 @@ def problem_with(name: str, api_base: str | None, environ: Mapping[str, str]) ->
         try:
             check_address(api_base)
         except ValueError as error:
-            hint = "write it as http://HOST:PORT/v1; a key belongs into the environment"
+            hint = "write it as http://HOST:PORT/v1, and put a key into the environment"
             return FailureKind.BAD_REQUEST, f"api_base {error}", hint
     if name.endswith("/"):
-        what = f"{name!r} names a provider and no model of it"
+        what = f"{name!r} names a provider but no model"
         return FailureKind.UNKNOWN_MODEL, what, f"write {_FORM}"
     provider = _provider(name)
     if provider is None:
         return _unknown(name, api_base) if _is_unknown(name, api_base, environ) else None
-    if odd := keys.odd(provider, environ):
-        what = f"the key in {odd} has a line break, or another character that no key has"
-        return FailureKind.AUTHENTICATION, what, f"set {odd} anew, to the key and nothing else"
+    if malformed := keys.malformed(provider, environ):
+        what = (
+            f"the key in {malformed} has a line break or another character that a key cannot have"
+        )
+        return (
+            FailureKind.AUTHENTICATION,
+            what,
+            f"set {malformed} to the key and nothing else",
+        )
     missing = keys.missing(provider, environ)
     if missing and not keys.is_elsewhere(provider, api_base, environ):
         what = f"{name} needs a key, and {' and '.join(missing)} {_are(missing)} not set"
@@ -80,12 +86,12 @@ def problem_with(name: str, api_base: str | None, environ: Mapping[str, str]) ->
 
 
 def key_variables(name: str) -> tuple[str, ...]:
-    """The environment variables that this model's key may be in, as far as is known."""
+    """The environment variables that may hold this model's key, as far as is known."""
     return keys.KEYS.get(_provider(name) or "", ())
 
 
 def context_window(name: str) -> int | None:
-    """Tokens that the model can take in; None when it is not known."""
+    """The model's context window in tokens; None if it is not known."""
     entry = _entry(name)
     window = entry.max_input_tokens if entry else None
     return window if isinstance(window, int) and window > 0 else None
@@ -95,7 +101,7 @@ def context_window(name: str) -> int | None:
 
 
 def _provider(name: str) -> str | None:
-    """litellm's name of who is asked; None when it cannot be told."""
+    """litellm's name of the provider; None if it is not certain."""
     prefix, slash, _ = name.partition("/")
     if slash and (prefix in keys.KEYS or prefix in _providers()):
         return prefix
@@ -111,13 +117,14 @@ def _provider(name: str) -> str | None:
 
 
 def _is_unknown(name: str, api_base: str | None, environ: Mapping[str, str]) -> bool:
-    """Whether litellm will, for certain, not know who is to be asked."""
+    """Whether litellm certainly knows no provider for this name."""
     if not _prices() or not _providers() or not _lists() or environ.get("USE_LITELLM_PROXY"):
         return False
     host = urlsplit(api_base or "").hostname
     if host and host not in _LOCAL and host in _lists():
-        return False  # of some providers it knows the address
-    # Fine-tuned ones, and versions of Replicate's; and it has lists of names in its source.
+        return False  # litellm knows the addresses of some providers
+    # ":" is in names of fine-tuned models, and of versions at Replicate. More names stand in
+    # litellm's source.
     return not (":" in name or f'"{name}"' in _lists() or name.startswith(_ALSO))
 
 
@@ -133,23 +140,23 @@ def _matches(pattern: Any, name: str) -> bool:
 
 
 def _unknown(name: str, api_base: str | None) -> Problem:
-    what = f"no provider of a model named {name!r} is known"
-    hint = f"litellm's names are {_FORM}"
+    what = f"litellm knows no provider for a model named {name!r}"
+    hint = f"names have the form {_FORM}"
     if api_base is not None:
-        hint += f"; for a server that speaks as OpenAI's does, write openai/{name}"
+        hint += f"; for a server with OpenAI's API, write openai/{name}"
     elif near := _nearest(name):
         hint = f"did you mean {near}? {hint}"
     return FailureKind.UNKNOWN_MODEL, what, hint
 
 
 def _nearest(name: str) -> str:
-    """The name that may have been meant; "" when there is none."""
+    """The most similar known name; "" if none is similar."""
     prefix, slash, model = name.partition("/")
     if slash:
         found = difflib.get_close_matches(prefix, sorted(_providers()), n=1, cutoff=0.75)
         return f"{found[0]}/{model}" if found else ""
     chats = {key for key, entry in _prices().items() if entry.mode in ("chat", "responses")}
-    # Without its provider: that is what a bare name lacks.
+    # By the name without its provider, because a bare name lacks it.
     bare = {key.rpartition("/")[2]: key for key in sorted(chats, key=len, reverse=True)}
     found = difflib.get_close_matches(name, bare, n=1, cutoff=0.6)
     if not found:
@@ -179,7 +186,7 @@ def _are(names: tuple[str, ...]) -> str:
 
 @cache
 def _folder() -> Path | None:
-    """Where litellm lies. It is found, not imported: that would take seconds."""
+    """litellm's folder. It is found, not imported: the import would take seconds."""
     try:
         spec = importlib.util.find_spec("litellm")
     except (ImportError, ValueError):
@@ -189,7 +196,7 @@ def _folder() -> Path | None:
 
 @cache
 def _prices() -> Mapping[str, _Entry]:
-    """litellm's list of models; empty when it cannot be read."""
+    """litellm's list of models; empty if it cannot be read."""
     try:
         return msgspec.json.decode(_read(_PRICES), type=dict[str, _Entry])
     except (OSError, msgspec.MsgspecError):
@@ -204,7 +211,7 @@ def _rules() -> list[dict[str, Any]]:
 
 @cache
 def _lists() -> str:
-    """The source with litellm's lists of names and addresses; "" when it cannot be read."""
+    """The source with litellm's lists of names and addresses; "" if it cannot be read."""
     try:
         return _read(_LISTS).decode()
     except (OSError, ValueError):
@@ -213,7 +220,7 @@ def _lists() -> str:
 
 @cache
 def _providers() -> frozenset[str]:
-    """The providers that litellm knows; empty when that cannot be told."""
+    """The providers that litellm knows; empty if that is not certain."""
     try:
         source = _read(_PROVIDERS).decode()
         more = msgspec.json.decode(_read(_MORE_PROVIDERS), type=dict[str, Any])

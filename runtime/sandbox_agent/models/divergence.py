@@ -1,5 +1,5 @@
-"""How what happens now differs from what was recorded, in words. Text of tools is hostile: control
-characters and marks that reorder text are written out."""
+"""Describes how a replayed run differs from the recorded one. Text of tools is hostile: control
+characters and marks that reorder text are escaped."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ from sandbox_agent_sandbox.outcome import Outcome
 from sandbox_agent.journal.events import Asked, Ended
 from sandbox_agent.journal.history import tool_text
 from sandbox_agent.journal.recording import Verdict
-
-STOPPED = frozenset({Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED, Outcome.UNKNOWN})
-"""Outcomes of calls that somebody else stopped: nobody can foresee them."""
+from sandbox_agent.models import STOPPED
 
 EXCERPT = 100
-"""Characters that a message shows of each text."""
+"""Characters of each text that a message shows."""
 _BEFORE = 20
-"""Of these, from before the first difference."""
+"""Characters of an excerpt that come before the first difference."""
 
 
 def of_results(recorded: Ended, now: Ended) -> str | None:
-    """How one call's result differs from the recorded one; None when it does not, or when one of
-    them was stopped from outside. What a call had said when its own time was up is not compared:
-    it is where it happened to stand."""
+    """How one call's result differs from the recorded one; None if it does not, or if either was
+    stopped from outside. The output of two calls that timed out is not compared: where it ends
+    depends on timing."""
     if recorded.outcome in STOPPED or now.outcome in STOPPED:
         return None
     facts = _facts(recorded), _facts(now)
@@ -37,7 +35,7 @@ def of_results(recorded: Ended, now: Ended) -> str | None:
 
 
 def of_verdicts(recorded: Verdict, now: Verdict) -> str | None:
-    """The same of a `verify` command: whether it passed is all that counts."""
+    """How the result of a `verify` command differs: only whether it passed is compared."""
     if recorded.ended.outcome in STOPPED or now.ended.outcome in STOPPED:
         return None
     if recorded.passed is now.passed:
@@ -48,7 +46,7 @@ def of_verdicts(recorded: Verdict, now: Verdict) -> str | None:
 
 
 def of_texts(recorded: tuple[str, ...], now: tuple[str, ...]) -> str | None:
-    """The same of what the user said."""
+    """How the messages of the user differ."""
     if recorded == now:
         return None
     words = ["the user said nothing", "the user said"]
@@ -57,16 +55,16 @@ def of_texts(recorded: tuple[str, ...], now: tuple[str, ...]) -> str | None:
 
 
 def call_text(call: Asked) -> str:
-    """A call as a message names it: its tool and the beginning of its arguments."""
+    """A call for a message: its tool and the beginning of its arguments."""
     arguments: Any = call.arguments
     text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
-    return f"{plain(call.tool)} {plain(text)}"
+    return f"{excerpt(call.tool)} {excerpt(text)}"
 
 
 def _facts(ended: Ended) -> str:
     status = "" if ended.exit_status is None else f", exit status {ended.exit_status}"
     started = "" if ended.started.value == "yes" else f", started: {ended.started.value}"
-    images = "".join(f", {plain(i.media_type)} {_digest(i.data)}" for i in ended.images)
+    images = "".join(f", {excerpt(i.media_type)} {_digest(i.data)}" for i in ended.images)
     return f"{ended.outcome.value}{status}{started}{images}"
 
 
@@ -77,7 +75,7 @@ def _digest(data: bytes) -> str:
 def _both(facts: tuple[str, str], texts: tuple[str, str]) -> str:
     at = _first_difference(*texts)
     sides = [
-        f"{fact}: {_excerpt(text, at)}" if text else fact
+        f"{fact}: {_excerpt_at(text, at)}" if text else fact
         for fact, text in zip(facts, texts, strict=True)
     ]
     return f"recorded {sides[0]}; now {sides[1]}"
@@ -90,13 +88,13 @@ def _first_difference(one: str, other: str) -> int:
     return min(len(one), len(other))
 
 
-def _excerpt(text: str, at: int) -> str:
+def _excerpt_at(text: str, at: int) -> str:
     begin = 0 if at < EXCERPT - _BEFORE else at - _BEFORE
     shown = repr(text[begin : begin + EXCERPT])
     return f"{'...' if begin else ''}{shown}{'...' if begin + EXCERPT < len(text) else ''}"
 
 
-def plain(text: str) -> str:
-    """The beginning of `text`, with what is not printable written out."""
+def excerpt(text: str) -> str:
+    """The beginning of `text`, with unprintable characters escaped."""
     short = text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)

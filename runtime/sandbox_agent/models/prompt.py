@@ -1,11 +1,11 @@
-"""What a model is told before anything else."""
+"""The system prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 _WITH_TOOLS = """\
-You are an agent that works in a folder of somebody's machine, by calling tools: {tools}. They run \
+You are an agent that works in a folder of a user's machine, by calling tools: {tools}. They run \
 in a sandbox whose working directory is that folder. What they may read, change and reach is \
 limited, and what the system refuses stays refused.
 
@@ -22,6 +22,6 @@ _WITHOUT_TOOLS = "You are an assistant without tools: answer from what you are t
 
 
 def system_prompt(tools: Sequence[str] = ()) -> str:
-    """The default one. tools: their names. The same for the same tools, so that providers can
-    cache it."""
+    """The default system prompt. tools: their names. It depends on nothing else, so that providers
+    can cache it."""
     return _WITH_TOOLS.format(tools=", ".join(tools)) if tools else _WITHOUT_TOOLS

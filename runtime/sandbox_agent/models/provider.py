@@ -1,4 +1,4 @@
-"""A model that a provider runs, asked through litellm, in the model process."""
+"""A provider's model, asked through litellm in the model process."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from sandbox_agent.journal.history import AssistantMessage, Message, answers_in
 from sandbox_agent.journal.usage import TokenUsage
 from sandbox_agent.models import DeltaKind, Model, ModelCall, ModelDelta, ModelTurn, OnDelta
 from sandbox_agent.models.catalogue import context_window, key_variables, problem_with
-from sandbox_agent.models.process.host import Asking, Result
+from sandbox_agent.models.process.host import Request, Result
 from sandbox_agent.models.process.shared import Lease
 from sandbox_agent.models.prompt import system_prompt
 from sandbox_agent.models.shortening import Shortener
 from sandbox_agent.models.wire import Wire
 
 EMPTY_ANSWERS = 3
-"""Answers of nothing at all, one after the other, that are taken for an error of the provider."""
+"""Empty answers in a row that count as an error of the provider."""
 
 THROUGH = "litellm"
-"""In `options`: who is to be asked for the model."""
+"""In `options`: the library that asks the model."""
 
 _KINDS = {kind.value for kind in DeltaKind}
 
 
 class ProviderModel(Model):
-    """Any model that litellm speaks to. The keys come from the environment, as litellm names them.
+    """Any model that litellm supports. Keys come from the environment variables that litellm names.
 
-    name: as litellm names it, "openai/gpt-4o". api_base: of another server that speaks the same.
-    timeout: seconds that it may be silent, before an answer and between its pieces. retries: of
-    what may pass by itself. stream: have the answer come in pieces. params: further arguments of
-    `litellm.completion`, such as temperature.
+    name: litellm's, such as "openai/gpt-4o". api_base: another server with the same API. timeout:
+    seconds that the provider may be silent, before an answer and between its pieces. retries: of
+    errors that another attempt may not meet. stream: whether the answer comes in pieces. params:
+    further arguments of `litellm.completion`, such as temperature.
 
-    All of them in one program share one model process, from the first `start` or request to the
-    last `aclose`. Raises ConfigError for what cannot be, such as a key that is not set.
+    All models of one program share one model process, from the first `start` or request to the last
+    `aclose`. Raises ConfigError if the model cannot work, for example if its key is not set.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class ProviderModel(Model):
         self._wire: Wire | None = None
         self._shortener = Shortener()
         self._lease: Lease | None = None
-        self._asking: Asking | None = None
+        self._in_flight: Request | None = None
         self._window: int | None = None
-        self._empty = 0  # answers of nothing, one after the other, in this run
+        self._empty = 0  # empty answers in a row, in this run
         self._lost: TokenUsage | None = None
 
     @property
@@ -86,8 +86,8 @@ class ProviderModel(Model):
 
     @property
     def options(self) -> dict[str, Any]:
-        """All but the defaults, and what tells it from models that are made otherwise. An address's
-        user and password are left out."""
+        """The settings that are not defaults, and `through`, which distinguishes it from other
+        kinds of model. User and password of an address are left out."""
         given = {
             "api_base": None if self._api_base is None else _without_password(self._api_base),
             "timeout": self._timeout,
@@ -95,24 +95,24 @@ class ProviderModel(Model):
             "stream": self._stream,
             "params": self._params,
         }
-        said = {name: value for name, value in given.items() if value != USUAL[name]}
-        return {"through": THROUGH, **said}
+        changed = {name: value for name, value in given.items() if value != USUAL[name]}
+        return {"through": THROUGH, **changed}
 
     @property
     def keys(self) -> tuple[str, ...]:
         return key_variables(self._name)
 
     def start(self, interrupt: Interrupt) -> None:
-        """Begin to start the model process, unless it is there."""
+        """Starts the model process without blocking, unless it runs."""
         self._interrupt = interrupt
         self._empty = 0
-        self._held().process.start()
+        self._open_lease().process.start()
 
     def escalate(self) -> None:
-        """End the process without further grace, if a request that was told to stop is in it."""
-        asking = self._asking
-        if asking is not None:
-            asking.escalate()
+        """Ends the process without further grace, if a cancelled request is in it."""
+        request = self._in_flight
+        if request is not None:
+            request.escalate()
 
     async def complete(
         self,
@@ -121,22 +121,22 @@ class ProviderModel(Model):
         token: CancelToken,
         on_delta: OnDelta,
     ) -> ModelTurn:
-        """The next turn. One of nothing at all is not final, so it is asked for again; a request
-        that does not fit the model's window is made once more with more of the older output left
-        out: a refusal uses nothing up."""
+        """The next turn. An empty one is not final, so the run asks again. A request that does not
+        fit the context window is repeated once with more of the older output left out: a refused
+        request costs nothing."""
         if self._empty == EMPTY_ANSWERS:
             raise ModelError(
-                f"{self._name}: the model answered with nothing, {self._empty} times",
+                f"{self._name}: the model gave {self._empty} empty answers in a row",
                 FailureKind.PROVIDER,
             )
         if self._window is None and answers_in(history):
-            # A conversation that is gone on with, perhaps a long one. Later answers tell.
+            # A resumed conversation may be long. Later answers give the window too.
             self._window = context_window(self._name)
-        history = _without_vain_end(history)
+        history = _without_trailing_empty_turns(history)
         refused = False
         while True:
             sent = self._shortener.fit(history, self._window, harder=refused)
-            result = await self._ask(self._request(sent, tools), token, on_delta)
+            result = await self._send(self._ask(sent, tools), token, on_delta)
             if isinstance(result, Answer):
                 break
             if result.kind is not FailureKind.CONTEXT_WINDOW or refused:
@@ -160,12 +160,12 @@ class ProviderModel(Model):
 
     # ------------------------------------------------------------------------------------------
 
-    def _held(self) -> Lease:
+    def _open_lease(self) -> Lease:
         if self._lease is None:
             self._lease = Lease()
         return self._lease
 
-    def _request(self, history: Sequence[Message], tools: Sequence[ToolSpec]) -> Ask:
+    def _ask(self, history: Sequence[Message], tools: Sequence[ToolSpec]) -> Ask:
         if self._wire is None:
             self._wire = Wire(self._name, system_prompt([tool.name for tool in tools]))
         return Ask(
@@ -179,68 +179,72 @@ class ProviderModel(Model):
             params=self._params,
         )
 
-    async def _ask(self, ask: Ask, token: CancelToken, on_delta: OnDelta) -> Answer | Failure:
-        """One request, seen through to its end even where whoever waits is cancelled."""
+    async def _send(self, ask: Ask, token: CancelToken, on_delta: OnDelta) -> Answer | Failure:
+        """One request. Waits for its end even if this task is cancelled."""
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
-        mine = RunToken()
+        request_token = RunToken()
 
-        def hear(piece: Piece) -> None:
+        def deliver(piece: Piece) -> None:
             if piece.kind in _KINDS and not over.done():
                 on_delta(ModelDelta(DeltaKind(piece.kind), piece.text))
 
         def on_piece(piece: Piece) -> None:
-            with suppress(RuntimeError):  # the loop is closed, and with it whoever listens
-                loop.call_soon_threadsafe(hear, piece)
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(deliver, piece)
 
         def on_result(result: object) -> None:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(resolve, over)
 
-        forget = _follow(token, mine)
-        asking = self._held().process.ask(ask, self._interrupt, mine, on_piece)
-        self._asking = asking
-        asking.result.add_done_callback(on_result)
-        shield = CancelShield(lambda: mine.cancel(CancelReason.CANCELLED))
+        forget = _follow(token, request_token)
+        request = self._open_lease().process.ask(ask, self._interrupt, request_token, on_piece)
+        self._in_flight = request
+        request.result.add_done_callback(on_result)
+        shield = CancelShield(lambda: request_token.cancel(CancelReason.CANCELLED))
         try:
             await shield.wait([over])
         finally:
             forget()
-            self._asking = None
+            self._in_flight = None
         if shield.cancelled:
-            if not asking.result.exception() and isinstance(late := asking.result.result(), Answer):
-                self._lost = _usage(late)  # it came all the same, and has to be paid for
+            if not request.result.exception() and isinstance(
+                late := request.result.result(), Answer
+            ):
+                self._lost = _usage(late)  # the answer came, and the provider charges for it
             shield.raise_cancelled()
-        result: Result = asking.result.result()
+        result: Result = request.result.result()
         if result is None:
-            if mine.is_cancelled:
+            if request_token.is_cancelled:
                 raise asyncio.CancelledError
             raise ModelError(
-                f"{self._name} was closed while it was asked, with another conversation that had "
-                f"it too; give each conversation a model of its own",
+                f"{self._name} was closed during the request, by another conversation that uses it "
+                f"too; give each conversation its own model",
                 FailureKind.CRASHED,
             )
         return result
 
 
-def _follow(token: CancelToken, mine: RunToken) -> Any:
-    """Cancel `mine` with `token`. Returns what takes that back."""
+def _follow(token: CancelToken, request_token: RunToken) -> Any:
+    """Cancel `request_token` with `token`. Returns what takes that back."""
     if isinstance(token, RunToken):
-        return token.add_callback(lambda: mine.cancel(token.reason or CancelReason.CANCELLED))
+        return token.add_callback(
+            lambda: request_token.cancel(token.reason or CancelReason.CANCELLED)
+        )
     return lambda: None
 
 
-def _without_vain_end(history: Sequence[Message]) -> Sequence[Message]:
-    """The history without last answers that led to nothing, being empty or cut off, and that
-    nobody has said anything to: they are asked for again, with what they were asked for before.
-    Some providers would go on with a last answer instead, and some refuse one."""
+def _without_trailing_empty_turns(history: Sequence[Message]) -> Sequence[Message]:
+    """The history without trailing assistant turns that made no call, are empty or cut off, and got
+    no reply: the same request is made again. Some providers would continue a trailing assistant
+    turn instead, and some refuse it."""
     end = len(history)
-    while end and _is_vain(history[end - 1]):
+    while end and _led_to_nothing(history[end - 1]):
         end -= 1
     return history if end == len(history) else history[:end]
 
 
-def _is_vain(message: Message) -> bool:
+def _led_to_nothing(message: Message) -> bool:
     return (
         isinstance(message, AssistantMessage)
         and not message.calls
@@ -249,8 +253,8 @@ def _is_vain(message: Message) -> bool:
 
 
 def _usage(answer: Answer) -> TokenUsage:
-    """What it used up. Of a provider that does not count nothing is known, which is not that
-    nothing was used: it is zero tokens at no known price."""
+    """The usage of an answer. If the provider does not count, nothing is known: zero tokens, and no
+    known price."""
     return TokenUsage(
         answer.input or 0,
         answer.output or 0,
@@ -283,11 +287,11 @@ def _error(name: str, failure: Failure) -> ModelError:
 
 
 _WORDS = {
-    FailureKind.UNKNOWN_MODEL: "there is no such model",
-    FailureKind.MISSING_KEY: "its key is missing",
+    FailureKind.UNKNOWN_MODEL: "the model does not exist",
+    FailureKind.MISSING_KEY: "the key is missing",
     FailureKind.AUTHENTICATION: "the provider refused the key",
     FailureKind.CONTEXT_WINDOW: "the conversation is too long for the model",
-    FailureKind.CONTENT_POLICY: "the provider's content policy stopped it",
+    FailureKind.CONTENT_POLICY: "the provider's content policy stopped the answer",
     FailureKind.RATE_LIMIT: "the provider's rate limit was hit",
     FailureKind.TIMEOUT: "the provider was silent for too long",
     FailureKind.CONNECTION: "the provider cannot be reached",

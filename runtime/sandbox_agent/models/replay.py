@@ -1,7 +1,7 @@
-"""A model that says again what another said in a recorded run: no key, no network, no cost.
+"""A model that repeats the answers of a recorded run: no key, no network, no cost.
 
-Each request takes the next recorded turn, also after an interrupt and in another process: the
-position is the number of answers that the history holds, so the model itself keeps no state.
+Each request gets the next recorded turn, also after an interrupt and in another process. The
+position is the number of answers in the history, so the model has no state.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from sandbox_agent.journal.history import (
 from sandbox_agent.journal.recording import RecordedSegments, Recording, Verdict, read_recording
 from sandbox_agent.journal.state import RunState
 from sandbox_agent.journal.status import Status
-from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta, divergence
+from sandbox_agent.models import STOPPED, Model, ModelCall, ModelTurn, OnDelta, divergence
 
 _ENDS: dict[str | None, str] = {
-    None: "it has no end: it is still going, or its agent was killed",
+    None: "it has no end: it is still running, or its agent was killed",
     Status.DONE: "it was done",
     Status.FAILED: "it had failed",
     Status.BUDGET: "it had spent a budget",
@@ -39,10 +39,10 @@ _ENDS: dict[str | None, str] = {
 
 
 class ReplayModel(Model):
-    """See the module. Make one with `load_replay`.
+    """See the module. Made by `load_replay`.
 
-    check: compare what comes of each turn with what came of it then, and end the run as failed at
-    the first difference. Results of calls that were stopped from outside are not compared.
+    check: compare the results of each turn with the recorded ones, and end the run as failed at the
+    first difference. Results of calls that were stopped from outside are not compared.
     """
 
     def __init__(self, recording: Recording, *, check: bool = False) -> None:
@@ -69,12 +69,12 @@ class ReplayModel(Model):
         token: CancelToken,
         on_delta: OnDelta,
     ) -> ModelTurn:
-        """The next turn, all of it. Raises AgentFailed when there is none; with `check` also when
-        the user has not said what was said after the last turn then."""
+        """The next recorded turn. Raises AgentFailed if there is none; with `check` also if the
+        user's messages after the last turn differ from the recorded ones."""
         turns = self.recording.turns
         taken = answers_in(history)
         if self.check and 0 < taken <= len(turns):
-            self._compare_told(taken, history)
+            self._compare_user_messages(taken, history)
         if taken >= len(turns):
             now = {m.call_id: m.outcome for m in history if isinstance(m, ToolMessage)}
             so_far = "1 turn" if len(turns) == 1 else f"{len(turns)} turns"
@@ -82,20 +82,20 @@ class ReplayModel(Model):
                 f"{self.name}: the recorded run ends here, after {so_far}: "
                 f"{self._end()}{self._not_compared(now)}"
             )
-        return _again(turns[taken])
+        return _model_turn(turns[taken])
 
     def user_messages(self, turn: int) -> tuple[str, ...]:
         return tuple(self.recording.user_messages.get(turn, ()))
 
     def review(self, state: RunState) -> str:
-        """With `check`: compares what came of the last turn. Raises AgentFailed, naming turn and
-        call, at the first difference."""
+        """With `check`: compares the results of the last turn. Raises AgentFailed at the first
+        difference, and names turn and call."""
         if not self.check or not 0 < state.turns <= len(self.recording.turns):
             return ""
         if self.recording.turns[state.turns - 1].calls:
             self._compare_calls(state, state.turns)
             return ""
-        # A run that was gone on with after a difference must not end with no difference known.
+        # A run that was resumed after a difference must not end as one without a difference.
         for turn in range(1, state.turns):
             self._compare_calls(state, turn)
         self._compare_verdicts(state)
@@ -103,9 +103,9 @@ class ReplayModel(Model):
         return f"; results are as recorded{self._not_compared(now)}"
 
     def _not_compared(self, now: Mapping[str, Outcome]) -> str:
-        """How many calls were stopped. now: the outcomes of all calls, by id."""
+        """Says how many calls were stopped. now: the outcomes of all calls, by id."""
         stopped = sum(
-            bool({self.recording.end_of(call.id).outcome, now.get(call.id)} & divergence.STOPPED)
+            bool({self.recording.end_of(call.id).outcome, now.get(call.id)} & STOPPED)
             for turn in self.recording.turns
             for call in turn.calls
             if call.id in now
@@ -113,14 +113,14 @@ class ReplayModel(Model):
         if not self.check or not stopped:
             return ""
         if stopped == 1:
-            return "; 1 call was stopped, and is not compared"
-        return f"; {stopped} calls were stopped, and are not compared"
+            return "; 1 call was stopped and not compared"
+        return f"; {stopped} calls were stopped and not compared"
 
     def _compare_calls(self, state: RunState, turn: int) -> None:
         for asked in self.recording.turns[turn - 1].calls:
             call = state.calls.get(asked.id)
             if call is None or call.ended is None:
-                continue  # Another model's turn, in a run that this one was to go on with.
+                continue  # The turn of another model, in a run that this model resumed.
             found = divergence.of_results(self.recording.end_of(asked.id), call.ended)
             if found is not None:
                 self._diverged(turn, f"{asked.id}, {divergence.call_text(asked)}", found)
@@ -130,12 +130,12 @@ class ReplayModel(Model):
         for verified in state.verified:
             then, ended = recorded.get(verified.command), state.calls[verified.call].ended
             if then is None or ended is None:
-                continue  # `verify` has been changed since.
+                continue  # `verify` was changed since.
             found = divergence.of_verdicts(then, Verdict(verified.passed, ended))
             if found is not None:
                 self._diverged(state.turns, f"verify {verified.command!r}", found)
 
-    def _compare_told(self, turn: int, history: Sequence[Message]) -> None:
+    def _compare_user_messages(self, turn: int, history: Sequence[Message]) -> None:
         now: list[str] = []
         for message in reversed(history):
             if isinstance(message, AssistantMessage):
@@ -144,7 +144,7 @@ class ReplayModel(Model):
                 now.insert(0, message.text)
         found = divergence.of_texts(self.user_messages(turn), tuple(now))
         if found is not None:
-            self._diverged(turn, "what the user said after it", found)
+            self._diverged(turn, "the user's messages after it", found)
 
     def _diverged(self, turn: int, what: str, found: str) -> None:
         raise AgentFailed(f"{self.name} diverges at turn {turn}, {what}: {found}")
@@ -154,19 +154,19 @@ class ReplayModel(Model):
         if end is None:
             return _ENDS[None]
         words = _ENDS.get(end.status, "it ended with an error")
-        return f"{words} ({divergence.plain(end.reason)})" if end.reason else words
+        return f"{words} ({divergence.excerpt(end.reason)})" if end.reason else words
 
 
 def load_replay(path: Path | str, check: bool = False) -> ReplayModel:
     """The model that replays a recorded run.
 
-    path: of the run's folder, or of the journal in it. check: see `ReplayModel`. Raises
-    ConfigError when it cannot be read, JournalError when it is damaged or of another version.
+    path: of the run's folder, or of the journal in it. check: see `ReplayModel`. Raises ConfigError
+    if it cannot be read, JournalError if it is damaged or of another version.
     """
     return ReplayModel(read_recording(path), check=check)
 
 
-def _again(turn: TurnTaken) -> ModelTurn:
+def _model_turn(turn: TurnTaken) -> ModelTurn:
     return ModelTurn(
         text=turn.text,
         calls=tuple(

@@ -1,7 +1,7 @@
-"""A model that follows a list of turns: no key, no network, the same every time.
+"""A model that follows a list of turns: no key, no network, always the same.
 
-Each request takes the next turn of the list, also after an interrupt and in another process: the
-position is the number of answers that the history holds, so the model itself keeps no state.
+Each request gets the next turn of the list, also after an interrupt and in another process. The
+position is the number of answers in the history, so the model has no state.
 """
 
 from __future__ import annotations
@@ -14,20 +14,16 @@ from typing import Any
 
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import CancelToken
-from sandbox_agent_sandbox.outcome import Outcome
 
 from sandbox_agent.config import yaml_source
 from sandbox_agent.errors import AgentFailed
 from sandbox_agent.journal.history import AssistantMessage, Message, ToolMessage, answers_in
-from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta
-
-_STOPPED = {Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED, Outcome.UNKNOWN}
-"""Outcomes that no script can foresee: somebody else stopped the call."""
+from sandbox_agent.models import STOPPED, Model, ModelCall, ModelTurn, OnDelta
 
 
 @dataclass(frozen=True)
 class Step:
-    """One turn of the list. expect: what the results of its calls must match.
+    """One turn of the list. expect: patterns that the results of its calls must match.
 
     where: `file:line` of the turn, for messages. call_places: the same of each call.
     """
@@ -39,7 +35,7 @@ class Step:
 
 
 class ScriptedModel(Model):
-    """See the module. Make one with `load_script`, or from steps of your own."""
+    """See the module. Made by `load_script`, or from your own steps."""
 
     def __init__(self, steps: Sequence[Step], name: str = "scripted") -> None:
         self.steps = tuple(steps)
@@ -56,15 +52,15 @@ class ScriptedModel(Model):
         token: CancelToken,
         on_delta: OnDelta,
     ) -> ModelTurn:
-        """The next turn. Raises AgentFailed when there is none, or when the last one's results are
-        not as expected."""
+        """The next turn. Raises AgentFailed if there is none, or if the results of the last turn do
+        not match `expect`."""
         taken = answers_in(history)
         if taken:
             self._compare(self.steps[taken - 1] if taken <= len(self.steps) else None, history)
         if taken >= len(self.steps):
             raise AgentFailed(
-                f"{self._name}: all {len(self.steps)} turns are used up, and none of the rest "
-                f"said `final`; end the list with `- final: ...`"
+                f"{self._name}: all {len(self.steps)} turns are used up, and the last one is not "
+                f"`final`; end the list with `- final: ...`"
             )
         return self.steps[taken].turn
 
@@ -72,8 +68,8 @@ class ScriptedModel(Model):
         if step is None or not step.expect:
             return
         results = _last_results(history)
-        if any(result.outcome in _STOPPED for result in results):
-            return  # An interrupted turn's results are not the ones that the script is about.
+        if any(result.outcome in STOPPED for result in results):
+            return  # `expect` is about the results of a turn that was not interrupted.
         text = "\n".join(result.content for result in results)
         for pattern in step.expect:
             if not pattern.search(text):
@@ -99,14 +95,14 @@ def _excerpt(text: str, limit: int = 400) -> str:
 
 
 def load_script(path: Path | str, name: str | None = None) -> ScriptedModel:
-    """Read a list of turns from a YAML file.
+    """Reads a list of turns from a YAML file.
 
-    Raises ConfigError, naming file, line, field and hint.
+    Raises ConfigError with file, line, field and hint.
     """
     data, source = yaml_source.load(Path(path))
     reader = _Reader(source)
     if not isinstance(data, list):
-        raise reader.error((), "a scripted model is a list of turns", _TURN)
+        raise reader.error((), "a scripted model must be a list of turns", _TURN)
     steps = [reader.step((number,), item) for number, item in enumerate(data)]
     return ScriptedModel(steps, name or f"scripted:{path}")
 
@@ -118,7 +114,7 @@ _Place = tuple[str | int, ...]
 
 
 class _Reader:
-    """Turns data into steps."""
+    """Reads steps from the data of a YAML file."""
 
     def __init__(self, source: yaml_source.SourceMap) -> None:
         self._source = source
@@ -126,7 +122,7 @@ class _Reader:
 
     def step(self, place: _Place, item: Any) -> Step:
         if not isinstance(item, dict):
-            raise self.error(place, f"a turn is a mapping, not {_kind(item)}", _TURN)
+            raise self.error(place, f"a turn must be a mapping, not {_kind(item)}", _TURN)
         unknown = [key for key in item if key not in ("say", "calls", "expect", "final")]
         if unknown:
             raise self.error(
@@ -137,7 +133,7 @@ class _Reader:
         if "final" in item:
             return self._final(place, item)
         if "say" not in item and "calls" not in item:
-            raise self.error(place, "a turn says nothing and calls nothing", _TURN)
+            raise self.error(place, "a turn needs `say` or `calls`", _TURN)
         calls = self._list((*place, "calls"), item.get("calls"), _CALL)
         places = [(*place, "calls", number) for number in range(len(calls))]
         return Step(
@@ -154,8 +150,8 @@ class _Reader:
         if "calls" in item or "expect" in item:
             raise self.error(
                 (*place, "final"),
-                "a final turn has no calls and nothing to expect",
-                "put the calls into a turn of their own before it",
+                "a final turn cannot have `calls` or `expect`",
+                "put the calls into a turn before it",
             )
         said = [self._text((*place, key), item[key]) for key in ("say", "final") if key in item]
         turn = ModelTurn(text="\n".join(text for text in said if text), final=True)
@@ -165,7 +161,7 @@ class _Reader:
         if "expect" in item and not item.get("calls"):
             raise self.error(
                 (*place, "expect"),
-                "nothing to expect from a turn without calls",
+                "a turn without calls has no results to match",
                 "add `calls`, or remove `expect`",
             )
         hint = "give a list of regular expressions (Python's `re`), each in quotes"
@@ -181,14 +177,14 @@ class _Reader:
 
     def _call(self, place: _Place, item: Any) -> ModelCall:
         if not isinstance(item, dict) or len(item) != 1:
-            raise self.error(place, "a call names one tool", _CALL)
+            raise self.error(place, "a call must name one tool", _CALL)
         ((name, arguments),) = item.items()
         if not isinstance(name, str) or not name:
-            raise self.error(place, f"{name!r} is not the name of a tool", _CALL)
+            raise self.error(place, f"{name!r} is not a tool name", _CALL)
         if arguments is None:
             arguments = {}
         if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
-            what = f"arguments are a mapping from names, not {_kind(arguments)}"
+            what = f"arguments must be a mapping from names, not {_kind(arguments)}"
             raise self.error((*place, name), what, _CALL)
         return ModelCall(name, arguments)
 
@@ -196,12 +192,12 @@ class _Reader:
         if value is None:
             return []
         if not isinstance(value, list):
-            raise self.error(place, f"a list is due here, not {_kind(value)}", hint)
+            raise self.error(place, f"must be a list, not {_kind(value)}", hint)
         return value
 
     def _text(self, place: _Place, value: Any) -> str:
         if not isinstance(value, str):
-            raise self.error(place, f"text is due here, not {_kind(value)}", "put it in quotes")
+            raise self.error(place, f"must be text, not {_kind(value)}", "put it in quotes")
         return value
 
 

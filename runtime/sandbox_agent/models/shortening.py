@@ -1,23 +1,22 @@
 """Makes a long conversation fit a model's context window.
 
-The rule. When what is to be sent is estimated at more than 80 % of the window, results of tools
-are shortened, oldest first, until it is at about 60 %: so the beginning of what is sent stays the
-same for many turns, which is what providers cache. What is shortened stays shortened. Never
-touched are what the user and the model said, the calls, and the results of the last turn.
+The rule: when a request is estimated at more than 80 % of the window, tool results are shortened,
+oldest first, until it is at about 60 %. So the beginning of the request stays the same for many
+turns, which lets providers cache it. A shortened result stays short. Messages of the user and the
+model, calls, and the results of the last turn are never shortened.
 
-A shortened result keeps its first and its last 200 characters (whole lines, where there are any),
-a note of how much was left out between them, and its last line if that stands in brackets: that is
-where a call's end is told. Its images are left out, and the note says so. The journal keeps all of
-it.
+A shortened result keeps its first and last 200 characters (whole lines, if there are any), with a
+note between them that says how much was left out. It also keeps a last line in brackets, which says
+how the call ended. Its images are left out, and the note says so. The journal keeps everything.
 
-`harder` is for after a provider has refused what was sent as too long. It is then brought down to
-60 % of its size, and where the rule does not suffice, older results are left out whole (but for the
-note and the end of the call), and at last those of the last turn are halved, the longest first.
+`harder` is for a request that a provider refused as too long. It is brought down to 60 % of its
+size. If the rule does not suffice, older results are left out completely (except for the note and
+the end of the call). At last the results of the last turn are halved, the longest first.
 
-The estimate is a token for four bytes, and after the first answer what the provider counted for
-what was sent, and from there on as many tokens for a byte as it had on average (between a fourth
-and a half). Without a window there is no rule, until a provider has refused something: what it
-refused is taken for the window then.
+The estimate is one token for four bytes. After the first answer it starts from the provider's count
+for the last request, and adds as many tokens for a byte as that request had on average (a quarter
+to a half). Without a known window nothing is shortened until a provider refuses a request: from
+then on the refused size counts as the context window.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from collections.abc import Sequence
 
 import msgspec
 from sandbox_agent_sandbox.outcome import Outcome
+from sandbox_agent_sandbox.utf8 import utf8_size
 
 from sandbox_agent.journal.history import (
     AssistantMessage,
@@ -39,76 +39,76 @@ from sandbox_agent.journal.history import (
 )
 
 HIGH = 0.8
-"""Of the window: beyond it something is shortened."""
+"""Part of the window above which results are shortened."""
 LOW = 0.6
-"""Of the window: what is shortened down to."""
+"""Part of the window that the request is shortened to."""
 KEPT = 200
-"""Characters of a result that are kept at its beginning, and at its end."""
+"""Characters of a shortened result that are kept at its beginning, and at its end."""
 
 _DENSITIES = (0.25, 0.5)
-"""Tokens for a byte, at least and at most. The first is also what is taken before anybody counted.
-A short conversation would give more than the second: it is mostly descriptions of tools."""
+"""Tokens for a byte, at least and at most. The first is used before the provider has counted. A
+short conversation would give more than the second, because most of it is descriptions of tools."""
 _FRAME = 24
-"""Bytes that a message, and a call, takes beside its text."""
+"""Bytes that a message or a call takes beside its text."""
 _IMAGE = 6000
-"""Bytes of text that cost as much as an image, about."""
-_LONGEST_END = 1000
-"""Characters of a last line that may be how a call ended. Beyond, it is some tool's output."""
-_WORTH_IT = 120
-"""Characters. Leaving out fewer would save nothing: the note takes their place."""
+"""Bytes of text that cost about as much as an image."""
+_LONGEST_STATUS_LINE = 1000
+"""Characters of a last line that may say how a call ended. A longer line is output of the tool."""
+_LEAST_SAVED = 120
+"""Characters. Leaving out fewer saves nothing, because the note takes their place."""
 
 
 class Shortener:
-    """Shortens one conversation, which grows from one request to the next.
+    """Shortens one conversation, which grows from request to request.
 
-    While it is far from the limit, a request costs as much as has been said since the last one.
+    Far from the limit, the work for a request is proportional to what is new in it.
     """
 
     def __init__(self) -> None:
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._history: Sequence[Message] = ()
         self._given: Sequence[Message] = ()
-        self._sent: list[Message] | None = None  # None while it is the history as it is
-        self._kept: dict[int, int] = {}  # by place: what a shortened result keeps
-        self._changed: set[int] = set()  # places that `_sent` does not know of yet
+        self._sent: list[Message] | None = None  # None while nothing is shortened
+        self._kept: dict[int, int] = {}  # by place: characters that a shortened result keeps
+        self._changed: set[int] = set()  # places that are not updated in `_sent` yet
         self._results: list[int] = []  # places
-        self._next = 0  # of _results: the first that the rule has not come to
+        self._next = 0  # index in _results of the first that is not shortened
         self._last_turn = 0  # the place of the last answer
         self._bytes = 0
-        self._refused = math.inf  # bytes that a provider did not take
+        self._refused = math.inf  # bytes of the smallest request that a provider refused
         self._density, self._offset = _DENSITIES[0], 0.0
 
     @property
     def tokens(self) -> int:
-        """An estimate of what `fit` gave last."""
+        """An estimate for the last result of `fit`."""
         return max(0, math.ceil(self._tokens(self._bytes)))
 
     def fit(
         self, history: Sequence[Message], window: int | None, *, harder: bool = False
     ) -> Sequence[Message]:
-        """What to send of `history`: itself, as long as it fits.
+        """The messages to send for `history`: itself, as long as it fits.
 
-        history: of the same conversation as before; another one begins anew. window: in tokens;
-        None where it is not known. harder: the provider has refused what this gave for the same
-        history. When nothing is left to be shortened it gives the same once more.
+        history: of the same conversation as before; another one starts again. window: in tokens;
+        None if it is not known. harder: the provider refused the last result for the same history.
+        If nothing is left to shorten, the result is the same again.
         """
-        self._take(history)
+        self._add_new(history)
         if harder:
             self._refused = min(self._refused, self._bytes)
         window_now = min(window or math.inf, self._tokens(self._refused))
         if harder:
-            self._press(LOW * self._tokens(self._bytes))
+            self._shorten_harder(LOW * self._tokens(self._bytes))
         elif self._tokens(self._bytes) > HIGH * window_now:
             self._shorten_old(LOW * window_now)
-        self._rewrite()
+        self._update_sent()
         self._given = history if self._sent is None else History(self._sent, answers_in(history))
         return self._given
 
     def counted(self, sent: Sequence[Message], tokens: int) -> None:
-        """The provider has counted so many tokens for what `fit` gave last, all that goes with it
-        included. Of anything else it is not heard."""
+        """Takes the provider's count of tokens for the last result of `fit`, everything that was
+        sent with it included. A count for another request is ignored."""
         if sent is not self._given or tokens <= 0 or not self._bytes:
             return
         least, most = _DENSITIES
@@ -120,10 +120,10 @@ class Shortener:
     def _tokens(self, size: float) -> float:
         return self._offset + self._density * size
 
-    def _take(self, history: Sequence[Message]) -> None:
-        """Hear what is new."""
+    def _add_new(self, history: Sequence[Message]) -> None:
+        """Adds the new messages."""
         if not starts_with(history, self._history):
-            self._forget()
+            self._reset()
         for place in range(len(self._history), len(history)):
             message = history[place]
             self._bytes += _size(message)
@@ -136,26 +136,26 @@ class Shortener:
         self._history = history
 
     def _shorten_old(self, target: float) -> None:
-        """The rule."""
+        """Applies the rule."""
         while self._next < len(self._results) and self._tokens(self._bytes) > target:
             place = self._results[self._next]
             if place >= self._last_turn:
                 return
-            self._keep(place, KEPT)
+            self._shorten(place, KEPT)
             self._next += 1
 
-    def _press(self, target: float) -> None:
-        """The rule, and beyond it."""
+    def _shorten_harder(self, target: float) -> None:
+        """Applies the rule, and what `harder` adds to it."""
         self._shorten_old(target)
         for place in self._results:
             if place >= self._last_turn or self._tokens(self._bytes) <= target:
                 break
-            self._keep(place, 0)
+            self._shorten(place, 0)
         latest = [place for place in self._results if place >= self._last_turn]
         while latest and self._tokens(self._bytes) > target:
             longest = max(latest, key=lambda place: _size(self._now(place)))
             half = max(KEPT, len(self._now(longest).content) // 4)
-            if not self._keep(longest, half):
+            if not self._shorten(longest, half):
                 latest.remove(longest)
 
     def _now(self, place: int) -> ToolMessage:
@@ -163,8 +163,8 @@ class Shortener:
         assert isinstance(message, ToolMessage)
         return shortened(message, self._kept[place]) if place in self._kept else message
 
-    def _keep(self, place: int, characters: int) -> bool:
-        """Keep no more than that of a result, at either end. False when it is no shorter for it."""
+    def _shorten(self, place: int, characters: int) -> bool:
+        """Shortens a result to so many characters at either end. False if that saves nothing."""
         before = self._now(place)
         message = self._history[place]
         assert isinstance(message, ToolMessage)
@@ -176,10 +176,10 @@ class Shortener:
         self._bytes += _size(after) - _size(before)
         return True
 
-    def _rewrite(self) -> None:
+    def _update_sent(self) -> None:
         if not self._changed:
             return
-        # A new list: what was given away before stays as it is.
+        # A new list: the caller may still use the last one.
         self._sent = list(self._history if self._sent is None else self._sent)
         for place in self._changed:
             self._sent[place] = self._now(place)
@@ -187,12 +187,12 @@ class Shortener:
 
 
 def shortened(message: ToolMessage, keep: int = KEPT) -> ToolMessage:
-    """`message` with at most so many characters of its beginning and of its end, a note between
-    them, and the line that says how the call ended. Itself, when that would save nothing."""
-    text, end = _apart(message)
+    """`message` with at most `keep` characters of its beginning and of its end, a note between
+    them, and the line that says how the call ended. The message itself, if that saves nothing."""
+    text, end = _split_status(message)
     head, tail = _head(text, keep), _tail(text, keep)
     left_out = len(text) - len(head) - len(tail)
-    if left_out < _WORTH_IT:
+    if left_out < _LEAST_SAVED:
         if not message.images:
             return message
         head, tail, left_out = text, "", 0
@@ -205,13 +205,13 @@ def shortened(message: ToolMessage, keep: int = KEPT) -> ToolMessage:
     return msgspec.structs.replace(message, content=content, images=())
 
 
-def _apart(message: ToolMessage) -> tuple[str, str]:
-    """What a call said, and the line that says how it ended."""
+def _split_status(message: ToolMessage) -> tuple[str, str]:
+    """The output of a call, and the line that says how it ended."""
     text, newline, last = message.content.rpartition("\n")
-    # Of other outcomes it is said always, however long the reason is.
-    said_always = message.outcome not in (Outcome.OK, Outcome.ERROR)
+    # Other outcomes always have the line, however long the reason is.
+    always = message.outcome not in (Outcome.OK, Outcome.ERROR)
     is_end = newline and last.startswith("[") and last.endswith("]")
-    if is_end and (said_always or len(last) <= _LONGEST_END):
+    if is_end and (always or len(last) <= _LONGEST_STATUS_LINE):
         return text, last
     return message.content, ""
 
@@ -228,23 +228,19 @@ def _tail(text: str, keep: int) -> str:
 
 
 def _size(message: Message) -> int:
-    """Bytes that a message takes, about."""
+    """Bytes that a message takes, roughly."""
     match message:
         case UserMessage():
-            return _FRAME + _bytes_of(message.text)
+            return _FRAME + utf8_size(message.text)
         case ToolMessage():
-            return _FRAME + _bytes_of(message.content) + _IMAGE * len(message.images)
-    size = _FRAME + _bytes_of(message.text) + _json_of(message.provider_state)
+            return _FRAME + utf8_size(message.content) + _IMAGE * len(message.images)
+    size = _FRAME + utf8_size(message.text) + _json_size(message.provider_state)
     for call in message.calls:
         arguments = call.arguments
-        said = _bytes_of(arguments) if isinstance(arguments, str) else _json_of(arguments)
-        size += _FRAME + _bytes_of(call.tool) + said + _json_of(call.provider_state)
+        given = utf8_size(arguments) if isinstance(arguments, str) else _json_size(arguments)
+        size += _FRAME + utf8_size(call.tool) + given + _json_size(call.provider_state)
     return size
 
 
-def _bytes_of(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-
-
-def _json_of(data: object) -> int:
+def _json_size(data: object) -> int:
     return len(msgspec.json.encode(data)) if data else 0

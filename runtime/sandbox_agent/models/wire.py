@@ -1,16 +1,16 @@
-"""Our history as providers read it: OpenAI's format, which litellm translates for the others.
+"""The history in OpenAI's format, which litellm translates for other providers.
 
-What it does beyond translating, so that no provider refuses what models and tools have said:
+It also changes what a provider would refuse:
 
-- Messages of the user that follow each other become one: some models' templates want turns.
-- An answer without text and calls is left out; blank text beside calls too.
-- Arguments of a call that are no JSON object become `{"malformed_arguments": TEXT}`.
-- Names of tools that no provider takes (`[a-zA-Z0-9_-]`, at most 64) are spelt with underscores;
-  only a model that invents tools says any.
-- What another model wanted kept (signed thoughts) is not sent to this one.
+- Consecutive messages of the user become one, because some models' templates need turns.
+- An answer without text and calls is left out, and so is blank text beside calls.
+- Arguments of a call that are not a JSON object become `{"malformed_arguments": TEXT}`.
+- A tool name that providers refuse (not `[a-zA-Z0-9_-]`, or longer than 64) gets underscores. Only
+  a model that invents tools uses such a name.
+- The provider state of another model (signed thinking) is not sent to this one.
 
-Images in results of tools are parts of their content. The model process, which knows what a model
-can see, leaves them out where it cannot, and litellm puts them where a provider takes them.
+Images in tool results are parts of their content. The model process leaves them out for a model
+that does not accept images, and litellm puts them where the provider expects them.
 """
 
 from __future__ import annotations
@@ -34,50 +34,53 @@ from sandbox_agent.journal.history import (
 )
 
 LONGEST_DESCRIPTION = 1024
-"""Characters of a tool's description. OpenAI refuses more."""
+"""Characters of a tool's description. OpenAI refuses longer ones."""
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _BLANK = "(empty)"
 
-_KEPT = ("thinking_blocks", "reasoning_content", "reasoning_details", "reasoning_items",
+_STATE = ("thinking_blocks", "reasoning_content", "reasoning_details", "reasoning_items",
          "provider_specific_fields")  # fmt: skip
-_KEPT_OF_CALL = ("provider_specific_fields", "extra_content")
-"""What litellm reads again, or passes on. Nothing else of what a provider sends goes back."""
+_CALL_STATE = ("provider_specific_fields", "extra_content")
+"""Fields of provider_state that litellm reads or passes on. No other field is sent back."""
 
-_NINE = re.compile(r"mistral|mixtral|codestral|devstral|magistral|ministral|pixtral", re.IGNORECASE)
-"""Models whose calls have ids of nine letters and digits."""
+_NINE_CHARACTER_IDS = re.compile(
+    r"mistral|mixtral|codestral|devstral|magistral|ministral|pixtral", re.IGNORECASE
+)
+"""Models that require call ids of nine letters and digits."""
 
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Wire:
-    """Encodes one conversation for one model; each message once, while the history only grows.
+    """Encodes one conversation for one model. Each message is encoded once, while the history
+    grows.
 
-    model: its name; what other models want kept is not sent to it. system: the system prompt.
-    """
+    model: its name; the provider state of other models is not sent to it. system: the system
+    prompt."""
 
     def __init__(self, model: str, system: str) -> None:
         self._model = model
-        self._nine = bool(_NINE.search(model))
+        self._has_nine_character_ids = bool(_NINE_CHARACTER_IDS.search(model))
         self._system = _encode({"role": "system", "content": system}) if system else b""
         self._encoded: dict[int, tuple[Message, bytes]] = {}
         self._specs: Sequence[ToolSpec] = ()
         self._tools = b""
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._seen: Sequence[Message] = ()
         self._body = bytearray(self._system)
-        self._user: list[str] = []  # what the user said last, and may go on saying
+        self._user: list[str] = []  # the user's last messages, which may get more
 
     def messages(self, history: Sequence[Message]) -> bytes:
         """The JSON array of `messages`."""
         if not starts_with(history, self._seen):
-            self._forget()
-            # Of a history that was shortened, most is as it was.
-            kept = {id(message) for message in history}
-            self._encoded = {key: pair for key, pair in self._encoded.items() if key in kept}
+            self._reset()
+            # In a history that was shortened, most messages are the same.
+            same = {id(message) for message in history}
+            self._encoded = {key: pair for key, pair in self._encoded.items() if key in same}
         for place in range(len(self._seen), len(history)):
             self._take(history[place])
         self._seen = history
@@ -86,7 +89,7 @@ class Wire:
         return b"".join((b"[", self._body, comma, last, b"]"))
 
     def tools(self, specs: Sequence[ToolSpec]) -> bytes:
-        """The JSON array of `tools`; b"" when there are none."""
+        """The JSON array of `tools`; b"" if there are none."""
         if specs is not self._specs and tuple(specs) != self._specs:
             self._specs = tuple(specs)
             self._tools = _encode([_tool(spec) for spec in specs]) if specs else b""
@@ -103,7 +106,7 @@ class Wire:
             self._user = []
         known = self._encoded.get(id(message))
         if known is None:
-            # The message goes with it: its id may not become another's.
+            # The pair holds the message, so that no other message can get its id.
             known = self._encoded[id(message)] = (message, self._message(message))
         self._append(known[1])
 
@@ -117,36 +120,42 @@ class Wire:
     def _message(self, message: AssistantMessage | ToolMessage) -> bytes:
         if isinstance(message, ToolMessage):
             return self._result(message)
-        said: dict[str, Any] = {"role": "assistant", "content": message.text}
+        encoded: dict[str, Any] = {"role": "assistant", "content": message.text}
         if not message.text.strip():
-            said["content"] = None
-        mine = message.model == self._model
-        if mine:
-            said |= {
-                key: message.provider_state[key] for key in _KEPT if key in message.provider_state
+            encoded["content"] = None
+        same_model = message.model == self._model
+        if same_model:
+            encoded |= {
+                key: message.provider_state[key] for key in _STATE if key in message.provider_state
             }
         if message.calls:
-            said["tool_calls"] = [self._call(call, mine) for call in message.calls]
-        return _encode(said)
+            encoded["tool_calls"] = [self._call(call, same_model) for call in message.calls]
+        return _encode(encoded)
 
-    def _call(self, call: Call, mine: bool) -> dict[str, Any]:
+    def _call(self, call: Call, same_model: bool) -> dict[str, Any]:
         function = {"name": tool_name(call.tool), "arguments": _arguments(call.arguments)}
-        said: dict[str, Any] = {"id": self._id(call.id), "type": "function", "function": function}
-        if mine:
-            said |= {
-                key: call.provider_state[key] for key in _KEPT_OF_CALL if key in call.provider_state
+        encoded: dict[str, Any] = {
+            "id": self._id(call.id),
+            "type": "function",
+            "function": function,
+        }
+        if same_model:
+            encoded |= {
+                key: call.provider_state[key] for key in _CALL_STATE if key in call.provider_state
             }
-        return said
+        return encoded
 
     def _result(self, message: ToolMessage) -> bytes:
         content: Any = message.content if message.content.strip() else _BLANK
         if message.images:
             content = [{"type": "text", "text": content}, *map(_image, message.images)]
-        said = {"role": "tool", "tool_call_id": self._id(message.call_id), "content": content}
-        return _encode(said)
+        encoded = {"role": "tool", "tool_call_id": self._id(message.call_id), "content": content}
+        return _encode(encoded)
 
     def _id(self, name: str) -> str:
-        return hashlib.sha256(name.encode()).hexdigest()[:9] if self._nine else name
+        return (
+            hashlib.sha256(name.encode()).hexdigest()[:9] if self._has_nine_character_ids else name
+        )
 
 
 def _image(image: Image) -> dict[str, Any]:
@@ -156,7 +165,7 @@ def _image(image: Image) -> dict[str, Any]:
 
 
 def tool_name(name: str) -> str:
-    """The name as providers take it. The same for the same name."""
+    """The tool name in the form that providers accept. The same name always gives the same form."""
     if _NAME.fullmatch(name):
         return name
     return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "unnamed"
@@ -172,7 +181,7 @@ def _is_empty(message: AssistantMessage) -> bool:
 
 
 def _arguments(arguments: dict[str, Any] | str) -> str:
-    """A JSON object as text, whatever the model wrote."""
+    """The text of a JSON object, whatever the model wrote."""
     if not isinstance(arguments, str):
         return _encode(arguments).decode()
     if not arguments.strip():

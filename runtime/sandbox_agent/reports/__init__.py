@@ -1,1 +1,1 @@
-"""What people read of a run. Reports read the journal, never a live conversation."""
+"""Reports on a run, for people. They read the journal, never a live conversation."""

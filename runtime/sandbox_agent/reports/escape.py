@@ -1,17 +1,17 @@
-"""Text of models and tools is hostile: on a terminal it could set the clipboard, rewrite what
-was shown, or make the terminal type commands by asking it for an answer."""
+"""Escapes control characters. Text of models and tools is hostile: on a terminal it could set the
+clipboard, overwrite earlier output, or ask the terminal for a reply that a shell then reads."""
 
 from __future__ import annotations
 
 import codecs
 import re
 
-# C0 without tab and newline, DEL, C1; the marks that reorder text (Unicode TR 36, 2.10); line
-# separators that some readers take for a newline.
+# C0 without tab and newline, DEL, C1; marks that reorder text (Unicode TR 36, 2.10); line
+# separators that some programs treat as a newline.
 _CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c"
 _UNSAFE = re.compile(f"[{_CONTROL}\ud800-\udfff]")
 _COLOUR = re.compile(r"\x1b\[[0-9;:]{0,32}m")
-_COLOUR_BEGUN = re.compile(r"\x1b(?:\[[0-9;:]{0,32})?\Z")
+_COLOUR_PREFIX = re.compile(r"\x1b(?:\[[0-9;:]{0,32})?\Z")
 _PASSED = "\r\b"
 
 
@@ -21,30 +21,30 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def escape_text(text: str) -> str:
-    """`text` with control characters other than tab and newline written out: ESC as `\\x1b`."""
+    """`text` with control characters escaped, except tab and newline: ESC as `\\x1b`."""
     return _UNSAFE.sub(_escaped, text)
 
 
 def one_line(text: str, width: int = 200) -> str:
-    """The first lines of `text` as one line, escaped and cut to `width` characters."""
+    """The beginning of `text` on one line, escaped and cut to `width` characters."""
     flat = escape_text(" ".join(text[: 4 * width].split()))
     return flat if len(flat) <= width and len(text) <= 4 * width else flat[:width] + "..."
 
 
 class TerminalFilter:
-    """A command's output for a terminal, piece by piece: colours, carriage return and backspace
-    pass, every other control character is written out."""
+    """Filters a command's output for a terminal, piece by piece. Colours, carriage return and
+    backspace pass; every other control character is escaped."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-        self._begun = ""
+        self._held_back = ""
 
     def feed(self, data: bytes) -> bytes:
-        """The next piece, made safe. A colour that is cut in two is held back until it is whole."""
-        text = self._begun + self._decoder.decode(data)
-        self._begun = ""
-        if begun := _COLOUR_BEGUN.search(text):
-            self._begun = begun[0]
+        """The next piece, filtered. An incomplete colour is held back until the next piece."""
+        text = self._held_back + self._decoder.decode(data)
+        self._held_back = ""
+        if begun := _COLOUR_PREFIX.search(text):
+            self._held_back = begun[0]
             text = text[: begun.start()]
         parts: list[str] = []
         at = 0

@@ -1,4 +1,4 @@
-"""A run's events as plain lines for a person: no colours, no cursor movements, one line each."""
+"""A run's events as plain lines for a person: no colours, no cursor movement, one line each."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sandbox_agent.reports.escape import one_line
 
 
 class Progress:
-    """Keeps what lines need from earlier events: which tool a call is of."""
+    """Makes the lines of one run. Keeps the tool and arguments of each call for later lines."""
 
     def __init__(self) -> None:
         self._calls: dict[str, str] = {}
 
     def line(self, event: events.AnyEvent) -> str | None:
-        """The line for `event`, or None when a person need not see it."""
+        """The line for `event`; None if it has none."""
         if isinstance(event, events.JournalOpened):
             return f"run {event.run}"
         if isinstance(event, events.TurnTaken):

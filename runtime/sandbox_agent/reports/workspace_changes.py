@@ -1,7 +1,7 @@
-"""What a run changed in the workspace, by comparing what was there before and after.
+"""What a run changed in the workspace: compares snapshots from before and after.
 
-Nothing of the workspace is run or trusted for it. A `git status` would obey the workspace's own
-git configuration, which may name programs to start, and the tools could have written it.
+Nothing in the workspace is executed or trusted. `git status` would follow the workspace's git
+configuration, which may name programs to start, and tools may have written it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from sandbox_agent.reports.escape import one_line
 
 MAX_FILES = 10_000
-"""Files that are compared. Of a larger workspace the rest is left out, and the summary says so."""
+"""Files that are compared. The summary says if a workspace has more."""
 MAX_LINES = 20
 
 _LEFT_OUT = frozenset(
@@ -27,14 +27,15 @@ _Seen = tuple[int, int, int, int]  # size, mtime in ns, inode, file type
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of a folder. complete: False when there were more than MAX_FILES."""
+    """The files of a folder. complete: False if there are more than MAX_FILES."""
 
     files: dict[str, _Seen]
     complete: bool
 
     @classmethod
     def take(cls, root: Path, leave_out: Path | None = None) -> Snapshot:
-        """Of all under `root` but `leave_out`. Follows no links; skips what it cannot read."""
+        """All files below `root`, except `leave_out`. Follows no links; skips what it cannot
+        read."""
         files: dict[str, _Seen] = {}
         for name, seen in _walk(root, leave_out):
             if len(files) >= MAX_FILES:
@@ -50,7 +51,7 @@ def _walk(root: Path, leave_out: Path | None) -> Iterator[tuple[str, _Seen]]:
         try:
             with os.scandir(root / folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
-        except (OSError, ValueError):  # ValueError: a name with a null byte, of a damaged journal
+        except (OSError, ValueError):  # ValueError: a null byte in a name from a damaged journal
             continue
         for entry in entries:
             if entry.name in _LEFT_OUT or root / folder / entry.name == leave_out:
@@ -75,7 +76,7 @@ def _walk(root: Path, leave_out: Path | None) -> Iterator[tuple[str, _Seen]]:
 
 
 def summary(before: Snapshot, after: Snapshot) -> list[str]:
-    """Lines for a person: `M app.py  120 -> 134 bytes`, and how many there are in all."""
+    """The number of changed files, and a line for each: `M app.py  120 -> 134 bytes`."""
     lines: list[str] = []
     for name in sorted(before.files.keys() | after.files.keys(), key=os.fsencode):
         old, new = before.files.get(name), after.files.get(name)
@@ -85,7 +86,7 @@ def summary(before: Snapshot, after: Snapshot) -> list[str]:
         elif new is None and after.complete:
             lines.append(f"D {shown}")
         elif old is not None and new is not None and old != new:
-            # An editor that replaces a file leaves the same size and another inode.
+            # An editor that replaces a file may keep its size, but not its inode.
             sizes = f"{old[0]} -> {new[0]} bytes" if old[0] != new[0] else f"{new[0]} bytes"
             lines.append(f"M {shown}  {sizes}")
     count = len(lines)

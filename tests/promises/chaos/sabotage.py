@@ -352,7 +352,7 @@ VARIANTS = (
             (
                 f"{_RUN}/models/process/inside/serve.py",
                 "await completion.answer(_ask.decode(asked.body), tell)",
-                "await asyncio.shield(asking.answer(_ask.decode(asked.body), tell))",
+                "await asyncio.shield(completion.answer(_ask.decode(asked.body), tell))",
             ),
         ),
         "provider: .* still open",
@@ -369,8 +369,8 @@ VARIANTS = (
         (
             (
                 f"{_RUN}/models/process/host.py",
-                "= [serving, stopped]",
-                "= [serving]",
+                "= [opened, stopped]",
+                "= [opened]",
             ),
         ),
         "bounded: ",
@@ -406,8 +406,8 @@ VARIANTS = (
         (
             (
                 f"{_RUN}/models/provider.py",
-                'return {"through": THROUGH, **said}',
-                'return {"through": THROUGH, **said,'
+                'return {"through": THROUGH, **changed}',
+                'return {"through": THROUGH, **changed,'
                 ' "key": __import__("os").environ.get("OPENAI_API_KEY")}',
             ),
         ),

@@ -208,5 +208,5 @@ def test_an_interrupt_while_it_does_not_come_to_serve_is_heeded_at_once(tmp_path
 
 
 def crashed(why: str) -> Failure:
-    text = f"the process that asks target died {host.ATTEMPTS} times: {why}"
+    text = f"the model process died {host.ATTEMPTS} times while it asked target: {why}"
     return Failure(FailureKind.CRASHED, text)

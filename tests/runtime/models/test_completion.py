@@ -16,7 +16,7 @@ from provider import End, Fault, Kind, Script, Stub, Then, ToolCall, Usage
 from provider.anthropic_shape import sign
 from raw_server import STREAM, events, http, nobody, raw
 from sandbox_agent.journal.history import AssistantMessage, Call, Message, ToolMessage, UserMessage
-from sandbox_agent.models.process.inside.error_text import words_of
+from sandbox_agent.models.process.inside.error_text import message_of
 from sandbox_agent.models.wire import Wire
 from sandbox_agent_ipc.model_messages import Answer, Failure, FailureKind
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
@@ -494,9 +494,9 @@ ADVICE = [
 
 @pytest.mark.parametrize("text", ADVICE)
 def test_advice_is_cut_off_after_what_is_wrong(text: str) -> None:
-    assert words_of(ValueError(text)) == "Bad"
+    assert message_of(ValueError(text)) == "Bad"
     said = "Please set max_tokens to 5, use litellm or add a parameter."
-    assert words_of(ValueError(said)) == said
+    assert message_of(ValueError(said)) == said
 
 
 @both

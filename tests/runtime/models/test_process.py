@@ -106,7 +106,7 @@ def test_a_model_that_is_closed_with_another_conversation_fails_whoever_asks_it(
             soon(lambda: (stub.wait_requests(1, 60), first.close()))
             result = second.run()
         assert (result.status, result.exit_code) == (Status.ERROR, 4)
-        assert "give each conversation a model of its own" in result.reason
+        assert "give each conversation its own model" in result.reason
 
 
 def test_a_killed_one_is_replaced_and_the_request_repeated_unseen(

@@ -265,7 +265,7 @@ def test_an_answer_of_nothing_is_asked_for_again_and_is_an_error_in_the_end(
             conv.send_message("more")
             result = conv.run()
             assert (result.status, result.exit_code) == (Status.ERROR, 4)
-            assert "nothing, 3 times" in result.reason
+            assert "3 empty answers in a row" in result.reason
             assert isinstance(result.error, ModelError)
             conv.send_message("and more")
             assert conv.run().status is Status.DONE
@@ -518,8 +518,8 @@ def test_an_answer_that_comes_when_nobody_wants_it_any_more_is_paid_for(tmp_path
     async def ask(model: ProviderModel) -> None:
         def hear(delta: ModelDelta) -> None:
             # The whole answer is there, and the task that waits for it does not know of it yet.
-            assert model._asking is not None
-            model._asking.result.result(30)
+            assert model._in_flight is not None
+            model._in_flight.result.result(30)
             asking.cancel()
 
         history = History([UserMessage("go")], 0)

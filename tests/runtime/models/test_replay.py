@@ -175,7 +175,7 @@ def test_an_interrupted_run_is_replayed_as_far_as_it_went(tmp_path: Path, watch:
     assert (result.status, result.exit_code) == (Status.FAILED, 1)
     assert "the recorded run ends here, after 2 turns: it was interrupted" in result.reason
     # What was stopped then is not compared with what came of it now, and that is said.
-    assert result.reason.endswith("1 call was stopped, and is not compared")
+    assert result.reason.endswith("1 call was stopped and not compared")
     assert [call.outcome for call in read_record(result.run_dir).calls] == ["ok", "error", "ok"]
 
 
@@ -206,10 +206,10 @@ def test_a_run_whose_agent_was_killed_is_replayed_to_its_last_turn(tmp_path: Pat
     path.write_bytes(b"".join(lines[: begun[-1]]))
     result = replayed(tmp_path, run)
     assert result.status is Status.FAILED
-    assert "after 2 turns: it has no end: it is still going, or its agent was killed" in (
+    assert "after 2 turns: it has no end: it is still running, or its agent was killed" in (
         result.reason
     )
-    assert result.reason.endswith("1 call was stopped, and is not compared")
+    assert result.reason.endswith("1 call was stopped and not compared")
 
 
 def test_a_run_that_is_going_and_one_that_is_read_only_can_be_replayed(
@@ -517,7 +517,7 @@ def test_a_message_that_is_missing_diverges_where_it_is_checked(
     assert "as recorded" in again(True, "more", "and more")
     assert "done" in again(False)
     assert "done" in again(False, "other words")
-    assert "turn 1, what the user said after it: recorded the user said: 'more" in again(True)
+    assert "turn 1, the user's messages after it: recorded the user said: 'more" in again(True)
     assert "; now the user said: 'more'" in again(True, "more")
 
 

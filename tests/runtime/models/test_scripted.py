@@ -93,24 +93,24 @@ def test_calls_remember_their_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "field", "what"),
     [
-        ("say: hi\n", 1, None, "a scripted model is a list of turns"),
-        ("- say: a\n- hello\n", 2, "[1]", "a turn is a mapping, not text"),
-        ("- say: a\n- 7\n", 2, "[1]", "a turn is a mapping, not 7"),
-        ("- {}\n", 1, "[0]", "says nothing and calls nothing"),
+        ("say: hi\n", 1, None, "a scripted model must be a list of turns"),
+        ("- say: a\n- hello\n", 2, "[1]", "a turn must be a mapping, not text"),
+        ("- say: a\n- 7\n", 2, "[1]", "a turn must be a mapping, not 7"),
+        ("- {}\n", 1, "[0]", "a turn needs `say` or `calls`"),
         ("- say: a\n  cals: []\n", 2, "[0].cals", "unknown field 'cals'"),
-        ("- say: 3\n", 1, "[0].say", "text is due here, not 3"),
-        ("- final: a\n  calls: []\n", 1, "[0].final", "no calls"),
+        ("- say: 3\n", 1, "[0].say", "must be text, not 3"),
+        ("- final: a\n  calls: []\n", 1, "[0].final", "cannot have `calls`"),
         ("- say: a\n  expect: [x]\n", 2, "[0].expect", "without calls"),
         ("- calls: [{a: {}}]\n  expect: ['(']\n", 2, "[0].expect[0]", "not a regular expression"),
-        ("- calls: [{a: {}}]\n  expect: x\n", 2, "[0].expect", "a list is due here, not text"),
-        ("- calls: {a: {}}\n", 1, "[0].calls", "a list is due here, not a mapping"),
-        ("- calls: [a]\n", 1, "[0].calls[0]", "a call names one tool"),
-        ("- calls:\n    - {a: {}, b: {}}\n", 2, "[0].calls[0]", "a call names one tool"),
+        ("- calls: [{a: {}}]\n  expect: x\n", 2, "[0].expect", "must be a list, not text"),
+        ("- calls: {a: {}}\n", 1, "[0].calls", "must be a list, not a mapping"),
+        ("- calls: [a]\n", 1, "[0].calls[0]", "a call must name one tool"),
+        ("- calls:\n    - {a: {}, b: {}}\n", 2, "[0].calls[0]", "a call must name one tool"),
         ("- calls:\n    - a: [1]\n", 2, "[0].calls[0].a", "not a list"),
-        ("- calls:\n    - '': {}\n", 2, "[0].calls[0]", "'' is not the name of a tool"),
+        ("- calls:\n    - '': {}\n", 2, "[0].calls[0]", "'' is not a tool name"),
     ],
 )
-def test_a_fault_is_named_with_line_field_and_mend(
+def test_a_fault_is_named_with_line_field_and_hint(
     tmp_path: Path, text: str, line: int, field: str | None, what: str
 ) -> None:
     with pytest.raises(ConfigError, match=None) as caught:

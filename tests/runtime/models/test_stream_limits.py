@@ -109,7 +109,7 @@ def test_what_has_no_end_is_cut_off_and_its_memory_given_back(
         answer = asker.end(other).result
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.attempts) == (FailureKind.PROVIDER, 1), failure
-    assert "more than 8 MiB" in failure.text
+    assert "8 MiB came without" in failure.text
     assert isinstance(answer, Answer) and answer.text == "abcdef"
     if more is not BOMB:
         assert endless.sent < MOST + 16 * MIB  # what sockets hold

@@ -1,4 +1,4 @@
-"""`sandbox-agent cancel`: interrupts a run, whichever process it is part of."""
+"""`sandbox-agent cancel`: interrupts a run from another process."""
 
 from __future__ import annotations
 
@@ -20,50 +20,52 @@ from sandbox_agent.journal.status import Status
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
-    """Tells the run to stop and, with --wait, waits for its record."""
+    """Interrupts the run and, with --wait, waits for its end."""
     wait = seconds_of("--wait", arguments.wait)
     folder = find_run(arguments.run, Path(arguments.out) if arguments.out else None)
-    door = _knock(folder)
+    control = _request(folder)
     try:
-        console.err(f"run {folder.name}: told to stop\n")
+        console.err(f"run {folder.name}: interrupt requested\n")
         if wait is None:
             return 0
-        if not wait_until_over(door, wait):
-            raise AgentError(f"the run {folder.name} is still going after {wait:g} seconds")
+        if not wait_until_over(control, wait):
+            raise AgentError(f"the run {folder.name} has not ended after {wait:g} seconds")
     finally:
-        os.close(door)
+        os.close(control)
     return _report(folder, console)
 
 
-def _knock(folder: Path) -> int:
+def _request(folder: Path) -> int:
     try:
-        door = request_interrupt(folder)
-        if door is None:
+        control = request_interrupt(folder)
+        if control is None:
             raise NotGoing(_why_not(folder))
     except PermissionError:
         raise ConfigError(
-            f"the run {folder.name} is not yours", field="RUN", hint="ask whoever started it"
+            f"the run {folder.name} belongs to another user",
+            field="RUN",
+            hint="cancel it as the user that started it",
         ) from None
-    return door
+    return control
 
 
 def _why_not(folder: Path) -> str:
-    """Why nobody listens."""
+    """Why the run does not answer."""
     name, path, record = folder.name, folder / journal.FILE_NAME, _record(folder)
     if journal.in_use(path):
-        return f"the run {name} is not going at this moment, but a program has it open; try again"
+        return f"the run {name} is not active now, but a program has it open; try again"
     events = journal.read_journal(path)
     if not events:
-        return f"the run {name} has not begun: its journal is empty\n  hint: start it anew"
+        return f"the run {name} has not begun: its journal is empty\n  hint: start a new run"
     end = state_of(events).segment_end
     begun = record if record is not None and record.status is Status.RUNNING else None
-    # An agent may have died after the journal had its end, or before it had the next beginning.
+    # The agent may have died after it wrote an end, or before it wrote the next beginning.
     if end is not None and (begun is None or begun.segment <= end.n):
         return f"the run {name} is over: {end.status}: {end.reason}"
-    who = f" (process {begun.pid})" if begun is not None else ""
+    process = f" (process {begun.pid})" if begun is not None else ""
     return (
-        f"the agent of the run {name}{who} is dead, and its calls ended with it\n"
-        f"  hint: `sandbox-agent resume {name}` goes on"
+        f"the agent of the run {name}{process} is dead, and its calls ended with it\n"
+        f"  hint: `sandbox-agent resume {name}` continues the run"
     )
 
 
@@ -72,8 +74,7 @@ def _report(folder: Path, console: Console) -> int:
     if record is None or record.status is Status.RUNNING:
         raise NotGoing(_why_not(folder))
     console.err(f"{record.status.value}: {record.reason}\n")
-    for survivor in record.survivors:
-        console.err(f"could not stop pid {survivor.pid}: {survivor.command}\n")
+    console.survivors(record.survivors)
     return ExitCode.SURVIVORS if record.survivors else ExitCode.DONE
 
 

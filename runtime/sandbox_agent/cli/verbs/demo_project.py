@@ -1,11 +1,11 @@
-"""The files of the demo: a small package with a bug, its tests, and a task that mends it."""
+"""The files of the demo: a small package with a bug, its tests, and a task that fixes it."""
 
 from __future__ import annotations
 
 import json
 import shlex
 
-_CODE = '''"""How often words occur in a text."""
+_CODE = '''"""Counts the words of a text."""
 
 from collections import Counter
 
@@ -17,7 +17,7 @@ def words(text: str) -> list[str]:
 
 
 def top(text: str, count: int) -> list[tuple[str, int]]:
-    """The `count` most frequent words of `text`, whatever their case."""
+    """The `count` most frequent words of `text`, ignoring case."""
     return Counter(words(text)).most_common(count)
 '''
 
@@ -31,7 +31,7 @@ def test_words_are_stripped_of_punctuation() -> None:
     assert words("Stop, look: listen!") == ["Stop", "look", "listen"]
 
 
-def test_punctuation_alone_is_no_word() -> None:
+def test_punctuation_alone_is_not_a_word() -> None:
     assert words("one ... two !") == ["one", "two"]
 
 
@@ -44,7 +44,7 @@ def test_top_of_nothing_is_nothing() -> None:
 """
 
 _README = """# wordcount
-A demo project of sandbox-agent: `tests/` fails, and `task.yaml` mends it.
+A demo project of sandbox-agent: a test in `tests/` fails, and `task.yaml` fixes the code.
 
     sandbox-agent run task.yaml
 """
@@ -68,7 +68,7 @@ def files(python: str) -> dict[str, str]:
 # All of its fields: sandbox-agent schema
 version: 1
 name: demo
-prompt: "The tests fail. Find out why and mend the code, not the tests."
+prompt: "The tests fail. Find out why, and fix the code, not the tests."
 
 # The model: a list of turns in a file. It needs no key and no network.
 model: scripted:steps.yaml
@@ -76,25 +76,25 @@ model: scripted:steps.yaml
 # The agent works in this folder, and what its tools write is written there at once.
 workspace: {{path: ., mode: direct}}
 
-# What the model may call: shell commands, and read_file, edit_file and their like.
+# What the model may call: shell commands, and tools for files such as read_file and edit_file.
 tools: [shell, files]
 
 # The tools see the system, this folder, and nothing else; they have no network.
 sandbox:
-  protect: [tests/, task.yaml, steps.yaml]   # readable, not writable: what the work is judged by
+  protect: [tests/, task.yaml, steps.yaml]   # readable, not writable: the tests decide
   network: none
   limits: {{timeout: 60s, memory: 1GiB, processes: 256}}
 
-# After an interrupt (Ctrl-C) tools have this long to stop by themselves, then after SIGTERM.
+# After an interrupt (Ctrl-C) a tool has `grace` to stop by itself, then SIGTERM and `term`.
 interrupt: {{grace: 2s, term: 1s}}
 budgets: {{turns: 20, time: 5m}}
 
-# Runs in the sandbox when the agent says that it is done; decides whether it is.
+# Runs in the sandbox when the agent says that it is done, and decides whether it is.
 verify:
   - {in_task}
 """,
         "steps.yaml": f"""\
-# What the scripted model says, one turn after the other. The calls of a turn run in parallel.
+# The turns of the scripted model, in order. The calls of one turn run in parallel.
 - say: "Let me look at the project and run its tests."
   calls:
     - list_files: {{path: .}}
@@ -117,6 +117,6 @@ verify:
     - shell: {{command: {command}}}
   expect: ["4 passed"]
 
-- final: "top() now counts words whatever their case; all 4 tests pass."
+- final: "top() now ignores case; all 4 tests pass."
 """,
     }

@@ -1,4 +1,4 @@
-"""`sandbox-agent doctor`: what this host can enforce, found by doing it."""
+"""`sandbox-agent doctor`: tries what this host can enforce."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandbox_agent.exit_codes import ExitCode
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
-    """Prints every check. Exit code 5 when one that a sandbox needs fails."""
+    """Prints every check. Returns 5 if a check that the sandbox needs fails."""
     checks = probe()
     failed = [check for check in checks if check.needed and not check.ok]
     if arguments.json:
@@ -23,9 +23,9 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         console.out(_table(checks))
         if failed:
             names = ", ".join(check.name for check in failed)
-            console.out(f"\nThe sandbox cannot work here: {names}.\n")
+            console.out(f"\nThe sandbox cannot work here. Failed: {names}.\n")
         else:
-            console.out("\nThis host can enforce every field of a policy of this version.\n")
+            console.out("\nThis host can enforce every field of a policy.\n")
     return ExitCode.SANDBOX if failed else ExitCode.DONE
 
 
@@ -41,9 +41,9 @@ def _table(checks: list[Check]) -> str:
     for check in checks:
         state = "ok" if check.ok else "FAILED" if check.needed else "absent"
         cells = (state, check.name, check.detail, "" if check.ok else check.hint)
-        # As Text: a square bracket in an error message is no markup.
+        # Text, so that a square bracket in an error message is not read as markup.
         table.add_row(*(rich.text.Text(cell) for cell in cells))
-    # Rendered to text and written as any other output: without colours, by the writing thread.
+    # Rendered to plain text, which the writing thread of `Console` writes.
     rendered = io.StringIO()
     rich.console.Console(file=rendered, width=110, color_system=None).print(table)
     return "\n".join(line.rstrip() for line in rendered.getvalue().splitlines()) + "\n"

@@ -1,6 +1,6 @@
-"""`sandbox-agent exec`: one command in the sandbox, as a conversation of one call.
+"""`sandbox-agent exec`: one command in the sandbox, as a conversation with one call.
 
-So it has a journal, a record, and the same ladder as everything else.
+So it has a journal and a record, and is stopped like every other call.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
-from sandbox_agent.cli.verbs.run_under_signals import run_under_signals
+from sandbox_agent.cli.verbs.run_under_signals import is_stopping, run_under_signals
 from sandbox_agent.config.policy_file import read_policy
 from sandbox_agent.config.settings import Interrupt, ToolChoice
 from sandbox_agent.config.workspace import problem_with
@@ -36,7 +36,7 @@ _STOPPED = (Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)
 
 
 class _CommandFailed(AgentFailed):
-    """The command did not succeed; so the record says that the run has not either."""
+    """The command failed, so the record says that the run failed."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"the command ended with exit code {exit_code}")
@@ -44,7 +44,7 @@ class _CommandFailed(AgentFailed):
 
 
 class _OneCall(Model):
-    """A model that runs one command and is done. ended: where its end is put by a listener."""
+    """A model that calls one command. ended: a listener appends the end of the call to it."""
 
     name = "exec"
 
@@ -68,7 +68,7 @@ class _OneCall(Model):
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
-    """Runs the command, its output passed through as it comes. Returns its exit code."""
+    """Runs the command and passes its output on as it arrives. Returns its exit code."""
     argv = _argv(arguments.command)
     policy = _policy(arguments)
     workspace = Path(arguments.workspace or ".").absolute()
@@ -84,10 +84,9 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     conversation: Conversation | None = None
 
     def give_up() -> bool:
-        """Whether to wait no longer for a reader that does not read."""
-        token = conversation.cancel_token if conversation is not None else None
+        """Whether to stop waiting for a reader that does not read."""
         late = bool(deadline) and time.monotonic() > deadline[0]
-        return late or signals.first is not None or (token is not None and token.is_cancelled)
+        return late or is_stopping(conversation, signals)
 
     def on_event(event: events.AnyEvent) -> None:
         if isinstance(event, events.Started) and policy.limits.timeout is not None:
@@ -110,8 +109,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     signals.hold()
     tell(conversation, " ".join(argv))
     result = run_under_signals(conversation, signals, die_with_parent=arguments.die_with_parent)
-    for survivor in result.survivors:
-        console.error(f"could not stop pid {survivor.pid}: {survivor.command}")
+    console.survivors(result.survivors)
     if result.survivors:
         return ExitCode.SURVIVORS
     if not ended:
@@ -123,14 +121,14 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         return result.exit_code
     code = _exit_code(end)
     if code == ExitCode.COMMAND_TIMEOUT and end.outcome is Outcome.TIMEOUT:
-        console.error("the command's time was up")
+        console.error("the time limit of the command was reached")
     elif code == ExitCode.EXEC_FAILED and end.exit_status != ExitCode.EXEC_FAILED:
         console.error(end.detail or end.content or f"the command ended as {end.outcome.value}")
     return code
 
 
 def _exit_code(end: events.Ended) -> int:
-    """Of the command itself, as a shell would give it."""
+    """The exit code of the command, as a shell gives it."""
     if end.outcome is Outcome.TIMEOUT:
         return ExitCode.COMMAND_TIMEOUT
     if end.started is not StartedState.YES or end.exit_status is None:
@@ -142,24 +140,24 @@ def _argv(given: list[str]) -> list[str]:
     argv = given[1:] if given[:1] == ["--"] else given
     if not argv or not argv[0]:
         raise ConfigError(
-            "no command was named", file="command line", hint="write exec -- COMMAND ARGUMENTS"
+            "no command was given", file="command line", hint="write exec -- COMMAND ARGUMENTS"
         )
     try:
         for word in argv:
             word.encode("utf-8")
     except UnicodeEncodeError:
         raise ConfigError(
-            f"{os.fsencode(word)!r} is not UTF-8", file="command line", hint="write it in UTF-8"
+            f"{os.fsencode(word)!r} is not UTF-8", file="command line", hint="encode it in UTF-8"
         ) from None
     return argv
 
 
 def _policy(arguments: argparse.Namespace) -> Policy:
-    """That of --policy or the default one, with no limit of time that nobody asked for."""
+    """The policy of --policy or the default, without a time limit unless one was given."""
     policy = read_policy(Path(arguments.policy)) if arguments.policy else Policy()
     given = seconds_of("--timeout", arguments.timeout)
     if given == 0:
-        raise ConfigError("0 is no time to run", file="--timeout", hint="write more than 0")
+        raise ConfigError("must be more than 0", file="--timeout", hint="leave it out for no limit")
     written = "timeout" in policy.limits.model_fields_set
     timeout = given if given is not None else policy.limits.timeout if written else None
     limits = policy.limits.model_copy(update={"timeout": timeout})

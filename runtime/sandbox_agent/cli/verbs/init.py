@@ -1,4 +1,4 @@
-"""`sandbox-agent init`: a small project to try things on."""
+"""`sandbox-agent init`: writes a small demo project."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _GIT = (
     *("-c", "init.defaultBranch=main", "-c", "commit.gpgSign=false", "-c", "core.autocrlf=false"),
     *("-c", "core.hooksPath=/dev/null", "-c", "init.templateDir="),
 )
-"""An identity of its own and nobody's hooks: the user's own configuration is left alone."""
+"""The demo's own identity, and no hooks: the user's git configuration is not used."""
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
-    """Writes the demo project into a new or empty folder."""
+    """Writes the demo project into a new or an empty folder."""
     target = Path(os.path.expanduser(arguments.name))
     _refuse_used(target)
     try:
@@ -48,7 +48,9 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
             f"  hint: {shlex.quote(sys.executable)} -m pip install pytest\n"
         )
     console.out(f"{target / 'task.yaml'}\n")
-    console.err(f"a project with a failing test; now: sandbox-agent run {target / 'task.yaml'}\n")
+    console.err(
+        f"wrote a project with a failing test; next: sandbox-agent run {target / 'task.yaml'}\n"
+    )
     return 0
 
 
@@ -68,10 +70,10 @@ def _refuse_used(target: Path) -> None:
 
 
 def _make_repository(target: Path) -> str | None:
-    """Commits the project where git is there. Returns why not, or None."""
+    """Commits the project with git. Returns why it could not, or None."""
     git = shutil.which("git")
     if git is None:
-        return "git is not there"
+        return "git was not found"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "A project with a bug")):

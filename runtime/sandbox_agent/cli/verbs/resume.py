@@ -1,14 +1,13 @@
-"""`sandbox-agent resume`: goes on with a run that was stopped, paused, or killed."""
+"""`sandbox-agent resume`: continues a run that was stopped, paused, or killed."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
-from sandbox_agent.cli.task_arguments import prompt_text
+from sandbox_agent.cli.task_arguments import SHARED_FLAGS, overrides_of, prompt_text
 from sandbox_agent.cli.verbs.run_and_report import run_and_report
 from sandbox_agent.config.settings import settings_from
 from sandbox_agent.conversation import Conversation
@@ -20,11 +19,11 @@ from sandbox_agent.wiring.resume_options import changed_options
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
-    """One more segment of the run; its end decides the exit code."""
+    """Runs one more segment of the run. Its end decides the exit code."""
     message = None if arguments.prompt is None else prompt_text(arguments.prompt)
     folder = find_run(arguments.run, Path(arguments.out) if arguments.out else None)
     with PastRun(folder) as past:
-        options = changed_options(past, arguments.set, _overrides(arguments))
+        options = changed_options(past, arguments.set, overrides_of(arguments, SHARED_FLAGS))
 
         def make(on_event: OnEvent) -> Conversation:
             options["on_event"] = on_event
@@ -48,16 +47,3 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
             runs=folder.parent,
             time_limit=known.budgets.time,
         )
-
-
-def _overrides(arguments: argparse.Namespace) -> dict[str, tuple[Any, str]]:
-    overrides: dict[str, tuple[Any, str]] = {}
-    for field, flag in (
-        ("model", "--model"),
-        ("interrupt.grace", "--grace"),
-        ("budgets.time", "--timeout"),
-    ):
-        value = getattr(arguments, flag.removeprefix("--"))
-        if value is not None:
-            overrides[field] = (value, flag)
-    return overrides

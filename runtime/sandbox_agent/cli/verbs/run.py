@@ -14,7 +14,7 @@ from sandbox_agent.wiring.task import converse, with_place
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
-    """Runs the task; its end decides the exit code."""
+    """Runs the task. Its end decides the exit code."""
     assignment = assignment_of(arguments)
     task, source = assignment.task, assignment.source
     try:

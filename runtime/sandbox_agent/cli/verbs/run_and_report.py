@@ -1,4 +1,4 @@
-"""One run at the command line, from its conversation to its exit code."""
+"""One run on the command line, from its conversation to its exit code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.message_file import MessageFile
 from sandbox_agent.cli.signals import Signals
-from sandbox_agent.cli.verbs.run_under_signals import run_under_signals
+from sandbox_agent.cli.verbs.run_under_signals import is_stopping, run_under_signals
 from sandbox_agent.conversation import Conversation, OnEvent, RunResult
 from sandbox_agent.journal import events
 from sandbox_agent.journal.result_file import Usage
@@ -31,10 +31,10 @@ def run_and_report(
     runs: Path,
     time_limit: float | None,
 ) -> int:
-    """Runs what `make` makes, tells of it, and returns the exit code.
+    """Runs the conversation of `make`, reports on it, and returns the exit code.
 
-    make: is given the listener for events. workspace: whose changes are told. runs: the folder of
-    run folders, which may lie in it. time_limit: the run's, in seconds.
+    make: called with the listener for events. workspace: its changes are reported. runs: the folder
+    of run folders, which may be inside the workspace. time_limit: the run's, in seconds.
     """
     named = arguments.message_file
     message_file = None if named is None else MessageFile(named)
@@ -42,25 +42,23 @@ def run_and_report(
     conversation: Conversation | None = None
     until = time.monotonic() + (time_limit or math.inf)
 
-    def stopped() -> bool:
-        """Whether to wait no longer for a reader that does not read. The budget of time counts
-        as well: waiting here keeps the loop from seeing that it is spent."""
-        token = conversation.cancel_token if conversation is not None else None
-        asked = signals.first is not None or (token is not None and token.is_cancelled)
-        return asked or time.monotonic() > until
+    def give_up() -> bool:
+        """Whether to stop waiting for a reader that does not read. The time budget counts too,
+        because waiting here keeps the event loop from noticing that it is spent."""
+        return is_stopping(conversation, signals) or time.monotonic() > until
 
     def on_event(event: events.AnyEvent) -> None:
         line = progress.line(event)
         if line is not None:
             console.err(line + "\n")
         if arguments.json:
-            console.stdout.write(msgspec.json.encode(event) + b"\n", stopped)
+            console.stdout.write(msgspec.json.encode(event) + b"\n", give_up)
         if isinstance(event, events.TurnTaken) and conversation is not None:
-            # At once, so that it is heard with the next turn and keeps a last one from being it.
+            # At once, so that the next turn has it, and a final turn does not end the run.
             for text in conversation.model.user_messages(event.turn):
                 conversation.send_message(text)
 
-    workspace = workspace.absolute()  # as `runs` is, which is to be left out
+    workspace = workspace.absolute()  # like `runs`, which Snapshot leaves out
     before = Snapshot.take(workspace, runs)
     signals.hold()
     conversation = make(on_event)
@@ -74,15 +72,14 @@ def run_and_report(
 
 def _report(result: RunResult, console: Console) -> None:
     console.err(": ".join(filter(None, (result.status.value, result.reason))) + "\n")
-    for survivor in result.survivors:
-        console.err(f"could not stop pid {survivor.pid}: {survivor.command}\n")
+    console.survivors(result.survivors)
     if used := _used(result.record.usage):
         console.err(f"used: {used}\n")
     console.err(f"record: {result.run_dir}\n")
 
 
 def _used(usage: Usage) -> str:
-    """Tokens and money; "" where nobody counts them."""
+    """Tokens and cost; "" if neither was counted."""
     parts = []
     if usage.tokens:
         answers = "answer" if usage.requests == 1 else "answers"

@@ -1,4 +1,4 @@
-"""Runs a conversation under the command line's signals."""
+"""Runs a conversation that signals interrupt."""
 
 from __future__ import annotations
 
@@ -10,21 +10,27 @@ from sandbox_agent.conversation import Conversation, RunResult
 from sandbox_agent.exit_codes import by_signal
 
 
+def is_stopping(conversation: Conversation | None, signals: Signals) -> bool:
+    """Whether the run is being stopped. Then nothing waits for a slow reader of its output."""
+    token = conversation.cancel_token if conversation is not None else None
+    return signals.first is not None or (token is not None and token.is_cancelled)
+
+
 def run_under_signals(
     conversation: Conversation, signals: Signals, *, die_with_parent: bool | None
 ) -> RunResult:
-    """One run, with INT, TERM and HUP as its interrupts. Returns when all has stopped.
+    """Runs once, with INT, TERM and HUP as interrupts. Returns when everything has stopped.
 
-    die_with_parent: whether the parent's death is one more; None: where `CI` is set.
+    die_with_parent: whether the death of the parent interrupts too; None: if `CI` is set.
     """
 
     def interrupt(signum: int) -> None:
         conversation.interrupt(exit_code=by_signal(signum))
 
     async def run() -> RunResult:
-        # An interrupt before the run exists does nothing. The callback comes first in the loop
-        # after the run has been made, so a signal that struck in between is delivered there;
-        # a run that it has stopped already is left alone, as a second one would hurry it.
+        # An interrupt before the run exists does nothing. This callback is the first in the loop
+        # after the run was made, so it delivers a signal that came before. It does not interrupt
+        # a run that is stopping already, because a second interrupt skips the grace period.
         asyncio.get_running_loop().call_soon(catch_up)
         return await conversation.arun()
 
@@ -42,6 +48,6 @@ def run_under_signals(
             signals.end()
             return result
     except Exception as error:
-        # For the message about it, which says where the traceback is.
+        # For the message that says where the traceback is.
         error.run_dir = conversation.run_dir  # type: ignore[attr-defined]
         raise

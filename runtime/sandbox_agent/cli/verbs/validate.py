@@ -1,4 +1,4 @@
-"""`sandbox-agent validate`: everything about a task file that can be known without starting it."""
+"""`sandbox-agent validate`: checks a task file without starting anything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sandbox_agent.wiring.task import prepare
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
-    """Checks it and says so. What is wrong is a ConfigError, and exit code 2."""
+    """Checks the task file. Raises ConfigError, exit code 2, if something is wrong."""
     assignment = assignment_of(arguments)
     prepare(assignment.task, assignment.source)
     console.out(f"{assignment.source.start.file}: valid\n")

@@ -1,7 +1,7 @@
-"""What the process that asks providers is given: the keys, where the network is, and no more.
+"""The environment and the sandbox of the model process: the keys, the network, and nothing more.
 
-It sees the system's own folders and the interpreter, like a tool; no workspace, and of the home
-folder only the credentials that providers' libraries look for.
+Like a tool it sees the system's folders and the interpreter. It sees no workspace, and of the home
+folder only the credential files that providers' libraries read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CREDENTIALS = {
     "AWS_CONFIG_FILE": "~/.aws/config",
     "GOOGLE_APPLICATION_CREDENTIALS": "~/.config/gcloud/application_default_credentials.json",
 }
-"""Variables that name a file, and where it lies when they are not set."""
+"""Variables that name a file, with the default path of each."""
 
 _FILES = (
     "SSL_CERT_FILE",
@@ -36,31 +36,31 @@ _FILES = (
 
 _NOT_PASSED = ("LD_", "PYTHON", "MALLOC_", "GLIBC_", "COVERAGE_")
 _OWN = {"PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "TERM", "LANG"}
-"""The sandbox's, not the host's."""
+"""Variables that the sandbox sets itself."""
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of the model process, beyond the sandbox's own.
 
-    environ: the host's. Which variable a provider's key is in is its library's matter, so all are
-    passed on but those that would change how the process itself runs, and those that cannot be
-    told to it, being no UTF-8.
+    environ: the host's. Only a provider's library decides which variable holds its key, so all are
+    passed on, except variables that change how the process itself runs, and those that are not
+    UTF-8.
     """
     passed = {
         name: value
         for name, value in environ.items()
         if name not in _OWN and not name.startswith(_NOT_PASSED) and is_utf8(name + value)
     }
-    for name, usual in _CREDENTIALS.items():
-        if name not in passed and (path := _file(usual)) is not None:
+    for name, default in _CREDENTIALS.items():
+        if name not in passed and (path := _file(default)) is not None:
             passed[name] = str(path)
-    passed["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else its import fetches prices
-    passed["LITELLM_MODE"] = "PRODUCTION"  # else its import reads a .env
+    passed["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise its import downloads prices
+    passed["LITELLM_MODE"] = "PRODUCTION"  # otherwise its import reads a .env
     return passed
 
 
 def make_model_plan(environ: Mapping[str, str]) -> Plan:
-    """How the sandbox of the model process is built. Raises PolicyError, SandboxUnavailable."""
+    """The plan of the model process's sandbox. Raises PolicyError, SandboxUnavailable."""
     from sandbox_agent_sandbox.policy.make_plan import make_plan
     from sandbox_agent_sandbox.policy.policy import Limits, Policy
     from sandbox_agent_sandbox.policy.probe import host_facts

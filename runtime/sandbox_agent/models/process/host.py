@@ -1,7 +1,7 @@
-"""The host's side of the process that asks providers: started early, replaced when it dies.
+"""The host's side of the model process, which asks providers: started early, replaced if it dies.
 
-A thread with an event loop of its own holds its sandbox and session, because conversations live in
-loops that come and go, and because an embedder's blocked loop must not hold up a stream.
+A thread with its own event loop holds the sandbox and the session of the process: conversations
+live in loops that come and go, and a blocked loop of the embedding program must not stop a stream.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.session import Session
 
 ATTEMPTS = 3
-"""Processes that one request may be caught in, before it counts as their killer."""
+"""Model processes that may die during one request, before the request counts as the cause."""
 
 ESCALATION = 0.1
-"""Seconds between an order to hurry and SIGTERM for a process that others share."""
+"""Seconds between a second interrupt and SIGTERM, for a process with other requests in it."""
 
 SILENCE_MARGIN = 5.0
-"""Seconds beyond the time that a provider may be silent: the process would have told of that."""
+"""Seconds beyond a provider's silence limit: a healthy process has reported that limit by then."""
 
 _FUNCTION = FunctionRef("sandbox_agent.models.process.inside.serve", "serve")
 
 Result = Answer | Failure | None
-"""None: it was told to stop."""
+"""None: the request was cancelled."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(FromModel).decode
 
 
-class Asking:
-    """A request on its way, with what it was made from (see `ModelProcess.ask`). result: done when
-    nothing of it goes on any more."""
+class Request:
+    """A request in flight (see `ModelProcess.ask`). result: done when no part of it runs any
+    more."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Asking:
         on_piece: Callable[[Piece], object],
     ) -> None:
         self._loop = loop
-        self.what = ask
+        self.ask = ask
         self.interrupt = interrupt
         self.token = token
         self.on_piece = on_piece
@@ -72,16 +72,16 @@ class Asking:
         self._name = ""
 
     def sent(self, session: Session, name: str) -> None:
-        """It is with this session, under this name."""
+        """The request was sent in this session, under this name."""
         self._name = name
         self._session = session
 
     def escalate(self) -> None:
-        """If it has been told to stop: a moment, and then no more grace. For any thread and signal
-        handlers.
+        """Ends the grace period of a cancelled request after `ESCALATION`. May be called from any
+        thread and from signal handlers.
 
-        The moment is for the others in its process, which takes seconds to be replaced: nearly
-        always it has been heeded long before.
+        The delay protects other requests in the process, which takes seconds to replace: nearly
+        always the request has ended by itself before.
         """
         session = self._session
         if session is not None:
@@ -92,9 +92,9 @@ class Asking:
 
 
 class ModelProcess:
-    """See the module. Any thread may call its methods.
+    """See the module. Methods may be called from any thread.
 
-    environ: where the keys are. deadlines: of its sandbox. silence_margin: see SILENCE_MARGIN.
+    environ: holds the keys. deadlines: of its sandbox. silence_margin: see SILENCE_MARGIN.
     """
 
     def __init__(
@@ -118,20 +118,20 @@ class ModelProcess:
         self._survivors: tuple[Survivor, ...] = ()
 
     def start(self) -> None:
-        """Start it, if that has not been done, without waiting. It takes seconds to be ready.
+        """Starts the process without blocking, unless it was started. It is ready after seconds.
 
-        From here on the program that calls this is not dumpable (no core files, no debugger of the
-        same user): it has the keys in its environment.
+        From then on the calling program is not dumpable (no core files, no debugger of the same
+        user), because it has the keys in its environment.
         """
         with self._lock:
             if self._started or self._closed:
                 return
             self._started = True
-            # The keys are in here too: other programs of the same user may neither trace this
-            # process nor read its environment or memory. prctl(2), ptrace(2).
+            # This process has the keys too. Not dumpable, it cannot be traced by other programs of
+            # the same user, and they cannot read its environment or memory. prctl(2), ptrace(2).
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
             self._thread.start()
-        self._soon(self._serving)
+        self._call_soon(self._session_task)
 
     def ask(
         self,
@@ -139,26 +139,27 @@ class ModelProcess:
         interrupt: Interrupt,
         token: RunToken,
         on_piece: Callable[[Piece], object],
-    ) -> Asking:
-        """Have a provider asked.
+    ) -> Request:
+        """Sends a request to a provider.
 
-        token: when it is cancelled, so is the request; the process is ended when it does not heed
-        that within `interrupt`. on_piece: called in another thread.
+        token: cancels the request. If the request does not end within the grace and term periods of
+        `interrupt`, the process is ended. on_piece: called in another thread.
         """
         self.start()
-        asking = Asking(self._loop, ask, interrupt, token, on_piece)
+        request = Request(self._loop, ask, interrupt, token, on_piece)
 
         def begin() -> None:
-            task = self._loop.create_task(self._see_through(asking))
+            task = self._loop.create_task(self._complete(request))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        if not self._soon(begin):
-            asking.result.set_result(None)
-        return asking
+        if not self._call_soon(begin):
+            request.result.set_result(None)
+        return request
 
     def close(self) -> tuple[Survivor, ...]:
-        """End it; block until that is proven. Requests on their way end without a result."""
+        """Ends the process, and blocks until its end is proven. Requests in flight get no
+        result."""
         with self._lock:
             self._closed = True
             if not self._started:
@@ -174,7 +175,7 @@ class ModelProcess:
     # --- the thread --------------------------------------------------------------------------
 
     def _main(self) -> None:
-        # The embedder's signals are for the embedder's threads.
+        # Signals are for the threads of the embedding program.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         asyncio.set_event_loop(self._loop)
         try:
@@ -182,38 +183,38 @@ class ModelProcess:
         finally:
             self._loop.close()
 
-    def _soon(self, callback: Callable[[], object]) -> bool:
+    def _call_soon(self, callback: Callable[[], object]) -> bool:
         try:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:  # closed
             return False
         return True
 
-    async def _see_through(self, asking: Asking) -> None:
+    async def _complete(self, request: Request) -> None:
         try:
-            result = await self._ask(asking)
+            result = await self._ask(request)
         except BaseException as error:
-            asking.result.set_exception(error)
+            request.result.set_exception(error)
             if not isinstance(error, Exception):
                 raise
         else:
-            asking.result.set_result(result)
+            request.result.set_result(result)
 
-    async def _ask(self, asking: Asking) -> Result:
+    async def _ask(self, request: Request) -> Result:
         from sandbox_agent_sandbox.host.session import Patience
 
-        ask, interrupt, token = asking.what, asking.interrupt, asking.token
+        ask, interrupt, token = request.ask, request.interrupt, request.token
         patience = Patience(interrupt.grace, interrupt.term, ask.timeout + self._silence_margin)
         body, deaths = _encode(ask), list[str]()
 
         def on_reply(data: bytes) -> None:
             piece = _decode(data)
             assert isinstance(piece, Piece)
-            asking.on_piece(piece)
+            request.on_piece(piece)
 
         while len(deaths) < ATTEMPTS:
             try:
-                session = await self._serving_unless(token)
+                session = await self._session_unless(token)
             except SandboxBroken as error:
                 deaths.append(str(error))
                 continue
@@ -221,7 +222,7 @@ class ModelProcess:
                 return None
 
             def on_sent(name: str, session: Session = session) -> None:
-                asking.sent(session, name)
+                request.sent(session, name)
 
             answer = await session.ask(
                 body, patience, token=token, on_reply=on_reply, on_sent=on_sent
@@ -231,43 +232,43 @@ class ModelProcess:
                 assert not isinstance(result, Piece)
                 if isinstance(result, Answer) or answer.reason is None:
                     return result
-                # It failed of being stopped.
+                # The failure is an effect of the cancellation.
             if self._closed or token.is_cancelled:
                 return None
-            # It was caught in a process that died, or has itself hung one.
+            # The process died during the request, or the request made it hang.
             why = answer.lost or "it did not answer"
             deaths.append(f"{why} (silent for too long)" if answer.reason else why)
-            asking.on_piece(Piece("restart", f"the model process was replaced: {why}"))
+            request.on_piece(Piece("restart", f"the model process was replaced: {why}"))
         return Failure(
             FailureKind.CRASHED,
-            f"the process that asks {ask.model} died {len(deaths)} times: {deaths[-1]}",
+            f"the model process died {len(deaths)} times while it asked {ask.model}: {deaths[-1]}",
         )
 
-    async def _serving_unless(self, token: RunToken) -> Session | None:
-        """A session that serves. None when the token is cancelled first."""
+    async def _session_unless(self, token: RunToken) -> Session | None:
+        """An open session. None if the token is cancelled first."""
         stopped: asyncio.Future[None] = self._loop.create_future()
-        forget = token.add_callback(lambda: self._soon(lambda: resolve(stopped)))
+        forget = token.add_callback(lambda: self._call_soon(lambda: resolve(stopped)))
         try:
-            serving = self._serving()
-            either: list[asyncio.Future[Any]] = [serving, stopped]
+            opened = self._session_task()
+            either: list[asyncio.Future[Any]] = [opened, stopped]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             forget()
         if token.is_cancelled or self._closed:
             return None
-        return serving.result()
+        return opened.result()
 
-    def _serving(self) -> asyncio.Task[Session]:
+    def _session_task(self) -> asyncio.Task[Session]:
         """The task that opens the session, or has opened it."""
         opening = self._opening
         if opening is not None:
-            fine = not opening.done() or (
+            usable = not opening.done() or (
                 not opening.cancelled() and opening.exception() is None and opening.result().usable
             )
-            if fine:
+            if usable:
                 return opening
         self._opening = self._loop.create_task(self._open())
-        self._opening.add_done_callback(_seen)
+        self._opening.add_done_callback(_retrieve)
         return self._opening
 
     async def _open(self) -> Session:
@@ -278,9 +279,11 @@ class ModelProcess:
         if self._cell is not None and not self._cell.usable:
             await self._close_cell()
         if self._cell is None:
-            usual = Interrupt()
+            default = Interrupt()
             plan = make_model_plan(self._environ)
-            self._cell = Cell(plan, grace=usual.grace, term=usual.term, deadlines=self._deadlines)
+            self._cell = Cell(
+                plan, grace=default.grace, term=default.term, deadlines=self._deadlines
+            )
             try:
                 await self._cell.open()
             except SandboxError:
@@ -289,7 +292,7 @@ class ModelProcess:
         try:
             return await self._cell.session(_FUNCTION, environment(self._environ))
         except SandboxBroken:
-            await self._close_cell()  # It may be what prevents it: the next one gets a new one.
+            await self._close_cell()  # The cell may be the cause: the next attempt gets a new one.
             raise
 
     async def _close_cell(self) -> None:
@@ -309,7 +312,7 @@ class ModelProcess:
         await self._loop.shutdown_default_executor()
 
 
-def _seen(task: asyncio.Task[Session]) -> None:
-    """Nobody may be waiting for it: what it raised is told to whoever asks next."""
+def _retrieve(task: asyncio.Task[Session]) -> None:
+    """Marks the exception as retrieved: the next request raises it, if there is one."""
     if not task.cancelled():
         task.exception()

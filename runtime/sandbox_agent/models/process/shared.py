@@ -1,4 +1,4 @@
-"""One model process for all conversations of a host process, while any of them needs it."""
+"""One model process for all conversations of a program, while any of them needs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandbox_agent.models.process.host import ModelProcess
 
 
 class _Shared:
-    """The model process, and how many leases there are."""
+    """The model process, and the number of its leases."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -22,7 +22,7 @@ class _Shared:
         call_after_fork(self)
 
     def after_fork_in_child(self) -> None:
-        """Forget the process: the child has none of its threads, and starts its own."""
+        """Forgets the process: the child has none of its threads, and starts its own."""
         self.lock = threading.Lock()
         self.process, self.leases = None, 0
 
@@ -31,8 +31,8 @@ _shared = _Shared()
 
 
 class Lease:
-    """A share in the model process. Close it, or use it in `with`: while one is held, the process
-    stays warm between conversations."""
+    """A share in the model process, which runs while any lease is open. Close it, or use it in a
+    `with` block to keep the process warm between conversations."""
 
     def __init__(self) -> None:
         with _shared.lock:
@@ -55,7 +55,7 @@ class Lease:
         self.close()
 
     def close(self) -> tuple[Survivor, ...]:
-        """Give it back; with the last one the process ends. Blocks; idempotent."""
+        """Ends the lease; the last one ends the process. Blocks; idempotent."""
         with _shared.lock:
             if self._closed or self.process is not _shared.process:
                 return ()

@@ -1,1 +1,1 @@
-"""What runs in the model process: litellm, and as little else as may be."""
+"""What runs in the model process: litellm, and as little else as possible."""

@@ -1,4 +1,4 @@
-"""The provider's words in what litellm says: it wraps them, repeats itself, and gives advice."""
+"""The provider's message in an error of litellm, which wraps it, repeats itself and adds advice."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from .sanitize import clean, without_secrets
 
-LONGEST = 2000
-"""Characters of a failure's text."""
+TEXT_LIMIT = 2000
+"""Characters of a failure's text, at most."""
 
-FURTHEST = 32 * LONGEST
-"""Characters of a message that are looked at."""
+SEARCH_LIMIT = 32 * TEXT_LIMIT
+"""Characters of a message that are read."""
 
 _PREFIX = re.compile(
     r"\s*(litellm\.)?[A-Z]\w*(Error|Exception|Timeout)( [A-Z]\w*Error)?\s*[:-]\s*"
@@ -25,7 +25,7 @@ _TAIL = re.compile(
     r"\.?\s*(Handle with `litellm|LiteLLM Retried|LiteLLM\.Info|Give Feedback|Received Model Group"
     r"|Traceback \(most recent|Learn more: https://docs\.litellm|To drop these, set"
     r"|File an issue if litellm"
-    # Settings of its own, which nobody can make through us.
+    # Advice on litellm's own settings, which sandbox-agent does not offer.
     r"|(?i:(Either provide one, or |To drop [^,]{1,99}, |please )?\b(set|enable|use|add|turn on) "
     r"[`'\"]?(litellm[._]\w|(modify|drop)_params\b))).*",
     re.DOTALL,
@@ -33,32 +33,35 @@ _TAIL = re.compile(
 _EVENT = re.compile(rb"^(data|event|id|retry)?:", re.MULTILINE)
 """A line of server-sent events. Source: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
 
-_GLIMPSE = 300
-"""Characters of a body that are told where no message is found in it."""
+_EXCERPT = 300
+"""Characters of a body that are shown when no message is found in it."""
 
 
-def words_of(error: BaseException) -> str:
-    """What the provider said, without what litellm put around it."""
-    text = clean(getattr(error, "message", None) or str(error))[:FURTHEST]
-    text = " ".join(text.split())  # no long runs of blanks, over which expressions could stumble
+def message_of(error: BaseException) -> str:
+    """The provider's message, without what litellm put around it."""
+    text = clean(getattr(error, "message", None) or str(error))[:SEARCH_LIMIT]
+    text = " ".join(text.split())  # a long run of blanks makes regular expressions slow
     text = _TAIL.sub("", without_prefix(text))
     return _inside(_from_bytes(text.strip())) or str(getattr(error, "code", None) or "")
 
 
-def words_in(body: bytes) -> tuple[str, bool]:
-    """What the beginning of a body says that should have been a stream, and whether that is an
-    error's message. "" when events are in it: it was a stream."""
+def message_in_body(body: bytes) -> tuple[str, bool]:
+    """The text in a body that should have been a stream, and whether it is an error's message.
+    "" if the body has server-sent events: then it was a stream.
+
+    body: its beginning.
+    """
     if _EVENT.search(body):
         return "", False
     text = " ".join(clean(body.decode("utf-8", "replace")).split())
     words = " ".join(_inside(text).split())
     is_message = text.startswith("{") and words != text
-    words = without_secrets(words)  # before it is cut: half of one could be left
-    return (words if is_message else words[:_GLIMPSE]), is_message
+    words = without_secrets(words)  # before the text is cut: half of a secret could remain
+    return (words if is_message else words[:_EXCERPT]), is_message
 
 
 def without_prefix(text: str) -> str:
-    """The text without the names of exceptions before it."""
+    """The text without the names of exceptions at its beginning."""
     while found := _PREFIX.match(text):
         text = text[found.end() :]
     return text
@@ -79,14 +82,14 @@ def _inside(text: str) -> str:
             with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
                 return _message(read(text)) or text
     if re.match(r"\s*<(!doctype|html|head|\?xml)", text, re.IGNORECASE):
-        text = re.sub(r"(?is)<(script|style)\b.*?</\1>", " ", text[: 4 * LONGEST])
+        text = re.sub(r"(?is)<(script|style)\b.*?</\1>", " ", text[: 4 * TEXT_LIMIT])
         return re.sub(r"<[^<>]*>", " ", text)
     return text
 
 
 def _literal(text: str) -> Any:
-    """The repr of a body, which is what some of litellm's messages hold."""
-    return ast.literal_eval(text) if len(text) <= 2 * LONGEST else None
+    """Reads the repr of a body, which some of litellm's messages contain."""
+    return ast.literal_eval(text) if len(text) <= 2 * TEXT_LIMIT else None
 
 
 def _message(value: Any) -> str:

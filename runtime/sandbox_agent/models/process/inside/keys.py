@@ -1,7 +1,7 @@
 """Which environment variables hold a provider's key: the well-known ones, as litellm reads them.
 
-Data only, for both sides: the host looks before anything starts, and the model process names the
-variables when a provider complains.
+Data for both sides: the host checks the variables before anything starts, and the model process
+names them when a provider refuses a request.
 """
 
 from __future__ import annotations
@@ -52,36 +52,36 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "xai": ("XAI_API_KEY",),
     "zai": ("ZAI_API_KEY",),
 }
-"""Any one of the variables is enough. Providers that can do without one (a cloud's own identity,
-a server of one's own) are not here, nor are those of which we are not sure."""
+"""One of the variables is enough. Not listed: providers that work without a key (a cloud identity,
+a local server), and providers whose variables are not certain."""
 
 BASES: Mapping[str, tuple[str, ...]] = {
     "anthropic": ("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"),
     "openai": ("OPENAI_API_BASE", "OPENAI_BASE_URL"),
 }
-"""Another server than the provider's own, as `api_base` is; it may want no key."""
+"""Variables that name another server, as `api_base` does. It may need no key."""
 
 IDENTITIES: Mapping[str, tuple[str, ...]] = {
     "azure": ("AZURE_AD_TOKEN", "AZURE_CLIENT_ID", "AZURE_USERNAME", "AZURE_TENANT_ID"),
 }
-"""Instead of a key."""
+"""Variables that replace a key."""
 
 
 def missing(provider: str, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The variables of which one is needed, when none of them is set; () when nothing is known."""
+    """The variables of which one must be set, if none is. () if one is set, or nothing is known."""
     names = KEYS.get(provider, ())
     enough = (*names, *IDENTITIES.get(provider, ()))
     return () if any(environ.get(name) for name in enough) else names
 
 
-def odd(provider: str, environ: Mapping[str, str]) -> str:
-    """The variable whose value would be sent as the key and cannot be one: no header holds it.
-    "" when there is none. Source: RFC 9110, 5.5."""
+def malformed(provider: str, environ: Mapping[str, str]) -> str:
+    """The variable whose value would be sent as the key but does not fit into an HTTP header; "" if
+    there is none. Source: RFC 9110, 5.5."""
     name = next((name for name in KEYS.get(provider, ()) if environ.get(name)), "")
     value = environ.get(name, "")
     return "" if value.isascii() and (value.isprintable() or not value) else name
 
 
 def is_elsewhere(provider: str, api_base: str | None, environ: Mapping[str, str]) -> bool:
-    """Whether it is not the provider's own server that is asked, as far as is known."""
+    """Whether the request goes to another server than the provider's own, as far as is known."""
     return bool(api_base) or any(environ.get(name) for name in BASES.get(provider, ()))

@@ -1,8 +1,8 @@
-"""Spares messages what the openai library does to every request.
+"""Skips the transform that the openai library applies to the messages of every request.
 
-It looks at each field of each message through its type annotations, to rename what Python spells
-otherwise and to encode files: nothing that messages in OpenAI's own format need, and half a second
-for two thousand of them, in which the loop, and with it every other request, stands still.
+The transform walks each field of each message along its type annotations, to rename fields and to
+encode files. Messages in OpenAI's own format need neither. For two thousand messages it takes half
+a second, in which the event loop and all other requests stand still.
 Source: `openai/_utils/_transform.py`, https://github.com/openai/openai-python.
 """
 
@@ -12,13 +12,13 @@ from contextlib import suppress
 from typing import Any
 
 
-def spare_messages() -> None:
-    """Have messages sent as they are. Where the library is another than is known, nothing."""
+def skip_message_transform() -> None:
+    """Makes the library send messages as they are. Does nothing for an unknown version of it."""
     with suppress(ImportError, KeyError):
         from openai.resources.chat.completions import completions
 
         usual: Any = vars(completions)["async_maybe_transform"]
-        if getattr(usual, "spares_messages", False):
+        if getattr(usual, "skips_messages", False):
             return
 
         async def transform(data: Any, expected_type: Any) -> Any:
@@ -28,5 +28,5 @@ def spare_messages() -> None:
             rest = await usual({**data, "messages": []}, expected_type)
             return {**rest, "messages": messages}
 
-        vars(transform)["spares_messages"] = True
+        vars(transform)["skips_messages"] = True
         vars(completions)["async_maybe_transform"] = transform

@@ -1,7 +1,7 @@
-"""What went wrong, in our words and the provider's: litellm's exceptions as failures.
+"""Maps litellm's exceptions to one `ProviderError` with a `FailureKind`.
 
-Told apart by the names of the classes, so that nothing here has to import them. litellm wraps what
-it caught, often more than once, so the causes are looked at too.
+Exceptions are recognised by the names of their classes, so nothing here has to import them. litellm
+wraps what it caught, often more than once, so the causes are checked too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sandbox_agent_ipc.model_messages import FailureKind
 
-from .error_text import FURTHEST, LONGEST, without_prefix, words_of
+from .error_text import SEARCH_LIMIT, TEXT_LIMIT, message_of, without_prefix
 from .sanitize import one_line, without_secrets
 
 _KINDS = (
@@ -31,7 +31,7 @@ _KINDS = (
     ("BadRequestError", FailureKind.BAD_REQUEST),
     ("UnprocessableEntityError", FailureKind.BAD_REQUEST),
 )
-"""The first that fits: some of the classes are subclasses of later ones."""
+"""The first match counts: some of the classes are subclasses of later ones."""
 
 _CONNECTION_CAUSES = {
     "APIConnectionError", "ClientConnectorError", "ClientOSError", "ClientPayloadError",
@@ -56,7 +56,7 @@ _CONTEXT = re.compile(
     re.IGNORECASE,
 )
 _LARGE = re.compile(r"request_too_large|maximum size", re.IGNORECASE)
-"""Of these, what is about bytes and not about tokens."""
+"""Those of `_CONTEXT` that are about bytes, not tokens."""
 _CONTENT = re.compile(r"content_filter|content_policy|content filtering policy", re.IGNORECASE)
 _NO_KEY = re.compile(
     r"missing (credentials|\w+ api key)|api_key client option must be|no api key|api key is "
@@ -79,57 +79,60 @@ _NO_ANSWER = re.compile(
     r"|Empty or invalid response|Invalid response object|\d{3}, message"
 )
 _NO_ANSWER_CAUSES = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""litellm stumbles over what is not formed as it should be."""
+"""What litellm raises for a malformed response."""
 
 
 @dataclass(eq=False)  # Python itself sets attributes of exceptions, so it cannot be frozen
 class ProviderError(Exception):
-    """Why an attempt failed. status: HTTP's. passing: it may not happen again. wait: seconds that
-    the provider asks to be left alone. is_large: the request has too many bytes."""
+    """Why an attempt failed. status: of HTTP. is_transient: another attempt may succeed.
+    retry_after: seconds that the provider asks to wait. is_large: the request has too many bytes.
+    """
 
     kind: FailureKind
     text: str
     status: int | None = None
-    passing: bool = False
-    wait: float | None = None
+    is_transient: bool = False
+    retry_after: float | None = None
     is_large: bool = False
 
 
-def provider_error_of(error: Exception, *, wait: float | None = None) -> ProviderError:
-    """What this exception of litellm means. wait: from `retry.asked_wait`."""
-    error = unwrapped(error)
+def provider_error_of(error: Exception, *, retry_after: float | None = None) -> ProviderError:
+    """What this exception of litellm means. retry_after: see `retry.retry_after`."""
+    error = without_wrapper(error)
     status = _status(error)
-    words = words_of(error)
+    words = message_of(error)
     kind = _kind(error, status, words)
-    passing = _is_passing(kind, status, f"{words} {error}")
+    is_transient = _is_transient(kind, status, f"{words} {error}")
     if kind in (FailureKind.CONNECTION, FailureKind.TIMEOUT):
         words = _connection_words(error) or words
-    text = one_line(without_secrets(words), LONGEST) or type(error).__name__
-    is_http = True  # where litellm itself gave up, it says 400, 401 or 500 all the same
+    text = one_line(without_secrets(words), TEXT_LIMIT) or type(error).__name__
+    is_http = True  # litellm gives 400, 401 or 500 also to errors of its own
     if kind is FailureKind.PROVIDER and _is_no_answer(error, words):
-        is_http, text = False, f"what came is no answer of a model: {text}"
+        is_http, text = False, f"the response is not a model's answer: {text}"
     elif kind is FailureKind.BAD_REQUEST and status == 404:
-        text += " (nothing there answers this: is api_base right?)"
+        text += " (nothing at this address answers: is api_base right?)"
     elif kind is FailureKind.BAD_REQUEST and _NO_PACKAGE.search(words):
         is_http, text = False, f"litellm needs another package for this provider: {text}"
     elif kind is FailureKind.CONNECTION or _NO_KEY.search(words) or _NO_PROVIDER in str(error):
         is_http = False
     elif "UnsupportedParamsError" in type(error).__name__:
-        is_http, text = False, f"{text}; params: {{drop_params: true}} leaves such ones out"
+        is_http, text = False, f"{text}; params: {{drop_params: true}} drops such parameters"
     is_large = kind is FailureKind.CONTEXT_WINDOW and (
         status == TOO_LARGE or _LARGE.search(words) is not None
     )
-    return ProviderError(kind, text, status if is_http else None, passing, wait, is_large)
+    return ProviderError(
+        kind, text, status if is_http else None, is_transient, retry_after, is_large
+    )
 
 
-def unwrapped(error: Exception) -> Exception:
-    """The exception inside litellm's wrapper for what happens in the middle of a stream."""
+def without_wrapper(error: Exception) -> Exception:
+    """The exception inside litellm's wrapper for errors in the middle of a stream."""
     inner = getattr(error, "original_exception", None)
     return inner if isinstance(inner, Exception) else error
 
 
 def _kind(error: Exception, status: int | None, words: str) -> FailureKind:
-    raw = f"{words} {getattr(error, 'code', '')} {str(error)[:FURTHEST]}"
+    raw = f"{words} {getattr(error, 'code', '')} {str(error)[:SEARCH_LIMIT]}"
     names = {kind.__name__ for kind in type(error).__mro__}
     kind = next((kind for name, kind in _KINDS if name in names), FailureKind.PROVIDER)
     if _NO_PROVIDER in raw or (status == 404 and _NO_MODEL.search(words)):
@@ -152,10 +155,10 @@ def _kind(error: Exception, status: int | None, words: str) -> FailureKind:
 
 
 def _by_cause(error: Exception) -> FailureKind | None:
-    """What happened below HTTP, if that is what happened."""
+    """The kind of an error below HTTP; None if no cause is one."""
     for cause in _causes(error):
         if type(cause).__module__.split(".")[0] not in _LIBRARIES:
-            continue  # litellm has classes of such names too, and uses them for anything
+            continue  # litellm has classes with the same names and uses them for any error
         names = {one.__name__ for one in type(cause).__mro__}
         if names & _TIMEOUT_CAUSES:
             return FailureKind.TIMEOUT
@@ -165,12 +168,12 @@ def _by_cause(error: Exception) -> FailureKind | None:
 
 
 def _connection_words(error: Exception) -> str:
-    """The nearest cause that says more than that there was trouble."""
+    """The message of the nearest cause that says more than that the connection failed."""
     for cause in _causes(error):
         text = without_prefix(str(cause).strip())
         if text and text not in ("Connection error.", "Request timed out."):
             if type(cause).__name__.startswith(("Invalid", "UnsupportedProtocol")):
-                text = f"{text} is no address"
+                text = f"{text} is not an address"
             return re.sub(r" ssl:(<[^>]*>|\w+)", "", text)
     return ""
 
@@ -181,7 +184,7 @@ def _is_no_answer(error: Exception, words: str) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """What led to it, the nearest first."""
+    """The chain of causes, the nearest first."""
     seen: set[int] = set()
     cause = error.__cause__ or error.__context__
     while cause is not None and id(cause) not in seen:
@@ -190,7 +193,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _is_passing(kind: FailureKind, status: int | None, words: str) -> bool:
+def _is_transient(kind: FailureKind, status: int | None, words: str) -> bool:
     if kind in (FailureKind.TIMEOUT, FailureKind.CONNECTION):
         return True
     if kind is FailureKind.RATE_LIMIT:

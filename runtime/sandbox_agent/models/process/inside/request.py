@@ -1,4 +1,4 @@
-"""What litellm is asked, and what it knows of the model."""
+"""The arguments of a request to litellm, and what litellm knows about a model."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from sandbox_agent_ipc.model_messages import Ask
 from . import keys
 
 NO_KEY = "none"
-"""Sent to servers of one's own when there is no key: libraries insist on one, such servers do not
-look at it."""
+"""Sent to a server at `api_base` if no key is set: libraries require one, and such a server ignores
+it."""
 
 _MARGIN = 30.0
-"""Seconds by which litellm's own timeout is longer than ours, which is the one that counts."""
+"""Seconds that litellm's own timeout is longer than `Ask.timeout`, which must end the request."""
 
-_LONGEST = 1e8
+_LONGEST_TIMEOUT = 1e8
+"""Seconds. Libraries do not take infinity."""
 
-_THINK_BACK = {"deepseek", "moonshot"}
-"""Providers that refuse a turn with calls if it comes back without what was thought before."""
+_REASONING_BACK = {"deepseek", "moonshot"}
+"""Providers that refuse a turn with calls without the reasoning that came with it."""
 
-_ASK_THEIR_SERVER = {"ollama", "ollama_chat"}
-"""litellm would ask the model's server what it knows of the model, and block meanwhile."""
+_LOCAL_SERVERS = {"ollama", "ollama_chat"}
+"""Providers for which litellm asks the model's server about the model, and blocks meanwhile."""
 
 
 def provider_of(model: str, api_base: str | None = None) -> str:
-    """litellm's name of who is asked; "" when it does not know any."""
+    """litellm's name of the provider; "" if it knows none."""
     import litellm
 
     try:
@@ -39,20 +40,22 @@ def provider_of(model: str, api_base: str | None = None) -> str:
 
 
 def arguments_of(ask: Ask, provider: str) -> dict[str, Any]:
-    """The arguments of `litellm.acompletion`, fresh for each attempt: it changes them.
+    """The arguments of `litellm.acompletion`, new for each attempt, because litellm changes them.
 
-    Raises msgspec.MsgspecError when messages or tools are no JSON.
+    Raises msgspec.MsgspecError if messages or tools are not JSON.
     """
     messages = msgspec.json.decode(ask.messages)
-    if not sees(ask.model):
+    if not accepts_images(ask.model):
         messages = _all_without_images(messages)
     given: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(ask.params))
     given |= {
         "model": ask.model,
         "messages": messages,
         "stream": ask.stream,
-        "timeout": min(ask.timeout + _MARGIN, _LONGEST) if math.isfinite(ask.timeout) else _LONGEST,
-        # Its own: they repeat behind our back, and each anew.
+        "timeout": min(ask.timeout + _MARGIN, _LONGEST_TIMEOUT)
+        if math.isfinite(ask.timeout)
+        else _LONGEST_TIMEOUT,
+        # The retries of litellm and of the library below it, which would multiply ours.
         "num_retries": 0,
         "max_retries": 0,
     }
@@ -68,14 +71,14 @@ def arguments_of(ask: Ask, provider: str) -> dict[str, Any]:
     return given
 
 
-def wants_thoughts(provider: str) -> bool:
-    """Whether what the model thought is to be given back with its turn."""
-    return provider in _THINK_BACK
+def wants_reasoning(provider: str) -> bool:
+    """Whether the provider wants the reasoning of a turn back."""
+    return provider in _REASONING_BACK
 
 
 @lru_cache(maxsize=256)
-def sees(model: str) -> bool:
-    """Whether the model takes images, as far as litellm knows."""
+def accepts_images(model: str) -> bool:
+    """Whether the model accepts images, as far as litellm knows."""
     import litellm
 
     try:
@@ -85,15 +88,15 @@ def sees(model: str) -> bool:
 
 
 def without_images(ask: Ask) -> Ask | None:
-    """The request without images; None where there are none that would be sent."""
+    """The request without images; None if it would send none."""
     try:
         messages = msgspec.json.decode(ask.messages)
     except msgspec.MsgspecError:
         return None
-    blind = _all_without_images(messages)
-    if blind == messages or not sees(ask.model):
+    imageless = _all_without_images(messages)
+    if imageless == messages or not accepts_images(ask.model):
         return None
-    return msgspec.structs.replace(ask, messages=msgspec.json.encode(blind))
+    return msgspec.structs.replace(ask, messages=msgspec.json.encode(imageless))
 
 
 def _all_without_images(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -113,11 +116,11 @@ def _without_images(message: dict[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def window_of(model: str) -> int | None:
-    """Tokens that the model can take in; None when litellm does not know."""
+    """The model's context window in tokens; None if litellm does not know it."""
     import litellm
 
     try:
-        if provider_of(model) in _ASK_THEIR_SERVER:
+        if provider_of(model) in _LOCAL_SERVERS:
             info = litellm.model_cost.get(model) or {}
         else:
             info = litellm.get_model_info(model)
@@ -128,20 +131,20 @@ def window_of(model: str) -> int | None:
 
 
 def cost_of(model: str, provider: str, usage: Any) -> float | None:
-    """USD of these tokens; None when no price is known."""
+    """The price of these tokens in USD; None if no price is known."""
     import litellm
 
     said = getattr(usage, "cost", None)
     if isinstance(said, float | int) and not isinstance(said, bool) and said > 0:
         return float(said) if math.isfinite(said) else None
     try:
-        if provider in _ASK_THEIR_SERVER:
+        if provider in _LOCAL_SERVERS:
             return 0.0 if model in litellm.model_cost else None
         cost = sum(litellm.cost_per_token(model=model, usage_object=usage))
     except Exception:
         return None
     if cost > 0:
         return float(cost)
-    # For providers with prices of their own it says 0 when it knows none.
+    # For providers that set their own prices litellm says 0 if it knows none.
     entry = litellm.model_cost.get(model) or litellm.model_cost.get(model.partition("/")[2]) or {}
     return 0.0 if entry.get("input_cost_per_token") == 0 else None

@@ -1,4 +1,4 @@
-"""Asking again: when, and waiting for it."""
+"""Retries: when the next attempt is made, and the wait before it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from typing import Any
 
 from sandbox_agent_ipc.model_messages import Piece
 
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 30.0
-LONGEST_ASKED = 120.0
-"""Seconds. Who asks for more than this with Retry-After is not asked again."""
+from .stream_limits import ALIVE_INTERVAL
 
-_SIGN_OF_LIFE = 2.0
+FIRST_BACKOFF = 0.5
+LONGEST_BACKOFF = 30.0
+LONGEST_RETRY_AFTER = 120.0
+"""Seconds. A provider whose Retry-After is longer is not asked again."""
 
 
-def pause(attempt: int, chance: Callable[[], float] = random.random) -> float:
-    """Seconds to wait after this attempt, counted from 1: twice as long after each, and by chance
-    up to half of it shorter, so that many who failed together do not come back together."""
-    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt - 1, 16))
+def backoff(attempt: int, chance: Callable[[], float] = random.random) -> float:
+    """Seconds to wait after this attempt, counted from 1. They double with each attempt, and a
+    random part of up to one half is taken off, so that clients which failed together do not return
+    together."""
+    longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(attempt - 1, 16))
     return longest * (1 - chance() / 2)
 
 
-def asked_wait(error: Exception, now: Callable[[], float] = time.time) -> float | None:
-    """Seconds that the provider's answer asks to wait; None if it does not.
+def retry_after(error: Exception, now: Callable[[], float] = time.time) -> float | None:
+    """Seconds that the provider's response asks to wait; None if it does not.
 
     Source: RFC 9110, 10.2.3, and OpenAI's `retry-after-ms`.
     """
@@ -48,17 +49,17 @@ def asked_wait(error: Exception, now: Callable[[], float] = time.time) -> float 
     return None
 
 
-async def rest(seconds: float, tell: Callable[[Piece], None]) -> None:
-    """Waits so long, and gives a sign of life every 2 s. Can be cancelled."""
+async def wait_for(seconds: float, tell: Callable[[Piece], None]) -> None:
+    """Waits, and sends an "alive" piece every 2 s. Can be cancelled."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        await asyncio.sleep(min(left, _SIGN_OF_LIFE))
-        if left > _SIGN_OF_LIFE:
+        await asyncio.sleep(min(left, ALIVE_INTERVAL))
+        if left > ALIVE_INTERVAL:
             tell(Piece("alive", ""))
 
 
 def _headers(error: Exception) -> list[Mapping[str, Any]]:
-    """litellm makes up an empty response for some errors, and keeps the true headers apart."""
+    """For some errors litellm makes up an empty response and keeps the true headers elsewhere."""
     found = [getattr(error, "litellm_response_headers", None)]
     found.append(getattr(getattr(error, "response", None), "headers", None))
     lower: list[Mapping[str, Any]] = []

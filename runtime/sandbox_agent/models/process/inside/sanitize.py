@@ -1,4 +1,4 @@
-"""What came from outside, as data and text that can be passed on: msgpack, JSON and a terminal."""
+"""Makes data and text from outside safe to pass on: as msgpack, as JSON, and to a terminal."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from urllib.parse import quote
 
 from sandbox_agent_sandbox.policy.secrets import looks_secret
 
-_DEEPEST = 32
+_MAX_DEPTH = 32
 _SHORTEST_SECRET = 4
-"""Characters. What is shorter stands in many texts by chance, and is guessed in no time."""
+"""Characters. A shorter value occurs in many texts by chance, and protects nothing."""
 
 _LONG_SECRET = 8
-"""Characters. Shorter ones are parts of words by chance, and are looked for as whole words."""
+"""Characters. A shorter value is part of words by chance, so only whole words are replaced."""
 
 _MASKED = re.compile(r"(?<![\w-])[\w-]+\*{3,}[\w-]*")
 
 
 def clean(text: Any) -> str:
-    """The text without lone surrogates, which no encoding carries. Two that belong together, and
-    came in two pieces, become the character that they are halves of."""
+    """The text without lone surrogates, which UTF-8 cannot encode. A pair of surrogates that came
+    in two pieces becomes its character."""
     if not isinstance(text, str):
         text = "" if text is None else str(text)
     try:
@@ -33,14 +33,9 @@ def clean(text: Any) -> str:
     return str(text)
 
 
-def length(text: str) -> int:
-    """Bytes of it in UTF-8."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def plain(value: Any, depth: int = 0) -> Any:
-    """The value as JSON can hold it and msgpack too: objects of libraries become mappings, numbers
-    that fit neither become text, and what lies too deep is left out."""
+def json_data(value: Any, depth: int = 0) -> Any:
+    """The value as JSON and msgpack can hold it: objects of libraries become mappings, numbers that
+    do not fit become text, and what is nested too deep becomes None."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -49,21 +44,22 @@ def plain(value: Any, depth: int = 0) -> Any:
         return value if -(2**63) <= value < 2**63 else str(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if depth >= _DEEPEST:
+    if depth >= _MAX_DEPTH:
         return None
     if hasattr(value, "model_dump"):
         value = value.model_dump(exclude_none=True)
     if isinstance(value, Mapping):
-        return {clean(key): plain(item, depth + 1) for key, item in value.items()}
+        return {clean(key): json_data(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item, depth + 1) for item in value]
+        return [json_data(item, depth + 1) for item in value]
     return clean(str(value))
 
 
 def without_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
     """The text with the values of variables that look like secrets replaced by `[NAME]`.
 
-    What providers repeat of a key, "sk-proj-****1a2b", becomes stars: half of a short one shows.
+    A masked key in a provider's message, "sk-proj-****1a2b", becomes `***`: it shows too much of a
+    short key.
     """
     found = {
         spelt: name
@@ -71,7 +67,7 @@ def without_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
         if len(value) >= _SHORTEST_SECRET and looks_secret(name, value)
         for spelt in (value, quote(value, safe=""))
     }
-    # Long ones first: one may be the beginning of another.
+    # Long values first: one may be the beginning of another.
     for value in sorted(found, key=len, reverse=True):
         if len(value) >= _LONG_SECRET:
             text = text.replace(value, f"[{found[value]}]")
@@ -82,8 +78,8 @@ def without_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def one_line(text: str, limit: int) -> str:
-    """The text on one line of at most `limit` characters, control characters escaped: it is shown
-    on terminals, and whoever wrote it is not to be trusted with those."""
+    """The text on one line of at most `limit` characters. Control characters are escaped, because
+    the text is hostile and is shown on terminals."""
     text = " ".join(text[: 4 * limit].split())
     text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in clean(text))
     return text if len(text) <= limit else text[: limit - 6] + " [...]"

@@ -1,7 +1,7 @@
-"""The process that asks providers: one event loop, one task per request.
+"""The model process: one event loop, one task per request.
 
-It holds the keys, so nobody may look into it: it cannot be traced or dumped, and it lives in a pid
-namespace that tools do not see. It has no workspace and runs no tool.
+It holds the keys, so it cannot be traced or dumped, and it runs in a pid namespace that tools do
+not see. It has no workspace and runs no tool.
 """
 
 from __future__ import annotations
@@ -17,70 +17,69 @@ from sandbox_agent_sandbox.inside.worker.serving import SessionRequest, SessionS
 
 from sandbox_agent.models.process.inside import completion
 
-_AGAIN = 0.025
+_CANCEL_INTERVAL = 0.025
 """Seconds between two cancellations of a request. Closing a connection takes one or two
-milliseconds, and is not to be cut short."""
+milliseconds and must not be cut short."""
 
 _ask = msgspec.msgpack.Decoder(Ask)
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def serve(end: SessionServer) -> None:
-    """Serve until the host hangs up. Never returns: taking litellm down takes a second."""
+    """Serves until the host closes the session. Never returns: unloading litellm takes a second."""
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     completion.load()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    # Not by `asyncio.run`: what breaks the loop would then cancel every request, and each would
-    # say that it was stopped. When the process dies of it instead, they are asked again.
+    # Not `asyncio.run`: an error that ends the loop would cancel every request, and each would
+    # report that it was cancelled. If the process dies instead, the host asks them again.
     loop.run_until_complete(_serve(end))
     os._exit(0)
 
 
 async def _serve(end: SessionServer) -> None:
     loop = asyncio.get_running_loop()
-    hung_up: asyncio.Future[None] = loop.create_future()
+    closed: asyncio.Future[None] = loop.create_future()
     tasks: set[asyncio.Task[None]] = set()
 
     def on_readable() -> None:
         try:
             asked = end.receive()
-        except Exception as error:  # for want of memory, most likely
+        except Exception as error:  # out of memory, most likely
             _die(error)
         if asked is None:
             loop.remove_reader(end.socket.fileno())
-            hung_up.set_result(None)
+            closed.set_result(None)
             return
-        task = loop.create_task(_one(end, asked))
+        task = loop.create_task(_answer_one(end, asked))
         tasks.add(task)
-        task.add_done_callback(over)
+        task.add_done_callback(done)
 
-    def over(task: asyncio.Task[None]) -> None:
+    def done(task: asyncio.Task[None]) -> None:
         tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _die(error)
 
     loop.add_reader(end.socket.fileno(), on_readable)
     end.ready()
-    await hung_up
+    await closed
 
 
-async def _one(end: SessionServer, asked: SessionRequest) -> None:
+async def _answer_one(end: SessionServer, asked: SessionRequest) -> None:
     loop, work = asyncio.get_running_loop(), asyncio.current_task()
     assert work is not None
     wake = asked.token.wake_fd
 
     def woken() -> None:
-        loop.remove_reader(wake)  # it stays readable for ever
-        look()
+        loop.remove_reader(wake)  # the descriptor stays readable for ever
+        cancel()
 
-    def look() -> None:
-        # Again and again: it may have been woken for nothing, and a library below may take a
-        # cancellation for its own, and go on.
+    def cancel() -> None:
+        # Repeated: a wake-up may be spurious, and a library below may swallow a cancellation.
         if not answered:
             if asked.token.is_cancelled:
                 work.cancel()
-            loop.call_later(_AGAIN, look)
+            loop.call_later(_CANCEL_INTERVAL, cancel)
 
     def tell(piece: Piece) -> None:
         end.reply(asked, _encode(piece))
@@ -101,6 +100,6 @@ async def _one(end: SessionServer, asked: SessionRequest) -> None:
 
 
 def _die(error: BaseException) -> NoReturn:
-    """There is a request that can never be answered. Of another process it will be asked again."""
+    """Ends the process: a request in it can never be answered. The host asks another process."""
     os.write(2, f"model process: {error!r}\n".encode())
     os._exit(70)

@@ -1,8 +1,8 @@
-"""What one attempt hears of its provider, in bytes, whichever of litellm's clients reads them.
+"""Limits on what one attempt reads from its provider: bytes, silence, and time without a pause.
 
-Clients gather a body, or a line of a stream, for as long as it goes on, and litellm tells of
-neither before it is whole. All of them, over aiohttp or not, read with `httpx.Response.aiter_raw`
-and `aiter_bytes` in the end, as it came and decompressed: there each piece is seen when it comes.
+litellm's clients collect a body, or a line of a stream, until it is complete, and litellm passes on
+neither before. All of them, over aiohttp or not, read through `httpx.Response.aiter_raw` (as sent)
+and `aiter_bytes` (decompressed), so the limits are applied there, to each piece as it arrives.
 Source: https://www.python-httpx.org/api/.
 """
 
@@ -16,150 +16,149 @@ from typing import Any
 
 from sandbox_agent_ipc.model_messages import Piece
 
-MOST = 8 * 2**20
-"""Bytes, compressed or not, of an answer that comes whole, of an error, or of a stream between two
-pieces of its answer. An answer has 1 MiB at most (`Ask.answer_limit`), and the longest way to write
-it, each character as an escape, has six times as many. Some clients copy all that they have with
-each piece that comes, so a larger bound would be paid for in processor time, too."""
+READ_LIMIT = 8 * 2**20
+"""Bytes, compressed or not, of an answer that is not streamed, of an error, or of a stream between
+two pieces of its answer. An answer has 1 MiB at most (`Ask.answer_limit`); written with an escape
+for each character it is six times as long. Some clients copy all that they hold with each new
+piece, so a larger limit would cost processor time too."""
 
 _HEAD = 16 * 1024
-"""Bytes of a body that are kept, for when it turns out to be no answer."""
+"""Bytes of a body that are kept for the error message, in case it is not an answer."""
 
-_SIGN_OF_LIFE = 2.0
-"""Seconds between two signs of life for the host, which takes long silence for a process that
+ALIVE_INTERVAL = 2.0
+"""Seconds between two "alive" pieces for the host, which treats long silence as a process that
 hangs."""
 
+_LONGEST_BLOCK = 0.005
+"""Seconds that a body without pauses may block the event loop."""
 
-_BREATH = 0.005
-"""Seconds that a body which never pauses may keep the loop from everything else."""
 
-
-class AnswerTooLarge(Exception):
-    """More than `MOST` bytes came, and nothing of use was in them."""
+class ReadLimitExceeded(Exception):
+    """More than `READ_LIMIT` bytes came without progress."""
 
 
 class StreamLimits:
-    """What is heard in one attempt. tell: gets a sign of life now and then while bytes come.
+    """The limits of one attempt. tell: gets an "alive" piece now and then while bytes arrive.
 
-    head: how the body begins that was read last. is_too_much: `AnswerTooLarge` was raised;
-    libraries wrap it, or make something else of it.
+    head: the beginning of the last body. exceeded: `ReadLimitExceeded` was raised; libraries wrap
+    it or replace it by another exception.
     """
 
     def __init__(self, tell: Callable[[Piece], None]) -> None:
         self.head = b""
-        self.is_too_much = False
+        self.exceeded = False
         self._tell = tell
         self._loop = asyncio.get_running_loop()
-        self._told = self._breath = self._loop.time()
-        self._came = self._read = 0
+        self._alive_at = self._yielded_at = self._loop.time()
+        self._raw = self._decoded = 0
         self._timer: asyncio.Timeout | None = None
-        self._silence = 0.0
+        self._longest_silence = 0.0
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """What is read meanwhile, in this task and in those that it starts, is heard here."""
-        mark = _hearing.set(self)
+    def applied(self) -> Iterator[None]:
+        """Applies the limits to what this task, and the tasks that it starts, read meanwhile."""
+        mark = _current.set(self)
         try:
             yield
         finally:
-            _hearing.reset(mark)
+            _current.reset(mark)
 
     @asynccontextmanager
-    async def patience(self, silence: float) -> AsyncIterator[None]:
-        """Raises TimeoutError inside when nothing at all was heard for that many seconds."""
-        self._silence = silence
+    async def silence(self, longest: float) -> AsyncIterator[None]:
+        """Raises TimeoutError inside when no byte has come for `longest` seconds."""
+        self._longest_silence = longest
         try:
-            async with asyncio.timeout(silence) as self._timer:
+            async with asyncio.timeout(longest) as self._timer:
                 yield
         finally:
             self._timer = None
 
-    def begin(self) -> None:
-        """Another body."""
+    def new_body(self) -> None:
+        """Another body begins."""
         self.head = b""
-        self.heed()
+        self.progress()
 
-    def heed(self) -> None:
-        """What has come so far was of use, and is no longer held by those who read it."""
-        self._came = self._read = 0
+    def progress(self) -> None:
+        """A piece of the answer is complete: its reader no longer holds the bytes so far."""
+        self._raw = self._decoded = 0
 
-    def came(self, data: bytes) -> None:
-        """Some of it, as it was sent. A comment, a ping or blanks are signs of life too: a model
-        may think for longer than anybody would wait for silence. Raises AnswerTooLarge."""
-        self._came += len(data)
-        self._bound(self._came)
+    def on_raw(self, data: bytes) -> None:
+        """Counts bytes as they were sent. A comment, a ping or blanks end the silence too: a model
+        may think for longer than `silence` allows. Raises ReadLimitExceeded."""
+        self._raw += len(data)
+        self._check(self._raw)
         now = self._loop.time()
         if self._timer is not None and not self._timer.expired():
-            self._timer.reschedule(now + self._silence)
-        if now - self._told > _SIGN_OF_LIFE:
-            self._told = now
+            self._timer.reschedule(now + self._longest_silence)
+        if now - self._alive_at > ALIVE_INTERVAL:
+            self._alive_at = now
             self._tell(Piece("alive", ""))
 
-    def read(self, data: bytes) -> None:
-        """Some of it, decompressed. Raises AnswerTooLarge."""
+    def on_decoded(self, data: bytes) -> None:
+        """Counts decompressed bytes. Raises ReadLimitExceeded."""
         if len(self.head) < _HEAD:
             self.head += data[: _HEAD - len(self.head)]
-        self._read += len(data)
-        self._bound(self._read)
+        self._decoded += len(data)
+        self._check(self._decoded)
 
-    async def breathe(self) -> None:
-        """Let others have the loop, if it has been a while."""
-        if self._loop.time() - self._breath > _BREATH:
+    async def yield_to_loop(self) -> None:
+        """Lets other tasks run, if this one has not for `_LONGEST_BLOCK`."""
+        if self._loop.time() - self._yielded_at > _LONGEST_BLOCK:
             await asyncio.sleep(0)
-            self._breath = self._loop.time()
+            self._yielded_at = self._loop.time()
 
-    def _bound(self, count: int) -> None:
-        if count > MOST:
-            self.is_too_much = True
-            raise AnswerTooLarge
-
-
-_hearing: ContextVar[StreamLimits] = ContextVar("hearing")
+    def _check(self, count: int) -> None:
+        if count > READ_LIMIT:
+            self.exceeded = True
+            raise ReadLimitExceeded
 
 
-def listen() -> None:
-    """Have every body be heard by who listens. Where httpx is another than is known, nothing."""
+_current: ContextVar[StreamLimits] = ContextVar("stream_limits")
+
+
+def install_limits() -> None:
+    """Makes httpx apply the current limits to every body. Does nothing for an unknown version."""
     with suppress(ImportError, KeyError):
         import httpx
 
         raw, decoded = (vars(httpx.Response)[name] for name in ("aiter_raw", "aiter_bytes"))
-        if getattr(raw, "is_heard", False):
+        if getattr(raw, "is_limited", False):
             return
 
         async def aiter_raw(
             self: httpx.Response, chunk_size: int | None = None
         ) -> AsyncIterator[bytes]:
-            hearing = _hearing.get(None)
-            if hearing is not None:
-                hearing.begin()
+            limits = _current.get(None)
+            if limits is not None:
+                limits.new_body()
             async with aclosing(raw(self, chunk_size)) as pieces:
                 async for data in pieces:
-                    if hearing is not None:
-                        await _heard(self, hearing.came, data)
-                        await hearing.breathe()
+                    if limits is not None:
+                        await _checked(self, limits.on_raw, data)
+                        await limits.yield_to_loop()
                     yield data
 
         async def aiter_bytes(
             self: httpx.Response, chunk_size: int | None = None
         ) -> AsyncIterator[bytes]:
-            # What was read before is given again and again.
-            hearing = None if self.is_stream_consumed else _hearing.get(None)
+            # A body that was read before is returned from memory.
+            limits = None if self.is_stream_consumed else _current.get(None)
             async with aclosing(decoded(self, chunk_size)) as pieces:
                 async for data in pieces:
-                    if hearing is not None:
-                        await _heard(self, hearing.read, data)
+                    if limits is not None:
+                        await _checked(self, limits.on_decoded, data)
                     yield data
 
-        vars(aiter_raw)["is_heard"] = True
+        vars(aiter_raw)["is_limited"] = True
         httpx.Response.aiter_raw = aiter_raw  # type: ignore[method-assign]
         httpx.Response.aiter_bytes = aiter_bytes  # type: ignore[method-assign]
 
 
-async def _heard(response: Any, hear: Callable[[bytes], None], data: bytes) -> None:
-    """Raises AnswerTooLarge, after it has closed the connection: the libraries that read an error's
+async def _checked(response: Any, check: Callable[[bytes], None], data: bytes) -> None:
+    """Raises ReadLimitExceeded after closing the connection: the libraries that read an error's
     body leave it open."""
     try:
-        hear(data)
-    except AnswerTooLarge:
+        check(data)
+    except ReadLimitExceeded:
         await response.aclose()
         raise

@@ -1,7 +1,7 @@
-"""Putting an answer together from its pieces, whatever they are.
+"""Builds an answer from its pieces, whatever they are.
 
-litellm's own builder is not used: it doubles signed thinking, and makes {} of arguments that were
-cut off (https://github.com/BerriAI/litellm, `stream_chunk_builder`).
+litellm's own builder is not used: it doubles signed thinking, and turns arguments that were cut off
+into {} (https://github.com/BerriAI/litellm, `stream_chunk_builder`).
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from typing import Any
 
 import msgspec
 from sandbox_agent_ipc.model_messages import AnswerCall, Piece
+from sandbox_agent_sandbox.utf8 import utf8_size
 
-from .sanitize import clean, length, plain
+from .sanitize import clean, json_data
 
-_NOT_KEPT = {"id", "type", "index", "function", "custom"}
-"""Of a call: what is ours to say. The rest is the provider's, and is given back to it."""
+_NOT_STATE = {"id", "type", "index", "function", "custom"}
+"""Fields of a call that are not part of its provider_state. The rest goes back to the provider."""
 
 _CALL_BYTES = 64
-"""What a call without any text counts as: an endless stream of empty ones has an end too."""
+"""What a call counts as beside its text, so that an endless stream of empty calls ends too."""
 
 
-class TooLong(Exception):
-    """The answer has more bytes than it may have."""
+class AnswerTooLong(Exception):
+    """The answer has more bytes than `Ask.answer_limit`."""
 
 
 class _Call:
@@ -33,7 +34,7 @@ class _Call:
         self.provider_state: dict[str, Any] = {}
 
     def is_whole(self) -> bool:
-        """Its arguments are an object, to which nothing can be added."""
+        """Whether its arguments are a complete JSON object."""
         if not self.arguments or not self.arguments[-1].rstrip().endswith("}"):
             return False
         try:
@@ -47,7 +48,8 @@ _read_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class AnswerBuilder:
-    """An answer that is coming. tell: hears its pieces. limit: bytes of all of them together."""
+    """An answer that is arriving. tell: called with each piece. limit: bytes of all pieces
+    together."""
 
     def __init__(self, tell: Callable[[Piece], None], limit: int) -> None:
         self._tell = tell
@@ -63,20 +65,20 @@ class AnswerBuilder:
         self._details: list[dict[str, Any]] = []
 
     def add(self, delta: Any, *, whole: bool = False) -> bool:
-        """Takes a delta of a stream, or a whole message. Returns whether anything was in it.
+        """Adds a delta of a stream, or a whole message. Returns whether it had any content.
 
-        Raises TooLong.
+        Raises AnswerTooLong.
         """
         before = self._size
         self._add_text("reasoning", self._reasoning, getattr(delta, "reasoning_content", None))
         for block in getattr(delta, "thinking_blocks", None) or ():
-            self._add_thinking(plain(block))
+            self._add_thinking(json_data(block))
         self._add_text("text", self._text, getattr(delta, "content", None))
         self._add_text("text", self._text, getattr(delta, "refusal", None))
         for place, call in enumerate(getattr(delta, "tool_calls", None) or ()):
-            # Whole ones are not numbered, and need not be.
+            # Calls of a whole message have no index.
             self._add_call(call, place if whole else getattr(call, "index", None))
-        function = getattr(delta, "function_call", None)  # OpenAI's former way, of one call
+        function = getattr(delta, "function_call", None)  # OpenAI's old field, for one call
         if function is not None:
             self._add_part(self._opened(None, "", function), function)
         self._add_fields(delta)
@@ -99,11 +101,12 @@ class AnswerBuilder:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing has come."""
+        """Whether nothing has come."""
         return not (self._text or self._reasoning or self._calls)
 
     def provider_state(self, *, reasoning: bool) -> dict[str, Any]:
-        """What this provider wants back with the turn. reasoning: it wants its thoughts."""
+        """What this provider wants back with the turn. reasoning: whether it wants the
+        reasoning."""
         found: dict[str, Any] = {}
         if self._thinking:
             found["thinking_blocks"] = self._thinking
@@ -121,16 +124,16 @@ class AnswerBuilder:
         if not text:
             return
         text = text if isinstance(text, str) else str(text)
-        self._count(length(text))
+        self._count(utf8_size(text))
         parts.append(text)
         self._tell(Piece(kind, clean(text)))
 
     def _add_thinking(self, block: Any) -> None:
-        """Anthropic signs a block with its last piece, which then holds all of its text; Bedrock
-        sends the signature with no text. Without a signature nobody wants it back."""
+        """Anthropic signs a block in its last piece, which repeats the whole text. Bedrock sends
+        the signature without text. No provider wants a block without signature back."""
         if not isinstance(block, dict):
             return
-        self._count(sum(length(value) for value in block.values() if isinstance(value, str)))
+        self._count(sum(utf8_size(value) for value in block.values() if isinstance(value, str)))
         if block.get("type") == "redacted_thinking":
             self._thinking.append(block)
         elif block.get("signature"):
@@ -145,14 +148,14 @@ class AnswerBuilder:
         call = self._opened(index, clean(getattr(delta, "id", None)), part)
         self._add_part(call, part)
         for key, value in (getattr(delta, "model_extra", None) or {}).items():
-            if key not in _NOT_KEPT and value is not None:
-                value = plain(value)
+            if key not in _NOT_STATE and value is not None:
+                value = json_data(value)
                 self._count(_size(value))
                 call.provider_state[clean(key)] = value
 
     def _opened(self, index: Any, id: str, part: Any) -> _Call:
-        """The call that this piece is of. Providers should number calls and name them once; some
-        number none, or all with 0, and some name them in each piece."""
+        """The call that this piece belongs to. Providers should number calls and name each once.
+        Some number none, or all with 0, and some repeat the name in each piece."""
         call = self._open.get(index)
         name = clean(getattr(part, "name", None))
         if call is not None and call.name and name:
@@ -170,30 +173,30 @@ class AnswerBuilder:
         name = clean(getattr(part, "name", None))
         arguments = getattr(part, "arguments", None) or getattr(part, "input", None)
         if name and name != call.name:
-            self._count(length(name))
+            self._count(utf8_size(name))
             call.name += name
             self._tell(Piece("call", name))
         if arguments:
             text = arguments if isinstance(arguments, str) else str(arguments)
-            self._count(length(text))
+            self._count(utf8_size(text))
             call.arguments.append(text)
             self._tell(Piece("call", clean(text)))
 
     def _add_fields(self, delta: Any) -> None:
         fields = getattr(delta, "provider_specific_fields", None)
         if isinstance(fields, Mapping):
-            for key in _FIELDS & fields.keys():
-                value = plain(fields[key])
+            for key in _FIELDS_BACK & fields.keys():
+                value = json_data(fields[key])
                 self._count(_size(value))
                 earlier = self._fields.get(key)
                 both = isinstance(earlier, list) and isinstance(value, list)
                 self._fields[key] = earlier + value if both else value
         details = getattr(delta, "reasoning_details", None)
         for detail in details if isinstance(details, list) else ():
-            self._add_detail(plain(detail))
+            self._add_detail(json_data(detail))
 
     def _add_detail(self, detail: Any) -> None:
-        """OpenRouter's: pieces of one thought follow each other, with the same type and index."""
+        """OpenRouter sends the pieces of one detail in sequence, with the same type and index."""
         if not isinstance(detail, dict):
             return
         self._count(_size(detail))
@@ -211,19 +214,19 @@ class AnswerBuilder:
     def _count(self, size: int) -> None:
         self._size += size
         if self._size > self._limit:
-            raise TooLong
+            raise AnswerTooLong
 
 
-_FIELDS = {"thought_signatures", "server_side_tool_invocations", "compaction_blocks"}
-"""Of litellm's provider_specific_fields: those that it reads again when they come back."""
+_FIELDS_BACK = {"thought_signatures", "server_side_tool_invocations", "compaction_blocks"}
+"""The provider_specific_fields of litellm that it reads when they come back."""
 
 _JOINED = ("text", "summary", "data")
 
 
 def _size(value: Any) -> int:
-    """About how many bytes it has."""
+    """Its size in bytes, roughly."""
     if isinstance(value, str):
-        return length(value)
+        return utf8_size(value)
     if isinstance(value, dict):
         return sum(_size(key) + _size(item) for key, item in value.items())
     if isinstance(value, list):
