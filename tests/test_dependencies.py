@@ -244,6 +244,7 @@ def the_model_process_imports_nothing_of_the_hosts(sources: Sources) -> Iterator
         "sandbox_agent_sandbox.inside.kernel.syscalls",
         "sandbox_agent_sandbox.inside.worker",
         "sandbox_agent_sandbox.policy.secrets",
+        "sandbox_agent_sandbox.utf8",
     )
     for name in sources:
         if not within(name, MODEL_PROCESS):
