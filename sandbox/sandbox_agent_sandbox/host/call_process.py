@@ -31,8 +31,8 @@ class CallProcess:
     slot: Slot
     wake: Descriptor
     status: Descriptor
-    on_ended: Callable[[], None]
-    abort_sandbox: Callable[[], None]
+    on_ended: Callable[[], object]
+    abort_sandbox: Callable[[], object]
     session: CallProcess | None = None
     process: Process | None = None
     ladder: Ladder = field(init=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 from sandbox_agent_ipc.board import Board, Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.errors import BoardFull, IpcError
-from sandbox_agent_ipc.futures import resolve
+from sandbox_agent_ipc.futures import call_soon, cancellation, resolve
 from sandbox_agent_ipc.messages import (
     Call,
     Describe,
@@ -78,11 +78,7 @@ class Cell:
             if not done.done():
                 done.set_result(failure)
 
-        def on_open(failure: SandboxError | None) -> None:
-            with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
-                loop.call_soon_threadsafe(resolve, failure)
-
-        self._supervisor.open(on_open)
+        self._supervisor.open(partial(call_soon, loop, resolve))
         failure = await done
         if failure is not None:
             self.close()
@@ -248,16 +244,12 @@ class Cell:
                 return self._board.claim(call_id, 0)
             except BoardFull:
                 pass
-            loop = asyncio.get_running_loop()
-            waiter: asyncio.Future[None] = loop.create_future()
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._slot_waiters.append(waiter)
-            forget = _nothing
-            if token is not None:
-                forget = token.add_callback(partial(loop.call_soon_threadsafe, resolve, waiter))
             try:
-                await waiter
+                with cancellation(token) as cancelled:
+                    await asyncio.wait([waiter, cancelled], return_when=asyncio.FIRST_COMPLETED)
             finally:
-                forget()
                 self._slot_waiters.remove(waiter)
 
 
@@ -268,7 +260,3 @@ class _Skipped(Exception):
 def _look(token: RunToken | None) -> None:
     if token is not None and token.is_cancelled:
         raise _Skipped(str(token.reason))
-
-
-def _nothing() -> None:
-    pass

@@ -10,19 +10,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from math import inf
+from typing import ClassVar
 
-from sandbox_agent_ipc.aio import MessageReader, OutputReader
+from sandbox_agent_ipc.aio import OutputReader
 from sandbox_agent_ipc.board import Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
-from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.channel import send_datagram, send_with_body
-from sandbox_agent_ipc.codec import check_protocol
 from sandbox_agent_ipc.errors import ChannelClosed, IpcError, ProtocolError, TornFrame
-from sandbox_agent_ipc.futures import resolve
+from sandbox_agent_ipc.futures import call_soon, resolve
 from sandbox_agent_ipc.messages import Done, FromSession, Ready, Reply, Request, Serve, Serving
 from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
@@ -32,6 +31,7 @@ from sandbox_agent_sandbox.errors import SandboxBroken
 from sandbox_agent_sandbox.host.call_process import CallProcess
 from sandbox_agent_sandbox.host.descriptors import Descriptor, make_channels, wake_pipe
 from sandbox_agent_sandbox.host.supervisor import Supervisor
+from sandbox_agent_sandbox.host.worker_link import Ended, HungUp, Moves, WorkerLink
 from sandbox_agent_sandbox.outcome import Rung, Survivor
 
 _KEPT_OUTPUT = 16 * 1024
@@ -72,27 +72,64 @@ class Answer:
     survivors: tuple[Survivor, ...] = ()
 
 
-class Session:
+class SessionState(Enum):
+    """How far a session's worker has come."""
+
+    STARTING = "starting"
+    READY = "ready"
+    SERVING = "serving"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A request that the session has not answered."""
+
+    call_process: CallProcess
+    silence: float
+    on_reply: Callable[[bytes], object]
+    body: bytes | None = None
+
+
+class Session(WorkerLink[SessionState]):
     """See the module. Made by `Cell.session`, ended with its cell. Belongs to one event loop, but
-    for `cancel` and `escalate`."""
+    for `escalate`."""
+
+    RECEIVES = FromSession
+    MOVES: ClassVar[Moves[SessionState]] = {
+        SessionState.STARTING: {
+            Ready: SessionState.READY,
+            HungUp: SessionState.ENDING,
+            Ended: SessionState.ENDED,
+        },
+        SessionState.READY: {
+            Serving: SessionState.SERVING,
+            HungUp: SessionState.ENDING,
+            Ended: SessionState.ENDED,
+        },
+        SessionState.SERVING: {
+            Reply: SessionState.SERVING,
+            Done: SessionState.SERVING,
+            HungUp: SessionState.ENDING,
+            Ended: SessionState.ENDED,
+        },
+        SessionState.ENDING: {HungUp: SessionState.ENDING, Ended: SessionState.ENDED},
+        SessionState.ENDED: {},
+    }
 
     def __init__(
         self, supervisor: Supervisor, claim: Claim, slot_is_free: Callable[[], object]
     ) -> None:
-        self._supervisor = supervisor
+        super().__init__(supervisor, SessionState.STARTING)
         self._claim = claim
         self._slot_is_free = slot_is_free
-        self._loop = asyncio.get_running_loop()
         self._number = next(_ids)
         self._requests = itertools.count(1)
-        self._call_process: CallProcess | None = None
-        self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._over: asyncio.Future[None] = self._loop.create_future()
-        self._answers: dict[str, bytes] = {}
-        self._listeners: dict[str, tuple[CallProcess, float, Callable[[bytes], object]]] = {}
+        self._serving: asyncio.Future[None] = self._loop.create_future()
+        self._pending: dict[str, _Pending] = {}
         self._printed = Capture(_KEPT_OUTPUT)
-        self._broken = ""
-        self._lost = ""
+        self._why_ended = ""
 
     async def open(self, message: Serve) -> None:
         """Start the worker; return when it serves. Raises SandboxBroken when it does not."""
@@ -109,39 +146,25 @@ class Session:
             send_datagram(self._inbox, message)
         except (IpcError, OSError) as error:
             slot.release(True)
-            raise SandboxBroken(f"the session cannot be told what to serve: {error}") from error
-        self._reader = MessageReader(
-            channels.outbox.detach(), FromSession, self._on_message, self._on_closed
-        )
-        [(_, output)] = channels.outputs
-        self._output = OutputReader(output.detach(), self._printed.feed, lambda error: None)
-        call_process = CallProcess(
-            id=name,
-            slot=slot,
-            wake=channels.wake,
-            status=channels.status,
-            on_ended=partial(self._soon, self._on_ended),
-            abort_sandbox=self._supervisor.give_up,
-        )
-        self._call_process = call_process
-        self._supervisor.start(call_process, channels.worker, None)
-        self._reader.start(self._loop)
-        self._output.start(self._loop)
+            raise SandboxBroken(f"the session cannot be sent what to serve: {error}") from error
+        self._open(name, slot, channels, None)
+        assert self._call_process is not None
+        limit = self._supervisor.deadlines.serve
         try:
-            limit = self._supervisor.deadlines.serve
-            await asyncio.wait([self._ready], timeout=limit)
-            if not self._ready.done():
-                self._supervisor.abort(call_process, f"it did not come to serve in {limit:g} s")
-                await asyncio.wait([self._ready])
+            await asyncio.wait([self._serving], timeout=limit)
+            if not self._serving.done():
+                why = f"it did not come to serve in {limit:g} s"
+                self._supervisor.abort(self._call_process, why)
+                await asyncio.wait([self._serving])
         except asyncio.CancelledError:
-            self._supervisor.abort(call_process, "nobody wants it any more")
+            self._supervisor.abort(self._call_process, "its start was cancelled")
             raise
-        self._ready.result()
+        self._serving.result()
 
     @property
     def usable(self) -> bool:
         """Whether it serves."""
-        return self._ready.done() and not self._lost and not self._broken
+        return self._state is SessionState.SERVING
 
     async def ask(
         self,
@@ -166,129 +189,108 @@ class Session:
         if self._call_process is None or not self.usable:
             slot.release(True)
             self._slot_is_free()
-            return Answer(None, lost=self._lost or self._broken or "it is not open")
+            return Answer(None, lost=self._why_ended or "it is not open")
         ended: asyncio.Future[None] = self._loop.create_future()
-        call_process = CallProcess(
+        request = CallProcess(
             id=name,
             slot=slot,
             wake=wake_write,
             status=Descriptor(-1),
-            on_ended=partial(self._soon, partial(resolve, ended)),
+            on_ended=partial(call_soon, self._loop, resolve, ended),
             abort_sandbox=self._supervisor.give_up,
         )
-        silence = None if patience.silence == inf else patience.silence
-        self._listeners[name] = (call_process, patience.silence, on_reply)
+        pending = self._pending[name] = _Pending(request, patience.silence, on_reply)
         self._supervisor.join(
-            call_process,
+            request,
             self._call_process,
             grace=patience.grace,
             term=patience.term,
-            silence=silence,
+            silence=None if patience.silence == inf else patience.silence,
         )
         on_sent(name)
-        forget = _nothing
-        if token is not None:
-            forget = token.add_callback(
-                lambda: self._supervisor.cancel(name, token.reason or CancelReason.CLOSED)
-            )
-        sending = self._loop.create_task(self._send(call_process, body, wake_read, ended))
-        shield = CancelShield(lambda: self._supervisor.cancel(name, CancelReason.CANCELLED))
+        sending = self._loop.create_task(self._send(request, body, wake_read, ended))
         try:
-            await shield.wait([sending, ended])
-            if call_process.failure:
-                await asyncio.shield(self._over)  # a moment: what it said last is read then
+            shield = await self._wait(name, [sending, ended], token)
+            if request.failure:
+                await asyncio.shield(self._ended)  # a moment: its last messages are read then
         finally:
-            forget()
-            self._listeners.pop(name, None)
-            call_process.close_descriptors()
+            del self._pending[name]
+            request.close_descriptors()
             self._slot_is_free()
         sending.result()
         shield.raise_cancelled()
-        return self._answer(name, call_process)
+        ended_first = pending.body is None and self._state is SessionState.ENDED
+        return Answer(
+            pending.body,
+            reason=slot.reason,
+            rung=request.ladder.rung,
+            lost=self._why_ended if ended_first else "",
+            survivors=request.survivors,
+        )
 
     def escalate(self, name: str) -> None:
-        """A request that has been told to stop: straight to SIGTERM. For any thread."""
+        """Move a request to SIGTERM, as soon as it is flagged. For any thread."""
         self._supervisor.escalate(name)
 
     async def _send(
-        self, call_process: CallProcess, body: bytes, wake: Descriptor, ended: asyncio.Future[None]
+        self, request: CallProcess, body: bytes, wake: Descriptor, ended: asyncio.Future[None]
     ) -> None:
         """Hand the request over, waiting for a session that is slow to take it."""
-        request = Request(call_process.id, call_process.slot.index, call_process.slot.word, body, 0)
-        while not ended.done() and not call_process.slot.is_cancelled:
+        slot = request.slot
+        message = Request(request.id, slot.index, slot.word, body, 0)
+        while not ended.done() and not slot.is_cancelled:
             try:
-                send_with_body(self._inbox, request, "body", [wake.number])
+                send_with_body(self._inbox, message, "body", [wake.number])
                 return
             except BlockingIOError:
                 await _writable(self._loop, self._inbox.fileno(), ended)
             except (ChannelClosed, OSError):
                 return  # its end is on the way
-        # Told to stop before it was sent: nobody else knows of it.
-        self._supervisor.leave(call_process)
-
-    def _answer(self, name: str, call_process: CallProcess) -> Answer:
-        body = self._answers.pop(name, None)
-        return Answer(
-            body,
-            reason=call_process.slot.reason,
-            rung=call_process.ladder.rung,
-            lost="" if body is not None else self._lost,
-            survivors=call_process.survivors,
-        )
+        # It was cancelled before it was sent: the session will not answer it.
+        self._supervisor.leave(request)
 
     # --- what comes of it ----------------------------------------------------------------------
 
-    def _on_message(self, message: Ready | Serving | Reply | Done) -> None:
-        if isinstance(message, Ready):
-            try:
-                check_protocol(message.protocol, "the session's worker")
-            except ProtocolError as error:
-                self._on_closed(error)
-        elif isinstance(message, Serving):
-            resolve(self._ready)
-        else:
-            listener = self._listeners.get(message.id)
-            if listener is None:
-                return
-            call_process, silence, on_reply = listener
-            if isinstance(message, Done):
-                self._answers[message.id] = message.body
-                self._supervisor.leave(call_process)
-                return
-            if silence != inf:
-                self._supervisor.prolong(call_process, silence)
-            on_reply(message.body)
+    def _on_output(self, stream: str, data: bytes, reader: OutputReader) -> None:
+        self._printed.feed(data)
+
+    def _on_legal_message(self, message: Serving | Reply | Done) -> None:
+        if isinstance(message, Serving):
+            resolve(self._serving)
+            return
+        pending = self._pending.get(message.id)
+        if pending is None:
+            return
+        if isinstance(message, Done):
+            pending.body = message.body
+            self._supervisor.leave(pending.call_process)
+            return
+        if pending.silence != inf:
+            self._supervisor.prolong(pending.call_process, pending.silence)
+        pending.on_reply(message.body)
 
     def _on_closed(self, error: ProtocolError | None) -> None:
-        assert self._call_process is not None
-        self._broken = str(error) if error is not None else "it hung up"
-        if error is None or isinstance(error, TornFrame):
-            # It has died, as a rule, and its init is about to tell of what.
+        self._move(HungUp)
+        self._why_ended = str(error) if error is not None else "it hung up"
+        super()._on_closed(error)
+        if isinstance(error, TornFrame):
+            # As a rule it has died, and its init is about to say of what.
+            assert self._call_process is not None
             self._supervisor.finish(self._call_process)
-        else:
-            self._supervisor.abort(self._call_process, self._broken)
 
     def _on_ended(self) -> None:
-        """The worker is proven dead, and nothing more will come."""
-        call_process = self._call_process
-        assert call_process is not None
-        for reader in (self._reader, self._output):
-            if not reader.closed:
-                reader.drain()
-            reader.close()
+        self._collect()
+        self._close_readers()
         self._inbox.close()
-        self._lost = _last_words(
-            call_process.exit_status(), call_process.failure, self._printed.text()
-        )
-        call_process.close_descriptors()
-        resolve(self._over)
-        if not self._ready.done():
-            self._ready.set_exception(SandboxBroken(f"the session did not start: {self._lost}"))
-            self._ready.exception()  # seen, also where nobody waits any more
-
-    def _soon(self, callback: Callable[[], object]) -> None:
-        with suppress(RuntimeError):  # the loop is closed, and with it whoever waited
-            self._loop.call_soon_threadsafe(callback)
+        self._move(Ended)
+        assert self._call_process is not None
+        failure = self._call_process.failure
+        self._why_ended = _how_it_ended(self._exit_status, failure, self._printed.text())
+        super()._on_ended()
+        if not self._serving.done():
+            why = f"the session did not start: {self._why_ended}"
+            self._serving.set_exception(SandboxBroken(why))
+            self._serving.exception()  # so that asyncio does not report it where nothing waits
 
 
 async def _writable(
@@ -303,7 +305,7 @@ async def _writable(
         loop.remove_writer(number)
 
 
-def _last_words(status: int | None, failure: str, printed: str) -> str:
+def _how_it_ended(status: int | None, failure: str, printed: str) -> str:
     if status is None:
         how = failure or "it was killed with its processes"
     elif status < 0:
@@ -312,7 +314,3 @@ def _last_words(status: int | None, failure: str, printed: str) -> str:
         how = f"it ended with exit code {status}"
     lines = printed.strip().splitlines()
     return f"{how}: {lines[-1][:500]}" if lines else how
-
-
-def _nothing() -> None:
-    pass

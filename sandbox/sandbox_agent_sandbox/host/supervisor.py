@@ -83,7 +83,9 @@ class Supervisor:
     ) -> None:
         """Make a call's processes. `on_ended` is called from the supervisor's thread.
 
-        channels: the descriptors of NewCall in their order. timeout: seconds from now.
+        channels: the descriptors of NewCall in their order, which are closed here as soon as init
+        has its own: while the host holds the worker's ends, no end of file comes. timeout: seconds
+        from now.
         """
         now = time.monotonic()
         call_process.ladder = self._ladder(call_process, self._grace, self._term, now)
@@ -305,17 +307,19 @@ class Supervisor:
     # --- calls -------------------------------------------------------------------------------
 
     def _start(self, call_process: CallProcess, channels: list[Descriptor]) -> None:
-        if call_process.id not in self._calls:
-            return  # the sandbox's end was seen before this command, and ended the call
-        if self._sandbox.state.state is State.OPEN:
-            try:
-                self._sandbox.send(NewCall(call_process.id), channels)
-                return
-            except (OSError, IpcError) as error:
-                call_process.failure = f"init does not take the call: {error}"
-        else:
-            call_process.failure = str(self.failure or "the sandbox was closed")
-        self._end_call(call_process, proven=True)
+        # The sandbox's end may have been seen before this command, and have ended the call.
+        if call_process.id in self._calls:
+            if self._sandbox.state.state is not State.OPEN:
+                call_process.failure = str(self.failure or "the sandbox was closed")
+                self._end_call(call_process, proven=True)
+            else:
+                try:
+                    self._sandbox.send(NewCall(call_process.id), channels)
+                except (OSError, IpcError) as error:
+                    call_process.failure = f"init does not take the call: {error}"
+                    self._end_call(call_process, proven=True)
+        for channel in channels:
+            channel.close()
 
     def _on_message(self, message: AboutCalls, descriptors: list[int]) -> None:
         if isinstance(message, Frozen):

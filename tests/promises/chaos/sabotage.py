@@ -212,10 +212,17 @@ VARIANTS = (
         (
             (
                 f"{_CELL}/host/call_io.py",
-                "            self._ready = True\n",
-                "            self._ready = True\n"
-                "            self._started = True\n"
-                "            self._request.on_started()\n",
+                "CallState.WAITING: {Ready: CallState.READY},",
+                "CallState.WAITING: {Ready: CallState.STARTED},",
+            ),
+            (
+                f"{_CELL}/host/call_io.py",
+                "    def _on_output(self,",
+                "    def _on_message(self, message):\n"
+                "        if isinstance(message, Ready):\n"
+                "            self._request.on_started()\n"
+                "        super()._on_message(message)\n\n"
+                "    def _on_output(self,",
             ),
             (
                 f"{_CELL}/inside/worker/main.py",

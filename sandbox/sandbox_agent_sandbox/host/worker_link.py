@@ -1,0 +1,175 @@
+"""The host's end of one worker, in the event loop: what calls and sessions share.
+
+It opens the channels, reads messages and output, waits, and reads what is left after the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any, ClassVar, Generic, TypeVar
+
+from sandbox_agent_ipc.aio import MessageReader, OutputReader
+from sandbox_agent_ipc.board import Slot
+from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.cancel_shield import CancelShield
+from sandbox_agent_ipc.codec import check_protocol
+from sandbox_agent_ipc.errors import ProtocolError, TornFrame
+from sandbox_agent_ipc.futures import call_soon, resolve
+from sandbox_agent_ipc.messages import Ready
+from sandbox_agent_ipc.token import RunToken
+
+from sandbox_agent_sandbox.host.call_process import CallProcess
+from sandbox_agent_sandbox.host.descriptors import Channels, Descriptor
+from sandbox_agent_sandbox.host.supervisor import Supervisor
+
+S = TypeVar("S")
+
+Moves = Mapping[S, Mapping[type, S]]
+"""For each state the messages and events that are legal in it, and the state that follows."""
+
+
+class HungUp:
+    """The event that the worker sends no more messages."""
+
+
+class Ended:
+    """The event that the worker is proven dead, or is called a survivor."""
+
+
+class WorkerLink(ABC, Generic[S]):
+    """One worker and the state of the conversation with it. Belongs to one event loop.
+
+    RECEIVES: the union of messages that the worker may send. MOVES: the legal ones in each state.
+    A message that is not legal breaks the protocol, and the worker is killed; an event that is not
+    legal is a bug, and raises.
+    """
+
+    RECEIVES: ClassVar[Any]
+    MOVES: ClassVar[Moves[Any]]
+
+    def __init__(self, supervisor: Supervisor, state: S) -> None:
+        self._supervisor = supervisor
+        self._state = state
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._call_process: CallProcess | None = None
+        self._readers: list[MessageReader | OutputReader] = []
+        self._exit_status: int | None = None
+        self._fault = ""
+        self._torn = ""
+
+    def _open(self, name: str, slot: Slot, channels: Channels, timeout: float | None) -> None:
+        """Have the worker started, and read from it. timeout: seconds from now.
+
+        Put its first message into the inbox before: the worker then finds it there.
+        """
+        outbox = channels.outbox.detach()
+        self._readers.append(
+            MessageReader(outbox, self.RECEIVES, self._on_message, self._on_closed)
+        )
+        for stream, read in channels.outputs:
+            self._readers.append(self._output_reader(stream, read))
+        self._call_process = CallProcess(
+            id=name,
+            slot=slot,
+            wake=channels.wake,
+            status=channels.status,
+            on_ended=partial(call_soon, self._loop, self._on_ended),
+            abort_sandbox=self._supervisor.give_up,
+        )
+        self._supervisor.start(self._call_process, channels.worker, timeout)
+        for reader in self._readers:
+            reader.start(self._loop)
+
+    async def _wait(
+        self, call_id: str, futures: Iterable[asyncio.Future[Any]], token: RunToken | None
+    ) -> CancelShield:
+        """Wait until all futures are done.
+
+        Meanwhile the call is cancelled when the token is, or when the waiting task is. The task's
+        cancellation is not raised here; the caller does that with what this returns.
+        """
+        cancel = partial(self._supervisor.cancel, call_id)
+        forget = _nothing
+        if token is not None:
+            forget = token.add_callback(lambda: cancel(token.reason or CancelReason.CLOSED))
+        shield = CancelShield(partial(cancel, CancelReason.CANCELLED))
+        try:
+            await shield.wait(futures)
+        finally:
+            forget()
+        return shield
+
+    def _collect(self) -> None:
+        """Read what is left. Every writer is dead: what is in the pipes is all there will be."""
+        assert self._call_process is not None
+        for reader in self._readers:
+            if not reader.closed:
+                reader.drain()
+        self._exit_status = self._call_process.exit_status()
+        self._call_process.close_descriptors()
+
+    def _close_readers(self) -> None:
+        for reader in self._readers:
+            reader.close()
+
+    def _output_reader(self, stream: str, read: Descriptor) -> OutputReader:
+        def on_data(data: bytes) -> None:
+            self._on_output(stream, data, reader)
+
+        reader = OutputReader(read.detach(), on_data, lambda error: None)
+        return reader
+
+    @abstractmethod
+    def _on_output(self, stream: str, data: bytes, reader: OutputReader) -> None:
+        """The worker, or what it started, printed something. stream: "stdout" or "stderr"."""
+
+    @abstractmethod
+    def _on_legal_message(self, message: Any) -> None:
+        """A message has come, and the state has moved. Not called with Ready."""
+
+    def _on_message(self, message: Any) -> None:
+        state = self.MOVES[self._state].get(type(message))
+        if state is None:
+            self._on_closed(ProtocolError(f"a {type(message).__name__} message out of turn"))
+            return
+        self._state = state
+        if not isinstance(message, Ready):
+            self._on_legal_message(message)
+            return
+        try:
+            check_protocol(message.protocol, "the worker")
+        except ProtocolError as error:
+            self._on_closed(error)
+
+    def _move(self, event: type[HungUp | Ended]) -> None:
+        state = self.MOVES[self._state].get(event)
+        if state is None:
+            raise AssertionError(f"no move from {self._state} at {event.__name__}")
+        self._state = state
+
+    def _on_closed(self, error: ProtocolError | None) -> None:
+        assert self._call_process is not None
+        if error is None:
+            # Nothing more will come of this worker, even where something else in the namespace
+            # holds out: a SIGTERM from outside makes its init wait for all the others.
+            self._supervisor.finish(self._call_process)
+            return
+        why = f"its worker broke the protocol: {error}"
+        if isinstance(error, TornFrame):
+            # As a rule the worker has died: waitpid and the ladder will say how, and on which rung.
+            self._torn = why
+            return
+        self._fault = self._fault or why
+        self._supervisor.abort(self._call_process, self._fault)
+
+    def _on_ended(self) -> None:
+        """The worker's end is proven, or given up. Called once."""
+        resolve(self._ended)
+
+
+def _nothing() -> None:
+    pass
