@@ -290,16 +290,17 @@ def _keep_link(path: Path, real: Path, links: dict[str, str]) -> None:
 
 
 def _resolve(path: Path, field: str) -> Path:
+    other = "choose another folder" if field == "workspace" else "remove the entry"
     try:
         real = path.resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise PolicyError(
-            f"{field}: {path} is not there ({error}); create it, or remove the entry"
+            f"{field}: {path} does not exist ({error}); create it, or {other}"
         ) from None
     if _is_inside(real, _KERNEL_FOLDERS) or real == Path("/"):
         raise PolicyError(
-            f"{field}: {real} cannot be shared: the sandbox has its own /proc and /dev, and"
-            " shows nothing of the kernel's; remove the entry"
+            f"{field}: {real} cannot be shared: the sandbox has a /proc and a /dev of its own, and"
+            f" shows no folder of the kernel; {other}"
         )
     return real
 
