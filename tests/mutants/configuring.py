@@ -43,7 +43,7 @@ MUTANTS = (
         "a tool may take longer than the policy allows",
         _REGISTRY_TEST,
         _REGISTRY,
-        "times = [limit, self.timeout,",
-        "times = [limit if self.timeout is None else None, self.timeout,",
+        "times = [limit, tool.timeout,",
+        "times = [limit if tool.timeout is None else None, tool.timeout,",
     ),
 )
