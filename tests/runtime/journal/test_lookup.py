@@ -62,7 +62,7 @@ def test_the_default_folder_is_where_runs_go(runs: Path, monkeypatch: pytest.Mon
         ("20269999-no-journal", "is not a run: there is no journal.jsonl"),
         ("zzz-a-file", "is not a run"),
         ("./nowhere", "is not a run"),
-        ("./a\0b", "null byte"),
+        ("./a\0b", "null (byte|character)"),
         ("x" * 5000, "is not a run|there is no run|too long"),
         ("/" + "x" * 5000, "too long"),
     ],
