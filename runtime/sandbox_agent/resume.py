@@ -63,7 +63,7 @@ class PastRun:
                 hint="name the folder of a run that you may write to",
             ) from None
 
-    def take_writer(self) -> journal.JournalWriter:
+    def _take_writer(self) -> journal.JournalWriter:
         """The open journal, for somebody who closes it."""
         assert self._writer is not None
         writer, self._writer = self._writer, None
@@ -97,7 +97,7 @@ def setup_from_journal(
     """
     _refuse_what_is_over(past, message)
     setup = _setup(past, model, options)
-    recorder, writer = setup.recorder, past.take_writer()
+    recorder, writer = setup.recorder, past._take_writer()
     try:
         recorder.go_on(writer, past.events, past.state)
         if message is not None:

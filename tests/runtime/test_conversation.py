@@ -14,6 +14,15 @@ from typing import Any
 
 import pytest
 import talking
+from sandbox_agent import (
+    Budgets,
+    Conversation,
+    Interrupt,
+    Limits,
+    Policy,
+    PolicyError,
+    ProviderModel,
+)
 from sandbox_agent.errors import ConfigError, ModelError, StateError
 from sandbox_agent.journal.events import (
     Dispatching,
@@ -294,6 +303,84 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_model_may_be_given_by_its_name(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "steps.yaml").write_text("- calls: [{shell: {command: 'echo x'}}]\n- final: Yes.\n")
+    for model, name in (
+        ("scripted:steps.yaml", f"scripted:{tmp_path}/steps.yaml"),
+        ("replay:last", "replay:20"),
+    ):
+        with talk(tmp_path, watch, model=model) as conv:
+            assert conv.model.name.startswith(name)
+            assert conv.run().message == "Yes."
+    # Of a relative path the journal keeps the whole one.
+    monkeypatch.chdir("/")
+    (folder, *_) = sorted((tmp_path / "runs").iterdir())
+    Conversation.resume(folder, message="more").close()
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-" + "x" * 40)
+    with talk(tmp_path, watch, model="openai/gpt-4o") as conv:
+        assert isinstance(conv.model, ProviderModel)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "words"),
+    [
+        ("", ConfigError, "model: is empty"),
+        ("scripted:", ConfigError, "model: 'scripted:' names nothing"),
+        ("scripted:nowhere.yaml", ConfigError, "model: there is no file"),
+        ("replay:nobody", ConfigError, "model: there is no run nobody"),
+        ("gpt-nowhere", ConfigError, "model: no provider of a model named 'gpt-nowhere' is known"),
+        ("openai/gpt-4o", ModelError, "model: openai/gpt-4o needs a key"),
+    ],
+)
+def test_a_model_string_that_cannot_be_is_told_with_its_hint(
+    tmp_path: Path,
+    watch: Watch,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    kind: type[Exception],
+    words: str,
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(kind) as caught:
+        talk(tmp_path, watch, model=model)
+    assert str(caught.value).startswith(words)
+    assert str(caught.value).count("\n  hint: ") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_policy_in_python_has_errors_of_ours(tmp_path: Path, watch: Watch) -> None:
+    for make, kind, field in (
+        (lambda: Policy(limits={"timeout": -1}), PolicyError, "limits.timeout"),
+        (lambda: Policy(netwrok="none"), PolicyError, "netwrok"),
+        (lambda: Limits(memory="1 jar"), PolicyError, "memory"),
+        (lambda: talk(tmp_path, watch, sandbox={"env": {"pass": [7]}}), ConfigError,
+         "sandbox.env.pass[0]"),
+        (lambda: Interrupt(-1), ConfigError, "interrupt.grace"),
+        (lambda: Budgets(turns=0), ConfigError, "budgets.turns"),
+    ):  # fmt: skip
+        with pytest.raises(kind) as caught:
+            make()
+        assert caught.value.field == field
+        assert caught.value.hint
+        assert "pydantic" not in str(caught.value)
+
+
+def test_a_result_is_shown_in_one_line_of_a_screen(tmp_path: Path, watch: Watch) -> None:
+    long = "echo " + "x" * 200
+    with talk(tmp_path, watch, FINAL, FINAL, verify=["true"]) as conv:
+        assert repr(conv.run()) == (
+            "RunResult(done, exit code 0: 'the agent is done, and verify agrees')"
+        )
+    with talk(tmp_path, watch, FINAL, verify=[f"{long}\nfalse"]) as conv:
+        shown = repr(conv.run())
+    assert shown.startswith("RunResult(failed, exit code 1: 'verify failed: echo xxx")
+    assert shown.endswith("...')")
+    assert len(shown) == 79 and "\n" not in shown
+
+
 def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path: Path, watch: Watch) -> None:
     (tmp_path / "runs").write_text("a file")
     with talk(tmp_path, watch, FINAL) as conv:
@@ -400,28 +487,6 @@ def test_two_conversations_at_once_do_not_meet(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(talking.DEADLINE)
     assert results == [(Status.DONE, "mine\n")] * 3
-
-
-# --- the facade -----------------------------------------------------------------------------
-
-
-def test_the_facade_offers_every_name_and_imports_nothing_by_itself() -> None:
-    code = (
-        "import sys, sandbox_agent\n"
-        "heavy = {'asyncio', 'msgspec', 'pydantic', 'psutil', 'yaml', 'litellm', 'rich'}\n"
-        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
-        "from sandbox_agent import tool, CancelToken\n"
-        "heavy.discard('msgspec')\n"
-        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
-        "for name in sandbox_agent.__all__: getattr(sandbox_agent, name)\n"
-        "assert set(sandbox_agent.__all__) <= set(dir(sandbox_agent))\n"
-        "try: sandbox_agent.nothing\n"
-        "except AttributeError: print('fine')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert (done.stdout, done.stderr) == ("fine\n", "")
 
 
 def test_conversation_names_no_concrete_model() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import warnings
 
+from sandbox_agent.embedding.log import LOGGER
+
 
 def complain(message: str) -> None:
     """Warn about a callback. Never raises, not even where warnings are errors: a callback that
     fails must not end the run."""
     try:
+        LOGGER.warning("%s", message)
         warnings.warn(message, RuntimeWarning, stacklevel=3)
     except Exception:
         return

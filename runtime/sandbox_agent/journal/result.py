@@ -10,6 +10,8 @@ from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent.journal.result_file import Record
 from sandbox_agent.journal.status import Status
 
+_WIDTH = 79
+
 
 class RunResult(msgspec.Struct, frozen=True):
     """How a run ended. record: the content of `result.json`. run_dir: the run's folder.
@@ -20,6 +22,11 @@ class RunResult(msgspec.Struct, frozen=True):
     record: Record
     run_dir: Path
     error: BaseException | None = None
+
+    def __repr__(self) -> str:
+        """One line of a screen."""
+        text = f"RunResult({self.status.value}, exit code {self.exit_code}: {self.reason!r})"
+        return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 5]}...')"
 
     @property
     def status(self) -> Status:

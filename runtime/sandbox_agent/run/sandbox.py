@@ -14,6 +14,7 @@ from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.outcome import Survivor
 
 from sandbox_agent.config.settings import Settings
+from sandbox_agent.embedding.log import LOGGER
 from sandbox_agent.source_root import SOURCE_ROOT
 from sandbox_agent.tools.registry import Registry, import_roots, resolve
 
@@ -55,6 +56,7 @@ class ConversationSandbox:
             except BaseException:
                 self.drop()
                 raise
+            LOGGER.info("sandbox opened for %s", self._settings.workspace.path)
         if self.registry is None:
             cell, cwd = self.cell, str(self._settings.workspace.path)
             self.registry = await resolve(

@@ -21,9 +21,10 @@ from sandbox_agent.config.settings import (
 from sandbox_agent.config.workspace import existing_folder
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal import folder as run_folder
-from sandbox_agent.journal.events import RecordedSettings
+from sandbox_agent.journal.events import AnyEvent, RecordedSettings
 from sandbox_agent.journal.recorder import OnEvent, Recorder
 from sandbox_agent.models import Model, OnDelta
+from sandbox_agent.reports.log import log_event
 from sandbox_agent.run.call import OnOutput
 from sandbox_agent.run.sandbox import ConversationSandbox
 from sandbox_agent.run.secrets import check_keys
@@ -120,9 +121,18 @@ def make_setup(
         recorded=keep,
         callbacks=callbacks,
         host=ConversationSandbox(settings, tuple(hidden)),
-        recorder=Recorder(run_dir, name, callbacks.on_event, keep),
+        recorder=Recorder(run_dir, name, _logged(run_dir.name, callbacks.on_event), keep),
         name=name,
     )
+
+
+def _logged(run: str, on_event: OnEvent | None) -> OnEvent:
+    def tell(event: AnyEvent) -> None:
+        log_event(run, event)
+        if on_event is not None:
+            on_event(event)
+
+    return tell
 
 
 def _refuse_other_bytes(settings: RecordedSettings) -> None:
