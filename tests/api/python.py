@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import PurePath
 from types import FunctionType
-from typing import Any
+from typing import Any, is_typeddict
 
 import msgspec
 
@@ -53,6 +53,12 @@ def _value(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _class(name: str, cls: type) -> Iterator[tuple[str, str]]:
+    if is_typeddict(cls):
+        yield name, "TypedDict"
+        for option, text in cls.__annotations__.items():
+            text = getattr(text, "__forward_arg__", text)
+            yield f"{name}.{option}", _annotation(text)
+        return
     bases = ", ".join(base.__name__ for base in cls.__mro__[1:] if base is not object)
     kind = "enum" if issubclass(cls, enum.Enum) else "class"
     yield name, f"{kind}({_python_independent(bases)}){_settings(cls)}"
