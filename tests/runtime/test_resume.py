@@ -27,7 +27,7 @@ from sandbox_agent.journal.file import FILE_NAME, read_journal
 from sandbox_agent.journal.history import ToolMessage, UserMessage
 from sandbox_agent.journal.result_file import read_record
 from sandbox_agent.journal.status import Status
-from sandbox_agent.models.scripted import ScriptedModel, Step
+from sandbox_agent.models.scripted import ScriptedModel, Step, load_script
 from striking_itself import Recording
 from talking import FINAL, Watch, calls, shell, sleeper, soon, talk
 
@@ -388,12 +388,21 @@ def test_an_interrupt_while_resuming_works_like_any(
 def test_the_model_of_a_task_is_made_from_its_name(tmp_path: Path, watch: Watch) -> None:
     steps = tmp_path / "steps.yaml"
     steps.write_text("- calls: [{shell: {command: 'true'}}]\n- final: Made anew.\n")
-    from sandbox_agent.models.scripted import load_script
-
     with talk(tmp_path, watch, model=load_script(steps), budgets={"turns": 1}) as conv:
         assert conv.run().status is Status.BUDGET
     with Conversation.resume(conv.run_dir / FILE_NAME, budgets=Budgets()) as again:
         assert again.run().message == "Made anew."
     steps.unlink()
-    with pytest.raises(ConfigError, match="there is no file"):
+    with pytest.raises(ConfigError, match=r"model: there is no file.*\n  hint: put it back"):
         Conversation.resume(conv.run_dir, message="more")
+
+
+def test_steps_that_a_program_named_by_a_relative_path_are_found_from_the_same_folder(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("steps.yaml").write_text("- final: Found.\n- final: Found again.\n")
+    with talk(tmp_path, watch, model=load_script("steps.yaml")) as conv:
+        conv.run()
+    with Conversation.resume(conv.run_dir, message="more") as again:
+        assert again.run().message == "Found again."

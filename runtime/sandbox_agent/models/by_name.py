@@ -80,7 +80,7 @@ def model_from_journal(name: str, options: Mapping[str, Any]) -> Model:
     choice = ModelChoice(**recorded)
     keep_hint = choice.provided
     return make_model(
-        choice, None, Path("/"), lambda what, hint: _refusal(what, hint if keep_hint else _PUT_BACK)
+        choice, None, Path(), lambda what, hint: _refusal(what, hint if keep_hint else _PUT_BACK)
     )
 
 
