@@ -165,13 +165,14 @@ class RunToken(CancelToken):
     deadline: CLOCK_MONOTONIC seconds; None for none. For information; nobody watches it here.
     """
 
-    __slots__ = ("__weakref__", "_callbacks", "_deadline", "_first", "_waiters")
+    __slots__ = ("__weakref__", "_callbacks", "_deadline", "_detach", "_first", "_waiters")
 
     def __init__(self, deadline: float | None = None) -> None:
         self._deadline = deadline
         self._first: dict[None, list[CancelReason]] = {}
         self._waiters: list[_thread.LockType] = []
         self._callbacks: list[_Callback] = []
+        self._detach = _nothing
 
     @property
     def is_cancelled(self) -> bool:
@@ -217,6 +218,31 @@ class RunToken(CancelToken):
                 self._callbacks.remove(entry)
 
         return remove
+
+    def follow(self, cancel: Callable[[CancelReason], object]) -> Callable[[], None]:
+        """Calls `cancel(reason)` once at the cancellation, or now if that has been. Returns a
+        function that takes it back; see `add_callback`."""
+        return self.add_callback(lambda: cancel(self._first[None][0]))
+
+    def child(self) -> RunToken:
+        """Makes a token that is cancelled with this one, for the same reason, or alone.
+
+        Cancelling the child does not cancel this token. The child has this token's deadline. This
+        token holds the child until it is cancelled itself, or until `detach` of the child: call
+        that when the child's work is over. Safe in signal handlers and in any thread.
+        """
+        child = RunToken(self._deadline)
+        # A cancellation that comes before the next line is delivered by it.
+        child._detach = self.follow(child.cancel)
+        return child
+
+    def detach(self) -> None:
+        """From now on the token that made this one neither cancels nor holds it.
+
+        Changes nothing for a token that is no child, was detached before, or is cancelled.
+        """
+        detach, self._detach = self._detach, _nothing
+        detach()
 
     def wait(self, timeout: float | None = None) -> bool:
         end = _end(timeout)
@@ -269,6 +295,10 @@ class _Callback:
                 self._struck = True
                 waiting.insert(0, self)
             raise
+
+
+def _nothing() -> None:
+    pass
 
 
 def _end(timeout: float | None) -> float | None:

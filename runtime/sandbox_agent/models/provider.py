@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
-from sandbox_agent_ipc.futures import resolve
+from sandbox_agent_ipc.futures import call_soon, resolve
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Piece
 from sandbox_agent_ipc.token import CancelToken, RunToken
@@ -183,21 +182,18 @@ class ProviderModel(Model):
         """One request. Waits for its end even if this task is cancelled."""
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
-        request_token = RunToken()
+        request_token = token.child() if isinstance(token, RunToken) else RunToken()
 
         def deliver(piece: Piece) -> None:
             if piece.kind in _KINDS and not over.done():
                 on_delta(ModelDelta(DeltaKind(piece.kind), piece.text))
 
         def on_piece(piece: Piece) -> None:
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(deliver, piece)
+            call_soon(loop, deliver, piece)
 
         def on_result(result: object) -> None:
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(resolve, over)
+            call_soon(loop, resolve, over)
 
-        forget = _follow(token, request_token)
         request = self._open_lease().process.ask(ask, self._interrupt, request_token, on_piece)
         self._in_flight = request
         request.result.add_done_callback(on_result)
@@ -205,7 +201,7 @@ class ProviderModel(Model):
         try:
             await shield.wait([over])
         finally:
-            forget()
+            request_token.detach()
             self._in_flight = None
         if shield.cancelled:
             if not request.result.exception() and isinstance(
@@ -223,15 +219,6 @@ class ProviderModel(Model):
                 FailureKind.CRASHED,
             )
         return result
-
-
-def _follow(token: CancelToken, request_token: RunToken) -> Any:
-    """Cancel `request_token` with `token`. Returns what takes that back."""
-    if isinstance(token, RunToken):
-        return token.add_callback(
-            lambda: request_token.cancel(token.reason or CancelReason.CANCELLED)
-        )
-    return lambda: None
 
 
 def _without_trailing_empty_turns(history: Sequence[Message]) -> Sequence[Message]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -41,20 +41,13 @@ class CallGroup:
         self._shield = shield
         self._tokens: dict[str, RunToken] = {}
         """Of every call that the model asked for and that has not ended."""
-        self._unfollow: dict[str, Callable[[], None]] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
 
     # --- tokens ------------------------------------------------------------------------------
 
     def new_token(self, call_id: str) -> RunToken:
         """Make the token of a call. It is cancelled with the run's token, or alone."""
-        run_token, token = self._run_token, RunToken()
-
-        def follow() -> None:
-            token.cancel(run_token.reason or CancelReason.INTERRUPT)
-
-        self._tokens[call_id] = token
-        self._unfollow[call_id] = run_token.add_callback(follow)
+        token = self._tokens[call_id] = self._run_token.child()
         return token
 
     def cancel(self, call_id: str) -> bool:
@@ -67,8 +60,9 @@ class CallGroup:
         return True
 
     def _drop_token(self, call_id: str) -> None:
-        self._tokens.pop(call_id, None)
-        self._unfollow.pop(call_id, lambda: None)()
+        token = self._tokens.pop(call_id, None)
+        if token is not None:
+            token.detach()
 
     # --- calls -------------------------------------------------------------------------------
 

@@ -95,7 +95,7 @@ class WorkerLink(ABC, Generic[S]):
         cancel = partial(self._supervisor.cancel, call_id)
         forget = _nothing
         if token is not None:
-            forget = token.add_callback(lambda: cancel(token.reason or CancelReason.CLOSED))
+            forget = token.follow(cancel)
         shield = CancelShield(partial(cancel, CancelReason.CANCELLED))
         try:
             await shield.wait(futures)

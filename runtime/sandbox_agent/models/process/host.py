@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sandbox_agent_ipc.futures import resolve
+from sandbox_agent_ipc.futures import call_soon, cancellation
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, FromModel, Piece
 from sandbox_agent_ipc.token import RunToken
@@ -85,10 +85,7 @@ class Request:
         """
         session = self._session
         if session is not None:
-            with suppress(RuntimeError):  # the loop is closed: the process is gone
-                self._loop.call_soon_threadsafe(
-                    self._loop.call_later, ESCALATION, session.escalate, self._name
-                )
+            call_soon(self._loop, self._loop.call_later, ESCALATION, session.escalate, self._name)
 
 
 class ModelProcess:
@@ -131,7 +128,7 @@ class ModelProcess:
             # the same user, and they cannot read its environment or memory. prctl(2), ptrace(2).
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
             self._thread.start()
-        self._call_soon(self._session_task)
+        call_soon(self._loop, self._session_task)
 
     def ask(
         self,
@@ -153,7 +150,7 @@ class ModelProcess:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        if not self._call_soon(begin):
+        if not call_soon(self._loop, begin):
             request.result.set_result(None)
         return request
 
@@ -182,13 +179,6 @@ class ModelProcess:
             self._loop.run_forever()
         finally:
             self._loop.close()
-
-    def _call_soon(self, callback: Callable[[], object]) -> bool:
-        try:
-            self._loop.call_soon_threadsafe(callback)
-        except RuntimeError:  # closed
-            return False
-        return True
 
     async def _complete(self, request: Request) -> None:
         try:
@@ -246,14 +236,10 @@ class ModelProcess:
 
     async def _session_unless(self, token: RunToken) -> Session | None:
         """An open session. None if the token is cancelled first."""
-        stopped: asyncio.Future[None] = self._loop.create_future()
-        forget = token.add_callback(lambda: self._call_soon(lambda: resolve(stopped)))
-        try:
+        with cancellation(token) as stopped:
             opened = self._session_task()
             either: list[asyncio.Future[Any]] = [opened, stopped]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            forget()
         if token.is_cancelled or self._closed:
             return None
         return opened.result()
