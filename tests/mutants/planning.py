@@ -7,6 +7,7 @@ from mutants.mutant import SANDBOX, mutant
 _PLAN = f"{SANDBOX}/policy/make_plan.py"
 _POLICY = f"{SANDBOX}/policy/policy.py"
 _GOLDEN = "sandbox/policy/test_make_plan.py"
+_REFUSED = "sandbox/policy/test_make_plan_refusals.py"
 _REFUSALS = "sandbox/policy/test_policy.py"
 
 MUTANTS = (
@@ -94,6 +95,29 @@ MUTANTS = (
         _PLAN,
         "dict.fromkeys([*own, *map(str, tool_paths)])",
         "dict.fromkeys([*map(str, tool_paths), *own])",
+    ),
+    mutant(
+        "/proc can be shared",
+        _REFUSED,
+        _PLAN,
+        'if _is_inside(real, _KERNEL_FOLDERS) or real == Path("/"):',
+        'if real == Path("/"):',
+    ),
+    mutant(
+        "what is to be hidden and does not exist yet is left as it is",
+        _REFUSED,
+        _PLAN,
+        "        if not os.path.exists(real):\n            raise PolicyError(\n",
+        "        if not os.path.exists(real):\n            continue\n"
+        "        if not path:\n            raise PolicyError(\n",
+    ),
+    mutant(
+        "records may lie in the workspace's own folder",
+        _REFUSED,
+        _PLAN,
+        "        if real == workspace or real in workspace.parents:\n"
+        "            raise PolicyError(\n",
+        "        if real == workspace.root:\n            raise PolicyError(\n",
     ),
     mutant(
         "an unknown field of a policy is ignored",

@@ -181,8 +181,10 @@ def test_a_budget_of_the_replay_counts_every_turn() -> None:
 
 def test_what_was_lost_counts_against_every_budget() -> None:
     budget = counted(Budgets(tokens=500), 9)
+    before = budget.used.tokens
     budget.count_lost(CENTS)
     assert budget.spent() is not None
+    assert budget.used.tokens == before + CENTS.total
 
 
 @pytest.mark.parametrize(("budgets", "number"), [({"tokens": 500}, 6), ({"tokens": 400}, 1)])

@@ -1,0 +1,154 @@
+"""What no sandbox can be made of is refused, with the field and what to do. Each refusal stands
+beside what is next to it and works."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sandbox_agent_sandbox.errors import PolicyError
+from sandbox_agent_sandbox.plan import Mask, Plan, Symlink
+from sandbox_agent_sandbox.policy.make_plan import make_plan
+from sandbox_agent_sandbox.policy.policy import Policy
+from sandbox_agent_sandbox.policy.probe import HostFacts
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    folder = tmp_path.resolve()
+    for name in ("root", "home", "python", "code", "work/tests", "data/inner"):
+        (folder / name).mkdir(parents=True)
+    for name in ("work/file", "data/file"):
+        (folder / name).write_text(name)
+    (folder / "link").symlink_to("data")
+    (folder / "loop").symlink_to("loop")
+    return folder
+
+
+def facts(top: Path, **environment: str) -> HostFacts:
+    python = top / "python"
+    return HostFacts(
+        uid=1234,
+        gid=1235,
+        home=top / "home",
+        path=(),
+        prefix=python,
+        base_prefix=python,
+        code=(top / "code",),
+        import_path=(),
+        environment=environment,
+        root=top / "root",
+    )
+
+
+def plan(top: Path, workspace: Path | None = None, hidden: Any = (), **policy: Any) -> Plan:
+    """The plan of a policy whose paths start in `top`."""
+    fields = {
+        name: [top / path for path in value] if isinstance(value, list) else value
+        for name, value in policy.items()
+    }
+    made = Policy.model_validate(fields)
+    return make_plan(made, facts(top), workspace=workspace or top / "work", hidden=hidden)
+
+
+def refused(text: str) -> Any:
+    return pytest.raises(PolicyError, match=text)
+
+
+def shown(made: Plan) -> dict[str, bool]:
+    """The paths that are visible, and whether they can be written."""
+    return {bind.path: bind.writable for bind in made.binds}
+
+
+@pytest.mark.parametrize("field", ["read", "write"])
+@pytest.mark.parametrize("path", ["/proc", "/proc/self/ns", "/sys/kernel", "/dev", "/dev/shm", "/"])
+def test_nothing_of_the_kernels_and_not_the_whole_root_is_shared(
+    top: Path, field: str, path: str
+) -> None:
+    with refused(f"^{field}: .*cannot be shared.*; remove the entry$"):
+        plan(top, **{field: [path]})
+    assert shown(plan(top, **{field: ["data"]}))[str(top / "data")] is (field == "write")
+
+
+@pytest.mark.parametrize("path", ["/proc", "/"])
+def test_nor_is_it_a_workspace(top: Path, path: str) -> None:
+    with refused("^workspace: .*cannot be shared.*; choose another folder$"):
+        plan(top, workspace=Path(path))
+
+
+def test_a_workspace_is_a_folder(top: Path) -> None:
+    with refused("work/file is not a folder"):
+        plan(top, workspace=top / "work/file")
+    with refused("^workspace: .*nowhere does not exist .*choose another folder$"):
+        plan(top, workspace=top / "nowhere")
+
+
+@pytest.mark.parametrize("field", ["read", "write", "protect"])
+@pytest.mark.parametrize("path", ["nowhere", "loop"])
+def test_what_is_named_exists(top: Path, field: str, path: str) -> None:
+    with refused(f"^{field}: .*{path} does not exist .*create it, or remove the entry$"):
+        plan(top, **{field: [path]})
+
+
+def test_what_is_protected_is_visible(top: Path) -> None:
+    with refused(r"^protect: .*data is not visible inside.*remove the entry$"):
+        plan(top, protect=["data"])
+    made = plan(top, protect=["data/inner", "work/tests"], write=["data"])
+    assert shown(made)[str(top / "data/inner")] is False
+    assert shown(made)[str(top / "data")] is True
+    assert {item.path for item in made.protected} == {
+        str(top / "data/inner"),
+        str(top / "work/tests"),
+    }
+
+
+def test_what_is_hidden_exists_where_it_would_be_visible(top: Path) -> None:
+    """A file that is made later would not be hidden."""
+    with refused(r"^hide: .*work/later does not exist.*create it first$"):
+        plan(top, hide=["work/later"])
+    made = plan(top, hide=["data/later", "data/file", "work/file"])
+    assert made.masks == (Mask(str(top / "work/file"), False),)
+
+
+@pytest.mark.parametrize("path", ["work", "."])
+def test_the_workspace_is_not_hidden(top: Path, path: str) -> None:
+    with refused("^hide: .* would hide the workspace"):
+        plan(top, hide=[path], write=["."])
+    # Its sibling is, and what is in it.
+    made = plan(top, hide=["data", "work/tests"], write=["."])
+    assert made.masks == (Mask(str(top / "data"), True), Mask(str(top / "work/tests"), True))
+
+
+@pytest.mark.parametrize("path", ["work", "."])
+def test_records_are_not_where_the_tools_work(top: Path, path: str) -> None:
+    with refused(r"in reach of the tools.*output\.dir"):
+        plan(top, hidden=[top / path], write=["."])
+    made = plan(top, hidden=[top / "work/tests"])
+    assert made.masks == (Mask(str(top / "work/tests"), True),)
+
+
+def test_only_text_can_be_told_to_the_sandbox(top: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(top) + b"/od\xff"))
+    odd.mkdir()
+    with refused(re.escape(r"od\xff' is not UTF-8") + ".*remove it from the policy$"):
+        plan(top, read=[odd])
+    known = facts(top, ODD=os.fsdecode(b"\xff"), EVEN="é")
+    with refused("^env.pass: the value of ODD is not UTF-8"):
+        make_plan(Policy.model_validate({"env": {"pass": ["ODD"]}}), known, workspace=top / "work")
+    made = make_plan(
+        Policy.model_validate({"env": {"pass": ["EVEN"]}}), known, workspace=top / "work"
+    )
+    assert made.environment["EVEN"] == "é"
+
+
+def test_only_a_path_that_is_a_link_makes_one_inside(top: Path) -> None:
+    """Not one that passes through a link: only the last part of a path is made anew inside."""
+    made = plan(top, workspace=top / "link")
+    assert made.symlinks == (Symlink(str(top / "link"), "data"),)
+    assert made.workspace == str(top / "data")
+    made = plan(top, workspace=top / "link/inner")
+    assert made.symlinks == ()
+    assert made.workspace == str(top / "data/inner")
