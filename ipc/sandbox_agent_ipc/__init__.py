@@ -1,5 +1,5 @@
-"""What is said between processes: messages, framing, channels, the cancel board and its tokens.
+"""What processes send to each other: messages, frames, channels, the cancel board, cancel tokens.
 
-This package knows messages and bytes, never processes. It is imported inside the walls, so it
-imports msgspec and the standard library only.
+This package is about messages and bytes, not about processes. It is imported inside the walls, so
+it imports msgspec and the standard library only.
 """

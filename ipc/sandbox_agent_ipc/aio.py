@@ -1,7 +1,7 @@
 """The host's ends of a call's pipes, driven by an event loop's `add_reader`.
 
-Not asyncio.StreamReader: three times slower per message, and its buffer is not ours to bound. All
-methods and callbacks belong to the loop's thread. A reader owns its descriptor.
+asyncio.StreamReader is not used: it is three times slower per message, and its buffer cannot be
+bounded here. All methods and callbacks belong to the loop's thread. A reader owns its descriptor.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
 OnClosed = Callable[[ProtocolError | None], object]
-"""Told once how the stream ended: None at the end of file, else what was wrong. Not told when the
-owner closes the reader."""
+"""Called once when the stream ends: with None at the end of file, else with what was wrong. Not
+called when the owner closes the reader."""
 
 MESSAGE_BYTES_PER_WAKE_UP = 256 * 1024
 OUTPUT_BYTES_PER_WAKE_UP = 64 * 1024
-"""Bounds for each wake-up, so that one flooding worker cannot keep the loop from everybody else."""
+"""Bounds for each wake-up, so that a worker that floods its pipe cannot block the loop."""
 
 DRAIN_BYTES = 4 * 1024 * 1024
 
-_PIECE = 64 * 1024  # a pipe holds no more, unless somebody enlarged it
+_PIECE = 64 * 1024  # a pipe holds no more, unless it was enlarged (F_SETPIPE_SZ)
 
 
 class _Reader(ABC):
@@ -50,7 +50,7 @@ class _Reader(ABC):
         self._watch()
 
     def close(self) -> None:
-        """Stops reading and closes the descriptor. Idempotent; calls nobody."""
+        """Stops reading and closes the descriptor, without a callback. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -68,7 +68,7 @@ class _Reader(ABC):
 
     @abstractmethod
     def _accept_end(self) -> None:
-        """Handles the end of the stream. Raises ProtocolError when it is not a good place."""
+        """Handles the end of the stream. Raises ProtocolError when it may not end here."""
 
     def _watch(self) -> None:
         if self._loop is not None and not self._closed and not self._watching:
@@ -82,7 +82,7 @@ class _Reader(ABC):
                 self._loop.remove_reader(self._fd)
 
     def _on_readable(self) -> None:
-        # One pause() may have come from an earlier callback of the same turn of the loop.
+        # An earlier callback of the same turn of the loop may have called pause().
         if self._watching:
             self._read(self._per_wake_up, only_while_watching=True)
 
@@ -117,8 +117,8 @@ class _Reader(ABC):
         try:
             callback(argument)
         except Exception as error:
-            # Our own bug. It must not end the stream: the bytes already read would be lost, and
-            # with them perhaps the call's result. Without a loop there is nobody else to tell.
+            # This is a bug of ours. It must not end the stream: the bytes already read would be
+            # lost, and with them perhaps the call's result. Without a loop it can only be raised.
             if self._loop is None:
                 raise
             self._loop.call_exception_handler(

@@ -1,12 +1,12 @@
-"""The cancel board: one page of shared memory that the host writes and everybody else only reads.
+"""The cancel board: one page of shared memory that the host writes and other processes only read.
 
-A slot of 64 bytes per call: state word (see `word`), deadline (CLOCK_MONOTONIC nanoseconds) and
-call id, for debuggers. Only the word carries meaning for a call.
+Each call has a slot of 64 bytes: the state word (see `slot_word`), the deadline (CLOCK_MONOTONIC
+nanoseconds), and the call's id for debuggers. A call acts on nothing but the word.
 
-What keeps a child, root included, from writing: F_SEAL_FUTURE_WRITE refuses write(2), new writable
+Seals keep a child from writing, root included. F_SEAL_FUTURE_WRITE refuses write(2), new writable
 mappings, mprotect(2) of read-only ones and hole punching, through this descriptor and through any
-reopened one; SHRINK and GROW refuse truncation, which would hand the host a SIGBUS; the host's
-own writable mapping is not inherited (MADV_DONTFORK).
+reopened one. SHRINK and GROW refuse truncation, which would send the host a SIGBUS. The host's own
+writable mapping is not inherited (MADV_DONTFORK).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _kept_mapped: list[mmap.mmap] = []
 
 
 class Board:
-    """The host's end. `fd` is what children are given; it is closed by `close()`."""
+    """The host's end. Children get `fd`; `close()` closes it."""
 
     def __init__(self) -> None:
         try:
@@ -95,7 +95,7 @@ class Board:
                 return
             self._closed = True
             for slot in self._claimed:
-                # Nobody can flag these calls any more; whoever survives shall know.
+                # These calls cannot be flagged after this. A process that survives sees the flag.
                 slot.cancel(CancelReason.CLOSED)
                 slot._cell.release()
             self._claimed.clear()
@@ -111,13 +111,13 @@ class Board:
                 return
             self._claimed.remove(slot)
             if not proven_dead:
-                # Somebody may still be looking at this word. He shall see it cancelled, and
-                # nobody else shall ever get the slot.
+                # A process may still look at this word. It sees it cancelled for ever, because no
+                # other call gets the slot.
                 slot.cancel(CancelReason.CLOSED)
                 slot._cell.release()
                 return
-            # From here on a cancel() that another thread has half done meets a released view
-            # instead of the next call's word.
+            # A cancel() that another thread has half done fails from here on, because the view is
+            # released. It cannot reach the next call's word.
             slot._cell.release()
             self._generations[slot.index] += 1
             self._words[slot.index * _WORDS_PER_SLOT] = idle_word(self._generations[slot.index])
@@ -151,7 +151,7 @@ class Slot:
         """Flags the call; a later reason changes nothing, and so does a released slot's cancel.
 
         Takes no lock: safe in any thread and in a signal handler, whatever it interrupted.
-        Does not wake anybody; that is a byte on the call's wake pipe, written afterwards.
+        It wakes no process: for that, write a byte to the call's wake pipe afterwards.
         """
         if self._board._forked:
             return  # MADV_DONTFORK: the page is not there
@@ -159,7 +159,7 @@ class Slot:
             self._cell[0]
             first = self._first.setdefault(None, reason)
             # One aligned 8-byte store. It checks that the view is not released and stores in one
-            # step of the interpreter, and whoever else cancels now stores the same value.
+            # step of the interpreter, and any other frame that cancels now stores the same value.
             self._cell[0] = cancelled_word(self.word, first)
         except ValueError:
             pass  # released
@@ -167,8 +167,8 @@ class Slot:
     def release(self, proven_dead: bool) -> None:
         """Gives the slot back when the call is over. Idempotent.
 
-        proven_dead: True when nobody can look at the word any more; the slot is then reused under
-        a new generation. False takes it out of service for ever.
+        proven_dead: True when no process can look at the word any more. The slot is then reused
+        with a new generation. False takes it out of service for ever.
         """
         self._board._release(self, proven_dead)
 

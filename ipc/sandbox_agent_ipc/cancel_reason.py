@@ -9,7 +9,7 @@ class CancelReason(StrEnum):
     """Why something was cancelled. The first reason wins and stays."""
 
     INTERRUPT = "interrupt"
-    """A signal or `interrupt()`: somebody wants the whole run to stop."""
+    """A signal or `interrupt()`: the whole run is to stop."""
 
     CANCEL_CALL = "cancel_call"
     """`cancel_call(id)`: this call alone."""
@@ -21,7 +21,7 @@ class CancelReason(StrEnum):
     """A budget of the run was spent."""
 
     CANCELLED = "cancelled"
-    """Somebody else's `task.cancel()` struck the task that awaited the work."""
+    """The task that awaited the work was cancelled (`asyncio.Task.cancel`)."""
 
     CLOSED = "closed"
     """What it belonged to was closed."""
@@ -31,12 +31,12 @@ class CancelReason(StrEnum):
 
     @property
     def code(self) -> int:
-        """1 to 255: how the reason is written on the cancel board. Codes are never reused."""
+        """1 to 255: the reason as a byte on the cancel board. Codes are never reused."""
         return _CODES[self]
 
     @classmethod
     def from_code(cls, code: int) -> CancelReason:
-        """The reason of a code; FAILED for a code that this version does not know."""
+        """The reason of a code; FAILED for a code of a later version."""
         return _REASONS.get(code, cls.FAILED)
 
 

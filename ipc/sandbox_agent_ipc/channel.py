@@ -24,8 +24,8 @@ from .framing import encode_frame
 T = TypeVar("T")
 
 MAX_DATAGRAM = 192 * 1024
-"""Bytes. What fits the socket buffer of a stock kernel (net.core.wmem_default); what is larger,
-such as a call's arguments, goes by `big_arguments`."""
+"""Bytes. A datagram of this size fits the socket buffer of a stock kernel (net.core.wmem_default).
+Larger data, such as a call's arguments, is sent with `big_arguments`."""
 
 INLINE_BODY = 64 * 1024
 """Bytes. A longer body travels in a sealed memfd."""
@@ -49,8 +49,8 @@ class Outbox:
     def send(self, message: msgspec.Struct) -> None:
         """Writes one whole frame, waiting while the pipe is full.
 
-        Raises ChannelClosed when nobody can read any more, ProtocolError when the message cannot
-        be encoded or is too long; then nothing was written.
+        Raises ChannelClosed when the pipe has no reader any more. Raises ProtocolError, and writes
+        nothing, when the message cannot be encoded or is too long.
         """
         rest = memoryview(encode_frame(encode(message)))
         while rest:
@@ -58,7 +58,7 @@ class Outbox:
                 rest = rest[os.write(self.fd, rest) :]
             except BrokenPipeError:
                 raise ChannelClosed("the reader of the pipe is gone") from None
-            except BlockingIOError:  # somebody who shares the pipe made it non-blocking
+            except BlockingIOError:  # another holder of the pipe made it non-blocking
                 poller = select.poll()
                 poller.register(self.fd, select.POLLOUT)
                 poller.poll()
@@ -83,7 +83,7 @@ def call_socketpair() -> tuple[socket.socket, socket.socket]:
     """The one-way channel of a call: (host's end, worker's end).
 
     The host's end is shut down for reading, so the worker's send fails with EPIPE: no bytes, and
-    above all no descriptors, can come back this way.
+    above all no descriptors, can come back.
     """
     host, worker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     host.shutdown(socket.SHUT_RD)
@@ -204,7 +204,7 @@ def read_arguments(fd: int, limit: int) -> bytes:
         raise ProtocolError(f"arguments of {size} bytes; at most {limit} are allowed")
     data = bytearray()
     while len(data) < size:
-        # pread: the offset is shared with whoever else holds the descriptor.
+        # pread: the offset is shared with every process that holds the descriptor.
         piece = os.pread(fd, size - len(data), len(data))
         if not piece:
             raise ProtocolError(f"arguments end after {len(data)} of {size} bytes")

@@ -1,10 +1,10 @@
-"""Messages <-> bytes. Whatever a hostile peer sends ends, soon, in a message or an error.
+"""Messages <-> bytes. Any bytes of a hostile peer become a message or an error, in bounded time.
 
 MessagePack, but JSON for the messages that hold JSON of any shape (`AS_JSON`). An untyped
-MessagePack map may have arrays of numbers as keys, whose hashes anybody can make collide: 650 kB
+MessagePack map may have arrays of numbers as keys. A peer can make their hashes collide: 650 kB
 of them kept the decoder, and the interpreter's lock, busy for 6 s. JSON has strings only, hashed
-with a random seed, and what comes out of it is JSON again. The two are told apart by the first
-byte: no MessagePack map starts with a brace.
+with a random seed, and a decoded value is JSON again. The first byte tells the two apart: no
+MessagePack map starts with a brace.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .messages import PROTOCOL, Described
 T = TypeVar("T")
 
 AS_JSON = (Described,)
-"""Messages that travel as JSON: all that have a field of type Any."""
+"""Messages that are sent as JSON: all that have a field of type Any."""
 
 _EXCERPT = 48
 _msgpack = msgspec.msgpack.Encoder()
@@ -30,7 +30,7 @@ _json = msgspec.json.Encoder()
 def encode(message: msgspec.Struct) -> bytes:
     """The bytes of a message.
 
-    Raises ProtocolError when a field holds what cannot be carried, such as an integer of more
+    Raises ProtocolError when a field has a value that cannot be sent, such as an integer of more
     than 64 bits, or text with lone surrogates (undecodable file names).
     """
     try:
@@ -60,14 +60,14 @@ def decode(data: bytes | memoryview, kind: Any) -> Any:
         ) from None
 
 
-def check_protocol(version: int, who: str) -> None:
-    """Compares the version in a handshake with ours. who: the other side, for the message.
+def check_protocol(version: int, sender: str) -> None:
+    """Compares the version in a handshake with this one. sender: the other side, for the message.
 
     Raises HandshakeError when they differ.
     """
     if version != PROTOCOL:
         raise HandshakeError(
-            f"{who} speaks version {version} of the protocol, this process version {PROTOCOL}:"
+            f"{sender} speaks version {version} of the protocol, this process version {PROTOCOL}:"
             " sandbox-agent was probably upgraded while this program ran; start it again"
         )
 

@@ -10,11 +10,11 @@ class IpcError(SandboxAgentError):
 
 
 class ProtocolError(IpcError):
-    """The other side sent bytes that are not what the protocol allows at this point."""
+    """The other side sent bytes that the protocol does not allow at this point."""
 
 
 class TornFrame(ProtocolError):
-    """The stream ended inside a frame: its writer died, or never meant to finish."""
+    """The stream ended inside a frame: its writer died, or stopped on purpose."""
 
 
 class HandshakeError(ProtocolError):

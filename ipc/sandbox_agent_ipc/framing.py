@@ -35,7 +35,7 @@ class FrameDecoder:
 
         Raises ProtocolError at a header that is not allowed, and from then on always. Payloads
         before it are not lost: they are returned first, and the next call raises, whatever it is
-        fed; so what a reader gets does not depend on where the stream was cut.
+        fed; so a reader gets the same payloads wherever the stream was cut.
         """
         if self._fault is not None:
             raise ProtocolError(self._fault)

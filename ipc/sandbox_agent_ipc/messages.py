@@ -1,9 +1,9 @@
 """Every message, one frozen Struct each.
 
 Directions: *host to init* and *init to host* travel on the sandbox's control socket (trusted on
-both sides: init runs no foreign code). *Host to worker* travels on a one-way socket; *worker to
-host* on a pipe, because a pipe cannot carry descriptors: nothing that a hostile worker sends can
-make the host own (or close) a descriptor of the worker's choosing.
+both sides: init runs no foreign code). *Host to worker* travels on a one-way socket. *Worker to
+host* travels on a pipe, because a pipe cannot carry descriptors: a hostile worker cannot make the
+host own (or close) a descriptor of its choice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_MESSAGE = 2 * 1024 * 1024
 
 
 class Message(msgspec.Struct, frozen=True, tag_field="type"):
-    """Base of all messages: a tagged map, so that a reader rejects what it does not know."""
+    """Base of all messages: a map with a tag, so that a reader rejects any other message."""
 
 
 # --- tools ---------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ class FunctionRef(msgspec.Struct, frozen=True):
 
 
 class ToolSpec(msgspec.Struct, frozen=True, tag=True):
-    """What a model is told of a tool, and how a worker finds it.
+    """The description of a tool for a model, and where a worker finds it.
 
     parameters: a JSON Schema object (type, properties, required).
     """
@@ -122,7 +122,7 @@ class CallFailed(Message, frozen=True, tag="call_failed"):
 
 
 class Ready(Message, frozen=True, tag="ready"):
-    """Worker to host, first message: sealed and waiting. No foreign code has run yet."""
+    """Worker to host, first message: it is sealed, and waits. No foreign code has run yet."""
 
     protocol: int
 
@@ -149,7 +149,7 @@ class Call(Message, frozen=True, tag="call"):
 
 
 class Describe(Message, frozen=True, tag="describe"):
-    """Host to worker: import these functions and say what a model may be told of them."""
+    """Host to worker: import these functions and describe them for a model."""
 
     functions: list[FunctionRef]
     cwd: str
@@ -157,11 +157,11 @@ class Describe(Message, frozen=True, tag="describe"):
 
 
 class Started(Message, frozen=True, tag="started"):
-    """Worker to host: arguments fit, the flag was down a moment ago, the tool's code runs now."""
+    """Worker to host: the arguments fit, the flag was not set, and the tool's code runs now."""
 
 
 class ResultKind(StrEnum):
-    """What a worker says of its tool. The host decides the outcome, which may differ."""
+    """What a worker reports about its tool. The host decides the outcome, which may differ."""
 
     OK = "ok"
     ERROR = "error"
@@ -180,8 +180,8 @@ class Result(Message, frozen=True, tag="result"):
     """Worker to host, last message of a call.
 
     content: what the tool returned, as text. What it printed went to standard output.
-    exit_status: of a command that the tool ran, also of one that was stopped; negative is the
-    signal, as in `subprocess`.
+    exit_status: of a command that the tool ran, also of one that was stopped. A negative number is
+    a signal, as in `subprocess`.
     """
 
     kind: ResultKind
@@ -196,12 +196,12 @@ class Described(Message, frozen=True, tag="described"):
     tools: list[ToolSpec | ToolProblem]
 
 
-# --- sessions: a worker that stays -----------------------------------------------------------
+# --- sessions: a worker that answers many requests -------------------------------------------
 
 
 class Serve(Message, frozen=True, tag="serve"):
-    """Host to worker: be a session. The function is called with the worker's end of it, and serves
-    requests until the host hangs up."""
+    """Host to worker: be a session. The function is called with the worker's end of the channels,
+    and serves requests until the host closes its end."""
 
     function: FunctionRef
     cwd: str
@@ -227,14 +227,14 @@ class Request(Message, frozen=True, tag="request"):
 
 
 class Reply(Message, frozen=True, tag="reply"):
-    """Session to host: a piece of what it answers."""
+    """Session to host: a piece of an answer."""
 
     id: str
     body: bytes
 
 
 class Done(Message, frozen=True, tag="done"):
-    """Session to host: the last of a request. Whatever was done for it is over."""
+    """Session to host: the last piece of an answer. No work for the request goes on."""
 
     id: str
     body: bytes

@@ -1,7 +1,7 @@
-"""What is said to the process that asks providers, and what it answers.
+"""Requests to the process that asks providers, and its answers.
 
-These travel inside `Request`, `Reply` and `Done` of a session (see `messages`), as msgpack. Both
-ends are ours; what a provider said is text in them, and hostile.
+They travel inside `Request`, `Reply` and `Done` of a session (see `messages`), as MessagePack. Both
+ends are trusted. Text of a provider in them is not.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class FailureKind(StrEnum):
     CONNECTION = "connection"
     BAD_REQUEST = "bad_request"
     PROVIDER = "provider"
-    """It answered with an error of its own, or with what makes no sense."""
+    """The provider answered with an error of its own, or with an answer that makes no sense."""
     CRASHED = "crashed"
-    """The process that asks it died, again and again."""
+    """The process that asks the provider died several times."""
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -35,9 +35,9 @@ class Ask(msgspec.Struct, frozen=True):
 
     messages: JSON array in OpenAI's format, encoded. tools: likewise, b"" for none.
     timeout: seconds that the provider may be silent, before its first piece and between two.
-    retries: after the first attempt, for what may pass (rate limits, overload, connections,
-    silence). params: further keyword arguments of `litellm.acompletion`, never a key.
-    answer_limit: bytes of text, reasoning and arguments together that an answer may have.
+    retries: attempts after the first one, for errors that may pass (rate limits, overload,
+    connections, silence). params: further keyword arguments of `litellm.acompletion`, never a key.
+    answer_limit: bytes that text, reasoning and arguments of an answer may have together.
     """
 
     model: str
@@ -52,17 +52,22 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Piece(msgspec.Struct, frozen=True, tag="piece"):
-    """Of an answer that is still coming. kind: a `DeltaKind` of the runtime, as text. "restart":
-    what came so far is void, since the request is repeated; text then says why. "alive": nothing,
-    but for the fact that somebody is at work."""
+    """A piece of an answer that is still coming.
+
+    kind: a `DeltaKind` of the runtime, as text. "restart": the pieces so far are void, because the
+    request is repeated; `text` says why. "alive": no text; the provider is at work.
+    """
 
     kind: str
     text: str
 
 
 class AnswerCall(msgspec.Struct, frozen=True):
-    """A tool call of an answer. arguments: the model's text, whatever it is. kept: what the
-    provider wants back with it."""
+    """A tool call of an answer.
+
+    arguments: the model's text, valid or not. provider_state: data that the provider wants back
+    with this call.
+    """
 
     name: str
     arguments: str
@@ -72,10 +77,10 @@ class AnswerCall(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
     """The whole answer.
 
-    kept: what the provider wants back with this turn (thinking blocks). finish: OpenAI's
-    finish_reason. input, output, cached, reasoning_tokens: tokens, None where the provider does
-    not count. cost_usd: None where no price is known. window: tokens that the model can take in,
-    None where it is not known. attempts: that were needed.
+    provider_state: data that the provider wants back with this turn (thinking blocks). finish:
+    OpenAI's finish_reason. input, output, cached, reasoning_tokens: tokens, None where the provider
+    does not count. cost_usd: US dollars, None where no price is known. window: tokens of the
+    model's context window, None where it is not known. attempts: how many were made.
     """
 
     text: str
@@ -93,8 +98,8 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure"):
-    """There is no answer. text: the provider's words, without keys. status: HTTP's, if any.
-    attempts: that were made."""
+    """The request failed. text: the provider's words, without keys. status: the HTTP status, if
+    any. attempts: how many were made."""
 
     kind: FailureKind
     text: str

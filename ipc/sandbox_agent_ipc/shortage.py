@@ -1,4 +1,4 @@
-"""What to say of an OSError that means that the host has run out of something."""
+"""Messages for an OSError that means that the host has no descriptors left."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _HINTS = {
 
 
 def is_shortage(error: OSError) -> bool:
-    """Whether it is for want of descriptors, and not of anything that the host cannot do."""
+    """Whether the host has run out of descriptors, and not refused something else."""
     return error.errno in _HINTS
 
 
 def explained(error: OSError) -> str:
-    """The error in words, with the hint where it is for want of descriptors. open(2)."""
+    """The error as text, with a hint where descriptors have run out. open(2)."""
     hint = _HINTS.get(error.errno or 0)
     return f"too many open files: {hint}" if hint else str(error)

@@ -1,8 +1,8 @@
 """The state word of one slot of the cancel board: generation << 16 | reason << 8 | flags.
 
-A word is live for exactly one call. Cancelling changes it, releasing the slot changes it again,
-and the generation only ever grows, so a word that was left is never seen again: "cancelled" needs
-no more than "the word is no longer mine".
+A word is live for exactly one call. Cancelling changes it, and releasing the slot changes it again.
+The generation only grows, so no word comes back: a call is cancelled when its slot's word is not
+its own live word any more.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ CANCELLED = 2
 
 
 def idle_word(generation: int) -> int:
-    """The word of a slot that nobody has claimed."""
+    """The word of a slot that no call has claimed."""
     return generation << 16
 
 
 def live_word(generation: int) -> int:
-    """The word that tells a call "go on"."""
+    """The word that means "not cancelled" to its call."""
     return generation << 16 | LIVE
 
 
@@ -34,7 +34,7 @@ def cancelled_word(live: int, reason: CancelReason) -> int:
 def reason_in(word: int, live: int) -> CancelReason | None:
     """Why the call whose live word is `live` is to stop, or None while it may go on.
 
-    A word of another generation says that the call is over; why is no longer on the board.
+    With a word of another generation the call is over, and its reason is no longer on the board.
     """
     if word == live:
         return None

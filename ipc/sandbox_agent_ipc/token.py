@@ -1,7 +1,7 @@
-"""Cancel tokens: how whoever does the work learns that it is to stop.
+"""Cancel tokens: they say that work is to stop, and why.
 
-`CallToken` is what a tool holds inside the walls; `RunToken` is what the host cancels. Both are
-one-way: once cancelled, cancelled for as long as somebody holds the token.
+A tool inside the walls gets a `CallToken`; the host cancels a `RunToken`. A cancelled token stays
+cancelled for ever.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .slot_word import reason_in
 
 LOST_WAKE_PAUSE = 0.02
 """Seconds between looks at the flag once the wake-up is lost: the wake pipe was ready without the
-flag, is never drained, and would be ready for ever. The host does no such thing while it lives."""
+flag. It is never drained, so it would stay ready. This does not happen while the host lives."""
 
 _LONGEST_POLL = 2**31 - 1
 """Milliseconds: poll(2) takes an int."""
@@ -31,7 +31,7 @@ class Cancelled(BaseException):
     """Raised by `raise_if_cancelled()`.
 
     A BaseException, like KeyboardInterrupt and asyncio.CancelledError: a tool's `except Exception`
-    around a step that may fail must not swallow the wish that the tool stop.
+    around a step that may fail must not swallow a cancellation.
     """
 
     def __init__(self, reason: CancelReason) -> None:
@@ -43,9 +43,9 @@ class Cancelled(BaseException):
 
 
 class CancelToken(ABC):
-    """Says whether the work is to stop. Look often, or wait on it; never call a tool without one.
+    """Says whether the work is to stop. Look at it often, or wait on it.
 
-    Any thread may use a token. It cannot be pickled or copied, since a copy would hear nothing.
+    Any thread may use a token. It cannot be pickled or copied: a copy would never be cancelled.
     """
 
     __slots__ = ()
@@ -65,7 +65,8 @@ class CancelToken(ABC):
     def deadline(self) -> float | None:
         """CLOCK_MONOTONIC seconds (`time.monotonic()`) at which the time is up; None for no limit.
 
-        It is information: at that time whoever set it cancels the token, with reason TIMEOUT.
+        For information: the token is cancelled at that time, with the reason TIMEOUT, by the code
+        that set the deadline.
         """
 
     @abstractmethod
@@ -162,7 +163,7 @@ class RunToken(CancelToken):
     the same thread. threading.Event and Condition deadlock there. It rests on single operations of
     dict and list being atomic, which CPython promises.
 
-    deadline: CLOCK_MONOTONIC seconds; None for none. For information; nobody watches it here.
+    deadline: CLOCK_MONOTONIC seconds; None for none. For information; the token does not watch it.
     """
 
     __slots__ = ("__weakref__", "_callbacks", "_deadline", "_detach", "_first", "_waiters")
@@ -193,10 +194,10 @@ class RunToken(CancelToken):
         Returns True for the call that cancelled the token, False for every later one, whose reason
         is forgotten. Safe in signal handlers and in any thread; takes no lock.
         """
-        mine = [reason]
-        won = self._first.setdefault(None, mine) is mine
-        # Also when somebody else was first: that somebody may be the frame which the signal
-        # handler we run in has interrupted, and then nobody else can deliver before we return.
+        entry = [reason]
+        won = self._first.setdefault(None, entry) is entry
+        # Deliver also when another frame was first. It may be the frame that was interrupted by the
+        # signal handler in which this runs, and then it cannot deliver before the handler returns.
         self._deliver()
         return won
 
@@ -204,8 +205,9 @@ class RunToken(CancelToken):
         """Has `callback()` called once at the cancellation, or now if that has been.
 
         It runs in the thread that cancels, perhaps in a signal handler: it must not block or lock.
-        What it raises goes to sys.excepthook and stops nobody else. Where another signal's handler
-        raises in the middle of it, it is called once more, since nobody knows how far it had come.
+        An exception of it goes to sys.excepthook, and the other callbacks still run. If the handler
+        of another signal raises in the middle of it, it is called once more, because it may not
+        have done its work.
         Returns a function that takes the callback back; harmless when it has already run.
         """
         entry = _Callback(callback)
@@ -267,32 +269,32 @@ class RunToken(CancelToken):
                 with suppress(IndexError):  # another thread took the last one since
                     self._callbacks.pop(0).run(self._callbacks)
         finally:
-            if self._callbacks:  # something worse than an Exception got out: the others still run
+            if self._callbacks:  # no Exception but a BaseException got out: the others still run
                 self._deliver()
             for waiter in list(self._waiters):
-                with suppress(RuntimeError):  # woken before: each removes itself, in its own time
+                with suppress(RuntimeError):  # woken before; each waiter removes itself later
                     waiter.release()
 
 
 class _Callback:
     """One registration. Compared by identity, so that list.remove runs no foreign code."""
 
-    __slots__ = ("_function", "_struck")
+    __slots__ = ("_function", "_interrupted")
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
-        self._struck = False
+        self._interrupted = False
 
     def run(self, waiting: list[_Callback]) -> None:
-        """waiting: takes it again where it was struck by what is no Exception, but only once: it
-        may be the callback's own."""
+        """Call the function. If it is interrupted by a BaseException, it is added to `waiting` once
+        more, and only once: the exception may be the function's own."""
         try:
             self._function()
-        except Exception:  # an IndexError or RuntimeError of its own included
+        except Exception:  # also its own IndexError and RuntimeError
             sys.excepthook(*sys.exc_info())
         except BaseException:
-            if not self._struck:
-                self._struck = True
+            if not self._interrupted:
+                self._interrupted = True
                 waiting.insert(0, self)
             raise
 
