@@ -83,7 +83,7 @@ def test_the_good_task_is_good(me: Person) -> None:
         "workspace", "mode", "steps-file", "prompt-file", "tool-name", "tool-import",
     ],
 )  # fmt: skip
-def test_a_bad_task_names_file_line_field_and_mend(
+def test_a_bad_task_names_file_line_field_and_hint(
     me: Person, old: str, new: str, line: int, field: str
 ) -> None:
     code, err = run(me, GOOD.replace(old, new))
@@ -109,7 +109,7 @@ def test_a_missing_task_file_is_named(me: Person) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_arguments_that_miss_the_schema_are_told_to_the_model(me: Person) -> None:
+def test_the_model_gets_an_error_for_arguments_that_violate_the_schema(me: Person) -> None:
     code, _ = run(me, GOOD, STEPS.replace('{command: "touch started"}', "{comand: 7}"))
     assert code == 0  # the model was told, went on, and `verify` decided
     assert not (me.work / "started").exists()
@@ -139,7 +139,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str, code: int = 2) 
         assert word in done.stderr
 
 
-def test_a_current_folder_that_is_gone_is_told(me: Person) -> None:
+def test_a_removed_current_folder_is_reported(me: Person) -> None:
     gone = me.folder / "gone"
     script = f'rmdir {gone}; "$@"'
     for argv, code in (
@@ -151,7 +151,7 @@ def test_a_current_folder_that_is_gone_is_told(me: Person) -> None:
         refused(done, "does not exist any more", code=code)
 
 
-def test_without_a_home_nobody_guesses_where_runs_go(me: Person) -> None:
+def test_without_a_home_the_output_folder_must_be_given(me: Person) -> None:
     """As `docker run --user 12345` may be."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
@@ -171,7 +171,7 @@ def known(uid: int) -> bool:
     return True
 
 
-def test_a_workspace_that_may_not_be_entered_is_told(user: Person) -> None:
+def test_a_workspace_without_permission_is_reported(user: Person) -> None:
     inner = user.work / "inner"
     inner.mkdir()
     user.own(inner)

@@ -42,7 +42,7 @@ def result(person: Person) -> dict[str, Any]:
     return record
 
 
-def test_tokens_and_money_are_told_bounded_and_raised(me: Person) -> None:
+def test_tokens_and_cost_are_reported_limited_and_raised(me: Person) -> None:
     runs, out = me.folder / "runs", ["--out", str(me.folder / "runs")]
     conversation = Conversation(model=Costly(), workspace=me.work, output_dir=runs)
     with conversation:
@@ -77,7 +77,7 @@ def test_a_model_that_goes_round_in_circles_has_failed(me: Person) -> None:
     assert "used: " not in done.stderr  # A script uses nothing up.
     assert result(me)["usage"]["requests"] == 5
 
-    # The script's next turns are the same, so it must be told that this is fine.
+    # The script's next turns are the same, so `repeats` must allow that.
     out = ["--out", str(me.folder / "runs")]
     done = me.run([AGENT, "resume", "last", *out, "--set", "budgets.repeats=null"])
     assert (done.returncode, done.stdout) == (0, "Done.\n"), done.stderr

@@ -1,4 +1,4 @@
-"""`sandbox-agent cancel`: stops a run from another terminal, and tells when there is none."""
+"""`sandbox-agent cancel`: stops a run from another terminal, and reports if it is not active."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_command_run_by_exec_is_cancelled_too(me: Person) -> None:
     assert run.agent.returncode == 130, err
 
 
-def test_a_run_that_is_over_is_told_with_its_status(me: Person) -> None:
+def test_a_run_that_has_ended_is_reported_with_its_status(me: Person) -> None:
     task = struck.write_task(me, [{"final": "Done."}])
     assert me.run([AGENT, "run", str(task)]).returncode == 0
     (folder,) = (me.folder / "runs").iterdir()
@@ -89,7 +89,7 @@ def _folder(me: Person) -> Path:
 
 
 def test_a_journal_that_is_no_file_is_no_run(me: Person) -> None:
-    """A named pipe would have whoever reads it wait for ever."""
+    """A reader of a named pipe would wait for ever."""
     path = _folder(me) / "journal.jsonl"
     for make in (os.mkfifo, os.mkdir):
         make(path)
@@ -120,7 +120,7 @@ def test_a_run_that_cannot_be_cancelled_from_outside_says_so(me: Person) -> None
     assert "complain(" not in done.stderr  # Python's own way shows the line of source
 
 
-def test_a_run_whose_agent_is_dead_is_told(me: Person) -> None:
+def test_a_run_whose_agent_is_dead_is_reported(me: Person) -> None:
     with struck.task_at_work(me) as run:
         run.kill()
         assert (run.run_folder / "control").is_fifo()  # what a killed agent leaves
@@ -156,7 +156,7 @@ def test_what_a_killed_agent_left_is_judged_by_its_journal(
     told(cancel(me, str(folder)), 1, folder.name, words)
 
 
-def test_an_agent_that_dies_while_it_is_waited_for_is_told(me: Person) -> None:
+def test_an_agent_that_dies_during_the_wait_is_reported(me: Person) -> None:
     with struck.task_at_work(me, script=struck.STUBBORN, grace=60.0) as run:
         box: list[subprocess.CompletedProcess[str]] = []
         thread = threading.Thread(target=lambda: box.append(cancel(me, "last", "--wait", "60")))
@@ -188,11 +188,11 @@ def test_ctrl_c_ends_the_waiting_and_the_run_goes_on_ending(me: Person) -> None:
         ([], ["RUN"]),
     ],
 )
-def test_bad_usage_is_told(me: Person, argv: list[str], words: list[str]) -> None:
+def test_wrong_usage_is_reported(me: Person, argv: list[str], words: list[str]) -> None:
     told(cancel(me, *argv), 2, *words)
 
 
-def test_somebody_elses_run_is_not_ours_to_cancel(me: Person) -> None:
+def test_the_run_of_another_user_cannot_be_cancelled(me: Person) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     with struck.task_at_work(me) as run:

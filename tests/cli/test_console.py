@@ -1,4 +1,4 @@
-"""What models and tools say cannot steer a terminal, and what changed is told without git."""
+"""Text of models and tools cannot control a terminal. Changes are reported without git."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_reader_that_leaves_ends_the_writing_only() -> None:
         os.close(write_end)
 
 
-def test_changes_are_told_by_name_and_size(tmp_path: Path) -> None:
+def test_changes_are_reported_by_name_and_size(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("1")
     (tmp_path / "edited").write_text("1")
     (tmp_path / "gone").write_text("1")

@@ -1,4 +1,4 @@
-"""The main job: a project with a failing suite is made, mended inside the sandbox, and verified."""
+"""The main job: a project with a failing suite is made, fixed inside the sandbox, and verified."""
 
 from __future__ import annotations
 

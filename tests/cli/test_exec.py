@@ -54,7 +54,7 @@ def test_time_that_is_up_is_124(me: Person) -> None:
     assert record(me)["calls"][0]["outcome"] == "timeout"
 
 
-def test_a_policy_file_is_heeded_from_its_own_folder(me: Person) -> None:
+def test_paths_in_a_policy_file_start_at_its_folder(me: Person) -> None:
     folder = me.folder / "policies"
     folder.mkdir()
     me.own(folder)

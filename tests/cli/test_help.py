@@ -63,7 +63,7 @@ def test_every_verb_has_help(verb: str) -> None:
     ("argv", "code"),
     [([], 2), (["fly"], 2), (["run", "--fly"], 2), (["exec", "--fly", "--", "true"], 125)],
 )
-def test_wrong_usage_is_told_with_the_mend(argv: list[str], code: int) -> None:
+def test_wrong_usage_is_reported_with_the_hint(argv: list[str], code: int) -> None:
     done = agent(*argv)
     assert done.returncode == code
     assert done.stdout == ""

@@ -48,7 +48,7 @@ def test_the_project_is_complete_and_its_suite_fails(tmp_path: Path) -> None:
     assert (tested.returncode, "1 failed, 3 passed" in tested.stdout) == (1, True), tested.stdout
 
 
-def test_the_scripted_edit_mends_it(tmp_path: Path) -> None:
+def test_the_scripted_edit_fixes_it(tmp_path: Path) -> None:
     assert init(tmp_path, "elsewhere/project").returncode == 0
     project = tmp_path / "elsewhere" / "project"
     model = load_script(load_task(project / "task.yaml").model.steps)
@@ -67,7 +67,7 @@ def test_the_scripted_edit_mends_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not there")
-def test_it_is_committed_without_anybodys_configuration_or_hooks(tmp_path: Path) -> None:
+def test_it_is_committed_without_the_users_configuration_or_hooks(tmp_path: Path) -> None:
     home = tmp_path / "home"
     hooks = home / "hooks"
     hooks.mkdir(parents=True)
@@ -105,7 +105,7 @@ def test_a_used_folder_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in used.iterdir()] == ["precious"]
 
 
-def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("mine")
     done = init(tmp_path)
     assert (done.returncode, (tmp_path / "demo").read_text()) == (2, "mine")

@@ -1,4 +1,4 @@
-"""Ctrl-Z and fg, and what happens when whoever started a run is gone."""
+"""Ctrl-Z and fg, and what happens to a run when its parent process ends."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_a_task_of_ones_own_replays_too(me: Person) -> None:
     assert "results are as recorded" in done.stderr
     prompts = [e["text"] for e in journals.read(runs(me)[-1]) if e["event"] == "user_message"]
     assert prompts == ["Other words."]
-    # Without a prompt of its own it is told what the recorded run was.
+    # Without --prompt it uses the recorded one.
     me.write(me.folder / "t.yaml", task.replace("prompt: Other words.\n", ""))
     done = me.run([AGENT, "run", "../t.yaml", "--out", "../runs", "--model", "replay:last"])
     assert done.returncode == 0, done.stderr
@@ -186,7 +186,7 @@ def test_a_run_resumed_after_spent_budgets_is_replayed_with_them(me: Person) -> 
 
 
 def test_a_replay_with_another_models_end(me: Person) -> None:
-    """Up to where it was stopped, and on from there with whoever answers."""
+    """Up to where it was stopped, and from there with another model."""
     ran(me, "--set", "budgets.turns=1")
     for argv, code in ([], 3), (["--set", "budgets.turns=null"], 1):
         (me.work / "one").unlink()
@@ -195,7 +195,7 @@ def test_a_replay_with_another_models_end(me: Person) -> None:
     out = ["--out", str(me.folder / "runs")]
     done = me.run([AGENT, "resume", "last", *out, "--model", f"scripted:{steps}"])
     assert (done.returncode, done.stdout) == (0, "By hand.\n"), done.stderr
-    # A replay may also be what goes on: RUN is looked for where the resumed run is.
+    # `resume` may take replay:RUN too; RUN is searched where the resumed run is.
     record = runs(me)[0].name
     ran(me, "--set", "budgets.turns=1")
     done = me.run([AGENT, "resume", "last", *out, "--model", f"replay:{record}"])
@@ -293,7 +293,7 @@ def test_a_divergence_is_named_and_fails_the_run(person: Person) -> None:
     result = json.loads((runs(person)[-1] / "result.json").read_text())
     assert (result["status"], result["exit_code"]) == ("failed", 1)
     assert result["reason"] in line
-    # Without --check it goes on; `verify` has its say in any case.
+    # Without --check it continues; `verify` runs in any case.
     done = replay(person, run=folder.name)
     assert done.returncode == 1
     assert "verify failed" in done.stderr
@@ -329,7 +329,7 @@ def test_a_verdict_that_differs_is_named(me: Person) -> None:
         ("last", ["nowhere.yaml"], ["nowhere.yaml"]),
     ],
 )
-def test_bad_usage_is_told_and_nothing_is_written(
+def test_wrong_usage_is_reported_and_nothing_is_written(
     me: Person, run: str, argv: list[str], words: list[str]
 ) -> None:
     folder, _ = ran(me)
@@ -339,7 +339,7 @@ def test_bad_usage_is_told_and_nothing_is_written(
     assert runs(me) == before
 
 
-def test_what_is_no_journal_any_more_is_told(me: Person) -> None:
+def test_a_broken_journal_is_reported(me: Person) -> None:
     folder, _ = ran(me)
     path = folder / "journal.jsonl"
     whole = path.read_bytes()

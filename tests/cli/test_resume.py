@@ -155,7 +155,7 @@ def _with_workspace(journal: bytes, workspace: str) -> bytes:
         ([], ["RUN"]),
     ],
 )
-def test_bad_usage_is_told_and_changes_nothing(
+def test_wrong_usage_is_reported_and_changes_nothing(
     me: Person, argv: list[str], words: list[str]
 ) -> None:
     folder = ran(me, "--set", "budgets.turns=1")
@@ -164,7 +164,7 @@ def test_bad_usage_is_told_and_changes_nothing(
     assert (folder / "journal.jsonl").read_bytes() == before
 
 
-def test_steps_that_are_gone_are_told(me: Person) -> None:
+def test_a_removed_steps_file_is_reported(me: Person) -> None:
     folder = ran(me, "--set", "budgets.turns=1")
     (me.folder / "task" / "steps.yaml").unlink()
     refused(folder, resume(me, "last"), "there is no file", "--model")
@@ -217,6 +217,6 @@ def test_a_signal_at_any_moment_of_resuming_leaves_nothing(me: Person, moment: f
     result = json.loads((folder / "result.json").read_text())
     begun = (folder / "journal.jsonl").read_text().count('"event":"segment"') == 2
     assert (result["status"], result["segment"]) == (("interrupted", 2) if begun else ("budget", 1))
-    # And whatever it was, it can be gone on with.
+    # In each case it can be resumed.
     me.write(me.folder / "task" / "steps.yaml", json.dumps([*turns[:1], *([{"final": "On."}] * 2)]))
     assert resume(me, "last").stdout == "On.\n"

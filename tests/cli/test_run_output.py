@@ -59,7 +59,7 @@ def test_a_descriptor_is_written_to_and_a_link_stays_one(me: Person) -> None:
     assert other.read_text() == "All\ndone.\n"
 
 
-def test_a_pipe_that_nobody_reads_holds_nothing_up(me: Person) -> None:
+def test_a_pipe_without_reader_does_not_block_the_exit(me: Person) -> None:
     task = str(struck.write_task(me, STEPS))
     pipe = me.work / "pipe"
     os.mkfifo(pipe)
@@ -104,7 +104,7 @@ def test_a_task_can_be_said_on_the_command_line(me: Person) -> None:
     )
 
 
-def test_a_full_disk_under_standard_output_is_told(me: Person) -> None:
+def test_a_full_disk_under_standard_output_is_reported(me: Person) -> None:
     task = str(struck.write_task(me, STEPS))
     with open("/dev/full", "wb") as full, me.start([AGENT, "run", task], stdout=full) as agent:
         _, told = agent.communicate(timeout=30)

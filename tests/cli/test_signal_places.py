@@ -55,7 +55,7 @@ def check(attempts: list[dict[str, Any]], natural: int, *, until_over: bool = Tr
     until_over: whether places were struck that are so late."""
     *struck, free = attempts
     assert free["code"] == natural, free
-    # Before the first line of ours has put up handlers, Python does what it does.
+    # Before our first line installs handlers, SIGINT ends Python by the signal.
     ours = [one for one in struck if one["code"] != -signal.SIGINT]
     assert len(struck) - len(ours) < 10
     for one in ours:

@@ -31,7 +31,7 @@ def ignore(*numbers: int) -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
 )
-def test_int_and_term_are_heeded_even_when_inherited_as_ignored(
+def test_int_and_term_interrupt_even_when_inherited_as_ignored(
     me: Person, number: int, code: int
 ) -> None:
     """As in `sandbox-agent run &` of a script, whose background jobs have INT ignored."""
@@ -42,7 +42,7 @@ def test_int_and_term_are_heeded_even_when_inherited_as_ignored(
     assert after.left == after.lasting == []
 
 
-def test_int_and_term_are_heeded_even_when_inherited_as_blocked(me: Person) -> None:
+def test_int_and_term_interrupt_even_when_inherited_as_blocked(me: Person) -> None:
     blocked = {signal.SIGINT, signal.SIGTERM}
     options = {"preexec_fn": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, blocked)}
     with struck.task_at_work(me, **options) as run:
@@ -125,7 +125,7 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(me: Person, moment: 
             assert (result["status"], result["exit_code"]) == ("interrupted", 143)
 
 
-def test_whoever_insists_ends_a_command_that_reads_for_ever(me: Person) -> None:
+def test_repeated_signals_end_a_command_that_reads_for_ever(me: Person) -> None:
     """Its steps, for instance, from a pipe or a disk that hangs."""
     task = struck.write_task(me, [{"final": "never"}])
     steps = next(task.parent.glob("*steps*"))
@@ -150,7 +150,7 @@ def test_whoever_insists_ends_a_command_that_reads_for_ever(me: Person) -> None:
     assert not (me.folder / "runs").exists()
 
 
-def test_whoever_insists_ends_a_command_that_has_lost_the_first_signal(me: Person) -> None:
+def test_repeated_signals_end_a_command_that_lost_the_first_one(me: Person) -> None:
     """An exception that strikes in a destructor is lost; so it is here."""
     loses = (
         "import time\n"

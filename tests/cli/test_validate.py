@@ -113,7 +113,7 @@ def test_missing_steps_are_placed_where_they_are_named(tmp_path: Path) -> None:
         (["--var", "x"], "--var x is not name=value\n  hint: write --var name=value"),
     ],
 )
-def test_a_bad_command_line_is_told(tmp_path: Path, argv: list[str], message: str) -> None:
+def test_a_wrong_command_line_is_reported(tmp_path: Path, argv: list[str], message: str) -> None:
     if argv[:1] == ["--var"]:
         write(tmp_path)
     assert validate(tmp_path, *argv) == (2, "", f"sandbox-agent: {message}\n")

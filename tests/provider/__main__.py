@@ -24,7 +24,7 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before that
         return
-    # Before there is a thread that they could go to, and before anybody knows that we are here.
+    # Before there is a thread that could get them, and before clients know the port.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
     parser = argparse.ArgumentParser(prog="python -m provider", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 for a free one")

@@ -61,7 +61,7 @@ class Requests:
             return request
 
     def note(self, change: Callable[[], None]) -> None:
-        """Make a change that somebody may be waiting for."""
+        """Makes a change, and wakes its waiters."""
         with self.changed:
             change()
             self.changed.notify_all()

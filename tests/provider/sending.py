@@ -17,7 +17,7 @@ from provider.script import Answer, End, cut
 
 
 class Gates:
-    """Where answers wait until somebody lets them go on. Used in the loop only."""
+    """Where answers wait until the test lets them continue. Used in the loop only."""
 
     def __init__(self) -> None:
         self._events: dict[int, asyncio.Event] = {}

@@ -1,4 +1,5 @@
-"""The stub's two endpoints. Runs in one event loop; told what to answer, and when to go on."""
+"""The stub's two endpoints. Runs in one event loop; a script decides what they answer, and the test
+when they continue."""
 
 from __future__ import annotations
 

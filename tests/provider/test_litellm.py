@@ -281,7 +281,7 @@ def test_a_cancelled_task_closes_its_connection(told: Told, provider: str, case:
 
 
 @both
-def test_a_wrong_base_is_not_found_and_nobody_is_an_error(told: Told, provider: str) -> None:
+def test_a_wrong_base_is_not_found_and_a_closed_port_is_an_error(told: Told, provider: str) -> None:
     assert told.error(provider, "wrong base")["kinds"][0] == "NotFoundError"
     assert told.error(provider, "nobody there")["kinds"][0] == "InternalServerError"
     assert len(told.strays) == len(PROVIDERS)

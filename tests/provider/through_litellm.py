@@ -1,4 +1,4 @@
-"""Run as a process: what the real litellm makes of the stub's answers, told as JSON.
+"""Run as a process: what the real litellm makes of the stub's answers, printed as JSON.
 
 Reads {"exchanges": {name: arguments of acompletion}, "questions": {name: [function, arguments]}}
 from its standard input and writes {name: what came} to its standard output. litellm's import costs

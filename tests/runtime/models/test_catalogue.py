@@ -74,7 +74,7 @@ def test_a_server_of_ones_own_needs_no_key() -> None:
         ("zzzzzz", ""),
     ],
 )
-def test_an_unknown_name_is_told_with_the_nearest(name: str, meant: str) -> None:
+def test_an_unknown_name_is_reported_with_the_most_similar(name: str, meant: str) -> None:
     problem = problem_with(name, None, KEY)
     assert problem is not None
     kind, what, hint = problem
@@ -83,7 +83,7 @@ def test_an_unknown_name_is_told_with_the_nearest(name: str, meant: str) -> None
     assert (f"did you mean {meant}?" if meant else "PROVIDER/MODEL") in hint
 
 
-def test_a_bare_name_with_an_address_is_told_how_to_be_written() -> None:
+def test_a_bare_name_with_an_address_gets_a_hint() -> None:
     problem = problem_with("my-model", LOCAL, {})
     assert problem is not None
     assert problem[0] is FailureKind.UNKNOWN_MODEL
@@ -93,7 +93,7 @@ def test_a_bare_name_with_an_address_is_told_how_to_be_written() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8000", "ftp://host/v1", "http://", "http://[", ""])
-def test_an_address_that_is_none_is_told(address: str) -> None:
+def test_a_malformed_address_is_reported(address: str) -> None:
     problem = problem_with("openai/gpt-4o", address, KEY)
     assert problem is not None
     assert problem[0] is FailureKind.BAD_REQUEST
@@ -122,7 +122,9 @@ def test_an_address_with_room_for_a_key_is_refused_and_not_repeated(address: str
 
 @pytest.mark.parametrize("value", ["sk-pl4nted\n", "sk-\x1bpl4nted", "\rsk-pl4nted", "sk-pl4ntéd"])
 @pytest.mark.parametrize("base", [None, LOCAL])
-def test_a_key_that_no_header_holds_is_named_and_not_told(value: str, base: str | None) -> None:
+def test_a_key_that_does_not_fit_a_header_is_named_and_not_shown(
+    value: str, base: str | None
+) -> None:
     environ = {"OPENAI_API_KEY": "sk-1", "GEMINI_API_KEY": value}
     problem = problem_with("gemini/gemini-2.5-pro", base, environ)
     assert problem is not None
@@ -177,7 +179,7 @@ def test_without_litellm_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install" in problem[2]
 
 
-def test_a_program_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_gets_the_error_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     monkeypatch.delenv("OPENAI_API_BASE", raising=False)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

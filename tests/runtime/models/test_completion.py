@@ -90,7 +90,7 @@ def test_text_thoughts_calls_and_usage_arrive(asker: Asker, model: str, stream: 
 
 @both
 @either_way
-def test_what_nobody_counted_or_priced_is_not_known(asker: Asker, model: str, stream: bool) -> None:
+def test_uncounted_and_unpriced_usage_is_unknown(asker: Asker, model: str, stream: bool) -> None:
     del model
     with Stub([Say(text="x" * 100, usage=None)]) as stub:
         answer = asker.answer("openai/local-model", api_base=stub.openai_base, stream=stream)
@@ -99,14 +99,14 @@ def test_what_nobody_counted_or_priced_is_not_known(asker: Asker, model: str, st
 
 @both
 @either_way
-def test_an_empty_answer_is_told_as_it_is(asker: Asker, model: str, stream: bool) -> None:
+def test_an_empty_answer_is_returned_as_it_is(asker: Asker, model: str, stream: bool) -> None:
     with Stub([Say()]) as stub:
         answer = asker.answer(model, api_base=base(stub, model), stream=stream)
     assert (answer.text, answer.calls, answer.finish) == ("", [], "stop")
 
 
 @both
-def test_calls_with_the_same_id_or_broken_arguments_are_told_as_they_are(
+def test_calls_with_the_same_id_or_broken_arguments_are_returned_as_they_are(
     asker: Asker, model: str
 ) -> None:
     calls = (
@@ -183,7 +183,7 @@ NUMBERINGS = {
 
 
 @pytest.mark.parametrize("pieces", NUMBERINGS.values(), ids=NUMBERINGS)
-def test_calls_are_told_apart_however_they_are_numbered(asker: Asker, pieces: Any) -> None:
+def test_calls_are_distinguished_however_they_are_numbered(asker: Asker, pieces: Any) -> None:
     sent = [*map(chunk, pieces), chunk(finish="tool_calls"), "[DONE]"]
     with raw(events(*sent)) as server:
         answer = asker.answer(GPT, api_base=f"{server.base}/v1")
@@ -250,7 +250,7 @@ def test_thoughts_go_back_to_those_who_insist_on_them(asker: Asker, stream: bool
     assert said["reasoning_content"] == FULL.reasoning
 
 
-def test_thoughts_do_not_go_back_to_anybody_else(asker: Asker) -> None:
+def test_reasoning_does_not_go_back_to_other_providers(asker: Asker) -> None:
     with Stub([FULL]) as stub:
         assert asker.answer(GPT, api_base=stub.openai_base).provider_state == {}
 
@@ -353,7 +353,7 @@ WORDS = {
 @pytest.mark.parametrize("fault", FAULTS)
 @both
 @either_way
-def test_errors_are_told_apart_and_repeated_where_that_may_help(
+def test_errors_are_distinguished_and_transient_ones_retried(
     asker: Asker, model: str, fault: Kind, stream: bool
 ) -> None:
     kind, passing = FAULTS[fault]
@@ -429,7 +429,7 @@ def test_an_error_in_the_middle_of_a_stream_is_repeated(asker: Asker, model: str
 
 @both
 @either_way
-def test_a_filter_that_stops_the_answer_is_told(asker: Asker, model: str, stream: bool) -> None:
+def test_a_content_filter_is_reported(asker: Asker, model: str, stream: bool) -> None:
     finish = "content_filter" if model == GPT else "refusal"
     with Stub([Say(text="I was", finish=finish)]) as stub:
         failure = asker.failure(model, api_base=base(stub, model), stream=stream, retries=3)
@@ -452,7 +452,7 @@ PAGE = b"<html><head><style>p {}</style></head><body>Welcome to nginx!%b</body><
     ids=["an error", "a page", "plain text"],
 )
 @both
-def test_what_came_instead_of_a_stream_is_told(
+def test_a_body_in_place_of_a_stream_is_reported(
     asker: Asker, model: str, body: bytes, words: str
 ) -> None:
     with raw(body) as server:
@@ -473,7 +473,7 @@ def test_what_came_instead_of_a_stream_holds_no_secret(asker: Asker) -> None:
         assert "Bad key [OPENAI_API_KEY]" in failure.text
 
 
-def test_the_librarys_own_advice_is_not_told(asker: Asker) -> None:
+def test_the_advice_of_litellm_is_removed(asker: Asker) -> None:
     only = [{"role": "system", "content": "Be kind."}]
     failure = asker.failure(CLAUDE, only, api_base="http://127.0.0.1:9")
     assert failure.kind is FailureKind.BAD_REQUEST
@@ -501,7 +501,9 @@ def test_advice_is_cut_off_after_what_is_wrong(text: str) -> None:
 
 @both
 @either_way
-def test_nobody_there_is_told_with_the_address(asker: Asker, model: str, stream: bool) -> None:
+def test_a_refused_connection_is_reported_with_the_address(
+    asker: Asker, model: str, stream: bool
+) -> None:
     with nobody() as gone:
         asked = asker.begin(model, api_base=gone, stream=stream, retries=1)
         failure = asker.end(asked).result
@@ -511,7 +513,7 @@ def test_nobody_there_is_told_with_the_address(asker: Asker, model: str, stream:
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/v1/chat"])
-def test_a_wrong_api_base_is_told(asker: Asker, path: str) -> None:
+def test_a_wrong_api_base_is_reported(asker: Asker, path: str) -> None:
     with Stub() as stub:
         failure = asker.failure(GPT, api_base=stub.address + path)
     assert (failure.kind, failure.status) == (FailureKind.BAD_REQUEST, 404)
@@ -519,13 +521,13 @@ def test_a_wrong_api_base_is_told(asker: Asker, path: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["nosuch", "nosuch/model"])
-def test_a_name_that_litellm_does_not_know_is_told(asker: Asker, name: str) -> None:
+def test_a_name_that_litellm_does_not_know_is_reported(asker: Asker, name: str) -> None:
     failure = asker.failure(name, retries=3)
     assert (failure.kind, failure.attempts) == (FailureKind.UNKNOWN_MODEL, 1)
     assert repr(name) in failure.text and "PROVIDER/MODEL" in failure.text
 
 
-def test_a_setting_that_the_model_does_not_take_is_told(asker: Asker) -> None:
+def test_an_unsupported_parameter_is_reported(asker: Asker) -> None:
     failure = asker.failure(GPT, params={"reasoning_effort": "high"})
     assert failure.kind is FailureKind.BAD_REQUEST
     assert "reasoning_effort" in failure.text and "drop_params" in failure.text
@@ -546,7 +548,7 @@ def test_no_failure_holds_a_secret_or_what_a_terminal_would_obey(asker: Asker) -
         assert len(failure.text) <= 2000
 
 
-def test_a_short_secret_is_not_told_and_words_are_left_whole(asker: Asker) -> None:
+def test_a_short_secret_is_removed_but_not_inside_words(asker: Asker) -> None:
     said = "Bad key hunt2. 'hunt2' (hunt2) hunt23 nor shunt2; abc"
     body = json.dumps({"error": {"message": said}}).encode()
     asker.set_environ(SHORT_TOKEN="hunt2", TINY_TOKEN="abc")
@@ -624,7 +626,7 @@ def test_a_date_is_understood_too(asker: Asker) -> None:
 
 
 @both
-def test_nobody_waits_for_minutes(asker: Asker, model: str) -> None:
+def test_a_long_retry_after_is_not_waited_for(asker: Asker, model: str) -> None:
     with Stub(always(Say(fault=Fault(Kind.RATE_LIMIT, retry_after="600")))) as stub:
         failure = asker.failure(model, api_base=base(stub, model), retries=5)
     assert (failure.kind, failure.attempts) == (FailureKind.RATE_LIMIT, 1)

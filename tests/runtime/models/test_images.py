@@ -63,7 +63,9 @@ def test_a_model_that_sees_is_shown_them(tmp_path: Path, watch: Watch, name: str
         assert shown(stub.requests[1]) and not unseen(stub.requests[1])
 
 
-def test_a_model_that_does_not_is_told_that_there_was_one(tmp_path: Path, watch: Watch) -> None:
+def test_a_model_without_vision_gets_a_note_in_place_of_the_image(
+    tmp_path: Path, watch: Watch
+) -> None:
     with Stub([LOOK, OK]) as stub, looking(tmp_path, watch, stub, BLIND) as conv:
         assert conv.run().status is Status.DONE
         assert stub.violations == []
@@ -100,9 +102,7 @@ def test_a_request_that_is_too_large_is_made_without_them_before_all_else_is_sho
         assert json.dumps(stub.requests[3].body).count("x" * 9000) == 6
 
 
-def test_a_refusal_for_another_reason_is_told_in_its_own_words(
-    tmp_path: Path, watch: Watch
-) -> None:
+def test_a_refusal_for_another_reason_keeps_its_message(tmp_path: Path, watch: Watch) -> None:
     script = [
         LOOK,
         Answer(fault=Fault(Kind.BAD_REQUEST, message="temperature is not for this model")),

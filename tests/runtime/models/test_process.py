@@ -94,7 +94,7 @@ def test_closed_or_interrupted_while_litellm_is_still_imported_it_returns_at_onc
         assert stub.requests == ()
 
 
-def test_a_model_that_is_closed_with_another_conversation_fails_whoever_asks_it(
+def test_a_model_that_another_conversation_closes_fails_its_requests(
     tmp_path: Path,
 ) -> None:
     """Nobody has interrupted that run, so its record must not say so."""
@@ -145,7 +145,7 @@ def test_a_killed_one_is_replaced_and_the_request_repeated_unseen(
 def test_a_wedged_one_is_ended_within_grace_and_term_and_who_shared_it_is_answered(
     tmp_path: Path,
 ) -> None:
-    """Its process does not run any more, so it heeds nothing."""
+    """Its process is stopped, so it ignores the cancellation."""
 
     async def main() -> None:
         one, other = (chat(folder, Watch(), stub) for folder in folders(tmp_path, 2))
@@ -228,7 +228,7 @@ print("litellm" in sys.modules)
 """
 
 
-def test_a_fork_has_a_process_of_its_own_and_harms_none(tmp_path: Path) -> None:
+def test_a_fork_starts_its_own_process_and_leaves_the_other_alone(tmp_path: Path) -> None:
     with Stub([Answer(text=str(number)) for number in range(3)]) as stub:
         done = subprocess.run(
             [sys.executable, "-c", FORKED, stub.openai_base, str(tmp_path)],

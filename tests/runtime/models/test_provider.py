@@ -272,9 +272,7 @@ def test_an_answer_of_nothing_is_asked_for_again_and_is_an_error_in_the_end(
         assert stub.violations == []
 
 
-def test_the_stream_is_heard_and_a_listener_that_raises_harms_nothing(
-    tmp_path: Path, watch: Watch
-) -> None:
+def test_a_listener_gets_the_stream_and_may_raise(tmp_path: Path, watch: Watch) -> None:
     def heard(kind: DeltaKind) -> str:
         return "".join(delta.text for delta in deltas if delta.kind is kind)
 
@@ -306,7 +304,7 @@ def test_the_stream_is_heard_and_a_listener_that_raises_harms_nothing(
         assert len(heard_by) == 1
 
 
-def test_an_interrupt_from_the_stream_itself_is_heeded(tmp_path: Path, watch: Watch) -> None:
+def test_a_listener_of_the_stream_can_interrupt(tmp_path: Path, watch: Watch) -> None:
     with Stub([Answer(text="word " * 1000, pieces=1000, pause=0.005)]) as stub:
         heard: list[ModelDelta] = []
 
@@ -501,7 +499,7 @@ def test_what_was_answered_in_vain_is_accounted_for_however_the_run_ends(
             end = conv.events[-1]
             assert isinstance(end, SegmentEnded) and end.usage is not None
             assert (end.requests, end.usage.total) == (requests, usage.tokens)
-        # Whoever goes on with it is not held up by what was answered before.
+        # Earlier empty answers do not count for a resumed run.
         with Conversation.resume(conv.run_dir) as again:
             assert again.run().message == "Done."
             turns = [event for event in again.events if isinstance(event, TurnTaken)]
@@ -514,7 +512,7 @@ def test_what_was_answered_in_vain_is_accounted_for_however_the_run_ends(
     assert result.record.usage.requests == len(turns)
 
 
-def test_an_answer_that_comes_when_nobody_wants_it_any_more_is_paid_for(tmp_path: Path) -> None:
+def test_an_answer_after_the_cancellation_is_counted(tmp_path: Path) -> None:
     async def ask(model: ProviderModel) -> None:
         def hear(delta: ModelDelta) -> None:
             # The whole answer is there, and the task that waits for it does not know of it yet.
@@ -599,7 +597,7 @@ def test_a_conversation_too_long_is_shortened_and_asked_again(
 def test_a_long_conversation_that_is_resumed_is_shortened_from_the_first_request(
     tmp_path: Path, watch: Watch
 ) -> None:
-    """Before any answer of this process could have told how long the model's window is."""
+    """Before an answer of this process has given the context window."""
     with Stub([sh("seq 1 9000"), sh("echo two"), Answer(hold_at=0), OK]) as stub:
         with chat(tmp_path, watch, stub, "openai/gpt-4") as conv:  # 8192 tokens
             struck(conv.run, lambda: stub.wait_requests(3), conv.interrupt)
@@ -771,7 +769,7 @@ def test_what_may_pass_is_asked_again_and_never_half_believed(
         assert ends(conv) == {}
 
 
-def test_nobody_there_is_told_with_the_address(tmp_path: Path, watch: Watch) -> None:
+def test_a_refused_connection_is_reported_with_the_address(tmp_path: Path, watch: Watch) -> None:
     with nobody() as gone, Stub([OK]) as stub:
         cases: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
             gone: ({"api_base": gone}, ("cannot be reached",)),

@@ -104,7 +104,7 @@ def test_a_replay_writes_the_same_journal_up_to_times_and_ids(tmp_path: Path) ->
     result = replayed(tmp_path, run, check=False, verify=verify)
     assert (result.status, result.message) == (Status.DONE, "Done.")
     assert journals.differences(run, result.run_dir) == []
-    # The control: a run that went otherwise is told apart.
+    # The control: a different run is detected.
     other = recorded(tmp_path, shell("echo one > one; cat one", "echo two; exit 4"), *TWO[1:])
     assert any("exit_status" in line for line in journals.differences(run, other))
 
@@ -400,7 +400,7 @@ LONG = (SAME, SAME, SAME, SAME, FINAL)
 
 
 def of_segments(folder: Path, *ends: Status, **more: object) -> Path:
-    """The folder of a run that ended so often, and was gone on with."""
+    """The folder of a run that ended and was resumed several times."""
     with talk(folder, Watch(), model=Costly(*LONG), **more) as conv:
         conv.send_message("go")
         for end in ends:
@@ -417,7 +417,7 @@ def of_segments(folder: Path, *ends: Status, **more: object) -> Path:
         ({"repeats": 2}, Status.FAILED),
     ],
 )
-def test_where_the_recorded_run_was_resumed_its_budgets_begin_anew(
+def test_budgets_start_again_where_the_recorded_run_was_resumed(
     tmp_path: Path, budgets: dict[str, object], end: Status
 ) -> None:
     run = of_segments(tmp_path, end, end, Status.DONE, budgets=budgets)
@@ -462,7 +462,7 @@ def test_a_budget_of_the_replays_own_bounds_all_of_it(tmp_path: Path, turns: int
     assert (result.status, read_record(result.run_dir).usage.requests) == (Status.BUDGET, turns)
 
 
-def test_a_run_that_was_mended_after_verify_is_replayed_to_its_end(tmp_path: Path) -> None:
+def test_a_run_that_continued_after_verify_is_replayed_to_its_end(tmp_path: Path) -> None:
     mend, verify = (FINAL, shell("touch mended"), FINAL), ["test -e mended"]
     with talk(tmp_path, Watch(), *mend, verify=verify) as conv:
         conv.send_message("go")

@@ -23,7 +23,7 @@ from sandbox_agent_ipc.messages import Image
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 
 WINDOW = 10_000
-"""Tokens; 40,000 bytes as long as nobody has counted."""
+"""Tokens; 40,000 bytes before the provider has counted."""
 
 
 def result(number: int, size: int, outcome: Outcome = Outcome.OK) -> ToolMessage:
@@ -153,7 +153,7 @@ def test_a_line_without_end_is_cut_all_the_same() -> None:
         (Outcome.UNKNOWN, "[unknown how it ended (" + "a long reason " * 200 + ")]"),
     ],
 )
-def test_how_a_call_ended_is_always_told(outcome: Outcome, end: str) -> None:
+def test_the_end_of_a_call_is_always_kept(outcome: Outcome, end: str) -> None:
     whole = ToolMessage("a", "shell", "text " * 5000 + "\n" + end, outcome, StartedState.YES)
     for keep in (KEPT, 0):
         assert shortened(whole, keep).content.split("\n")[-1] == end
@@ -225,7 +225,7 @@ def test_a_short_conversation_with_many_tools_is_not_taken_for_a_dense_one() -> 
     assert 4000 <= shortener.tokens <= 5200
 
 
-def test_a_count_of_something_else_is_not_heard() -> None:
+def test_a_count_for_another_request_is_ignored() -> None:
     talk, shortener = Talk(), Shortener()
     old = shortener.fit(talk.turn(100), WINDOW)
     shortener.fit(talk.turn(100), WINDOW)
@@ -312,7 +312,7 @@ def test_it_only_ever_gets_shorter_and_the_same_each_time(
             two.counted(two._given, math.ceil(size * density))
 
 
-def test_another_conversation_begins_anew() -> None:
+def test_another_conversation_starts_again() -> None:
     one, other, shortener = Talk(), Talk(), Shortener()
     for _ in range(20):
         history = one.turn(4000)
@@ -321,7 +321,7 @@ def test_another_conversation_begins_anew() -> None:
         other.turn(4010)
     expected = list(Shortener().fit(other.history(), WINDOW))
     assert list(shortener.fit(other.history(), WINDOW)) == expected
-    # A history of the same messages that somebody has copied is the same conversation.
+    # A copy of a history with the same messages is the same conversation.
     sent = list(shortener.fit(other.turn(100), WINDOW))
     copied = History(list(other.messages), other.answers)
     assert list(shortener.fit(copied, WINDOW)) == sent
