@@ -143,8 +143,10 @@ def test_the_source_archive_can_be_tested_and_built(archives: tuple[Path, Path])
     with tarfile.open(archives[1]) as sdist:
         names = {member.name.partition("/")[2] for member in sdist.getmembers()}
     expected = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"}
-    expected |= {f"scripts/{name}" for name in ("setup", "demo", "test", "check", "bench", "wheel")}
+    expected |= {f"scripts/{path.name}" for path in (CHECKOUT / "scripts").iterdir()}
+    expected |= {f"{root.name}/README.md" for root in PACKAGES.values()}
     expected |= {"tests/conftest.py", "tests/skips.toml", "tests/test_packaging.py"}
+    expected |= {"tests/api/python.json", "tests/api/released.json"}
     expected |= {f"{PACKAGES[name.partition('/')[0]].name}/{name}" for name in sources()}
     assert expected <= names, sorted(expected - names)
     assert not {name for name in names if "__pycache__" in name or name.startswith(".venv")}

@@ -6,16 +6,14 @@ violation reads like. A change that does not fit the source any more is an error
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from paths import CHECKOUT
+import broken_copy
 
 from chaos.plan import AGENT_DIES, KILLS_MODEL, Cause, Phase, Round, Tool, Waits
 
-ROOTS = ("runtime", "sandbox", "ipc")
 _CELL = "sandbox/sandbox_agent_sandbox"
 _RUN = "runtime/sandbox_agent"
 _IPC = "ipc/sandbox_agent_ipc"
@@ -32,21 +30,9 @@ class Sabotage:
     focus: Callable[[Round], bool] = lambda plan: True
 
     def apply(self, folder: Path) -> dict[str, str]:
-        """Make the broken copy in `folder`. Returns the environment that has it imported."""
-        for root in ROOTS:
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(CHECKOUT / root, folder / root, ignore=ignore)
-        for name, old, new in self.changes:
-            path = folder / name
-            text = path.read_text()
-            if text.count(old) != 1:
-                raise SystemExit(
-                    f"sabotage {self.name} does not fit {name} any more ({text.count(old)} times):"
-                    f" {old!r}; bring tests/promises/chaos/sabotage.py up to date"
-                )
-            path.write_text(broken := text.replace(old, new))
-            compile(broken, name, "exec")  # what cannot even start proves nothing
-        return {"PYTHONPATH": ":".join(str(folder / root) for root in ROOTS)}
+        """Make the broken copy in `folder`. Returns the environment that has it imported. Raises
+        broken_copy.DoesNotFit."""
+        return broken_copy.make(folder, f"sabotage {self.name!r}", self.changes)
 
 
 def _with(*tools: Tool) -> Callable[[Round], bool]:
