@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from sandbox_agent.errors import ModelError as ModelError
     from sandbox_agent.errors import StateError as StateError
     from sandbox_agent.journal.events import AnyEvent as AnyEvent
-    from sandbox_agent.journal.events import Asked as Asked
     from sandbox_agent.journal.events import CancelRequested as CancelRequested
     from sandbox_agent.journal.events import Dispatching as Dispatching
     from sandbox_agent.journal.events import Ended as Ended
@@ -63,12 +62,12 @@ if TYPE_CHECKING:
     from sandbox_agent.journal.events import SegmentEnded as SegmentEnded
     from sandbox_agent.journal.events import SegmentStarted as SegmentStarted
     from sandbox_agent.journal.events import Started as Started
+    from sandbox_agent.journal.events import ToolCall as ToolCall
     from sandbox_agent.journal.events import ToolEntry as ToolEntry
     from sandbox_agent.journal.events import TurnTaken as TurnTaken
     from sandbox_agent.journal.events import UserText as UserText
     from sandbox_agent.journal.events import Verified as Verified
     from sandbox_agent.journal.history import AssistantMessage as AssistantMessage
-    from sandbox_agent.journal.history import Call as Call
     from sandbox_agent.journal.history import History as History
     from sandbox_agent.journal.history import Message as Message
     from sandbox_agent.journal.history import ToolMessage as ToolMessage
@@ -110,10 +109,8 @@ __all__ = [
     "AgentError",
     "AgentFailed",
     "AnyEvent",
-    "Asked",
     "AssistantMessage",
     "Budgets",
-    "Call",
     "CallRecord",
     "CallState",
     "CancelReason",
@@ -180,6 +177,7 @@ __all__ = [
     "TaskBudgets",
     "Times",
     "TokenUsage",
+    "ToolCall",
     "ToolChoice",
     "ToolEntry",
     "ToolError",
@@ -219,12 +217,10 @@ _HOMES = {
         "AgentError AgentFailed ConfigError JournalError ModelError StateError"
     ),
     "sandbox_agent.journal.events": (
-        "AnyEvent Asked CancelRequested Dispatching Ended JournalOpened RecordedSettings "
-        "SegmentEnded SegmentStarted Started ToolEntry TurnTaken UserText Verified"
+        "AnyEvent CancelRequested Dispatching Ended JournalOpened RecordedSettings "
+        "SegmentEnded SegmentStarted Started ToolCall ToolEntry TurnTaken UserText Verified"
     ),
-    "sandbox_agent.journal.history": (
-        "AssistantMessage Call History Message ToolMessage UserMessage"
-    ),
+    "sandbox_agent.journal.history": ("AssistantMessage History Message ToolMessage UserMessage"),
     "sandbox_agent.journal.recorder": "OnEvent",
     "sandbox_agent.journal.recording": "RecordedSegments Recording Verdict",
     "sandbox_agent.journal.result": "RunResult",

@@ -19,8 +19,8 @@ from sandbox_agent_sandbox.utf8 import without_surrogates
 from sandbox_agent.embedding.blocking import run_async
 from sandbox_agent.embedding.ctrl_c import CtrlC
 from sandbox_agent.errors import ConfigError, StateError
-from sandbox_agent.journal import folder as run_folder
 from sandbox_agent.journal.events import AnyEvent, UserText
+from sandbox_agent.journal.folder import default_output_dir, new_run_id
 from sandbox_agent.journal.recorder import OnEvent as OnEvent
 from sandbox_agent.journal.result import RunResult as RunResult
 from sandbox_agent.journal.status import Status, move
@@ -80,8 +80,8 @@ class Conversation:
         name: str | None = None,
         **options: Unpack[Options],
     ) -> None:
-        base = Path(output_dir or run_folder.default_output_dir()).absolute()
-        setup = make_setup(base / run_folder.new_run_id(), model, name, options)
+        base = Path(output_dir or default_output_dir()).absolute()
+        setup = make_setup(base / new_run_id(), model, name, options)
         self._begin_with(setup, Status.IDLE, segments=0)
 
     @classmethod

@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from sandbox_agent.errors import ConfigError, StateError
-from sandbox_agent.journal import file as journal
 from sandbox_agent.journal.events import RecordedSettings, UserText
+from sandbox_agent.journal.file import JOURNAL_FILE, LOCK_PATIENCE, JournalWriter, parse_journal
 from sandbox_agent.journal.recording import state_of_file
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import Model
@@ -34,24 +34,24 @@ class PastRun:
 
     def __init__(self, path: Path | str) -> None:
         given = Path(path).absolute()
-        self.journal = given / journal.FILE_NAME if given.is_dir() else given
+        self.journal = given / JOURNAL_FILE if given.is_dir() else given
         self.folder = self.journal.parent
         writer = self._open()
-        self._writer: journal.JournalWriter | None = writer
+        self._writer: JournalWriter | None = writer
         try:
-            self.events = journal.parse_journal(writer.read(), str(self.journal))
+            self.events = parse_journal(writer.read(), str(self.journal))
             self.state = state_of_file(self.events, self.journal)
         except BaseException:
             self.close()
             raise
         self.settings: RecordedSettings | None = self.state.settings()
-        self.segments = 0 if self.state.segment is None else self.state.segment.n
+        self.segments = 0 if self.state.segment is None else self.state.segment.number
 
-    def _open(self) -> journal.JournalWriter:
+    def _open(self) -> JournalWriter:
         try:
             if not stat.S_ISREG(os.stat(self.journal).st_mode):
                 raise OSError(errno.EINVAL, "it is no ordinary file")
-            return journal.JournalWriter(self.journal, create=False, patience=journal.DYING)
+            return JournalWriter(self.journal, create=False, patience=LOCK_PATIENCE)
         except BlockingIOError:
             raise StateError(
                 f"the run {self.folder.name} is going, or some program still has it open; wait for "
@@ -63,7 +63,7 @@ class PastRun:
                 hint="name the folder of a run that you may write to",
             ) from None
 
-    def _take_writer(self) -> journal.JournalWriter:
+    def _take_writer(self) -> JournalWriter:
         """The open journal, for somebody who closes it."""
         assert self._writer is not None
         writer, self._writer = self._writer, None
@@ -99,7 +99,7 @@ def setup_from_journal(
     setup = _setup(past, model, options)
     recorder, writer = setup.recorder, past._take_writer()
     try:
-        recorder.go_on(writer, past.events, past.state)
+        recorder.continue_journal(writer, past.events, past.state)
         if message is not None:
             recorder.add(UserText, text=message.encode("utf-8", "replace").decode())
     except BaseException:

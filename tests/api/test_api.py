@@ -30,8 +30,8 @@ CHANGED: dict[str, tuple[broken_copy.Change, str]] = {
         "python: load_script is gone",
     ),
     "a field of a Struct is gone": (
-        (_MODELS, '    finish: str = ""\n', ""),
-        "python: ModelTurn.finish is gone",
+        (_MODELS, "    usage: TokenUsage | None = None\n", ""),
+        "python: ModelTurn.usage is gone",
     ),
     "a field of a Struct has another name": (
         (_OUTCOME, "    pid: int\n", "    process: int\n"),
@@ -155,7 +155,7 @@ def test_a_changed_surface_needs_the_file_and_a_line_for_each_change(changed: Pa
     assert (done.returncode, done.stderr) == (1, "")
     assert "python.json" not in done.stdout
     names = [line.split("`")[1] for line in done.stdout.splitlines() if line.startswith("  - ")]
-    assert {"load_script", "ModelTurn.finish", "ended.output_bytes"} <= set(names)
+    assert {"load_script", "ModelTurn.usage", "ended.output_bytes"} <= set(names)
     changelog = changed / "CHANGELOG.md"
     text = changelog.read_text()
     said = "".join(f"- {kind} `{name}`.\n" for name in names for kind in (ADDS, BREAKS))

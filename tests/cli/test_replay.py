@@ -349,8 +349,8 @@ def test_a_broken_journal_is_reported(me: Person) -> None:
         done = replay(me, *argv)
         assert (done.returncode, done.stdout) == (2, "")
         assert f"journal.jsonl:{number}: this line is not an event" in done.stderr
-    path.write_bytes(whole.replace(b'"version":1', b'"version":2', 1))
-    assert "version 2" in replay(me).stderr
+    path.write_bytes(whole.replace(b'"version":2', b'"version":1', 1))
+    assert "journal.jsonl:1: the journal has version 1;" in replay(me).stderr
     path.write_bytes(b"")
     refused(replay(me), "ends before it says what the run was made with")
     shutil.rmtree(me.work)

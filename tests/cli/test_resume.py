@@ -114,8 +114,10 @@ def test_damaged_and_foreign_journals_are_refused(me: Person) -> None:
     folder = ran(me, "--set", "budgets.turns=1")
     path = folder / "journal.jsonl"
     whole = path.read_bytes()
-    path.write_bytes(whole.replace(b'"version":1', b'"version":2', 1))
-    refused(folder, resume(me, "last"), "journal.jsonl:1:", "version 2", "use the sandbox-agent")
+    path.write_bytes(whole.replace(b'"version":2', b'"version":1', 1))
+    refused(
+        folder, resume(me, "last"), "journal.jsonl:1:", "version 1;", "hint: nothing is released"
+    )
     garbled = whole.replace(b'{"event":"model_turn"', b'{"event":"model_t', 1)
     number = whole[: whole.index(b'{"event":"model_turn"')].count(b"\n") + 1
     path.write_bytes(garbled)
@@ -125,7 +127,7 @@ def test_damaged_and_foreign_journals_are_refused(me: Person) -> None:
     refused(folder, resume(me, "last"), "ends before the agent was told anything")
     refused(folder, resume(me, "last", "--prompt", "go"), "start it anew")
     path.write_bytes(whole.replace(b'"status":"budget"', b'"status":"bogus"', 1))
-    refused(folder, resume(me, "last"), "'bogus' is no status of a run", "journal.jsonl:")
+    refused(folder, resume(me, "last"), "'bogus' is not a status of a run", "journal.jsonl:")
     path.write_bytes(_with_workspace(whole, "a\0b"))
     refused(folder, resume(me, "last"), "workspace.path: a path contains a NUL byte")
     path.unlink()

@@ -14,7 +14,7 @@ _RECORDER_TEST = "runtime/journal/test_recorder.py"
 MUTANTS = (
     mutant(
         "a journal of another version is read",
-        f"{_FILE_TEST}::test_an_unknown_version_is_refused_with_the_mend",
+        f"{_FILE_TEST}::test_a_journal_of_another_version_is_refused_with_a_hint",
         _FILE,
         "    if first.version != VERSION:\n",
         "    if first.version < VERSION:\n",
@@ -86,8 +86,8 @@ MUTANTS = (
         "models see the calls of verify",
         _STATE_TEST,
         _STATE,
-        "self._ask(Asked(event.call, event.tool, {}), verify=True)",
-        "self._ask(Asked(event.call, event.tool, {}))",
+        "self._add_call(ToolCall(event.call, event.tool, {}), verify=True)",
+        "self._add_call(ToolCall(event.call, event.tool, {}))",
     ),
     mutant(
         "a history changes after it was taken",
@@ -122,7 +122,7 @@ MUTANTS = (
         "a record that cannot be written spoils the old one",
         "runtime/journal/test_result_file.py",
         f"{RUNTIME}/journal/result_file.py",
-        '    temporary = folder / f".{FILE_NAME}.{os.getpid()}"\n',
+        '    temporary = folder / f".{RESULT_FILE}.{os.getpid()}"\n',
         "    temporary = path\n",
     ),
     mutant(

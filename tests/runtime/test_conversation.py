@@ -445,7 +445,7 @@ def test_runs_follow_one_another_in_one_journal_and_one_sandbox(
         conv.send_message("again")
         assert asyncio.run(conv.arun()).status is Status.DONE
         assert talking.ends(conv)["call_3_1"].content == "one\n"
-    segments = [event.n for event in conv.events if isinstance(event, SegmentStarted)]
+    segments = [event.number for event in conv.events if isinstance(event, SegmentStarted)]
     assert segments == [1, 2]
     assert read_journal(conv.run_dir / "journal.jsonl") == conv.events
 

@@ -23,7 +23,7 @@ from sandbox_agent.journal.events import (
     TurnTaken,
     UserText,
 )
-from sandbox_agent.journal.file import FILE_NAME, read_journal
+from sandbox_agent.journal.file import JOURNAL_FILE, read_journal
 from sandbox_agent.journal.history import ToolMessage, UserMessage
 from sandbox_agent.journal.result_file import read_record
 from sandbox_agent.journal.status import Status
@@ -53,7 +53,7 @@ def test_an_interrupted_run_goes_on_in_the_same_journal(tmp_path: Path, watch: W
         conv.send_message("go")
         soon(lambda: (watch.wait_up(), conv.interrupt()))
         assert conv.run().status is Status.INTERRUPTED
-    before = read_journal(conv.run_dir / FILE_NAME)
+    before = read_journal(conv.run_dir / JOURNAL_FILE)
 
     with resumed(conv.run_dir, *steps) as again:
         assert again.status is Status.INTERRUPTED
@@ -62,10 +62,10 @@ def test_an_interrupted_run_goes_on_in_the_same_journal(tmp_path: Path, watch: W
         assert again.events == before
         result = again.run()
     assert (result.status, result.message) == (Status.DONE, "Done.")
-    events = read_journal(conv.run_dir / FILE_NAME)
+    events = read_journal(conv.run_dir / JOURNAL_FILE)
     assert events[: len(before)] == before
     assert sum(isinstance(event, JournalOpened) for event in events) == 1
-    assert [e.n for e in events if isinstance(e, SegmentStarted)] == [1, 2]
+    assert [e.number for e in events if isinstance(e, SegmentStarted)] == [1, 2]
     record = read_record(conv.run_dir)
     assert (record.segment, record.status) == (2, Status.DONE)
     assert [call.outcome for call in record.calls] == ["cancelled", "ok"]
@@ -157,7 +157,7 @@ with Conversation.resume({str(conv.run_dir)!r}, model=model, budgets={{"turns": 
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "done\n", done.stderr
-    ends = [e for e in read_journal(conv.run_dir / FILE_NAME) if isinstance(e, Ended)]
+    ends = [e for e in read_journal(conv.run_dir / JOURNAL_FILE) if isinstance(e, Ended)]
     assert [(end.outcome, end.content) for end in ends] == [("ok", "looked")] * 2
 
 
@@ -178,7 +178,7 @@ def test_a_message_is_heard_first(tmp_path: Path, watch: Watch) -> None:
 
 def cut_after(conv: Conversation, kind: type) -> bytes:
     """Leave of a journal what there was when the first event of that kind had been written."""
-    path = conv.run_dir / FILE_NAME
+    path = conv.run_dir / JOURNAL_FILE
     number = next(n for n, event in enumerate(conv.events, 1) if isinstance(event, kind))
     whole = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(whole[:number]))
@@ -192,9 +192,9 @@ def test_the_ends_are_in_the_journal_before_anything_else(tmp_path: Path, watch:
     heard = Watch()
     # Nothing is run: to load it is enough.
     resumed(conv.run_dir, FINAL, on_event=heard.on_event).close()
-    data = (conv.run_dir / FILE_NAME).read_bytes()
+    data = (conv.run_dir / JOURNAL_FILE).read_bytes()
     assert data.startswith(before)
-    ends = read_journal(conv.run_dir / FILE_NAME)[-2:]
+    ends = read_journal(conv.run_dir / JOURNAL_FILE)[-2:]
     assert ends == tuple(heard.events)
     assert [(e.outcome, e.started) for e in ends if isinstance(e, Ended)] == [
         ("unknown", "yes"),
@@ -202,7 +202,7 @@ def test_the_ends_are_in_the_journal_before_anything_else(tmp_path: Path, watch:
     ]
     # To load it once more changes nothing.
     resumed(conv.run_dir, FINAL).close()
-    assert (conv.run_dir / FILE_NAME).read_bytes() == data
+    assert (conv.run_dir / JOURNAL_FILE).read_bytes() == data
 
 
 def cuts(whole: bytes) -> list[int]:
@@ -227,7 +227,7 @@ def test_a_journal_cut_at_any_byte_resumes_and_no_byte_is_lost(
     cut_after(conv, Started)
     with resumed(conv.run_dir, shell("true"), FINAL) as conv:
         assert conv.run().status is Status.DONE
-    path, torn = conv.run_dir / FILE_NAME, conv.run_dir / f"{FILE_NAME}.torn"
+    path, torn = conv.run_dir / JOURNAL_FILE, conv.run_dir / f"{JOURNAL_FILE}.torn"
     whole = path.read_bytes()
     options = {"tools": ["shell"], "workspace": tmp_path, "sandbox": None, "verify": ()}
     for length in cuts(whole):
@@ -263,7 +263,7 @@ def ended(tmp_path: Path, watch: Watch) -> Conversation:
 
 def refused(folder: Path, kind: type[Exception], match: str, **more: object) -> None:
     """Resuming is refused, and leaves the journal as it is."""
-    path = folder / FILE_NAME
+    path = folder / JOURNAL_FILE
     before = path.read_bytes()
     with pytest.raises(kind, match=match):
         resumed(folder, FINAL, **more)
@@ -295,21 +295,25 @@ def test_a_done_run_is_refused_without_a_message(tmp_path: Path, watch: Watch) -
         assert again.run().status is Status.DONE
 
 
-def test_a_foreign_version_is_refused_with_the_mend(ended: Conversation) -> None:
-    path = ended.run_dir / FILE_NAME
-    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":7', 1))
-    refused(ended.run_dir, JournalError, r"journal.jsonl:1: .*version 7.*use the sandbox-agent")
+def test_a_journal_of_another_version_is_refused_with_a_hint(ended: Conversation) -> None:
+    path = ended.run_dir / JOURNAL_FILE
+    path.write_bytes(path.read_bytes().replace(b'"version":2', b'"version":1', 1))
+    refused(
+        ended.run_dir,
+        JournalError,
+        r"(?s)journal.jsonl:1: .*version 1;.*hint: .*start the run anew",
+    )
 
 
 def test_a_damaged_line_is_named(ended: Conversation) -> None:
-    path = ended.run_dir / FILE_NAME
+    path = ended.run_dir / JOURNAL_FILE
     all_lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*all_lines[:2], b"garbled\n", *all_lines[2:]]))
     refused(ended.run_dir, JournalError, r"journal.jsonl:3: this line is not an event")
 
 
 def test_an_event_that_cannot_follow_is_named(ended: Conversation) -> None:
-    path = ended.run_dir / FILE_NAME
+    path = ended.run_dir / JOURNAL_FILE
     all_lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*all_lines, *all_lines[3:4]]))
     number = len(all_lines) + 1
@@ -317,7 +321,7 @@ def test_an_event_that_cannot_follow_is_named(ended: Conversation) -> None:
 
 
 def test_a_model_that_no_name_makes_is_asked_for(ended: Conversation) -> None:
-    path = ended.run_dir / FILE_NAME
+    path = ended.run_dir / JOURNAL_FILE
     before = path.read_bytes()
     with pytest.raises(ConfigError, match=r"'scripted' cannot be made from its name"):
         Conversation.resume(ended.run_dir)
@@ -338,17 +342,17 @@ def test_an_option_that_there_is_none_of_is_refused(ended: Conversation) -> None
 def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot be opened: No such file"):
         Conversation.resume(tmp_path)
-    (tmp_path / FILE_NAME).mkdir()
+    (tmp_path / JOURNAL_FILE).mkdir()
     with pytest.raises(ConfigError, match="no ordinary file"):
         Conversation.resume(tmp_path)
-    (tmp_path / FILE_NAME).rmdir()
-    os.mkfifo(tmp_path / FILE_NAME)
+    (tmp_path / JOURNAL_FILE).rmdir()
+    os.mkfifo(tmp_path / JOURNAL_FILE)
     with pytest.raises(ConfigError, match="no ordinary file"):
         Conversation.resume(tmp_path)
 
 
 def test_settings_that_were_lost_are_not_guessed(ended: Conversation, tmp_path: Path) -> None:
-    path = ended.run_dir / FILE_NAME
+    path = ended.run_dir / JOURNAL_FILE
     path.write_bytes(path.read_bytes()[:40])
     refused(ended.run_dir, StateError, "ends before the agent was told anything")
     refused(ended.run_dir, ConfigError, "tools, workspace, sandbox, verify", message="go")
@@ -381,7 +385,7 @@ def test_an_interrupt_while_resuming_works_like_any(
     if over is Status.INTERRUPTED:
         with resumed(conv.run_dir, *STEPS) as last:
             assert last.run().status is Status.DONE
-    ends = [e.call for e in read_journal(conv.run_dir / FILE_NAME) if isinstance(e, Ended)]
+    ends = [e.call for e in read_journal(conv.run_dir / JOURNAL_FILE) if isinstance(e, Ended)]
     assert len(ends) == len(set(ends))
 
 
@@ -390,7 +394,7 @@ def test_the_model_of_a_task_is_made_from_its_name(tmp_path: Path, watch: Watch)
     steps.write_text("- calls: [{shell: {command: 'true'}}]\n- final: Made anew.\n")
     with talk(tmp_path, watch, model=load_script(steps), budgets={"turns": 1}) as conv:
         assert conv.run().status is Status.BUDGET
-    with Conversation.resume(conv.run_dir / FILE_NAME, budgets=Budgets()) as again:
+    with Conversation.resume(conv.run_dir / JOURNAL_FILE, budgets=Budgets()) as again:
         assert again.run().message == "Made anew."
     steps.unlink()
     with pytest.raises(ConfigError, match=r"model: there is no file.*\n  hint: put it back"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 DROPPED = frozenset(
-    {"at", "t", "run", "pid", "seconds", "rungs_ms", "plan", "model", "model_options"}
+    {"at", "monotonic", "run", "pid", "seconds", "rungs_ms", "plan", "model", "model_options"}
 )
 """Fields of events, and of the settings in them. plan: of the host, and names the run's folder."""
 

@@ -20,7 +20,7 @@ from sandbox_agent_ipc.after_fork import call_after_fork
 
 from sandbox_agent.embedding.warn import complain
 
-FILE_NAME = "control"
+CONTROL_PIPE = "control"
 
 ENOUGH = 2
 """Interrupts that have an effect: the first stops the run, the second skips the grace period."""
@@ -37,7 +37,7 @@ class Control:
     """
 
     def __init__(self, folder: Path, interrupt: Callable[[], object]) -> None:
-        self._path = folder / FILE_NAME
+        self._path = folder / CONTROL_PIPE
         self._interrupt = interrupt
         # Each list holds at most one entry. `list.pop` is atomic, so exactly one place takes the
         # entry and closes it, whatever signal handler or thread comes in between. `_for_thread`:
@@ -150,7 +150,7 @@ def request_interrupt(folder: Path) -> int | None:
     Raises OSError when this user may not write to the pipe.
     """
     try:
-        pipe = os.open(folder / FILE_NAME, os.O_WRONLY | _QUIETLY)
+        pipe = os.open(folder / CONTROL_PIPE, os.O_WRONLY | _QUIETLY)
     except OSError as error:
         # No pipe; a pipe that a killed agent left; something else of that name.
         if error.errno in (errno.ENOENT, errno.ENXIO, errno.ELOOP, errno.EISDIR, errno.ENOTDIR):

@@ -1,14 +1,14 @@
 """The journal's events: the specification of `journal.jsonl`.
 
-A journal is one event per line, each a JSON object whose field `event` names its kind. Fields are
-added without a new version (readers ignore the ones they do not know); anything else that changes
-raises `VERSION`, and a reader refuses a version that it does not know.
+A journal has one event per line, a JSON object whose field `event` names its kind. A new field
+needs no new version, because readers ignore fields that they do not know. Any other change raises
+`VERSION`, and readers refuse every other version.
 
-What is written when: `model_turn` before any of its calls is looked at, `dispatching` before a
-call is sent to a worker, `started` when the worker acknowledges (the tool's code runs from then
-on), `ended` with the call's one outcome. So whatever kills the agent, what follows from a prefix
-is true: a call with `started` may have done anything, one with `dispatching` may have started,
-one with neither did not.
+When an event is written: `model_turn` before any of its calls is made, `dispatching` before a call
+is sent to a worker, `started` when the worker acknowledges the call (from then on the tool's code
+runs), `ended` with the call's one outcome. So every prefix of a journal tells the truth, whatever
+killed the agent: a call with `started` may have done anything, a call with `dispatching` may have
+started, and a call with neither did not start.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
 
 from sandbox_agent.journal.usage import TokenUsage
 
-VERSION = 1
-"""Of this file. Stands in the first line of every journal."""
+VERSION = 2
+"""Of the format. It stands in the first line of every journal."""
 
 LENGTH = "length"
-"""The finish reason of an answer that was cut off by the limit of its length."""
+"""The finish reason of an answer that its length limit cut off."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     """Base of all events.
 
-    at: wall clock, ISO 8601 in UTC with milliseconds. t: CLOCK_MONOTONIC in seconds, comparable
-    within one segment only (another segment may be of another process, after a reboot).
+    at: wall clock time, ISO 8601 in UTC with milliseconds. monotonic: CLOCK_MONOTONIC in seconds.
+    Compare it within one segment only: the machine may have been restarted between two.
     """
 
     at: str
-    t: float
+    monotonic: float
 
 
 class RecordedSettings(msgspec.Struct, frozen=True):
-    """What a conversation was made with: all that another process needs to go on with it.
+    """What a conversation was made with. Another process can resume the run from it.
 
     model, model_options: the model's name and `Model.options`. task: the other settings, under a
     task file's names and with all units resolved; see `config.settings.Settings`.
@@ -54,8 +54,8 @@ class RecordedSettings(msgspec.Struct, frozen=True):
 
 
 class JournalOpened(Event, frozen=True, tag="journal"):
-    """The first line. run: the run's id. name: the task's name. settings: of the first segment,
-    which may not come to begin."""
+    """The first line. run: the run's id. name: of the task. settings: of the first segment, in case
+    the journal ends before that segment begins."""
 
     version: int
     run: str
@@ -64,20 +64,20 @@ class JournalOpened(Event, frozen=True, tag="journal"):
 
 
 class ToolEntry(msgspec.Struct, frozen=True):
-    """A tool as it was offered to the model. timeout: its own, in seconds."""
+    """A tool as it was offered to the model. timeout: of this tool, in seconds."""
 
     spec: ToolSpec
     timeout: float | None = None
 
 
 class SegmentStarted(Event, frozen=True, tag="segment"):
-    """One `run()` begins.
+    """One `run()` begins: a segment.
 
-    n: counted from 1. pid: of the agent. tools: as they were offered. plan: what was decided from
-    the policy for this host, None when the sandbox was refused.
+    number: counted from 1. pid: of the agent. tools: as they were offered to the model. plan: how
+    the policy is enforced on this host; None if the sandbox was refused.
     """
 
-    n: int
+    number: int
     pid: int
     settings: RecordedSettings
     tools: tuple[ToolEntry, ...]
@@ -85,16 +85,16 @@ class SegmentStarted(Event, frozen=True, tag="segment"):
 
 
 class UserText(Event, frozen=True, tag="user_message"):
-    """Somebody told the agent something."""
+    """The user told the agent something."""
 
     text: str
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """A call as the model asked for it.
+class ToolCall(msgspec.Struct, frozen=True):
+    """A tool call of the model.
 
-    id: the runtime's, unique in the run. arguments: an object, or the model's own text where that
-    is not one. kept: as in `TurnTaken`.
+    id: unique in the run; the runtime makes it. arguments: an object, or the model's own text if
+    that is not a JSON object. provider_state: as in `TurnTaken`.
     """
 
     id: str
@@ -104,38 +104,36 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class TurnTaken(Event, frozen=True, tag="model_turn"):
-    """The model answered. turn: counted from 1 over the whole run. final: it says it is done.
+    """The model answered. An empty answer, after which the model is asked again, is a turn too.
 
-    An answer of nothing at all, which is asked for again, is one too.
-
-    reasoning: what it thought aloud. kept: what its provider wants to be given back. usage: what
-    the answer used up; None where nobody counts. finish: why it ended where it does, in OpenAI's
-    words (`LENGTH`); "" where nobody says. anew: it was said by a model that repeats a recorded
-    run, and there a new segment began with it.
+    turn: counted from 1 over the whole run. final: the model says that it is done. reasoning: its
+    thoughts, if the provider shows them. provider_state: what the provider wants back with the next
+    request, such as signed thoughts. usage: what the answer used; None if the model tells none.
+    finish_reason: why the answer ended, in OpenAI's words (`LENGTH`); "" if unknown.
+    starts_segment: only in a replay: a later segment of the recorded run began with this turn.
     """
 
     turn: int
     text: str
     final: bool
-    calls: tuple[Asked, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
     reasoning: str = ""
     provider_state: dict[str, Any] = {}
     usage: TokenUsage | None = None
-    finish: str = ""
+    finish_reason: str = ""
     starts_segment: bool = False
 
     @property
     def is_cut(self) -> bool:
-        """It was cut off before it came to call anything: what it says is not all that it was to
-        say, and nothing was asked for."""
-        return self.finish == LENGTH and not self.calls
+        """Whether the length limit cut the answer off before any call: its text is incomplete."""
+        return self.finish_reason == LENGTH and not self.calls
 
 
 class Dispatching(Event, frozen=True, tag="dispatching"):
     """A call is about to be sent to a worker.
 
-    command: for a `verify` command, which no model asked for, its text; else None.
-    timeout: the call's own time in seconds, the smallest of all that apply; None for none.
+    command: the text of a `verify` command, which is no call of the model; else None. timeout: the
+    call's time limit in seconds, the smallest that applies; None for no limit.
     """
 
     call: str
@@ -145,7 +143,7 @@ class Dispatching(Event, frozen=True, tag="dispatching"):
 
 
 class Started(Event, frozen=True, tag="started"):
-    """The call's worker acknowledged: the tool's code runs from now on."""
+    """The call's worker acknowledged the call: from now on the tool's code runs."""
 
     call: str
 
@@ -153,10 +151,10 @@ class Started(Event, frozen=True, tag="started"):
 class Ended(Event, frozen=True, tag="ended"):
     """The one end of a call. See `CallResult` for outcome, exit_status, rung and rungs_ms.
 
-    content: what the model is told, without what it is told of the outcome. output_bytes: how
-    much the tool printed in all. output_file: relative to the run folder, where what did not fit
-    into content lies; None when it fitted. detail: why, where the outcome alone does not say.
-    images: what the tool gave the model to look at (data in base64).
+    content: what the tool printed and returned, cut to what the model gets. output_bytes: how much
+    the tool printed. output_file: the file with the whole content, relative to the run folder; None
+    if nothing was cut. detail: the reason, if the outcome alone does not tell it. images: from the
+    tool, for the model to see (data in base64).
     """
 
     call: str
@@ -174,17 +172,15 @@ class Ended(Event, frozen=True, tag="ended"):
 
 
 class CancelRequested(Event, frozen=True, tag="cancel_requested"):
-    """Something is to be stopped: one call, or the run when call is None.
-
-    reason: a CancelReason.
-    """
+    """A call or the whole run is to stop. call: the call's id, None for the run. reason: a
+    CancelReason."""
 
     reason: str
     call: str | None = None
 
 
 class Verified(Event, frozen=True, tag="verify"):
-    """A `verify` command ended. Its call has `dispatching`, `started` and `ended` like any."""
+    """A `verify` command ended. Its call has `dispatching`, `started` and `ended` like any call."""
 
     command: str
     call: str
@@ -192,14 +188,14 @@ class Verified(Event, frozen=True, tag="verify"):
 
 
 class SegmentEnded(Event, frozen=True, tag="segment_ended"):
-    """A `run()` is over, and so is all of its work. The last event of a segment.
+    """A `run()` is over, and all of its work has stopped. The last event of a segment.
 
-    status: a Status. reason: in words. requests, calls: of this segment. seconds: wall time.
-    survivors: what could not be stopped. usage: of all its answers together, those included that
-    came too late to be taken; None where nobody counts.
+    number: of the segment. status: a Status. reason: a text. requests, calls: how many there were
+    in this segment. seconds: wall time. survivors: processes that could not be stopped. usage: of
+    all answers together, including those that came too late to become turns; None if unknown.
     """
 
-    n: int
+    number: int
     status: str
     exit_code: int
     reason: str
@@ -225,15 +221,15 @@ AnyEvent = (
 
 
 def wall_clock() -> str:
-    """Now, as events write it."""
+    """The current time, in the format of `Event.at`."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """When something happened, on both clocks."""
+    """When something happened, on both clocks; see `Event`."""
 
     at: str
-    t: float
+    monotonic: float
 
     @classmethod
     def now(cls) -> Stamp:

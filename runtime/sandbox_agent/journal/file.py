@@ -1,8 +1,8 @@
-"""Reading and writing `journal.jsonl`. What the lines mean is said in `events`.
+"""Reads and writes `journal.jsonl`. `events` says what the lines mean.
 
-Every event is one write(2) to a file that is open for appending: what was written survives
-whatever happens to this process. A power cut may take what the kernel had not yet written;
-`sync` is for those who care.
+Every event is one write(2) to a file that is open for appending, so a written event survives
+whatever happens to this process. A power cut may take what the kernel has not yet written to the
+disk; `sync` prevents that.
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ from sandbox_agent_ipc.after_fork import call_after_fork
 from sandbox_agent.errors import JournalError
 from sandbox_agent.journal.events import VERSION, AnyEvent, JournalOpened
 
-FILE_NAME = "journal.jsonl"
+JOURNAL_FILE = "journal.jsonl"
 TORN_SUFFIX = ".torn"
-"""What was torn off journals is kept beside them, under their name and this."""
+"""Incomplete last lines of a journal are kept beside it, in a file with its name and this."""
 
-DYING = 0.5
-"""Seconds for which a lock may be that of a process which is dying: it lets go of one file after
-the other."""
-_LOOK_AGAIN = 0.01
+LOCK_PATIENCE = 0.5
+"""Seconds to wait for a lock whose holder may be dying: the kernel closes its files one by one."""
+_LOCK_PAUSE = 0.01
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 
 class _Version(msgspec.Struct):
-    """As much of a first line as every version has."""
+    """The part of a first line that every version has."""
 
     event: str
     version: int
@@ -52,17 +51,17 @@ def encode(event: AnyEvent) -> bytes:
 
 class JournalWriter:
     """Appends events to a journal, and keeps it locked until it is closed: a journal has one
-    writer. flock(2): the kernel lets go of the lock when this process dies, however it dies.
+    writer. flock(2): the kernel releases the lock when this process dies, however it dies.
 
-    create: make the file where there is none. patience: seconds to wait for the lock.
+    create: make the file if it is not there. patience: seconds to wait for the lock.
 
-    Before the first event a torn last line is put aside: it was never a complete event, and the
-    next one appended to it would make a line that nobody can read. A last line that lacks only its
-    newline is complete, and gets it.
+    Before the first event is written, an incomplete last line is moved to a file beside the
+    journal: it was never an event, and the next event appended to it would be unreadable. A last
+    line that lacks only its newline is complete, and gets the newline.
 
-    Raises BlockingIOError when somebody else has the lock, OSError from here and from `append`: a
-    full or broken disk is the caller's to decide about. After a failed `append` the file holds
-    whole events only, and `append` may be tried again.
+    Raises BlockingIOError if another process has the lock. This and `append` raise OSError, for
+    instance for a full disk. After a failed `append` the file holds whole events only, and `append`
+    may be tried again.
     """
 
     def __init__(self, path: Path, *, create: bool = True, patience: float = 0.0) -> None:
@@ -78,7 +77,7 @@ class JournalWriter:
         call_after_fork(self)
 
     def read(self) -> bytes:
-        """All that the file holds. Nobody else adds to it meanwhile."""
+        """The content of the file. No other process changes it, because it is locked."""
         end = os.fstat(self._fd).st_size
         data = bytearray()
         while len(data) < end and (part := os.pread(self._fd, end - len(data), len(data))):
@@ -86,13 +85,13 @@ class JournalWriter:
         return bytes(data)
 
     def append(self, event: AnyEvent) -> None:
-        """Write one event. Raises OSError when it could not be written as a whole."""
+        """Write one event. Raises OSError if it was not written as a whole."""
         if self._size < 0:
-            self._size = self._mended()
+            self._size = self._complete_last_line()
         line = encode(event)
         written = 0
         try:
-            # One write unless the disk fills up in the middle; the next then says why.
+            # One write, unless the disk becomes full in the middle: the next write says so.
             while written < len(line):
                 written += os.write(self._fd, line[written:])
         except OSError:
@@ -103,7 +102,8 @@ class JournalWriter:
         self._size += len(line)
 
     def sync(self) -> None:
-        """Have the kernel write what it holds; fdatasync(2). Blocks: call it off the loop."""
+        """Have the kernel write all data to the disk: fdatasync(2). Blocks, so do not call it in
+        the event loop."""
         os.fdatasync(self._fd)
 
     def close(self) -> None:
@@ -116,8 +116,8 @@ class JournalWriter:
         """Close the file. The lock belongs to the open file, and stays with the parent."""
         self.close()
 
-    def _mended(self) -> int:
-        """The length of the file, which ends with a newline from now on."""
+    def _complete_last_line(self) -> int:
+        """Make the file end with a newline. Returns its length."""
         end = os.fstat(self._fd).st_size
         whole = _complete_length(self._fd)
         tail = os.pread(self._fd, end - whole, whole)
@@ -133,10 +133,10 @@ class JournalWriter:
 
 
 def in_use(path: Path) -> bool:
-    """Whether somebody has the journal open to write. Raises OSError when it cannot be read."""
+    """Whether a process has the journal open to write. Raises OSError if it cannot be read."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _lock(fd, fcntl.LOCK_SH, DYING)
+        _lock(fd, fcntl.LOCK_SH, LOCK_PATIENCE)
     except BlockingIOError:
         return True
     finally:
@@ -145,7 +145,7 @@ def in_use(path: Path) -> bool:
 
 
 def _lock(fd: int, kind: int, patience: float) -> None:
-    """flock(2), which knows no time limit. Raises BlockingIOError when it was not to be had."""
+    """flock(2) with a time limit. Raises BlockingIOError if the lock was not free in time."""
     until = time.monotonic() + patience
     while True:
         try:
@@ -153,21 +153,21 @@ def _lock(fd: int, kind: int, patience: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= until:
                 raise
-        time.sleep(_LOOK_AGAIN)
+        time.sleep(_LOCK_PAUSE)
 
 
 def read_journal(path: Path) -> tuple[AnyEvent, ...]:
-    """All complete events of a journal, whichever moment its writer was cut off at.
+    """All complete events of a journal. It may end at any byte.
 
-    Raises JournalError for an unknown version and for a line that is no event, naming the line;
-    OSError when the file cannot be read.
+    Raises JournalError for another version and for a line that is not an event, and names the line.
+    Raises OSError if the file cannot be read.
     """
-    return parse_journal(read_bytes(path), str(path))
+    return parse_journal(read_regular_file(path), str(path))
 
 
-def read_bytes(path: Path) -> bytes:
-    """What an ordinary file holds. Raises OSError when it cannot be read, or is none."""
-    # Not blocking: a named pipe in its place would have us wait for a writer.
+def read_regular_file(path: Path) -> bytes:
+    """The content of a regular file. Raises OSError if it is not one or cannot be read."""
+    # O_NONBLOCK: opening a named pipe would wait for a writer.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -176,15 +176,15 @@ def read_bytes(path: Path) -> bytes:
         return file.read()
 
 
-def parse_journal(data: bytes, name: str = FILE_NAME) -> tuple[AnyEvent, ...]:
+def parse_journal(data: bytes, name: str = JOURNAL_FILE) -> tuple[AnyEvent, ...]:
     """As `read_journal`, of bytes. `name` is for messages."""
     return tuple(_events(data, name))
 
 
 def _events(data: bytes, name: str) -> Iterator[AnyEvent]:
     lines = data.split(b"\n")
-    # What follows the last newline: nothing, a line torn by a crash, or one whose newline alone
-    # was not written.
+    # After the last newline comes nothing, a line that a crash cut off, or a line of which only the
+    # newline is missing.
     if not _is_whole(lines[-1]):
         lines.pop()
     for number, line in enumerate(lines, 1):
@@ -194,8 +194,8 @@ def _events(data: bytes, name: str) -> Iterator[AnyEvent]:
             event = _decoder.decode(line)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise JournalError(
-                f"{name}:{number}: this line is not an event: {error}; the journal is damaged. "
-                f"Remove the line and what follows it to go on from before it"
+                f"{name}:{number}: this line is not an event: {error}; the journal is damaged\n"
+                f"  hint: to go on from before it, remove this line and all lines after it"
             ) from None
         if isinstance(event, JournalOpened) is not (number == 1):
             raise JournalError(f"{name}:{number}: a `journal` event belongs in the first line only")
@@ -211,14 +211,15 @@ def _check_version(line: bytes, name: str) -> None:
         raise JournalError(f"{name}:1: this is not a journal of sandbox-agent")
     if first.version != VERSION:
         raise JournalError(
-            f"{name}:1: the journal has version {first.version}, and this program knows version "
-            f"{VERSION}; use the sandbox-agent that wrote it"
+            f"{name}:1: the journal has version {first.version}; this sandbox-agent reads version "
+            f"{VERSION}\n"
+            f"  hint: nothing is released yet: start the run anew, or use the version that wrote it"
         )
 
 
 def _is_whole(tail: bytes) -> bool:
-    """Whether a last line without a newline lacks only that. Events are JSON objects, and no part
-    of an object that leaves out its end is one."""
+    """Whether a last line without a newline lacks nothing else. Events are JSON objects, and an
+    object without its end is not JSON."""
     try:
         msgspec.json.decode(tail, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -227,7 +228,7 @@ def _is_whole(tail: bytes) -> bool:
 
 
 def _complete_length(fd: int) -> int:
-    """The length of the file up to and including its last newline."""
+    """The length of the file up to its last newline, which is included."""
     end = os.fstat(fd).st_size
     while end > 0:
         start = max(0, end - 65536)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sandbox_agent.errors import ConfigError
 
-OUTPUT = "output"
+OUTPUT_FOLDER = "output"
 """The folder in a run folder for output that was too long for the model."""
 
 

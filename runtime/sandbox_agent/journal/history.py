@@ -14,16 +14,7 @@ import msgspec
 from sandbox_agent_ipc.messages import Image
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 
-from sandbox_agent.journal.events import Ended
-
-
-class Call(msgspec.Struct, frozen=True):
-    """A call that the model asked for."""
-
-    id: str
-    tool: str
-    arguments: dict[str, Any] | str
-    provider_state: dict[str, Any] = {}
+from sandbox_agent.journal.events import Ended, ToolCall
 
 
 class UserMessage(msgspec.Struct, frozen=True):
@@ -35,7 +26,7 @@ class AssistantMessage(msgspec.Struct, frozen=True):
     the same name may get it back. cut: as `TurnTaken.is_cut`."""
 
     text: str
-    calls: tuple[Call, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
     model: str = ""
     reasoning: str = ""
     provider_state: dict[str, Any] = {}

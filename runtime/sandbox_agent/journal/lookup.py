@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from sandbox_agent.errors import ConfigError
-from sandbox_agent.journal import file as journal
+from sandbox_agent.journal.file import JOURNAL_FILE
 from sandbox_agent.journal.folder import default_output_dir
 
 LAST = "last"
@@ -71,22 +71,22 @@ def _runs(base: Path) -> list[str]:
         return []
     except OSError as error:
         raise _unreadable(base, error) from None
-    return sorted(name for name in names if (base / name / journal.FILE_NAME).is_file())
+    return sorted(name for name in names if (base / name / JOURNAL_FILE).is_file())
 
 
 def _checked(path: Path, run: str) -> Path:
     """`path` as the folder of a run."""
     try:
-        folder = path.parent if path.name == journal.FILE_NAME else path
-        if not stat.S_ISREG(os.stat(folder / journal.FILE_NAME).st_mode):
+        folder = path.parent if path.name == JOURNAL_FILE else path
+        if not stat.S_ISREG(os.stat(folder / JOURNAL_FILE).st_mode):
             raise ConfigError(
-                f"{run} is not a run: {journal.FILE_NAME} in it is no ordinary file",
+                f"{run} is not a run: {JOURNAL_FILE} in it is no ordinary file",
                 field="RUN",
                 hint=_HINT,
             )
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(
-            f"{run} is not a run: there is no {journal.FILE_NAME} in it", field="RUN", hint=_HINT
+            f"{run} is not a run: there is no {JOURNAL_FILE} in it", field="RUN", hint=_HINT
         ) from None
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None

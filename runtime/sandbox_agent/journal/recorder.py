@@ -1,6 +1,6 @@
-"""Writes a conversation's events: to the journal, into the state_of, to whoever listens.
+"""Records a conversation's events: in the journal, in the state in memory, and to `on_event`.
 
-All three in one place, so that they cannot tell different stories.
+All three happen here, so they cannot differ.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from sandbox_agent.embedding.warn import complain
-from sandbox_agent.journal import file as journal
-from sandbox_agent.journal import folder as run_folder
 from sandbox_agent.journal.events import (
     VERSION,
     AnyEvent,
@@ -24,6 +22,8 @@ from sandbox_agent.journal.events import (
     RecordedSettings,
     Stamp,
 )
+from sandbox_agent.journal.file import JOURNAL_FILE, JournalWriter
+from sandbox_agent.journal.folder import make_run_folder
 from sandbox_agent.journal.state import RunState, unfinished
 
 E = TypeVar("E", bound=AnyEvent)
@@ -34,9 +34,9 @@ OnEvent = Callable[[AnyEvent], object]
 class Recorder:
     """The one writer of a run folder's journal.
 
-    The folder comes to be with the first event, so that a conversation which never says anything
-    leaves nothing behind. `add` may be called from any thread. Signal handlers must not call it;
-    if one does all the same, by `send_message`, the lock is reentrant and lines stay whole.
+    The folder is made with the first event: a conversation without events leaves nothing behind.
+    Any thread may call `add`. Signal handlers must not. If one does so all the same, through
+    `send_message`, lines stay whole, because the lock is reentrant.
     """
 
     def __init__(
@@ -52,27 +52,30 @@ class Recorder:
         self._settings = settings
         self._on_event = on_event
         self._lock = threading.RLock()
-        self._writer: journal.JournalWriter | None = None
+        self._writer: JournalWriter | None = None
         self._folder_made = False
         self._events: list[AnyEvent] = []
         self._written = 0
 
-    def go_on(
-        self, writer: journal.JournalWriter, events: tuple[AnyEvent, ...], state: RunState
+    def continue_journal(
+        self, writer: JournalWriter, events: tuple[AnyEvent, ...], state: RunState
     ) -> None:
-        """Take over a journal that is there, with what was read from it, before anything else.
+        """Continue an existing journal, before any event is added. events, state: what it holds.
 
-        The calls that it leaves open get their ends, as far as it tells. Raises OSError.
+        Each call that has no end gets one, which says what the journal proves. Raises OSError.
         """
         self._writer, self._folder_made = writer, True
         self._events, self._written, self.state = list(events), len(events), state
         self.end_open_calls(self.add)
 
     def end_open_calls(self, add: Callable[..., object]) -> None:
-        """Add the end of every call that has none, when it is certain that nobody else will."""
+        """Add the end of every call that has none. Only when no call is going any more."""
         for call in self.state.open_calls():
             end = msgspec.structs.asdict(unfinished(call))
-            add(Ended, **{name: value for name, value in end.items() if name not in ("at", "t")})
+            add(
+                Ended,
+                **{name: value for name, value in end.items() if name not in ("at", "monotonic")},
+            )
 
     @property
     def events(self) -> tuple[AnyEvent, ...]:
@@ -80,36 +83,36 @@ class Recorder:
         return tuple(self._events)
 
     def add(self, kind: type[E], /, stamp: Stamp | None = None, **fields: Any) -> E:
-        """Add one event, stamped with now unless `stamp` says when it was.
+        """Add one event. stamp: when it happened; None for now.
 
-        Raises OSError when the journal cannot be written. The event has been taken in then, and
-        is written before the next one: what happened has happened, and the file holds a prefix
-        of it in any case.
+        Raises OSError if the journal cannot be written. The state has the event all the same,
+        because it happened, and the event is written before the next one. So the file holds a
+        prefix of the events in any case.
         """
         with self._lock:
             first = len(self._events)
             if not self._events:
                 self._take(self._first())
             when = stamp or Stamp.now()
-            event = kind(at=when.at, t=when.t, **fields)
+            event = kind(at=when.at, monotonic=when.monotonic, **fields)
             self._take(event)
-            news = self._events[first:]
+            new = self._events[first:]
         try:
             self._write()
         finally:
-            for item in news:
-                self._tell(item)
+            for item in new:
+                self._call_listener(item)
         return event
 
     def make_folder(self) -> None:
-        """Make the run's folder, unless that has been done. Raises OSError."""
+        """Make the run's folder, unless it is made. Raises OSError."""
         with self._lock:
             if not self._folder_made:
-                run_folder.make_run_folder(self.folder)
+                make_run_folder(self.folder)
                 self._folder_made = True
 
     def sync(self) -> None:
-        """Have the disk hold what was written. Blocks."""
+        """Have the kernel write the journal to the disk. Blocks."""
         if self._writer is not None:
             self._writer.sync()
 
@@ -124,7 +127,7 @@ class Recorder:
         when = Stamp.now()
         return JournalOpened(
             at=when.at,
-            t=when.t,
+            monotonic=when.monotonic,
             version=VERSION,
             run=self.folder.name,
             name=self._name,
@@ -141,7 +144,7 @@ class Recorder:
             self.make_folder()
             try:
                 if self._writer is None:
-                    self._writer = journal.JournalWriter(self.folder / journal.FILE_NAME)
+                    self._writer = JournalWriter(self.folder / JOURNAL_FILE)
                 while self._written < len(self._events):
                     self._writer.append(self._events[self._written])
                     self._written += 1
@@ -151,14 +154,14 @@ class Recorder:
                 raise
 
     def _remove_folder(self) -> None:
-        """Leave no run that nothing is known of, which `last` would mean from then on."""
+        """Leave no run without a single event: `last` would find it from then on."""
         self.close()
         with contextlib.suppress(OSError):
-            (self.folder / journal.FILE_NAME).unlink(missing_ok=True)
+            (self.folder / JOURNAL_FILE).unlink(missing_ok=True)
             self.folder.rmdir()
             self._folder_made = False
 
-    def _tell(self, event: AnyEvent) -> None:
+    def _call_listener(self, event: AnyEvent) -> None:
         if self._on_event is None:
             return
         try:

@@ -14,7 +14,6 @@ import msgspec
 
 from sandbox_agent.config.settings import Budgets, settings_from
 from sandbox_agent.errors import ConfigError, JournalError
-from sandbox_agent.journal import file as journal
 from sandbox_agent.journal.events import (
     AnyEvent,
     Ended,
@@ -25,6 +24,7 @@ from sandbox_agent.journal.events import (
     UserText,
     Verified,
 )
+from sandbox_agent.journal.file import JOURNAL_FILE, parse_journal, read_regular_file
 from sandbox_agent.journal.state import RunState, unfinished
 from sandbox_agent.journal.status import Status
 
@@ -95,8 +95,8 @@ def read_recording(path: Path | str) -> Recording:
     version.
     """
     given = Path(path).absolute()
-    file = given / journal.FILE_NAME if given.is_dir() else given
-    events = journal.parse_journal(_read(file), str(file))
+    file = given / JOURNAL_FILE if given.is_dir() else given
+    events = parse_journal(_read(file), str(file))
     turns: list[TurnTaken] = []
     user_messages: dict[int, tuple[str, ...]] = {}
     verdicts: dict[int, dict[str, Verdict]] = {}
@@ -167,7 +167,7 @@ def _end_of_verify(state: RunState, event: Verified) -> Ended | None:
 
 def _read(file: Path) -> bytes:
     try:
-        return journal.read_bytes(file)
+        return read_regular_file(file)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise _unreadable(file, why or str(error)) from None

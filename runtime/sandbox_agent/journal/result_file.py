@@ -20,7 +20,7 @@ from sandbox_agent.journal.events import wall_clock
 from sandbox_agent.journal.state import CallState, Phase, RunState
 from sandbox_agent.journal.status import Status
 
-FILE_NAME = "result.json"
+RESULT_FILE = "result.json"
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -134,8 +134,8 @@ def write_record(folder: Path, record: Record, *, durable: bool = False) -> None
     durable: sync the content to the disk before the file gets its name, so that a power cut leaves
     the old record or the new one (rename(2) orders nothing). Blocks while the disk works.
     """
-    path = folder / FILE_NAME
-    temporary = folder / f".{FILE_NAME}.{os.getpid()}"
+    path = folder / RESULT_FILE
+    temporary = folder / f".{RESULT_FILE}.{os.getpid()}"
     data = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -153,7 +153,7 @@ def write_record(folder: Path, record: Record, *, durable: bool = False) -> None
 
 def read_record(folder: Path) -> Record:
     """The record of a run folder. Raises JournalError if the file is not a record, and OSError."""
-    path = folder / FILE_NAME
+    path = folder / RESULT_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)
     except (msgspec.MsgspecError, ValueError) as error:

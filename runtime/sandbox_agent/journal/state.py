@@ -1,7 +1,7 @@
-"""What follows from a journal's events. Everything that is known of a run is a fold over them.
+"""The state of a run, computed from the journal's events alone.
 
-A live conversation keeps one of these too and applies each event as it writes it, so what is in
-memory and what a later process reads from the file cannot differ.
+A live conversation has a `RunState` too, and applies each event as it is written. So the state in
+memory and the state that a later process computes from the file cannot differ.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from sandbox_agent_sandbox.outcome import Outcome, StartedState
 from sandbox_agent.errors import JournalError
 from sandbox_agent.journal.events import (
     AnyEvent,
-    Asked,
     CancelRequested,
     Dispatching,
     Ended,
@@ -25,13 +24,13 @@ from sandbox_agent.journal.events import (
     SegmentStarted,
     Stamp,
     Started,
+    ToolCall,
     TurnTaken,
     UserText,
     Verified,
 )
 from sandbox_agent.journal.history import (
     AssistantMessage,
-    Call,
     History,
     Message,
     ToolMessage,
@@ -42,7 +41,7 @@ from sandbox_agent.journal.status import Status
 
 
 class Phase(Enum):
-    """How far a call has come, as the journal shows it. Only ever moves downwards."""
+    """How far a call has come, as the journal shows it. A call only moves down this list."""
 
     ASKED = 0
     DISPATCHING = 1
@@ -52,7 +51,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class CallState:
-    """One call. verify: it is a `verify` command, which no model asked for."""
+    """One call. verify: whether it is a `verify` command, so not a call of the model."""
 
     id: str
     tool: str
@@ -65,13 +64,14 @@ class CallState:
 class RunState:
     """The state of a run. `apply` events in their order.
 
-    conversation: user messages and model turns, in order. heard: how many of them are the user's.
-    turns: how many were taken. models: by whom, by turn. calls: every call by id, in the order in
-    which they were asked for. verified: what the last segment's `verify` commands said. segment:
-    the last that began; segment_end: its end, None while it is going or when the agent died in it.
+    conversation: user messages and model turns, in order. user_messages: how many are the user's.
+    turns: how many turns there were. models: the model's name by turn number. calls: every call by
+    id, in the order in which the model made them. verified: the `verify` events of the last
+    segment. segment: the last one that began. segment_end: its end; None while it is going, or if
+    the agent died in it.
 
-    To apply an event, and to answer what a run asks at every turn, costs the same however long the
-    run has been going.
+    Applying an event costs the same however long the run is. So does every question that a run
+    asks at each turn.
     """
 
     opened: JournalOpened | None = None
@@ -86,10 +86,10 @@ class RunState:
     _messages: list[Message] = field(default_factory=list)
     _answers: int = 0
     _places: dict[str, int] = field(default_factory=dict)
-    """Of the messages of calls without an end, by call."""
+    """The index in `_messages` of the result of each call without an end, by call id."""
 
     def apply(self, event: AnyEvent) -> None:
-        """Take one event in. Raises JournalError for one that cannot follow what went before."""
+        """Apply one event. Raises JournalError if it cannot follow the events before it."""
         match event:
             case JournalOpened():
                 self.opened = event
@@ -104,7 +104,7 @@ class RunState:
                 self._take(event)
             case Dispatching():
                 if event.command is not None:
-                    self._ask(Asked(event.call, event.tool, {}), verify=True)
+                    self._add_call(ToolCall(event.call, event.tool, {}), verify=True)
                 self._move(event.call, Phase.DISPATCHING)
             case Started():
                 self._move(event.call, Phase.STARTED)
@@ -112,11 +112,11 @@ class RunState:
                 self._move(event.call, Phase.ENDED, event)
             case Verified():
                 if event.call not in self.calls:
-                    raise JournalError(f"call {event.call} was never asked for; {_DAMAGED}")
+                    raise JournalError(f"call {event.call} was never made; {_DAMAGED}")
                 self.verified.append(event)
             case SegmentEnded():
                 if event.status not in _STATUSES:
-                    raise JournalError(f"{event.status!r} is no status of a run; {_DAMAGED}")
+                    raise JournalError(f"{event.status!r} is not a status of a run; {_DAMAGED}")
                 self.segment_end = event
             case CancelRequested():
                 pass
@@ -127,25 +127,24 @@ class RunState:
         self.turns = turn.turn
         self.models[turn.turn] = model
         self._answers += 1
-        calls = tuple(Call(c.id, c.tool, c.arguments, c.provider_state) for c in turn.calls)
         answer = AssistantMessage(
-            turn.text, calls, model, turn.reasoning, turn.provider_state, turn.is_cut
+            turn.text, turn.calls, model, turn.reasoning, turn.provider_state, turn.is_cut
         )
         self._messages.append(answer)
         for call in turn.calls:
-            self._ask(call)
+            self._add_call(call)
             self._places[call.id] = len(self._messages)
             self._messages.append(_result(self.calls[call.id]))
 
-    def _ask(self, call: Asked, *, verify: bool = False) -> None:
+    def _add_call(self, call: ToolCall, *, verify: bool = False) -> None:
         if call.id in self.calls:
-            raise JournalError(f"call {call.id} is asked for twice; {_DAMAGED}")
+            raise JournalError(f"call {call.id} is made twice; {_DAMAGED}")
         self.calls[call.id] = CallState(call.id, call.tool, Phase.ASKED, verify)
 
     def _move(self, call_id: str, to: Phase, ended: Ended | None = None) -> None:
         call = self.calls.get(call_id)
         if call is None:
-            raise JournalError(f"call {call_id} was never asked for; {_DAMAGED}")
+            raise JournalError(f"call {call_id} was never made; {_DAMAGED}")
         if to.value <= call.phase.value:
             raise JournalError(
                 f"call {call_id} cannot go from {call.phase.name.lower()} to {to.name.lower()}; "
@@ -162,23 +161,23 @@ class RunState:
         return [call for call in self.calls.values() if call.ended is None]
 
     def history(self) -> History:
-        """The conversation as a model is told it. Valid after every prefix of a journal: a call
-        without an end reads as the truth about it, see `unfinished`."""
-        # What is said of a call that has not ended will change, and a history does not.
+        """The messages for the model. Valid after every prefix of a journal: the result of a call
+        without an end says what is known about it, see `unfinished`."""
+        # The result of a call that has not ended will change, but a history must not.
         messages = list(self._messages) if self._places else self._messages
         return History(messages, self._answers)
 
-    def results(self, calls: Sequence[Asked]) -> list[ToolMessage]:
-        """What a model is told of these calls."""
+    def results(self, calls: Sequence[ToolCall]) -> list[ToolMessage]:
+        """The results of these calls, as the model gets them."""
         return [_result(self.calls[call.id]) for call in calls]
 
     def unanswered(self) -> bool:
-        """Whether the user said something after the model's last turn."""
+        """Whether the user sent a message after the model's last turn."""
         return bool(self.conversation) and isinstance(self.conversation[-1], UserText)
 
     def final_words(self) -> str | None:
-        """What the agent said when it said that it is done, if that has not been judged yet: the
-        agent died or was stopped before `verify` had its say. Else None."""
+        """The agent's final message, if it has not been judged yet: the agent died or was stopped
+        before `verify` had run. Else None."""
         last = self.conversation[-1] if self.conversation else None
         if not isinstance(last, TurnTaken) or not last.final or last.calls:
             return None
@@ -186,13 +185,13 @@ class RunState:
         return None if judged else last.text
 
     def settings(self) -> RecordedSettings | None:
-        """What the last segment was made with, or the first, if it did not come to begin. None when
-        the journal ends before it says so."""
+        """The settings of the last segment, or of the first if none has begun. None if the journal
+        ends before it tells them."""
         begun = self.segment or self.opened
         return None if begun is None else begun.settings
 
     def status(self) -> Status:
-        """How the last segment ended; ERROR when the agent died in it."""
+        """How the last segment ended; ERROR if the agent died in it."""
         if self.segment_end is not None:
             return Status(self.segment_end.status)
         return Status.IDLE if self.segment is None else Status.ERROR
@@ -210,14 +209,14 @@ def _result(call: CallState) -> ToolMessage:
 
 
 def unfinished(call: CallState) -> Ended:
-    """The end of a call whose end nobody saw, as far as the journal tells."""
+    """The end of a call that has none because the agent died: what the journal proves about it."""
     outcome, started = {
         Phase.ASKED: (Outcome.SKIPPED, StartedState.NO),
         Phase.DISPATCHING: (Outcome.UNKNOWN, StartedState.MAYBE),
         Phase.STARTED: (Outcome.UNKNOWN, StartedState.YES),
     }[call.phase]
     now = Stamp.now()
-    return Ended(at=now.at, t=now.t, call=call.id, outcome=outcome, started=started)
+    return Ended(at=now.at, monotonic=now.monotonic, call=call.id, outcome=outcome, started=started)
 
 
 def state_of(events: tuple[AnyEvent, ...]) -> RunState:

@@ -35,9 +35,9 @@ class ModelCall(msgspec.Struct, frozen=True):
 class ModelTurn(msgspec.Struct, frozen=True):
     """A model's answer: text, calls, or both. final: the model is done (then it has no calls).
 
-    reasoning: the model's visible reasoning, for the record. provider_state: what its provider
+        reasoning: the model's visible reasoning, for the record. provider_state: what its provider
     wants back with this turn, such as signed thinking; only a model of the same name gets it.
-    usage: None if nothing was counted. finish: the finish reason in OpenAI's terms; "" if there is
+    usage: None if nothing was counted. finish_reason: in OpenAI's terms; "" if there is
     none. An answer that was cut off (`events.LENGTH`) is not final.
     """
 
@@ -47,7 +47,7 @@ class ModelTurn(msgspec.Struct, frozen=True):
     reasoning: str = ""
     provider_state: dict[str, Any] = {}
     usage: TokenUsage | None = None
-    finish: str = ""
+    finish_reason: str = ""
 
 
 class DeltaKind(StrEnum):

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from sandbox_agent_sandbox.outcome import Outcome
 
-from sandbox_agent.journal.events import Asked, Ended
+from sandbox_agent.journal.events import Ended, ToolCall
 from sandbox_agent.journal.history import tool_text
 from sandbox_agent.journal.recording import Verdict
 from sandbox_agent.models import STOPPED
@@ -54,7 +54,7 @@ def of_texts(recorded: tuple[str, ...], now: tuple[str, ...]) -> str | None:
     return _both((facts[0], facts[1]), ("\n".join(recorded), "\n".join(now)))
 
 
-def call_text(call: Asked) -> str:
+def call_text(call: ToolCall) -> str:
     """A call for a message: its tool and the beginning of its arguments."""
     arguments: Any = call.arguments
     text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()

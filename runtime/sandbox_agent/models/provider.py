@@ -262,7 +262,7 @@ def _turn(answer: Answer) -> ModelTurn:
         reasoning=answer.reasoning,
         provider_state=answer.provider_state,
         usage=_usage(answer),
-        finish=answer.finish,
+        finish_reason=answer.finish,
     )
 
 

@@ -176,5 +176,5 @@ def _model_turn(turn: TurnTaken) -> ModelTurn:
         reasoning=turn.reasoning,
         provider_state=turn.provider_state,
         usage=turn.usage,
-        finish=turn.finish,
+        finish_reason=turn.finish_reason,
     )

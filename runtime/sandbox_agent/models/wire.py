@@ -24,9 +24,9 @@ from typing import Any
 import msgspec
 from sandbox_agent_ipc.messages import Image, ToolSpec
 
+from sandbox_agent.journal.events import ToolCall
 from sandbox_agent.journal.history import (
     AssistantMessage,
-    Call,
     Message,
     ToolMessage,
     UserMessage,
@@ -132,7 +132,7 @@ class Wire:
             encoded["tool_calls"] = [self._call(call, same_model) for call in message.calls]
         return _encode(encoded)
 
-    def _call(self, call: Call, same_model: bool) -> dict[str, Any]:
+    def _call(self, call: ToolCall, same_model: bool) -> dict[str, Any]:
         function = {"name": tool_name(call.tool), "arguments": _arguments(call.arguments)}
         encoded: dict[str, Any] = {
             "id": self._id(call.id),

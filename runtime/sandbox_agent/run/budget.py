@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from sandbox_agent.config.settings import Budgets
 from sandbox_agent.errors import ModelError
-from sandbox_agent.journal.events import Asked
+from sandbox_agent.journal.events import ToolCall
 from sandbox_agent.journal.history import ToolMessage
 from sandbox_agent.journal.recording import RecordedSegments
 from sandbox_agent.journal.usage import TokenUsage
@@ -125,7 +125,7 @@ class BudgetTracker:
         self,
         number: int,
         text: str,
-        calls: Sequence[Asked],
+        calls: Sequence[ToolCall],
         results: Sequence[ToolMessage],
         user_messages: int,
     ) -> str | None:

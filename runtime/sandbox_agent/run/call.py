@@ -16,8 +16,8 @@ from sandbox_agent_sandbox.errors import SandboxError
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
 
 from sandbox_agent.embedding.warn import complain
-from sandbox_agent.journal import folder as run_folder
 from sandbox_agent.journal.events import Dispatching, Ended, Started
+from sandbox_agent.journal.folder import OUTPUT_FOLDER
 from sandbox_agent.run.run_journal import RunJournal
 from sandbox_agent.run.truncate import MODEL_BYTES, cut
 
@@ -187,7 +187,7 @@ class Caller:
         relative to the run folder, or None if the output is short enough."""
         if len(text) <= MODEL_BYTES:
             return None
-        folder = self.folder / run_folder.OUTPUT
+        folder = self.folder / OUTPUT_FOLDER
         folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / f"{call_id}.txt"
         path.touch(mode=0o600)

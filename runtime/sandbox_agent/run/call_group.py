@@ -15,7 +15,7 @@ from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.outcome import Outcome
 
 from sandbox_agent.embedding.home_loop import HomeLoop
-from sandbox_agent.journal.events import Asked, Stamp, Verified
+from sandbox_agent.journal.events import Stamp, ToolCall, Verified
 from sandbox_agent.run.call import Caller, Request
 from sandbox_agent.run.run_journal import RunJournal
 from sandbox_agent.tools.registry import SHELL, Registry, time_for
@@ -66,7 +66,7 @@ class CallGroup:
 
     # --- calls -------------------------------------------------------------------------------
 
-    async def make(self, calls: Sequence[Asked], caller: Caller, registry: Registry) -> None:
+    async def make(self, calls: Sequence[ToolCall], caller: Caller, registry: Registry) -> None:
         """Make the calls of a turn. When this returns, each has ended."""
         waiting = deque(calls)
         going: set[asyncio.Task[Any]] = set()
@@ -79,7 +79,7 @@ class CallGroup:
             self._report_bugs(task for task in going if task.done())
             going = {task for task in going if not task.done()}
 
-    async def _one(self, call: Asked, caller: Caller, registry: Registry) -> None:
+    async def _one(self, call: ToolCall, caller: Caller, registry: Registry) -> None:
         token = self._tokens.get(call.id) or self.new_token(call.id)
         try:
             if token.is_cancelled:
@@ -139,7 +139,7 @@ class CallGroup:
                 self._journal.fail(error, f"a bug in sandbox-agent: {error!r}")
 
 
-def _request(call: Asked, registry: Registry, time_limit: float | None) -> Request | str:
+def _request(call: ToolCall, registry: Registry, time_limit: float | None) -> Request | str:
     """The request for a model's call, or a text that says what is wrong with the call."""
     tool = registry.get(call.tool)
     if tool is None:

@@ -18,7 +18,7 @@ from sandbox_agent_sandbox.utf8 import without_surrogates
 
 from sandbox_agent.embedding.warn import complain
 from sandbox_agent.errors import AgentError, ModelError
-from sandbox_agent.journal.events import LENGTH, Asked, SegmentStarted, TurnTaken
+from sandbox_agent.journal.events import LENGTH, SegmentStarted, ToolCall, TurnTaken
 from sandbox_agent.journal.recording import RecordedSegments
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import ModelCall, ModelDelta, ModelTurn
@@ -102,7 +102,7 @@ class Loop:
                 await self._calls.make(calls, self._caller(), registry)
                 self._setup.model.review(self._state)
                 await self._sync()
-            elif turn.final or turn.finish == LENGTH:
+            elif turn.final or turn.finish_reason == LENGTH:
                 if self._state.unanswered() or number in self._recorded.resumed_after:
                     self._record.message = None  # The conversation goes on after it.
                     continue
@@ -147,7 +147,7 @@ class Loop:
         tools = registry.tools if registry is not None else ()
         self._journal.record(
             SegmentStarted,
-            n=self._record.segment,
+            number=self._record.segment,
             pid=os.getpid(),
             tools=tools,
             plan=self._host.plan_summary(),
@@ -191,7 +191,7 @@ class Loop:
             self._on_delta = None  # One warning is enough: there are thousands of pieces.
             complain(f"on_delta raised {error!r}; it is not called any more in this run")
 
-    def _record_turn(self, turn: ModelTurn) -> tuple[Asked, ...]:
+    def _record_turn(self, turn: ModelTurn) -> tuple[ToolCall, ...]:
         """Write the turn into the journal. From here on each of its calls gets an end."""
         number = self._state.turns + 1
         calls = tuple(
@@ -211,7 +211,7 @@ class Loop:
             reasoning=without_surrogates(turn.reasoning),
             provider_state=turn.provider_state,
             usage=turn.usage,
-            finish=without_surrogates(turn.finish),
+            finish_reason=without_surrogates(turn.finish_reason),
             starts_segment=self._recorded.starts_segment(number),
         )
         try:
@@ -258,7 +258,7 @@ class Loop:
         )
 
 
-def _asked(call_id: str, call: ModelCall) -> Asked:
+def _asked(call_id: str, call: ModelCall) -> ToolCall:
     """A model's call as the journal can hold it. Arguments that are not JSON are kept as text;
     the call then ends as an error that quotes them."""
     arguments: dict[str, Any] | str
@@ -268,4 +268,4 @@ def _asked(call_id: str, call: ModelCall) -> Asked:
         arguments = without_surrogates(repr(call.arguments))
     if not isinstance(arguments, dict | str):
         arguments = without_surrogates(repr(call.arguments))
-    return Asked(call_id, without_surrogates(call.name), arguments, call.provider_state)
+    return ToolCall(call_id, without_surrogates(call.name), arguments, call.provider_state)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sandbox_agent.journal.events import Asked
+from sandbox_agent.journal.events import ToolCall
 from sandbox_agent.journal.history import ToolMessage
 
 
@@ -43,7 +43,7 @@ class LoopDetector:
     def add(
         self,
         text: str,
-        calls: Sequence[Asked],
+        calls: Sequence[ToolCall],
         results: Sequence[ToolMessage],
         user_messages: int,
     ) -> str | None:
@@ -71,7 +71,7 @@ _HINT = (
 )
 
 
-def _what(text: str, calls: Sequence[Asked]) -> str:
+def _what(text: str, calls: Sequence[ToolCall]) -> str:
     if calls:
         names = ", ".join(dict.fromkeys(call.tool for call in calls))
         return f"the model asked for the same calls ({names}) and got the same results"

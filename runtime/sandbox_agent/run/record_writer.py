@@ -63,7 +63,7 @@ class RecordWriter:
         self._journal.record_stop()
         record = self._record(self._end)
         ended = self._state.segment_end
-        if ended is None or ended.n != self.segment:
+        if ended is None or ended.number != self.segment:
             self._record_end(self._end, record)
         self._write(record)
         error = self._journal.first_error
@@ -84,7 +84,7 @@ class RecordWriter:
     def _record_end(self, end: End, record: Record) -> None:
         self._journal.record(
             SegmentEnded,
-            n=self.segment,
+            number=self.segment,
             status=record.status.value,
             exit_code=end.code if record.exit_code is None else record.exit_code,
             reason=record.reason,

@@ -20,8 +20,8 @@ from sandbox_agent.config.settings import (
 )
 from sandbox_agent.config.workspace import existing_folder
 from sandbox_agent.errors import ConfigError
-from sandbox_agent.journal import folder as run_folder
 from sandbox_agent.journal.events import AnyEvent, RecordedSettings
+from sandbox_agent.journal.folder import hidden_from_tools
 from sandbox_agent.journal.recorder import OnEvent, Recorder
 from sandbox_agent.models import Model, OnDelta
 from sandbox_agent.reports.log import log_event
@@ -114,7 +114,7 @@ def make_setup(
     check_keys(settings.sandbox.env, model, os.environ)
     keep = RecordedSettings(model.name, model.options, as_record(settings))
     _refuse_other_bytes(keep)
-    hidden = run_folder.hidden_from_tools(run_dir, run_dir.parent, workspace)
+    hidden = hidden_from_tools(run_dir, run_dir.parent, workspace)
     return Setup(
         model=model,
         settings=settings,

@@ -363,7 +363,7 @@ class Agent:
         kind = type(event).__struct_config__.tag
         if kind == "segment" and self._conversation is not None:
             self._look_during(self._conversation)
-        self.say("event", event=kind, call=getattr(event, "call", None), at=event.t,
+        self.say("event", event=kind, call=getattr(event, "call", None), at=event.monotonic,
                  final=getattr(event, "final", None))  # fmt: skip
 
     # --- what the program itself can see: tokens, histories, its own descriptors and threads -----

@@ -131,7 +131,7 @@ def bounded(seen: Seen) -> Iterator[str]:
             yield f"bounded: {_ms(late)} from the second interrupt to the return"
     for call, at in seen.strike.cancelled.items():
         end = seen.first("ended", call)
-        if end is not None and end["t"] - at > limit:
+        if end is not None and end["monotonic"] - at > limit:
             yield f"bounded: {_ms(end['t'] - at)} from cancel_call({call}) to its end"
     for end in seen.of("ended"):
         yield from _rungs(seen, end, grace, term)
@@ -153,7 +153,7 @@ def _rungs(seen: Seen, end: Event, grace: float, term: float) -> Iterator[str]:
     if end["outcome"] == "timeout":
         sent = seen.first("dispatching", end["call"])
         if sent is not None and sent["timeout"] is not None:
-            took = end["t"] - sent["t"]
+            took = end["monotonic"] - sent["monotonic"]
             if took > sent["timeout"] + grace + term + BOUND + NOISE:
                 yield f"bounded: {end['call']} ended {_ms(took)} after it was dispatched"
 
@@ -229,7 +229,7 @@ def started(seen: Seen) -> Iterator[str]:
         if note and acknowledged is None and end is not None and end["started"] == "yes":
             yield f"started: {call}: its end says yes, the journal never said started"
         if note is None and acknowledged is not None and end is not None and left_alone:
-            time = end["t"] - acknowledged["t"]
+            time = end["monotonic"] - acknowledged["monotonic"]
             if time > START_NOISE:  # enough to write in, and nobody took it from the tool
                 yield f"started: {call} ({use.tool}) is said to have started, and never ran"
         at = seen.strike.cancelled.get(call, flagged)
@@ -260,7 +260,7 @@ def outcomes(seen: Seen) -> Iterator[str]:
         if use.brief or at is None or phase is not Phase.IN_FLIGHT:
             continue
         running = seen.first("started", call)
-        if running is None or running["t"] > at or not seen.wrote(use, "ready"):
+        if running is None or running["monotonic"] > at or not seen.wrote(use, "ready"):
             continue
         if cause is Cause.TIMEOUT:
             expected = {"timeout"}
@@ -288,9 +288,9 @@ def rates(seen: Seen) -> dict[str, tuple[int, int]]:
         return found
     for call, use in seen.asked().items():
         end, running = seen.first("ended", call), seen.first("started", call)
-        if use is None or end is None or running is None or running["t"] > at or use.brief:
+        if use is None or end is None or running is None or running["monotonic"] > at or use.brief:
             continue
-        if not seen.wrote(use, "ready") or end["t"] < at:
+        if not seen.wrote(use, "ready") or end["monotonic"] < at:
             continue
         if use.tool in _HEARING:
             name, good = f"{use.tool}: ended at the flag", end["rung"] == "flag"
@@ -434,7 +434,9 @@ def model(seen: Seen) -> Iterator[str]:
         yield f"model: the run ended as {status}, not done, after {cause}: {over[0]['reason']}"
     if seen.strike.victims and seen.phase() is Phase.MODEL and seen.requests < 2:
         # Answered already, and on its way to us; the process was not needed any more.
-        answered = [e["t"] for e in seen.of("model_turn") if e["t"] > (seen.strike.at or 0)]
+        answered = [
+            e["monotonic"] for e in seen.of("model_turn") if e["monotonic"] > (seen.strike.at or 0)
+        ]
         if not answered or answered[0] - (seen.strike.at or 0) > NOISE:
             yield f"model: {cause} while it was asked, and it was not asked again"
 

@@ -164,7 +164,7 @@ class Command(Door):
             "say": "event",
             "event": event["event"],
             "call": event.get("call"),
-            "at": event["t"],
+            "at": event["monotonic"],
             "final": event.get("final"),
         }
 

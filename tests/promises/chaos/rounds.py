@@ -316,7 +316,7 @@ def _tools_hit(seen: Seen, at: float | None) -> list[str]:
     """Tools whose calls were under way when the blow fell; in other phases, that had run."""
     if at is None:
         return []
-    sent = {e["call"] for e in seen.of("dispatching") if e["t"] <= at}
+    sent = {e["call"] for e in seen.of("dispatching") if e["monotonic"] <= at}
     under_way = sent & set(seen.open_calls_at(at))
     calls = {c for c in under_way if c.startswith("call_")} or sent
     return [use.tool for call, use in seen.asked().items() if use is not None and call in calls]
@@ -336,7 +336,9 @@ def _latency(seen: Seen) -> dict[str, float]:
         and usual
         and plan.phase is not Phase.SHUTDOWN
     ):
-        rungs = [end["rung"] for end in seen.of("ended") if end["t"] > flagged and end["rung"]]
+        rungs = [
+            end["rung"] for end in seen.of("ended") if end["monotonic"] > flagged and end["rung"]
+        ]
         order = ["flag", "term", "kill"]
         last = max(rungs, key=order.index, default="no call")
         due = {"term": seen.times[0], "kill": sum(seen.times)}.get(last, 0.0)

@@ -307,8 +307,8 @@ VARIANTS = (
         (
             (
                 f"{_RUN}/journal/state.py",
-                "            self._ask(call)\n            self._places",
-                "            self._ask(call)\n"
+                "            self._add_call(call)\n            self._places",
+                "            self._add_call(call)\n"
                 "        for call in turn.calls[::-1]:\n"
                 "            self._places",
             ),

@@ -97,7 +97,7 @@ class Seen:
         interpreter has yet to end."""
         over = self.of("segment_ended")
         if self.plan.command and over:
-            return float(over[-1]["t"])
+            return float(over[-1]["monotonic"])
         return self.returned
 
     # --- the strike ----------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class Seen:
         """When the first blow fell; for timeouts and budgets, when they were up."""
         if self.plan.cause is Cause.BUDGET:
             requests = [e for e in self.of("cancel_requested") if e["reason"] == "budget"]
-            return float(requests[0]["t"]) if requests else None
+            return float(requests[0]["monotonic"]) if requests else None
         if self.plan.cause is Cause.TIMEOUT:
             times = [_flagged_at(e) for e in self.of("ended") if e["outcome"] == "timeout"]
             return min((time for time in times if time is not None), default=None)
@@ -123,7 +123,7 @@ class Seen:
         at = self.struck_at()
         if at is None:
             return None
-        before = [event for event in self.events if event["t"] <= at]
+        before = [event for event in self.events if event["monotonic"] <= at]
         kinds = {event["event"] for event in before}
         if "segment" not in kinds:
             return Phase.OPENING
@@ -144,20 +144,20 @@ class Seen:
 
     def open_calls_at(self, at: float) -> list[str]:
         """Calls that had been dispatched and had not ended."""
-        dispatched = [e["call"] for e in self.of("dispatching") if e["t"] <= at]
+        dispatched = [e["call"] for e in self.of("dispatching") if e["monotonic"] <= at]
         ended = {e["call"] for e in self.of("ended") if _ended_at(e) <= at}
         return [call for call in dispatched if call not in ended]
 
     def _started_before(self, call: str, at: float) -> bool:
         event = self.first("started", call)
-        return event is not None and event["t"] <= at
+        return event is not None and event["monotonic"] <= at
 
 
 def _flagged_at(ended: Event) -> float | None:
     """The host's own clock for the flag of a call that was ended by one."""
     rungs = ended["rungs_ms"]
-    return float(ended["t"]) - rungs["ended"] / 1000 if "ended" in rungs else None
+    return float(ended["monotonic"]) - rungs["ended"] / 1000 if "ended" in rungs else None
 
 
 def _ended_at(ended: Event) -> float:
-    return float(ended["t"])
+    return float(ended["monotonic"])

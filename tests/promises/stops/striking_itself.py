@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sandbox_agent.journal import file as journal
+from sandbox_agent.journal.file import JournalWriter, encode
 from sandbox_agent.journal.history import Message
 from sandbox_agent.models import Model, ModelCall, ModelTurn
 from sandbox_agent.run import record_writer
-from sandbox_agent_sandbox.host import cell, supervisor
-from sandbox_agent_sandbox.host.supervisor import NewCall
+from sandbox_agent_ipc.messages import NewCall
+from sandbox_agent_sandbox.host import cell
+from sandbox_agent_sandbox.host.sandbox_process import SandboxProcess
 
 WRITES = 20
 """Events that the journal of a whole run holds."""
@@ -100,31 +101,30 @@ class Striker:
         return struck
 
     def lie_in_wait(self) -> None:
-        append = journal.JournalWriter.append
-        send = supervisor.send_datagram
+        append = JournalWriter.append
+        send = SandboxProcess.send
         call = cell.Cell.call
 
         def strike_append(writer: Any, event: Any) -> None:
             self.at("before-write")
             if self.here("torn-write"):
-                line = journal.encode(event)
+                line = encode(event)
                 os.write(writer._fd, line[: len(line) // 2])
                 os.kill(os.getpid(), signal.SIGKILL)
             append(writer, event)
             self.at("after-write")
 
-        def strike_send(sock: Any, message: Any, *fds: Any) -> Any:
-            result = send(sock, message, *fds)
+        def strike_send(process: Any, message: Any, channels: Any) -> None:
+            send(process, message, channels)
             if isinstance(message, NewCall):
                 self.at("after-send")
-            return result
 
         async def strike_call(room: Any, *args: Any, **more: Any) -> Any:
             self.at("before-send")
             return await call(room, *args, **more)
 
-        journal.JournalWriter.append = strike_append  # type: ignore[method-assign]
-        supervisor.send_datagram = strike_send  # type: ignore[attr-defined]
+        JournalWriter.append = strike_append  # type: ignore[method-assign]
+        SandboxProcess.send = strike_send  # type: ignore[method-assign]
         cell.Cell.call = strike_call  # type: ignore[method-assign]
         record_writer.write_record = self.around(
             "before-record", "after-record", record_writer.write_record

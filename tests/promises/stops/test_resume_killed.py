@@ -20,7 +20,7 @@ from sandbox_agent.journal.events import (
     TurnTaken,
 )
 from sandbox_agent.journal.events import UserText as Told
-from sandbox_agent.journal.file import FILE_NAME, read_journal
+from sandbox_agent.journal.file import JOURNAL_FILE, read_journal
 from sandbox_agent.journal.history import ToolMessage
 from sandbox_agent.journal.result_file import read_record
 from sandbox_agent.journal.status import Status
@@ -67,7 +67,7 @@ def test_the_list_of_boundaries_is_complete(tmp_path: Path) -> None:
         done = agent(folder, where, times + 1)
         assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "done"), done.stderr
         (run,) = (folder / "runs").iterdir()
-        assert len(read_journal(run / FILE_NAME)) == WRITES
+        assert len(read_journal(run / JOURNAL_FILE)) == WRITES
     folder = tmp_path / "record"
     folder.mkdir()
     assert agent(folder, "before-record", RECORDS + 1).returncode == 0
@@ -80,8 +80,8 @@ def test_what_was_in_flight_is_told_and_not_run_again(
     done = agent(tmp_path, where, number)
     assert done.returncode == -9, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
-    before = read_journal(folder / FILE_NAME)
-    text = (folder / FILE_NAME).read_bytes()
+    before = read_journal(folder / JOURNAL_FILE)
+    text = (folder / JOURNAL_FILE).read_bytes()
 
     model = Recording()
     more = {} if before else striking_itself.options(tmp_path)
@@ -92,7 +92,7 @@ def test_what_was_in_flight_is_told_and_not_run_again(
     if isinstance(before[-1] if before else None, SegmentEnded):
         with pytest.raises(StateError, match="is done"):
             Conversation.resume(folder, model=model)
-        assert (folder / FILE_NAME).read_bytes() == text
+        assert (folder / JOURNAL_FILE).read_bytes() == text
         return
 
     with Conversation.resume(folder, model=model, message=None if told else "go", **more) as conv:
@@ -124,15 +124,15 @@ def test_what_was_in_flight_is_told_and_not_run_again(
             assert runs[of_call[call]] == 1
     assert counted(tmp_path, "verify") >= 1
 
-    events = read_journal(folder / FILE_NAME)
+    events = read_journal(folder / JOURNAL_FILE)
     assert events[: len(before)] == before
     ends = [event.call for event in events if isinstance(event, Ended)]
     assert len(ends) == len(set(ends))
     assert read_record(folder).status is Status.DONE
-    torn = folder / f"{FILE_NAME}.torn"
+    torn = folder / f"{JOURNAL_FILE}.torn"
     assert torn.exists() == (where == "torn-write")
     if torn.exists():
         aside = torn.read_bytes()[:-1]
         assert aside
-        assert (folder / FILE_NAME).read_bytes().startswith(text.removesuffix(aside))
+        assert (folder / JOURNAL_FILE).read_bytes().startswith(text.removesuffix(aside))
         assert text.endswith(b"\n" + aside) or text == aside

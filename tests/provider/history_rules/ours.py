@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from sandbox_agent.journal.history import AssistantMessage, Call, Message, ToolMessage, UserMessage
+from sandbox_agent.journal.events import ToolCall
+from sandbox_agent.journal.history import AssistantMessage, Message, ToolMessage, UserMessage
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 
 ID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
@@ -20,7 +21,7 @@ def problems_of_history(messages: Sequence[Message]) -> list[str]:
 def _order(messages: Sequence[Message]) -> Iterator[str]:
     if messages and not isinstance(messages[0], UserMessage):
         yield "message 0: the user does not begin"
-    waiting: list[Call] = []
+    waiting: list[ToolCall] = []
     known: set[str] = set()
     for number, message in enumerate(messages):
         if isinstance(message, ToolMessage):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sandbox_agent.journal.history import AssistantMessage, Call, ToolMessage, UserMessage
+from sandbox_agent.journal.events import ToolCall
+from sandbox_agent.journal.history import AssistantMessage, ToolMessage, UserMessage
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 
 from provider.history_rules import anthropic_problems, openai_problems, problems_of_history
@@ -195,7 +196,7 @@ def test_what_anthropic_refuses_is_named(request_body: Json, problem: str) -> No
 
 
 def turn(*ids: str) -> AssistantMessage:
-    return AssistantMessage("", tuple(Call(id, "shell", {}) for id in ids))
+    return AssistantMessage("", tuple(ToolCall(id, "shell", {}) for id in ids))
 
 
 def ended(id: str, outcome: Outcome = Outcome.OK, *, tool: str = "shell") -> ToolMessage:

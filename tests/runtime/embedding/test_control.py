@@ -15,7 +15,12 @@ import observer
 import pytest
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.embedding import control
-from sandbox_agent.embedding.control import FILE_NAME, Control, request_interrupt, wait_until_over
+from sandbox_agent.embedding.control import (
+    CONTROL_PIPE,
+    Control,
+    request_interrupt,
+    wait_until_over,
+)
 from sandbox_agent.journal.events import Ended, Started
 from sandbox_agent.journal.result_file import read_record
 from sandbox_agent.journal.status import Status
@@ -46,7 +51,7 @@ def test_a_knock_interrupts_and_the_record_says_from_where(
 
         def knocker() -> None:
             watch.wait_up()
-            pipe = conv.run_dir / FILE_NAME
+            pipe = conv.run_dir / CONTROL_PIPE
             assert stat.S_IMODE(pipe.stat().st_mode) == 0o600
             door = request_interrupt(conv.run_dir)
             assert door is not None
@@ -63,7 +68,7 @@ def test_a_knock_interrupts_and_the_record_says_from_where(
         assert result.reason == "cancelled from outside"
         # Over: the pipe is gone, and with it descriptors and thread (conftest looks).
         assert request_interrupt(conv.run_dir) is None
-        assert not (conv.run_dir / FILE_NAME).exists()
+        assert not (conv.run_dir / CONTROL_PIPE).exists()
 
 
 def test_a_second_knock_skips_the_grace_period(tmp_path: Path, watch: Watch, mark: str) -> None:
@@ -104,7 +109,7 @@ def test_whatever_is_written_never_does_more_than_interrupt(
 
         def flood() -> None:
             watch.wait_up()
-            with open(conv.run_dir / FILE_NAME, "wb", buffering=0) as pipe:
+            with open(conv.run_dir / CONTROL_PIPE, "wb", buffering=0) as pipe:
                 os.set_blocking(pipe.fileno(), False)
                 pipe.write(data)
 
@@ -125,7 +130,7 @@ def test_a_flood_is_read_no_further_than_it_means_something(tmp_path: Path) -> N
             os.close(door)
         assert heard.acquire(timeout=10)
         assert heard.acquire(timeout=10)
-        with open(tmp_path / FILE_NAME, "wb", buffering=0) as pipe:
+        with open(tmp_path / CONTROL_PIPE, "wb", buffering=0) as pipe:
             os.set_blocking(pipe.fileno(), False)
             while pipe.write(b"x" * 4096):
                 pass
@@ -139,7 +144,7 @@ def test_a_flood_is_read_no_further_than_it_means_something(tmp_path: Path) -> N
 
 
 def test_what_is_no_pipe_is_not_written_to(tmp_path: Path) -> None:
-    path = tmp_path / FILE_NAME
+    path = tmp_path / CONTROL_PIPE
     assert request_interrupt(tmp_path) is None
     assert request_interrupt(tmp_path / "nowhere") is None
     path.write_text("kept")
@@ -156,10 +161,10 @@ def test_what_is_no_pipe_is_not_written_to(tmp_path: Path) -> None:
 
 
 def test_a_pipe_that_a_killed_agent_left_is_nobodys_and_is_replaced(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / FILE_NAME)
+    os.mkfifo(tmp_path / CONTROL_PIPE)
     assert request_interrupt(tmp_path) is None
     Control(tmp_path, lambda: None).close()
-    assert not (tmp_path / FILE_NAME).exists()
+    assert not (tmp_path / CONTROL_PIPE).exists()
 
 
 FORKED = """
@@ -238,7 +243,7 @@ def test_an_exception_while_the_thread_starts_leaves_nothing_and_the_next_run_be
             patch.setattr(threading.Thread, "start", start)
             conv.run()
         assert conv.status is Status.IDLE
-        assert not (conv.run_dir / FILE_NAME).exists()
+        assert not (conv.run_dir / CONTROL_PIPE).exists()
         assert (descriptors(), threading.active_count()) == (before, threads)
         assert conv.run().status is Status.DONE
         assert read_record(conv.run_dir).segment == 1

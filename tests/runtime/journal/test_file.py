@@ -16,11 +16,11 @@ from sandbox_agent.errors import JournalError
 from sandbox_agent.journal.events import (
     VERSION,
     AnyEvent,
-    Asked,
     Dispatching,
     Ended,
     JournalOpened,
     Started,
+    ToolCall,
     TurnTaken,
     UserText,
 )
@@ -28,7 +28,7 @@ from sandbox_agent.journal.file import JournalWriter, encode, parse_journal, rea
 from sandbox_agent.journal.state import state_of
 from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
 
-NOW = {"at": "2026-01-01T00:00:00.000Z", "t": 1.5}
+NOW = {"at": "2026-01-01T00:00:00.000Z", "monotonic": 1.5}
 OPENED = JournalOpened(version=VERSION, run="r", name="näme", **NOW)
 EVENTS: tuple[AnyEvent, ...] = (
     OPENED,
@@ -37,7 +37,10 @@ EVENTS: tuple[AnyEvent, ...] = (
         turn=1,
         text="so",
         final=False,
-        calls=(Asked("call_1_1", "shell", {"command": "ls"}), Asked("call_1_2", "x", "{not json")),
+        calls=(
+            ToolCall("call_1_1", "shell", {"command": "ls"}),
+            ToolCall("call_1_2", "x", "{not json"),
+        ),
         **NOW,
     ),
     Dispatching(call="call_1_1", tool="shell", timeout=1.5, **NOW),
@@ -177,10 +180,23 @@ def test_every_event_is_one_write_and_there_at_once(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_an_unknown_version_is_refused_with_the_mend(tmp_path: Path) -> None:
-    line = encode(OPENED).replace(b'"version":1', b'"version":99')
-    with pytest.raises(JournalError, match=r"j:1: .*version 99.*use the sandbox-agent that wrote"):
-        parse_journal(line, "j")
+VERSION_1 = (
+    b'{"event":"journal","at":"2026-01-01T00:00:00.000Z","t":1.5,"version":1,"run":"r"}\n'
+    b'{"event":"user_message","at":"2026-01-01T00:00:00.000Z","t":1.5,"text":"go"}\n'
+)
+"""As sandbox-agent wrote it before anything was released."""
+
+OTHER_VERSIONS = [(1, VERSION_1), (99, encode(OPENED).replace(b'"version":2', b'"version":99'))]
+
+
+@pytest.mark.parametrize(("version", "data"), OTHER_VERSIONS)
+def test_a_journal_of_another_version_is_refused_with_a_hint(version: int, data: bytes) -> None:
+    with pytest.raises(JournalError) as caught:
+        parse_journal(data, "j")
+    assert str(caught.value) == (
+        f"j:1: the journal has version {version}; this sandbox-agent reads version 2\n"
+        "  hint: nothing is released yet: start the run anew, or use the version that wrote it"
+    )
 
 
 @pytest.mark.parametrize("first", [b"{}\n", b"hello\n", b'{"event":"started","call":"x"}\n', b"\n"])

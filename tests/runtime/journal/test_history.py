@@ -14,7 +14,15 @@ YES, NO, MAYBE = StartedState.YES, StartedState.NO, StartedState.MAYBE
 
 def text(outcome: Outcome, started: StartedState, content: str = "out\n", **more: Any) -> str:
     return tool_text(
-        Ended(at="", t=0.0, call="c", outcome=outcome, started=started, content=content, **more)
+        Ended(
+            at="",
+            monotonic=0.0,
+            call="c",
+            outcome=outcome,
+            started=started,
+            content=content,
+            **more,
+        )
     )
 
 

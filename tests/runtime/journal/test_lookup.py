@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from sandbox_agent.errors import ConfigError
-from sandbox_agent.journal.file import FILE_NAME
+from sandbox_agent.journal.file import JOURNAL_FILE
 from sandbox_agent.journal.lookup import find_run
 
 IDS = ("20260101T000000000-aaaaaa", "20260101T000000000-bbbbbb", "20260102T000000000-cccccc")
@@ -16,7 +16,7 @@ IDS = ("20260101T000000000-aaaaaa", "20260101T000000000-bbbbbb", "20260102T00000
 def runs(tmp_path: Path) -> Path:
     for name in IDS:
         (tmp_path / name).mkdir()
-        (tmp_path / name / FILE_NAME).touch()
+        (tmp_path / name / JOURNAL_FILE).touch()
     (tmp_path / "20269999-no-journal").mkdir()
     (tmp_path / "zzz-a-file").touch()
     return tmp_path
@@ -36,12 +36,12 @@ def test_by_path(
     other = tmp_path_factory.mktemp("other")
     folder = runs / IDS[0]
     assert find_run(str(folder), other) == folder
-    assert find_run(str(folder / FILE_NAME), other) == folder
+    assert find_run(str(folder / JOURNAL_FILE), other) == folder
     monkeypatch.chdir(runs)
     assert find_run(f"./{IDS[0]}", other) == folder
     assert find_run(IDS[0], other) == folder
     monkeypatch.chdir(folder)
-    assert find_run(FILE_NAME, other) == folder
+    assert find_run(JOURNAL_FILE, other) == folder
     assert find_run("./", other) == folder
 
 
@@ -82,6 +82,6 @@ def test_of_many_candidates_the_newest_are_shown(runs: Path) -> None:
     for number in range(10):
         name = f"2027-{number}"
         (runs / name).mkdir()
-        (runs / name / FILE_NAME).touch()
+        (runs / name / JOURNAL_FILE).touch()
     with pytest.raises(ConfigError, match="2027-5, 2027-6, 2027-7, 2027-8, 2027-9 and 5 more"):
         find_run("2027", runs)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from sandbox_agent.journal.events import AnyEvent, JournalOpened, UserText
-from sandbox_agent.journal.file import FILE_NAME, read_journal
+from sandbox_agent.journal.file import JOURNAL_FILE, read_journal
 from sandbox_agent.journal.recorder import Recorder
 
 
@@ -25,7 +25,7 @@ def test_file_memory_and_listener_agree(tmp_path: Path) -> None:
     recorder.add(UserText, text="one")
     recorder.add(UserText, text="two")
     recorder.close()
-    assert recorder.events == tuple(heard) == read_journal(tmp_path / "r" / FILE_NAME)
+    assert recorder.events == tuple(heard) == read_journal(tmp_path / "r" / JOURNAL_FILE)
     first = heard[0]
     assert isinstance(first, JournalOpened)
     assert (first.run, first.name) == ("r", "task")
@@ -34,7 +34,7 @@ def test_file_memory_and_listener_agree(tmp_path: Path) -> None:
 def test_what_could_not_be_written_is_written_before_the_next(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "r", None, None)
     recorder.make_folder()
-    blocked = tmp_path / "r" / FILE_NAME
+    blocked = tmp_path / "r" / JOURNAL_FILE
     blocked.mkdir()
     for text in ("one", "two"):
         with pytest.raises(IsADirectoryError):
@@ -59,7 +59,7 @@ def test_a_disk_that_takes_nothing_is_left_as_it_was(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     recorder.add(UserText, text="two")
     recorder.close()
-    assert read_journal(tmp_path / "r" / FILE_NAME) == recorder.events
+    assert read_journal(tmp_path / "r" / JOURNAL_FILE) == recorder.events
     assert len(recorder.events) == 3
 
 
@@ -73,7 +73,7 @@ def test_a_listener_that_raises_becomes_a_warning_and_no_more(tmp_path: Path, ac
         warnings.simplefilter(action)  # type: ignore[arg-type]
         recorder.add(UserText, text="one")
     recorder.close()
-    assert len(read_journal(tmp_path / "r" / FILE_NAME)) == 2
+    assert len(read_journal(tmp_path / "r" / JOURNAL_FILE)) == 2
     assert bool(caught) is (action == "default")
 
 
@@ -90,5 +90,5 @@ def test_many_threads_write_whole_lines(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     recorder.close()
-    assert read_journal(tmp_path / "r" / FILE_NAME) == recorder.events
+    assert read_journal(tmp_path / "r" / JOURNAL_FILE) == recorder.events
     assert len(recorder.events) == 401

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from sandbox_agent.errors import JournalError
-from sandbox_agent.journal.result_file import FILE_NAME, Record, Times, read_record, write_record
+from sandbox_agent.journal.result_file import RESULT_FILE, Record, Times, read_record, write_record
 from sandbox_agent.journal.status import Status
 
 RECORD = Record(
@@ -29,26 +29,26 @@ RECORD = Record(
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_record_is_replaced_as_a_whole(tmp_path: Path, durable: bool) -> None:
     write_record(tmp_path, RECORD, durable=durable)
-    with open(tmp_path / FILE_NAME, "rb") as reader:
+    with open(tmp_path / RESULT_FILE, "rb") as reader:
         done = msgspec.structs.replace(RECORD, status=Status.DONE, exit_code=0)
         write_record(tmp_path, done, durable=durable)
         old = msgspec.json.decode(reader.read(), type=Record)
     assert old == RECORD
     assert read_record(tmp_path) == done
-    assert os.listdir(tmp_path) == [FILE_NAME]
-    assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == [RESULT_FILE]
+    assert stat.S_IMODE((tmp_path / RESULT_FILE).stat().st_mode) == 0o600
 
 
 def test_a_record_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     write_record(tmp_path, RECORD)
     # A folder in the way of the temporary file: fails for root as well.
-    (tmp_path / f".{FILE_NAME}.{os.getpid()}").mkdir()
+    (tmp_path / f".{RESULT_FILE}.{os.getpid()}").mkdir()
     with pytest.raises(OSError, match="Is a directory"):
         write_record(tmp_path, msgspec.structs.replace(RECORD, status=Status.DONE))
     assert read_record(tmp_path) == RECORD
 
 
 def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text("{}")
+    (tmp_path / RESULT_FILE).write_text("{}")
     with pytest.raises(JournalError, match="this is not a record of a run"):
         read_record(tmp_path)

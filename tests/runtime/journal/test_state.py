@@ -8,11 +8,11 @@ import pytest
 from sandbox_agent.errors import JournalError
 from sandbox_agent.journal.events import (
     AnyEvent,
-    Asked,
     Dispatching,
     Ended,
     SegmentEnded,
     Started,
+    ToolCall,
     TurnTaken,
     UserText,
     Verified,
@@ -21,18 +21,18 @@ from sandbox_agent.journal.history import AssistantMessage, Message, ToolMessage
 from sandbox_agent.journal.state import Phase, RunState, state_of
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 
-NOW = {"at": "2026-01-01T00:00:00.000Z", "t": 1.0}
+NOW = {"at": "2026-01-01T00:00:00.000Z", "monotonic": 1.0}
 TURN = TurnTaken(
     turn=1,
     text="look",
     final=False,
-    calls=(Asked("a", "shell", {"command": "x"}), Asked("b", "shell", {"command": "y"})),
+    calls=(ToolCall("a", "shell", {"command": "x"}), ToolCall("b", "shell", {"command": "y"})),
     **NOW,
 )
 
 
 SEGMENT_END = SegmentEnded(
-    n=1, status="well", exit_code=0, reason="", requests=1, calls=1, seconds=1.0, **NOW
+    number=1, status="well", exit_code=0, reason="", requests=1, calls=1, seconds=1.0, **NOW
 )
 
 
@@ -137,7 +137,7 @@ def test_a_segment_that_ended_is_known_to_have() -> None:
     state = RunState()
     assert state.segment_end is None
     end = SegmentEnded(
-        n=1, status="done", exit_code=0, reason="", requests=1, calls=0, seconds=1.0, **NOW
+        number=1, status="done", exit_code=0, reason="", requests=1, calls=0, seconds=1.0, **NOW
     )
     state.apply(end)
     assert state.segment_end == end
@@ -196,7 +196,7 @@ def test_what_a_turn_asks_of_the_fold_costs_the_same_after_many_others() -> None
     def after(turns: int) -> float:
         state = RunState()
         for turn in range(1, turns + 1):
-            call = Asked(f"call_{turn}_1", "shell", {"command": "x"})
+            call = ToolCall(f"call_{turn}_1", "shell", {"command": "x"})
             state.apply(TurnTaken(turn=turn, text="", final=False, calls=(call,), **NOW))
             state.apply(ended(call.id))
         return min(thousand_times(state) for _ in range(5))

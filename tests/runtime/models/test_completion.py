@@ -15,7 +15,8 @@ from provider import Answer as Say
 from provider import End, Fault, Kind, Script, Stub, Then, ToolCall, Usage
 from provider.anthropic_shape import sign
 from raw_server import STREAM, events, http, nobody, raw
-from sandbox_agent.journal.history import AssistantMessage, Call, Message, ToolMessage, UserMessage
+from sandbox_agent.journal.events import ToolCall as RecordedCall
+from sandbox_agent.journal.history import AssistantMessage, Message, ToolMessage, UserMessage
 from sandbox_agent.models.process.inside.error_text import message_of
 from sandbox_agent.models.wire import Wire
 from sandbox_agent_ipc.model_messages import Answer, Failure, FailureKind
@@ -216,7 +217,7 @@ def test_what_has_the_same_number_and_id_is_one_call(asker: Asker) -> None:
 def history(answer: Answer, model: str) -> list[Message]:
     """As the runtime would go on after this answer."""
     calls = tuple(
-        Call(f"call_1_{place}", call.name, call.arguments, call.provider_state)
+        RecordedCall(f"call_1_{place}", call.name, call.arguments, call.provider_state)
         for place, call in enumerate(answer.calls)
     )
     said = AssistantMessage(answer.text, calls, model, answer.reasoning, answer.provider_state)
@@ -306,7 +307,10 @@ ODD = [
     UserMessage("b"),
     AssistantMessage(
         " ",
-        (Call("call_1_0", "no such tool!", '{"cut": '), Call("call_1_1", "shell", "")),
+        (
+            RecordedCall("call_1_0", "no such tool!", '{"cut": '),
+            RecordedCall("call_1_1", "shell", ""),
+        ),
         "openai/gpt-4o",
     ),
     ToolMessage("call_1_0", "no such tool!", "no such tool", Outcome.ERROR, StartedState.NO),

@@ -422,7 +422,7 @@ def test_an_answer_cut_off_by_its_length_is_not_the_end_of_the_work(
         assert "model.params.max_tokens" in result.reason
         assert not (tmp_path / "work" / "verified").exists()
         [turn] = (event for event in conv.events if isinstance(event, TurnTaken))
-        assert (turn.text, turn.finish) == ("I am now going to ", "length")
+        assert (turn.text, turn.finish_reason) == ("I am now going to ", "length")
         # Given more room, it is asked for the same once more.
         wider = model_of(stub, cut.name, params={"max_tokens": 9000})
         with Conversation.resume(conv.run_dir, model=wider) as again:

@@ -18,7 +18,7 @@ from sandbox_agent import load_replay
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import AgentFailed, ConfigError, JournalError
 from sandbox_agent.journal.events import Ended, SegmentStarted, Started, TurnTaken
-from sandbox_agent.journal.file import FILE_NAME, read_journal
+from sandbox_agent.journal.file import JOURNAL_FILE, read_journal
 from sandbox_agent.journal.history import Message, answers_in
 from sandbox_agent.journal.recording import read_recording
 from sandbox_agent.journal.result import RunResult
@@ -71,7 +71,7 @@ class Rich(Model):
             reasoning="hm",
             provider_state={"thinking": [{"signature": "abc"}]},
             usage=TokenUsage(10, 5, 3, 2, 0.25),
-            finish="tool_calls",
+            finish_reason="tool_calls",
         ),
         ModelTurn("Done.", final=True, usage=TokenUsage(1, 1)),
     )
@@ -181,7 +181,7 @@ def test_an_interrupted_run_is_replayed_as_far_as_it_went(tmp_path: Path, watch:
 
 def test_every_prefix_of_a_journal_is_replayed_as_far_as_it_goes(tmp_path: Path) -> None:
     run = recorded(tmp_path, *TWO)
-    path = run / FILE_NAME
+    path = run / JOURNAL_FILE
     whole = path.read_bytes()
     history = read_recording(run).state.history()
     for cut in [*(n for n, byte in enumerate(whole, 1) if byte == ord("\n")), len(whole) - 20]:
@@ -200,7 +200,7 @@ def test_every_prefix_of_a_journal_is_replayed_as_far_as_it_goes(tmp_path: Path)
 
 def test_a_run_whose_agent_was_killed_is_replayed_to_its_last_turn(tmp_path: Path) -> None:
     run = recorded(tmp_path, *TWO)
-    path = run / FILE_NAME
+    path = run / JOURNAL_FILE
     lines = path.read_bytes().splitlines(keepends=True)
     begun = [n for n, event in enumerate(read_journal(path), 1) if isinstance(event, Started)]
     path.write_bytes(b"".join(lines[: begun[-1]]))
@@ -220,19 +220,19 @@ def test_a_run_that_is_going_and_one_that_is_read_only_can_be_replayed(
         conv.run()
         # Its journal is locked until it is closed.
         assert replayed(tmp_path, conv.run_dir).status is Status.DONE
-    (conv.run_dir / FILE_NAME).chmod(0o400)
+    (conv.run_dir / JOURNAL_FILE).chmod(0o400)
     conv.run_dir.chmod(0o500)
-    assert replayed(tmp_path, conv.run_dir / FILE_NAME).status is Status.DONE
+    assert replayed(tmp_path, conv.run_dir / JOURNAL_FILE).status is Status.DONE
 
 
 def test_what_is_no_journal_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_replay(tmp_path)
-    os.mkfifo(tmp_path / FILE_NAME)
+    os.mkfifo(tmp_path / JOURNAL_FILE)
     with pytest.raises(ConfigError, match="no ordinary file"):
         load_replay(tmp_path)
     run = recorded(tmp_path, FINAL)
-    path = run / FILE_NAME
+    path = run / JOURNAL_FILE
     path.write_bytes(path.read_bytes().replace(b'"event":"segment"', b'"event":"seg', 1))
     with pytest.raises(JournalError, match=r"journal\.jsonl:\d+: this line is not an event"):
         load_replay(run)
@@ -373,7 +373,9 @@ def test_turns_of_all_segments_come_in_order(tmp_path: Path, watch: Watch) -> No
         assert conv.run().status is Status.DONE
     result = replayed(tmp_path, conv.run_dir)
     assert (result.status, result.message) == (Status.DONE, "Done.")
-    assert len([e for e in read_journal(result.run_dir / FILE_NAME) if isinstance(e, Ended)]) == 3
+    assert (
+        len([e for e in read_journal(result.run_dir / JOURNAL_FILE) if isinstance(e, Ended)]) == 3
+    )
 
 
 class Costly(Model):
@@ -476,7 +478,7 @@ def test_a_run_that_continued_after_verify_is_replayed_to_its_end(tmp_path: Path
 def test_an_answer_that_was_cut_off_ends_the_replay_unless_it_was_asked_for_again(
     tmp_path: Path,
 ) -> None:
-    cut = Step(ModelTurn("so f", finish="length"))
+    cut = Step(ModelTurn("so f", finish_reason="length"))
     with talk(tmp_path, Watch(), cut, TWO[0], FINAL) as conv:
         conv.send_message("go")
         first = conv.run()

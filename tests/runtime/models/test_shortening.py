@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sandbox_agent.journal.events import ToolCall
 from sandbox_agent.journal.history import (
     AssistantMessage,
-    Call,
     History,
     Message,
     ToolMessage,
@@ -43,7 +43,7 @@ class Talk:
         self.answers += 1
         first = len(self.messages)
         made = [result(first + place, size, outcome) for place, size in enumerate(sizes)]
-        asked = tuple(Call(r.call_id, "shell", {"command": "look"}) for r in made)
+        asked = tuple(ToolCall(r.call_id, "shell", {"command": "look"}) for r in made)
         self.messages += [AssistantMessage(f"Turn {self.answers}.", asked), *made]
         return self.history()
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from provider.history_rules import openai_problems, problems_of_history
+from sandbox_agent.journal.events import ToolCall
 from sandbox_agent.journal.history import (
     AssistantMessage,
-    Call,
     History,
     Message,
     ToolMessage,
@@ -37,16 +37,16 @@ def sent(*history: Message) -> list[dict[str, Any]]:
     return list(messages)
 
 
-def asked(*calls: Call, text: str = "", **more: Any) -> AssistantMessage:
+def asked(*calls: ToolCall, text: str = "", **more: Any) -> AssistantMessage:
     return AssistantMessage(text, calls, **more)
 
 
-def result(call: Call, content: str = "done") -> ToolMessage:
+def result(call: ToolCall, content: str = "done") -> ToolMessage:
     return ToolMessage(call.id, call.tool, content, Outcome.OK, StartedState.YES)
 
 
-def call(arguments: Any = None, *, tool: str = "shell", place: int = 0, **more: Any) -> Call:
-    return Call(f"call_1_{place}", tool, {} if arguments is None else arguments, **more)
+def call(arguments: Any = None, *, tool: str = "shell", place: int = 0, **more: Any) -> ToolCall:
+    return ToolCall(f"call_1_{place}", tool, {} if arguments is None else arguments, **more)
 
 
 def test_the_system_prompt_comes_first_and_is_the_same_for_the_same_tools() -> None:
@@ -174,7 +174,7 @@ def histories(draw: st.DrawFn) -> list[Message]:
     for turn in range(draw(st.integers(0, 5))):
         count = draw(st.integers(0, 3))
         calls = tuple(
-            Call(f"call_{turn}_{place}", draw(texts) or "x", draw(arguments))
+            ToolCall(f"call_{turn}_{place}", draw(texts) or "x", draw(arguments))
             for place in range(count)
         )
         history.append(AssistantMessage(draw(texts), calls, draw(st.sampled_from(["", MODEL]))))
@@ -205,7 +205,7 @@ def grown_history(turns: int) -> tuple[list[Message], list[int]]:
     messages: list[Message] = [UserMessage("go")]
     ends = []
     for turn in range(turns):
-        one = Call(f"call_{turn}_0", "shell", {"command": "make test"})
+        one = ToolCall(f"call_{turn}_0", "shell", {"command": "make test"})
         messages += [asked(one, text="Again.", model=MODEL), result(one, "ok\n" * 20)]
         ends.append(len(messages))
     return messages, ends

@@ -11,8 +11,8 @@ import talking
 from sandbox_agent.config.settings import Budgets
 from sandbox_agent.conversation import Conversation, RunResult
 from sandbox_agent.errors import ConfigError, ModelError
-from sandbox_agent.journal import file as journal
 from sandbox_agent.journal.events import SegmentEnded, SegmentStarted, TurnTaken
+from sandbox_agent.journal.file import JOURNAL_FILE
 from sandbox_agent.journal.recording import RecordedSegments
 from sandbox_agent.journal.result_file import read_record
 from sandbox_agent.journal.status import Status
@@ -207,7 +207,7 @@ def test_repetitions_count_like_the_other_budgets(repeats: int, last: int) -> No
 
 def test_a_journal_from_before_these_budgets_goes_on(tmp_path: Path, watch: Watch) -> None:
     conv, _ = ran(tmp_path, watch, Costly(*STEPS), turns=1)
-    path = conv.run_dir / journal.FILE_NAME
+    path = conv.run_dir / JOURNAL_FILE
     old = []
     for line in path.read_bytes().splitlines():
         event = json.loads(line)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from sandbox_agent.conversation import Conversation
-from sandbox_agent.journal.events import Asked, Ended, TurnTaken
+from sandbox_agent.journal.events import Ended, ToolCall, TurnTaken
 from sandbox_agent.journal.history import ToolMessage
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import ModelTurn
@@ -27,7 +27,7 @@ def turn(*made: tuple[Any, str], outcome: Outcome = Outcome.OK) -> tuple[Any, An
     """Calls of `shell` with arguments and what came of each."""
     asked, results = [], []
     for number, (arguments, content) in enumerate(made):
-        asked.append(Asked(f"call_{id(made)}_{number}", "shell", arguments))
+        asked.append(ToolCall(f"call_{id(made)}_{number}", "shell", arguments))
         results.append(ToolMessage(asked[-1].id, "shell", content, outcome, StartedState.YES))
     return asked, results
 

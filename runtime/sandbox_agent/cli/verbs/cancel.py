@@ -12,7 +12,7 @@ from sandbox_agent.cli.signals import Signals
 from sandbox_agent.embedding.control import request_interrupt, wait_until_over
 from sandbox_agent.errors import AgentError, ConfigError, JournalError, NotGoing
 from sandbox_agent.exit_codes import ExitCode
-from sandbox_agent.journal import file as journal
+from sandbox_agent.journal.file import JOURNAL_FILE, in_use, read_journal
 from sandbox_agent.journal.lookup import find_run
 from sandbox_agent.journal.result_file import Record, read_record
 from sandbox_agent.journal.state import state_of
@@ -51,16 +51,16 @@ def _request(folder: Path) -> int:
 
 def _why_not(folder: Path) -> str:
     """Why the run does not answer."""
-    name, path, record = folder.name, folder / journal.FILE_NAME, _record(folder)
-    if journal.in_use(path):
+    name, path, record = folder.name, folder / JOURNAL_FILE, _record(folder)
+    if in_use(path):
         return f"the run {name} is not active now, but a program has it open; try again"
-    events = journal.read_journal(path)
+    events = read_journal(path)
     if not events:
         return f"the run {name} has not begun: its journal is empty\n  hint: start a new run"
     end = state_of(events).segment_end
     begun = record if record is not None and record.status is Status.RUNNING else None
     # The agent may have died after it wrote an end, or before it wrote the next beginning.
-    if end is not None and (begun is None or begun.segment <= end.n):
+    if end is not None and (begun is None or begun.segment <= end.number):
         return f"the run {name} is over: {end.status}: {end.reason}"
     process = f" (process {begun.pid})" if begun is not None else ""
     return (
