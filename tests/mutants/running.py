@@ -50,6 +50,13 @@ MUTANTS = (
         "    status = end.status\n",
     ),
     mutant(
+        "a run without survivors exits as one with some",
+        "runtime/run/test_end.py",
+        _END,
+        "    if not names:\n        return end\n",
+        "",
+    ),
+    mutant(
         "a spent budget reads as an interrupt",
         _STATUS_TEST,
         _END,
