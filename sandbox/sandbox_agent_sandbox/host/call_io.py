@@ -1,4 +1,4 @@
-"""One call's conversation with its worker, in the event loop: channels, messages, output, end."""
+"""One call in the event loop: its messages, its output, its end."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from sandbox_agent_sandbox.images import select_images
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
 
 _FLOOD_PAUSE = 0.001
-"""Seconds between reads of a stream that is past its limit: the pipe fills and slows the writer."""
+"""Seconds between reads of a stream beyond its limit: the pipe fills, and the writer is slowed."""
 
 
 TERM_WINDOW = 0.25
-"""Seconds in which a SIGTERM at a call and the order to stop the run are one event: Jenkins and
-systemd terminate descendants first."""
+"""Seconds. A SIGTERM to a call counts as a part of the run's cancellation if that follows so soon:
+Jenkins and systemd terminate descendants first."""
 
 _TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)
 """Exit statuses of a command that SIGTERM ended, and of a shell whose last command it ended."""
@@ -122,7 +122,7 @@ class CallIO(WorkerLink[CallState]):
         self._open(request.id, self._slot, channels, request.timeout)
 
     def _was_terminated(self) -> bool:
-        """Whether it ended as from a SIGTERM, the worker itself or the command that it ran."""
+        """Whether SIGTERM ended the worker, or the command that it ran."""
         result = self._result()
         if result is None:
             return self._exit_status == -signal.SIGTERM
@@ -136,7 +136,7 @@ class CallIO(WorkerLink[CallState]):
         if request.on_output is not None:
             self._capture.total += len(data)
             if request.on_output(stream, data) is False:
-                reader.close()  # as a pager that was quit: the writers get SIGPIPE
+                reader.close()  # the writers get SIGPIPE, as when a pager is quit
             return
         self._capture.feed(data)
         if self._capture.total > request.output_limit:
@@ -163,14 +163,14 @@ class CallIO(WorkerLink[CallState]):
             )
         failure = self._not_sent or self._fault or call_process.failure
         if not failure and self._exit_status == 0:
-            failure = self._torn  # nothing else explains it
+            failure = self._torn  # there is no other explanation
         return decide(
             Evidence(
                 id=self._request.id,
                 sent=not self._not_sent,
                 started=self._state in (CallState.STARTED, CallState.ANSWERED),
                 result=self._result(),
-                # What a SIGTERM did is no end of its own, ordered or just before the order.
+                # An end by SIGTERM is no end of its own, also just before the cancellation.
                 finished=self._answered_before_flag and not self._was_terminated(),
                 reason=self._slot.reason or self._late_reason,
                 exit_status=self._exit_status,
@@ -187,7 +187,7 @@ class CallIO(WorkerLink[CallState]):
         """Give everything back. Idempotent."""
         self._close_readers()
         if self._call_process is None:
-            self._slot.release(True)  # no process was ever given it
+            self._slot.release(True)  # no process ever got it
 
 
 def _bounded(result: Result, limit: int) -> Result:

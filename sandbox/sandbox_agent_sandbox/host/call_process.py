@@ -1,4 +1,4 @@
-"""One call's processes, as the host holds them."""
+"""One call's processes, from the host's side."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sandbox_agent_sandbox.outcome import Survivor
 
 @dataclass(eq=False)
 class CallProcess:
-    """What the supervisor keeps for a call from the request to the proof of its end.
+    """The record of one call, from its request to the proof of its end.
 
     session: for a request to a session, the session's own call process; the two share a process.
 
@@ -43,29 +43,29 @@ class CallProcess:
         """Change the word and wake the worker. No lock: safe in signal handlers."""
         self.slot.cancel(reason)
         wake = self.wake  # held while it is written to, see Descriptor
-        with suppress(OSError):  # full or hung up: nobody is left to be woken
+        with suppress(OSError):  # full, or closed: no process is left that could be woken
             os.write(wake.number, b"!")
-        # Linux queues a pipe's reader on the processor of its writer, who it thinks will sleep. The
-        # worker goes first: it sees the flag a fifth sooner.
+        # Linux queues the reader of a pipe on the processor of its writer, because it assumes that
+        # the writer will sleep. The worker runs first then: it sees the flag a fifth sooner.
         os.sched_yield()
 
     def terminate(self) -> None:
-        """SIGTERM to the call's init, if it has been born."""
+        """SIGTERM to the call's init, if there is one yet."""
         if self.process is not None:
             self.process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL to the call's init. Unborn, it can only be reached by ending the sandbox."""
+        """SIGKILL to the call's init. If there is none yet, the sandbox has to be ended."""
         if self.process is not None:
             self.process.kill()
         else:
             self.abort_sandbox()
 
     def exit_status(self) -> int | None:
-        """The worker's, as `subprocess` gives it; None when its init did not live to tell."""
+        """The worker's, as `subprocess` gives it; None when its init died before it reported."""
         return worker_status(self.status.number)
 
     def close_descriptors(self) -> None:
-        """It is over: give its descriptors back now. Their owners form a circle, which the
-        collector may come by late, or never."""
+        """Close the descriptors now, at the end of the call. Their owners refer to each other in a
+        circle, which the garbage collector may find late, or never."""
         self.wake = self.status = Descriptor(-1)

@@ -1,4 +1,4 @@
-"""One sandbox, as the rest of the program sees it: open, call, cancel, close."""
+"""One sandbox for the rest of the program: open, call, cancel, close."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ class Cell:
     async def describe(
         self, functions: list[FunctionRef], cwd: str, *, token: RunToken | None = None
     ) -> list[ToolSpec | ToolProblem]:
-        """Have a worker import these functions and describe them; the host never imports them.
+        """Let a worker import these functions and describe them. The host never imports them.
 
-        Raises SandboxBroken when the worker died of it, or was cancelled.
+        token: cancels it. Raises SandboxBroken when the worker died, or was cancelled.
         """
         self._check()
         name = f"describe-{next(self._descriptions)}"
@@ -104,16 +104,16 @@ class Cell:
         answer = exchange.answer
         if not isinstance(answer, Described) or len(answer.tools) != len(functions):
             result = exchange.result()
-            said = (result.output or result.detail).strip()
-            raise SandboxBroken(f"the tools' modules cannot be imported: {result.outcome}: {said}")
+            text = (result.output or result.detail).strip()
+            raise SandboxBroken(f"the tools' modules cannot be imported: {result.outcome}: {text}")
         return list(answer.tools)
 
     async def call(self, request: CallRequest, *, token: RunToken | None = None) -> CallResult:
-        """Run one tool. Returns when its processes are proven dead, or survivors are named.
+        """Run one tool. Returns when its processes are proven dead, or the survivors are named.
 
         token: when it is cancelled, so is this call. If the awaiting task is cancelled, the call is
         stopped first, and then CancelledError is raised. Raises CellClosed or SandboxBroken when
-        there is no sandbox to call in.
+        the sandbox is not open or has failed.
         """
         self._check()
         deadline_ns = 0
@@ -142,10 +142,10 @@ class Cell:
         return exchange.result()
 
     async def session(self, function: FunctionRef, env: dict[str, str]) -> Session:
-        """Start a worker that stays and answers requests; return when it serves.
+        """Start a worker that answers requests; return when it serves.
 
-        function: of a trusted module of ours, called with a `ServerEnd`. env: added to the plan's
-        environment. Raises SandboxBroken when it does not come to serve.
+        function: of a trusted module of this project, called with a `SessionServer`. env: added to
+        the plan's environment. Raises SandboxBroken when the worker does not begin to serve.
         """
         self._check()
         session = Session(self._supervisor, self._claim_or_none, self._slot_is_free)
@@ -160,21 +160,21 @@ class Cell:
             return None
 
     def cancel(self, call_id: str, reason: CancelReason) -> bool:
-        """Flag one call in flight. False when there is none of this id."""
+        """Cancel one call in flight. Returns False when no call has this id."""
         return self._supervisor.cancel(call_id, reason)
 
     def escalate(self) -> None:
-        """Every call in flight that is flagged, or a moment later will be, straight to SIGTERM.
+        """End the grace period of every call in flight: SIGTERM as soon as the call is flagged.
 
-        Calls that begin afterwards are not meant.
+        Calls that begin afterwards are not affected.
         """
         self._supervisor.escalate()
 
     def freeze(self, limit: float = 1.0) -> bool:
-        """Stop every process in the sandbox, as Ctrl-Z does a job; until `thaw`. Calls that begin
-        meanwhile get as far as a stopped process, which has not come to its tool.
+        """Stop every process in the sandbox until `thaw`, as Ctrl-Z stops a job. For any thread.
 
-        Blocks for at most `limit` seconds; returns whether it is certain. For any thread.
+        The processes of calls that begin meanwhile are stopped before their tool runs. Blocks for
+        at most `limit` seconds, and returns whether all processes are certain to be stopped.
         """
         return self._supervisor.freeze(limit)
 
@@ -187,7 +187,8 @@ class Cell:
         return self._supervisor.wait_idle(timeout)
 
     def close(self) -> tuple[Survivor, ...]:
-        """End the sandbox and everything in it, and wait for the proof. Idempotent."""
+        """End the sandbox and everything in it, and wait for the proof. Idempotent. Returns the
+        processes that could not be ended."""
         survivors = self._supervisor.close()
         if not self._closed:
             self._closed = True
@@ -201,7 +202,7 @@ class Cell:
 
     def _check(self) -> None:
         if self._closed or not self._opened:
-            raise CellClosed("this sandbox is not open; open it first, or make a new one")
+            raise CellClosed("this sandbox is not open; open it, or make another one")
         if self._supervisor.failure is not None:
             raise self._supervisor.failure
         for path in self._plan.protected:
@@ -209,7 +210,7 @@ class Cell:
                 status = Path(path.path).stat()
                 if (status.st_dev, status.st_ino) == (path.device, path.inode):
                     continue
-            # A bind stays with the old inode: whatever was renamed over it is writable inside.
+            # A bind mount keeps the old inode: a file that was renamed over it is writable inside.
             raise SandboxBroken(
                 f"protect: {path.path} was replaced outside while the sandbox was open, so it is"
                 " no longer protected; run again"
@@ -224,7 +225,7 @@ class Cell:
         slot = await self._claim(request.id, token)
         exchange = CallIO(request, slot, self._supervisor)
         try:
-            # The host's last look, after its last wait; the worker takes another one.
+            # The host looks after its last wait. The worker looks again before the tool's code.
             _look(token)
             await exchange.run(message(slot.index, slot.word), token)
         finally:
@@ -237,7 +238,7 @@ class Cell:
             resolve(waiter)
 
     async def _claim(self, call_id: str, token: RunToken | None) -> Slot:
-        """A slot of the board; where all are taken, the first that comes free."""
+        """A slot of the board. When all are taken, wait for one."""
         while True:
             _look(token)
             try:
@@ -254,7 +255,7 @@ class Cell:
 
 
 class _Skipped(Exception):
-    """The flag was up before the call was handed over."""
+    """The token was cancelled before the call was sent."""
 
 
 def _look(token: RunToken | None) -> None:

@@ -1,4 +1,4 @@
-"""What other threads and signal handlers ask the supervisor's thread to do."""
+"""Commands of other threads and of signal handlers to the supervisor's thread."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ class CommandQueue:
             self._commands.popleft()(time.monotonic())
 
     def close(self) -> None:
-        """Give the descriptor back now, and not when the collector comes by."""
+        """Close the descriptor now, and not when the garbage collector runs."""
         self._event = Descriptor(-1)

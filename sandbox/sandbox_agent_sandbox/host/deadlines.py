@@ -9,33 +9,33 @@ from dataclasses import dataclass
 class Deadlines:
     """Seconds that each step of a sandbox may take.
 
-    The defaults suit a busy machine. A policy sets the times of calls; these are for what a sandbox
-    does by itself, and no user needs to change them.
+    The defaults suit a busy machine. The policy has the time limits of calls. These limits are for
+    the sandbox itself, and users do not set them.
     """
 
     open: float = 30.0
     """Building a sandbox, from the start of the spawner until init is ready for calls."""
 
     launch: float = 0.25
-    """A spawner that is to be closed may take so long from fork to exec. Then it is killed."""
+    """A spawner of a closed sandbox may take so long from fork to exec. Then it is killed."""
 
     orphan: float = 0.25
-    """After the end of a spawner: what it had begun to build may follow it, see `Launch.kill`."""
+    """How long a process that a spawner started may outlive it while the sandbox is built."""
 
     start: float = 10.0
-    """Until init has made a call's processes. Then the whole sandbox is given up."""
+    """Init may take so long to make a call's processes. Then the whole sandbox is ended."""
 
     finish: float = 0.25
     """A worker may take so long to exit after its result. Then its namespace is killed."""
 
     proof: float = 5.0
-    """After SIGKILL. What is still there then is called a survivor."""
+    """After SIGKILL. Processes that still exist then are reported as survivors."""
 
     describe: float = 60.0
     """Importing the tools' modules in order to describe the tools."""
 
     serve: float = 60.0
-    """Until a session's worker serves requests. Then it is ended."""
+    """A session's worker may take so long until it serves requests. Then it is ended."""
 
 
 DEFAULT = Deadlines()

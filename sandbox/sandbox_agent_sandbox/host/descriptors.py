@@ -1,4 +1,4 @@
-"""Descriptors with an owner, for the host's side."""
+"""Descriptors with an owner, and the channels between the host and one worker."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sandbox_agent_ipc.channel import call_socketpair
 
 
 class Descriptor:
-    """A descriptor that is closed when its last reader lets go of it, and not before.
+    """A descriptor that is closed when its last reference is gone, and not before.
 
-    Other threads and signal handlers write to wake pipes at any moment. Closing one under them
-    would let the number come to mean something else between their look and their write; here
-    whoever writes holds a reference, and CPython closes at the last one.
+    Other threads and signal handlers write to wake pipes at any moment. If the descriptor were
+    closed meanwhile, its number could mean another file by the time of the write. So the writer
+    holds a reference to this object, and CPython closes the descriptor with the last reference.
 
-    Forked children have it closed at once: what they write would wake or order in this process's
-    name, and a socket that they hold open never comes to its end of file.
+    In a forked child it is closed at once. The child's writes would wake workers or give commands
+    in the name of this process, and a socket that the child holds open has no end of file.
     """
 
     __slots__ = ("__weakref__", "number")
@@ -29,13 +29,13 @@ class Descriptor:
         call_after_fork(self)
 
     def detach(self) -> int:
-        """Give the descriptor away: this object will not close it."""
+        """Return the number. This object will not close the descriptor any more."""
         number, self.number = self.number, -1
         return number
 
     def close(self) -> None:
-        """Close it now, whoever else has this object. Idempotent."""
-        # The number goes first: a fork while another thread is in close(2) must not find it.
+        """Close it now, also where others refer to this object. Idempotent."""
+        # The number is forgotten first, for a fork while another thread is in close(2).
         number = self.detach()
         if number >= 0:
             with suppress(OSError):
@@ -55,9 +55,9 @@ def pipe() -> tuple[Descriptor, Descriptor]:
 
 @dataclass(frozen=True)
 class Channels:
-    """The host's ends, and in `worker` the ends that go to init, in the order of NewCall.
+    """The host's ends, and in `worker` the ends that init gets, in the order of NewCall.
 
-    outputs: read ends by name; "stderr" only where it is kept apart.
+    outputs: read ends with their names; "stderr" only where it is kept apart.
     """
 
     inbox: socket.socket
@@ -69,12 +69,12 @@ class Channels:
 
 
 def make_channels(*, separate_output: bool = False) -> Channels:
-    """Raises OSError."""
+    """All channels of a new worker. separate_output: keep standard error apart. Raises OSError."""
     inbox_host, inbox_worker = call_socketpair()
     outbox_read, outbox_write = pipe()
     wake_read, wake_write = wake_pipe()
     status_read, status_write = pipe()
-    # The host waits on neither. Each end of a pipe is non-blocking for itself alone.
+    # The host never blocks on it. O_NONBLOCK holds for this end of the pipe alone.
     os.set_blocking(status_read.number, False)
     stdout_read, stdout_write = pipe()
     stderr_write = stdout_write

@@ -1,17 +1,17 @@
-"""The ladder: how a call is ended. `process` does the signalling.
+"""The ladder: how a call is ended. Module `process` sends the signals.
 
-One state machine per call, one table of legal moves. It has no thread and no clock of its own:
-the supervisor's thread calls it with the time (CLOCK_MONOTONIC seconds) and with what it saw.
+One state machine for each call, with one table of legal moves. It has no thread and no clock of its
+own: the supervisor's thread calls it with the time (CLOCK_MONOTONIC seconds) and with each event.
 
     starting -> running -> finishing ----------------> ended      the tool ended by itself
-         \\         \\-> flagged -> term -> kill -----> ended      it was told to
+         \\         \\-> flagged -> term -> kill -----> ended      it was cancelled
           \\------------/
 
 flagged: the slot's word has changed and the worker is woken; a shell command's group gets SIGINT.
 term: SIGTERM to the call's init, which passes it on to all of its namespace, then SIGCONT.
 kill: SIGKILL to the call's init; the kernel kills the namespace with it.
-ended: only when the pidfd proves the namespace empty, or when that takes too long and the
-survivors have been named.
+ended: the pidfd proves that the namespace is empty, or that takes too long and the survivors are
+named.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ MOVES: dict[State, frozenset[State]] = {
 
 
 class Target(Protocol):
-    """What the ladder acts on."""
+    """The processes that the ladder signals."""
 
     def terminate(self) -> None:
         """Deliver SIGTERM; nothing when there is no process yet."""
 
     def kill(self) -> None:
-        """Deliver SIGKILL, to whatever must die so that the call does."""
+        """Deliver SIGKILL, to the process that must die so that the call ends."""
 
 
 class Ladder:
-    """One call's way down. Not thread-safe: only the supervisor's thread touches it.
+    """The ladder of one call. Not thread-safe: only the supervisor's thread uses it.
 
     grace, term: seconds from the flag to SIGTERM, and from there to SIGKILL. now: CLOCK_MONOTONIC
     seconds.
@@ -82,7 +82,7 @@ class Ladder:
 
     @property
     def rung(self) -> Rung | None:
-        """The last rung taken because of a flag; None when the call was not asked to end."""
+        """The last rung taken because of a flag; None when the call was not flagged."""
         return next(reversed(self.rungs), None)
 
     @property
@@ -93,11 +93,11 @@ class Ladder:
 
     @property
     def times_out(self) -> float | None:
-        """When the call's own time is up, while that still matters."""
+        """When the call's own time is up; None for no limit, and once the call is ending."""
         return self._timeout
 
     def birth(self, now: float) -> None:
-        """The call's init exists. Rungs taken while it did not are taken now."""
+        """The call's init exists now. A rung that was taken before is taken again."""
         self.born = True
         if self.state is State.STARTING:
             self._move(State.RUNNING)
@@ -112,12 +112,12 @@ class Ladder:
         self._timeout = when
 
     def prolong(self, when: float) -> None:
-        """Put the end of the call's own time off, while it still matters."""
+        """Move the end of the call's own time, unless it has none or the call is ending."""
         if self._timeout is not None:
             self._timeout = when
 
     def finish(self, now: float) -> None:
-        """The worker's last message is here: it should be gone in a moment."""
+        """The worker's last message has come: it should exit in a moment."""
         if self.state in (State.STARTING, State.RUNNING):
             if self.state is State.STARTING:
                 self._move(State.RUNNING)
@@ -126,7 +126,7 @@ class Ladder:
             self._timeout = None
 
     def flag(self, now: float) -> None:
-        """The cancel flag is up since `now`. Idempotent; too late once the call is ending."""
+        """The cancel flag is set since `now`. Idempotent; no effect on a call that is ending."""
         if self.state in (State.STARTING, State.RUNNING):
             self._move(State.FLAGGED)
             self.flagged_at = now
@@ -135,17 +135,17 @@ class Ladder:
             self._timeout = None
 
     def escalate(self, now: float) -> None:
-        """A second order: skip what is left of the grace period. A third changes nothing.
+        """A second interrupt: skip the rest of the grace period. A third one changes nothing.
 
-        Two threads that interrupt at once may be heard in either order: what comes before its flag
-        takes effect with it.
+        Commands of two threads that interrupt at once come in either order. A second interrupt that
+        comes before the flag takes effect with it.
         """
         self._hurried = True
         if self.state is State.FLAGGED:
             self._take_term(now)
 
     def abort(self, now: float) -> None:
-        """SIGKILL at once: the sandbox is being closed, or the worker broke the protocol."""
+        """SIGKILL at once: the worker broke the protocol, or its session is given up."""
         if self.state not in (State.KILL, State.ENDED):
             self._take_kill(now)
 
@@ -162,14 +162,14 @@ class Ladder:
         return False
 
     def shift(self, seconds: float) -> None:
-        """Everything stood still for so long: what is due comes that much later."""
+        """All processes were stopped for so many seconds: everything that is due comes later."""
         if self._next is not None:
             self._next += seconds
         if self._timeout is not None:
             self._timeout += seconds
 
     def end(self, now: float, *, proven: bool) -> None:
-        """The namespace is empty (`proven`), or given up."""
+        """The namespace is empty (`proven`), or the wait for that is over."""
         self._move(State.ENDED)
         self.ended_at = now
         self.proven = proven

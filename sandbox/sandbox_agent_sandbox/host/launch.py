@@ -1,4 +1,4 @@
-"""Starting the spawner: a clean program of its own, with nothing of the host's that it can lack."""
+"""Starts the spawner: a program of its own, with as little of the host's state as possible."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 
 _BOOT = (
-    # Before all else, PR_SET_PDEATHSIG: until then nothing ties this process to the host.
+    # PR_SET_PDEATHSIG comes first: until then this process would outlive the host.
     "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
-    # A host that died before that sends no signal any more; its pidfd, the last argument, tells.
+    # A host that died before that sends no signal any more. Its pidfd, the last argument, shows it.
     "import select, sys; host = select.poll(); host.register(int(sys.argv[-1]), select.POLLIN); "
     "host.poll(0) and sys.exit(); "
     "sys.path[:0] = sys.argv.pop(1).split(chr(0x3a)); "
@@ -30,14 +30,14 @@ _BOOT = (
 )
 
 _SETPRIV = Path("/usr/bin/setpriv")
-"""Of util-linux: ties the spawner to the host some 15 ms before a new Python can do it itself."""
+"""Of util-linux. It sets the parent-death signal some 15 ms before a new Python can."""
 
 _FOLLOW_LIMIT = 0.25
-"""Seconds that a spawner has to see its init's end and follow it."""
+"""Seconds in which a spawner exits after its init."""
 
 
 class Launch:
-    """A started spawner: its process, the control socket, and what it wrote to standard error."""
+    """A running spawner: its process, the control socket, and its output."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], control: socket.socket, log: Descriptor
@@ -54,21 +54,22 @@ class Launch:
         return self._pidfd.number
 
     def last_log_line(self) -> str:
-        """The last line that the spawner wrote to standard error; of a traceback, what it was."""
+        """The last line that the spawner wrote; of a traceback, the exception."""
         size = os.fstat(self._log.number).st_size
         text = os.pread(self._log.number, 2000, max(0, size - 2000)).decode(errors="replace")
         lines = text.strip().splitlines()
         return lines[-1] if lines else "it left no message"
 
     def kill(self) -> None:
-        """SIGKILL to the spawner and what it has started: no sandbox has come of it.
+        """SIGKILL to the spawner and to the processes that it started, before init has come.
 
-        What it starts at this very moment reads an end of file where it waits for it, and exits.
+        A process that it starts at this very moment waits for the spawner, reads an end of file,
+        and exits.
         """
         self._handle.kill_tree(_FOLLOW_LIMIT)
 
     def reap(self) -> None:
-        """Reap the spawner, which follows its init; one that is stopped or stuck is killed."""
+        """Wait for the spawner, which exits after its init. Kill it if it is stopped or stuck."""
         with suppress(OSError):
             self.control.close()
         try:
@@ -81,23 +82,23 @@ class Launch:
 
 
 def kill_before_exec(thread: int) -> None:
-    """SIGKILL to a spawner that the thread of this native id is still starting: one that is stopped
-    between fork and exec holds up `launch` for as long as it is stopped. vfork(2).
+    """SIGKILL to a spawner that a thread is still starting. thread: its native id.
 
-    No handle of it exists yet, but it is that thread's only child; where the kernel does not list
-    those (CONFIG_PROC_CHILDREN), nothing happens.
+    A spawner that is stopped between fork and exec blocks `launch` for as long as it is stopped.
+    vfork(2). No handle of it exists yet, but it is the thread's only child. If the kernel does not
+    list children (CONFIG_PROC_CHILDREN), nothing happens.
     """
     children = Path(f"/proc/self/task/{thread}/children")
     with suppress(OSError):
         for pid in map(int, children.read_text().split()):
             pidfd = Descriptor(os.pidfd_open(pid))
-            # Looked at again: nobody else reaps it, so the descriptor is of this very child.
+            # If it is still listed, the pidfd is of this very child: no other code reaps it.
             if str(pid) in children.read_text().split():
                 signal.pidfd_send_signal(pidfd.number, signal.SIGKILL)
             pidfd.close()
 
 
-def _tie() -> list[str]:
+def _parent_death_prefix() -> list[str]:
     """The command prefix that sets the parent-death signal, where this host has it. setpriv(1)."""
     try:
         able = b"pdeathsig" in _SETPRIV.read_bytes()  # since util-linux 2.33
@@ -107,22 +108,22 @@ def _tie() -> list[str]:
 
 
 def launch(plan: Plan, board_fd: int) -> Launch:
-    """Start the spawner, from the thread that will outlive it. Raises OSError.
+    """Start the spawner. Call this from a thread that will outlive it. Raises OSError.
 
-    Isolated (-I) and without `site` (-S): no environment variable, no user module and no .pth file
-    of the host takes part in what stands outside the walls.
+    Python runs isolated (-I) and without `site` (-S): no environment variable, no user module and
+    no .pth file of the host has an effect on the processes outside the walls.
     """
     ours, their_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     theirs = Descriptor(their_end.detach())
     try:
-        ours.setblocking(False)  # an init that is stopped must not stop the ladder
+        ours.setblocking(False)  # a stopped init must not block the ladder
         log = Descriptor(os.memfd_create("sandbox-agent-spawner-log", os.MFD_CLOEXEC))
         plan_file = Descriptor(os.memfd_create("sandbox-agent-plan", os.MFD_CLOEXEC))
         host = Descriptor(os.pidfd_open(os.getpid()))
         os.write(plan_file.number, msgspec.msgpack.encode(plan))
         os.lseek(plan_file.number, 0, os.SEEK_SET)
         passed = (plan_file.number, theirs.number, board_fd, host.number)
-        command = [*_tie(), sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT]
+        command = [*_parent_death_prefix(), sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT]
         process = subprocess.Popen(
             [*command, ":".join(import_roots()), *map(str, passed)],
             stdin=subprocess.DEVNULL,
@@ -134,7 +135,7 @@ def launch(plan: Plan, board_fd: int) -> Launch:
         )
         try:
             return Launch(process, ours, log)
-        except OSError:  # no descriptor was left for its pidfd
+        except OSError:  # no descriptor is left for its pidfd
             process.kill()
             process.wait()
             raise
@@ -142,7 +143,7 @@ def launch(plan: Plan, board_fd: int) -> Launch:
         ours.close()
         raise
     finally:
-        # Only the spawner's own copy may keep the end of file from coming.
+        # Else this copy of the spawner's end would keep the end of file from coming.
         theirs.close()
 
 
@@ -173,12 +174,12 @@ _HINTS = {
 
 
 def explain(failed: InitFailed) -> str:
-    """One message: what the host refused, and the hint."""
+    """The message for a step that the host refused, with a hint where there is one."""
     try:
         hint = _HINTS.get(Step(failed.step), "")
     except ValueError:
         hint = ""
-    hint = f". Mend: {hint}" if hint else ""
+    hint = f". Hint: {hint}" if hint else ""
     return (
         f"the sandbox cannot be built: {failed.step}: {failed.reason}{hint}"
         " (`sandbox-agent doctor` shows what this host can do)"

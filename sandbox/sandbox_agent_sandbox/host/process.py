@@ -1,4 +1,4 @@
-"""One process, held by its pidfd. The only place that signals processes."""
+"""One process, held by its pidfd. The only code that signals processes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sandbox_agent_sandbox.outcome import Survivor
 
 
 class Process:
-    """A process of ours, held by its pidfd: `pid` cannot come to mean another one unnoticed.
+    """A process, held by its pidfd: a reused pid is noticed.
 
-    The pidfd becomes readable when the process is gone; for the init of a pid namespace that is
+    The pidfd becomes readable when the process has ended. For the init of a pid namespace that is
     when the namespace is empty. pidfd_open(2).
     """
 
@@ -25,8 +25,8 @@ class Process:
         self.pid = _pid_of(pidfd)
         self._process: psutil.Process | None = None
         if self.pid > 0:
-            # Gone already, /proc is mounted with hidepid, or there is no descriptor left to look
-            # with: the pidfd alone serves then.
+            # This fails if the process has ended, if /proc is mounted with hidepid, or if no
+            # descriptor is left. Then the pidfd alone is used.
             with suppress(psutil.Error, OSError):
                 self._process = psutil.Process(self.pid)
 
@@ -40,13 +40,13 @@ class Process:
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        # psutil compares creation times before it signals. Where it cannot look, the pidfd is
-        # the one reference that never goes stale.
+        # psutil compares creation times before it signals. Where it cannot look, the pidfd is the
+        # only reference that stays right.
         if self._process is not None:
             with suppress(psutil.Error, OSError):
                 self._process.send_signal(number)
                 return
-        with suppress(OSError):  # gone
+        with suppress(OSError):  # it has ended
             signal.pidfd_send_signal(self.pidfd, number)
 
     def kill_and_wait(self, limit: float) -> bool:
@@ -57,8 +57,8 @@ class Process:
         return bool(poll.poll(limit * 1000))
 
     def kill_tree(self, limit: float) -> None:
-        """SIGKILL to the process and all its descendants that can be seen; wait at most `limit`
-        seconds for their ends. Not a proof: what they start at this very moment is not seen."""
+        """SIGKILL to the process and all its descendants that /proc shows, and wait for their ends,
+        at most `limit` seconds. This is no proof: a process that starts meanwhile is missed."""
         tree: list[psutil.Process] = []
         if self._process is not None:
             with suppress(psutil.Error, OSError):
@@ -80,13 +80,13 @@ class Process:
             os.close(end)
 
     def survivors(self) -> tuple[Survivor, ...]:
-        """What of the tree is still there, zombies left out: they run nothing and hold nothing."""
+        """Processes of the tree that still exist. Not zombies: they run and hold nothing."""
         found = []
         try:
             tree = [self._process, *self._process.children(recursive=True)] if self._process else []
         except psutil.Error:
             tree = []
-        except OSError:  # no descriptor left to look with
+        except OSError:  # no descriptor is left
             return (Survivor(self.pid, "(its processes cannot be listed)"),)
         for process in tree:
             try:
@@ -100,8 +100,8 @@ class Process:
 
 
 def _pid_of(pidfd: int) -> int:
-    """The pid that a pidfd stands for, in this process's pid namespace; -1 when it is reaped, or
-    when there is no descriptor left to look with."""
+    """The pid of a pidfd, in this process's pid namespace; -1 when it was reaped, or when no
+    descriptor is left."""
     with suppress(OSError), open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
         for line in file:
             if line.startswith("Pid:"):

@@ -1,4 +1,4 @@
-"""What is asked of a sandbox: one tool call."""
+"""The request for one tool call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from sandbox_agent_ipc.messages import FunctionRef
 
 OnOutput = Callable[[str, bytes], object]
-"""Takes a piece of output. Returns False (nothing else) to hear no more of that stream."""
+"""Called with "stdout" or "stderr" and a piece of output. Returning False (and nothing else) closes
+that stream."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,9 @@ class CallRequest:
 
     arguments: a JSON object. cwd: absolute. env: added to the plan's environment. timeout:
     seconds; None for no limit. output_limit: bytes kept, of output and of the result each.
-    on_started: the worker has acknowledged. on_output: takes the output as it comes, instead of
-    the result; called with "stdout" or "stderr" (with "stdout" only unless separate_output).
-    Both are called in the event loop, and must not block.
+    on_started: called when the tool's code begins to run. on_output: called with the output as it
+    comes; the result has none then. Without separate_output all of it is "stdout". Both are called
+    in the event loop, and must not block.
     """
 
     id: str

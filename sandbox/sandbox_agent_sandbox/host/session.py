@@ -1,8 +1,8 @@
-"""A session: one worker that stays, and answers any number of requests at the same time.
+"""A session: one worker that answers any number of requests at the same time.
 
-Each request has a slot, a token, a wake pipe and a ladder of its own, as a call has; but they
-share one worker, so SIGTERM and SIGKILL for one of them end the session, and the others are lost
-with it (`Answer.lost`): they may be asked again, of another session.
+Each request has a slot, a token, a wake pipe and a ladder of its own, as a call has. But requests
+share one worker: SIGTERM and SIGKILL for one of them end the session, and the other requests are
+lost (`Answer.lost`). They may be sent again, to another session.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from sandbox_agent_sandbox.host.worker_link import Ended, HungUp, Moves, WorkerL
 from sandbox_agent_sandbox.outcome import Rung, Survivor
 
 _KEPT_OUTPUT = 16 * 1024
-"""Bytes of what a session prints, of which the end explains its death."""
+"""Bytes of a session's output that are kept. Its last line explains the session's death."""
 
 _FULL_PAUSE = 0.02
-"""Seconds between looks at the flag of a request that the session does not take."""
+"""Seconds between looks at the flag of a request while the session's socket is full."""
 
 _ids = itertools.count(1)
 
@@ -48,8 +48,11 @@ Claim = Callable[[str, RunToken | None], Awaitable[Slot | None]]
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a request is waited for, in seconds. grace, term: as for a call. silence: until it
-    is stopped because nothing is heard of it, math.inf for no limit."""
+    """Time limits of a request, in seconds.
+
+    grace, term: as for a call. silence: the request is cancelled after so long without a piece of
+    an answer; math.inf for no limit.
+    """
 
     grace: float
     term: float
@@ -60,9 +63,9 @@ class Patience:
 class Answer:
     """What became of a request.
 
-    body: the session's last word on it, None when there is none. reason: why it was told to stop,
-    None when it was not. rung: the last one taken for that. lost: how the session ended without
-    having answered, "" when it did answer. survivors: what of it could not be ended.
+    body: of the session's last message about it, None when none came. reason: why it was cancelled,
+    None when it was not. rung: the last one taken for that. lost: how the session ended without an
+    answer, "" when it answered. survivors: processes that could not be ended.
     """
 
     body: bytes | None
@@ -93,8 +96,8 @@ class _Pending:
 
 
 class Session(WorkerLink[SessionState]):
-    """See the module. Made by `Cell.session`, ended with its cell. Belongs to one event loop, but
-    for `escalate`."""
+    """See the module. `Cell.session` makes it, and it ends with its cell. It belongs to one event
+    loop; any thread may call `escalate`."""
 
     RECEIVES = FromSession
     MOVES: ClassVar[Moves[SessionState]] = {
@@ -182,7 +185,7 @@ class Session(WorkerLink[SessionState]):
         piece of the answer. on_sent: called with the request's id, for `escalate`.
         """
         name = f"session-{self._number}-{next(self._requests)}"
-        wake_read, wake_write = wake_pipe()  # which may fail, so before there is a slot to lose
+        wake_read, wake_write = wake_pipe()  # this may fail, so it comes before the slot is claimed
         slot = await self._claim(name, token)
         if slot is None:
             return Answer(None, reason=token.reason if token is not None else None)
@@ -245,11 +248,11 @@ class Session(WorkerLink[SessionState]):
             except BlockingIOError:
                 await _writable(self._loop, self._inbox.fileno(), ended)
             except (ChannelClosed, OSError):
-                return  # its end is on the way
-        # It was cancelled before it was sent: the session will not answer it.
+                return  # the session has ended, and ends the request
+        # It was cancelled before it was sent, so the session will not answer it.
         self._supervisor.leave(request)
 
-    # --- what comes of it ----------------------------------------------------------------------
+    # --- messages and the end ------------------------------------------------------------------
 
     def _on_output(self, stream: str, data: bytes, reader: OutputReader) -> None:
         self._printed.feed(data)
@@ -296,7 +299,7 @@ class Session(WorkerLink[SessionState]):
 async def _writable(
     loop: asyncio.AbstractEventLoop, number: int, ended: asyncio.Future[None]
 ) -> None:
-    """Wait until a socket takes more, or it is time to see whether that still matters."""
+    """Wait until a socket takes more, `ended` is done, or a pause is over."""
     free: asyncio.Future[None] = loop.create_future()
     loop.add_writer(number, resolve, free)
     try:

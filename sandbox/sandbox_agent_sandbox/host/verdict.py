@@ -1,4 +1,4 @@
-"""From what the host saw of a call to its one outcome. Pure."""
+"""Decides the outcome of a call from what the host saw of it. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedStat
 class Evidence:
     """What the host saw.
 
-    result: the worker's last message. started: its acknowledgement came. sent: the call was
-    handed to the channel at all. reason: the first reason of the flag; None when it was not up.
-    finished: the result was here before the flag. exit_status: the worker's, from waitpid.
-    failure: what broke on our side or in the protocol.
+    result: the worker's last message. started: its acknowledgement came. sent: the call was put
+    into the worker's inbox. reason: the first reason of the flag; None when it was not set.
+    finished: the result came before the flag. exit_status: the worker's, from waitpid. failure:
+    what went wrong in the host or in the protocol, "" for nothing.
     """
 
     id: str
@@ -36,14 +36,14 @@ class Evidence:
 
 
 def decide(seen: Evidence) -> CallResult:
-    """The call's result. The worker's word counts for what it returned, never for how it ended."""
+    """The call's result. The worker says what its tool returned, and never how the call ended."""
     outcome, detail = _outcome(seen)
     result = seen.result
     exit_status = seen.exit_status
     if result is not None:
         exit_status = result.exit_status
     elif outcome is Outcome.SKIPPED:
-        exit_status = None  # a worker's, which had not come to its tool
+        exit_status = None  # it would be that of a worker that did not begin with its tool
     return CallResult(
         id=seen.id,
         outcome=outcome,
@@ -69,7 +69,7 @@ def _outcome(seen: Evidence) -> tuple[Outcome, str]:
             case ResultKind.ERROR:
                 return Outcome.ERROR, ""
             case ResultKind.SKIPPED:
-                return Outcome.SKIPPED, "the flag was up before it began"
+                return Outcome.SKIPPED, "it was cancelled before it began"
     if seen.reason is not None:
         why = seen.reason.value
         if seen.reason is CancelReason.TIMEOUT:

@@ -297,7 +297,7 @@ def test_cancelling_needs_no_event_loop(tmp_path: Path) -> None:
     run(main)
 
 
-def test_a_second_order_heard_before_the_first_is_not_lost_and_is_for_no_later_call(
+def test_a_second_interrupt_that_overtakes_the_first_is_not_lost_and_is_for_no_later_call(
     tmp_path: Path,
 ) -> None:
     """Two threads interrupt at once, and the second is the faster one."""

@@ -156,7 +156,7 @@ def test_silence_is_a_timeout_and_pieces_are_not_silence() -> None:
     run(main)
 
 
-def test_what_was_said_while_the_whole_program_was_stopped_was_no_silence() -> None:
+def test_messages_that_came_while_the_whole_program_was_stopped_were_no_silence() -> None:
     script = Path(__file__).with_name("stopped_host.py")
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as host:
         assert host.stdout is not None
@@ -168,7 +168,7 @@ def test_what_was_said_while_the_whole_program_was_stopped_was_no_silence() -> N
         assert host.communicate(timeout=30)[0] == "b'talk' None ()\n"
 
 
-def test_a_session_that_dies_says_how_to_all_who_wait() -> None:
+def test_a_session_that_dies_says_how_to_every_request() -> None:
     async def main() -> None:
         async with a_session() as session:
             other = await asked(session, b"wait")
@@ -194,7 +194,7 @@ def test_a_session_that_does_not_start_says_why_and_the_next_one_works() -> None
     run(main)
 
 
-def test_whoever_cancels_the_task_gets_the_request_stopped_first() -> None:
+def test_a_cancelled_task_raises_after_its_request_has_stopped() -> None:
     async def main() -> None:
         async with a_session() as session:
             for body, patience, usable in ((b"wait", LONG, True), (b"hang", SOON, False)):
@@ -219,7 +219,7 @@ def test_a_request_that_is_cancelled_before_it_is_sent_is_never_sent() -> None:
     run(main)
 
 
-def test_a_session_that_takes_nothing_does_not_hold_up_who_is_told_to_stop() -> None:
+def test_a_session_that_reads_nothing_does_not_delay_a_cancellation() -> None:
     async def main() -> None:
         async with a_session() as session:
             hung = await asked(session, b"hang")
@@ -241,10 +241,10 @@ def test_a_session_that_takes_nothing_does_not_hold_up_who_is_told_to_stop() -> 
 
 
 def _worker_of(session: Session) -> int:
-    life = session._call_process
-    assert life is not None
-    assert life.process is not None
-    return life.process.pid
+    call_process = session._call_process
+    assert call_process is not None
+    assert call_process.process is not None
+    return call_process.process.pid
 
 
 def test_closing_the_cell_ends_session_and_requests_and_leaves_nothing() -> None:

@@ -39,7 +39,7 @@ def descriptors_left(count: int) -> Iterator[None]:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_board_that_cannot_be_made_names_the_mend_and_no_other() -> None:
+def test_a_board_that_cannot_be_made_names_the_hint_and_no_other() -> None:
     with descriptors_left(0), pytest.raises(IpcError, match="ulimit -n") as caught:
         Board()
     assert "Linux" not in str(caught.value)
