@@ -123,7 +123,7 @@ class Conversation:
         self._recorder = setup.recorder
         self._host = setup.host
         self.run_dir: Path = setup.recorder.folder
-        """The run's folder. It comes to be with the first message or run."""
+        """The run's folder. It is made with the first message or run."""
         self._status_before = status
         self._segments_before = segments
         self._run: Run | None = None

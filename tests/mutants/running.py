@@ -79,14 +79,14 @@ MUTANTS = (
     ),
     mutant(
         "an answer without a known price costs nothing",
-        f"{_BUDGET_TEST}::test_a_budget_that_cannot_be_kept_ends_the_run_with_the_first_answer",
+        f"{_BUDGET_TEST}::test_a_budget_that_cannot_be_enforced_ends_the_run_with_the_first_answer",
         _BUDGET,
         "            and usage.cost_usd is None\n",
         "            and not model\n",
     ),
     mutant(
         "an answer that came too late costs nothing",
-        f"{_BUDGET_TEST}::test_what_was_lost_counts_against_every_budget",
+        f"{_BUDGET_TEST}::test_an_answer_that_came_too_late_counts_against_every_budget",
         _BUDGET,
         "        self.used.add(usage)\n        self._used_in_last_segment.add(usage)\n",
         "        self.used.requests += 0\n",
@@ -121,7 +121,7 @@ MUTANTS = (
     ),
     mutant(
         "what the user says is no news",
-        f"{_LOOP_TEST}::test_what_the_user_says_ends_a_row",
+        f"{_LOOP_TEST}::test_a_user_message_starts_a_new_row",
         _LOOP,
         "self._row.add((user_messages, made or text))",
         "self._row.add(made or text)",

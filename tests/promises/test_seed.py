@@ -1,4 +1,4 @@
-"""The behaviour that this project grew from: a token that stays cancelled for whoever holds it.
+"""The behaviour that this project grew from: a cancelled token stays cancelled for every holder.
 
 A caller, a late thread and a late child ask for the token during a run, after its interrupt, and
 while the next run is going. One table holds what each of them must see.
@@ -48,7 +48,7 @@ def shell(command: str) -> Step:
 
 
 class Watch:
-    """Hands out events of the journal to whoever waits for them."""
+    """Hands out events of the journal to tasks that wait for them."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -182,7 +182,7 @@ def poll(token: CancelToken) -> str:
 '''
 
 
-def test_a_late_poller_in_a_child_sees_it_too(me: Person) -> None:
+def test_a_tool_that_looks_late_sees_the_cancellation_too(me: Person) -> None:
     (me.work / "polling_tools.py").write_text(TOOLS)
     begun = fifo(me, "begun.fifo")
     steps = [Step(ModelTurn("", (ModelCall("poll", {}),)))]

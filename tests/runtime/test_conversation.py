@@ -118,7 +118,7 @@ def test_calls_of_a_turn_run_in_parallel_up_to_the_bound(tmp_path: Path, watch: 
     assert {end.outcome for end in talking.ends(conv).values()} == {"ok"}
 
 
-def test_what_the_model_gets_wrong_is_told_to_the_model(tmp_path: Path, watch: Watch) -> None:
+def test_the_model_is_told_what_it_got_wrong(tmp_path: Path, watch: Watch) -> None:
     step = calls(("nope", {}), ("shell", {"comand": "x"}), ("shell", {"command": 7}))
     with talk(tmp_path, watch, step, FINAL) as conv:
         assert conv.run().status is Status.DONE
@@ -204,7 +204,7 @@ def test_long_output_is_cut_for_the_model_and_kept_beside_the_journal(
     assert stat.S_IMODE((conv.run_dir / end.output_file).stat().st_mode) == 0o600
 
 
-def test_what_is_said_during_a_run_is_heard_with_the_next_turn(
+def test_a_message_during_a_run_reaches_the_model_with_its_next_turn(
     tmp_path: Path, watch: Watch
 ) -> None:
     model = Answers(shell("true").turn, FINAL.turn, ModelTurn("Done again.", final=True))
@@ -294,7 +294,7 @@ def test_a_tool_that_cannot_be_imported_is_a_config_error_and_recorded(
         ({"verify": [7]}, "verify[0]"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_made(
+def test_impossible_options_are_refused_before_anything_is_made(
     tmp_path: Path, watch: Watch, options: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -466,13 +466,13 @@ def test_a_conversation_that_never_ran_leaves_nothing(tmp_path: Path, watch: Wat
     assert not (tmp_path / "runs").exists()
 
 
-def test_its_model_is_closed_with_it(tmp_path: Path, watch: Watch) -> None:
+def test_closing_a_conversation_closes_its_model(tmp_path: Path, watch: Watch) -> None:
     model = Answers()
     talk(tmp_path, watch, model=model).close()
     assert model.answers == [ModelTurn("closed")]
 
 
-def test_two_conversations_at_once_do_not_meet(tmp_path: Path) -> None:
+def test_two_conversations_at_once_do_not_affect_each_other(tmp_path: Path) -> None:
     results: list[Any] = []
 
     def one(name: str) -> None:

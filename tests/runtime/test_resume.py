@@ -46,7 +46,7 @@ def lines(folder: Path, name: str) -> int:
 # --- after whatever end ---------------------------------------------------------------------
 
 
-def test_an_interrupted_run_goes_on_in_the_same_journal(tmp_path: Path, watch: Watch) -> None:
+def test_an_interrupted_run_is_resumed_in_the_same_journal(tmp_path: Path, watch: Watch) -> None:
     mark = observer.new_mark()
     steps = (shell(sleeper(mark)), *STEPS[1:])
     with talk(tmp_path, watch, *steps) as conv:
@@ -71,7 +71,7 @@ def test_an_interrupted_run_goes_on_in_the_same_journal(tmp_path: Path, watch: W
     assert [call.outcome for call in record.calls] == ["cancelled", "ok"]
 
 
-def test_a_spent_budget_goes_on_with_a_fresh_one_or_a_raised_one(
+def test_a_run_that_spent_its_budget_is_resumed_with_a_new_or_a_raised_one(
     tmp_path: Path, watch: Watch
 ) -> None:
     with talk(tmp_path, watch, *STEPS, budgets=Budgets(turns=1, time=60.0)) as conv:
@@ -161,7 +161,7 @@ with Conversation.resume({str(conv.run_dir)!r}, model=model, budgets={{"turns": 
     assert [(end.outcome, end.content) for end in ends] == [("ok", "looked")] * 2
 
 
-def test_a_message_is_heard_first(tmp_path: Path, watch: Watch) -> None:
+def test_a_message_is_sent_before_the_model_answers(tmp_path: Path, watch: Watch) -> None:
     with talk(tmp_path, watch, FINAL) as conv:
         conv.send_message("go")
         conv.run()
@@ -320,7 +320,7 @@ def test_an_event_that_cannot_follow_is_named(ended: Conversation) -> None:
     refused(ended.run_dir, JournalError, rf"journal.jsonl:{number}: call .* the journal is damaged")
 
 
-def test_a_model_that_no_name_makes_is_asked_for(ended: Conversation) -> None:
+def test_a_model_that_cannot_be_made_from_its_name_must_be_given(ended: Conversation) -> None:
     path = ended.run_dir / JOURNAL_FILE
     before = path.read_bytes()
     with pytest.raises(ConfigError, match=r"'scripted' cannot be made from its name"):
@@ -335,11 +335,11 @@ def test_a_workspace_that_is_gone_is_told(ended: Conversation, tmp_path: Path) -
         assert conv.run().status is Status.DONE
 
 
-def test_an_option_that_there_is_none_of_is_refused(ended: Conversation) -> None:
+def test_an_unknown_option_is_refused(ended: Conversation) -> None:
     refused(ended.run_dir, TypeError, "unexpected keyword argument 'verifiy'", verifiy=["true"])
 
 
-def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot be opened: No such file"):
         Conversation.resume(tmp_path)
     (tmp_path / JOURNAL_FILE).mkdir()

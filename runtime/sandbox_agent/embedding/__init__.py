@@ -1,1 +1,1 @@
-"""Living in somebody else's program: event loops, signals, forks, callbacks."""
+"""What an embedding program shares with a run: event loop, signals, forks, callbacks."""

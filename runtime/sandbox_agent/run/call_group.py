@@ -16,13 +16,12 @@ from sandbox_agent_sandbox.outcome import Outcome
 
 from sandbox_agent.embedding.home_loop import HomeLoop
 from sandbox_agent.journal.events import Stamp, ToolCall, Verified
+from sandbox_agent.models import STOPPED
 from sandbox_agent.run.call import Caller, Request
 from sandbox_agent.run.run_journal import RunJournal
 from sandbox_agent.tools.registry import SHELL, Registry, time_for
 
 T = TypeVar("T")
-
-_STOPPED = frozenset({Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED, Outcome.UNKNOWN})
 
 
 class CallGroup:
@@ -109,7 +108,7 @@ class CallGroup:
         call = self._journal.state.calls.get(call_id)
         ended = call.ended if call is not None else None
         passed = ended is not None and ended.outcome is Outcome.OK and not ended.exit_status
-        stopped = ended is None or ended.outcome in _STOPPED
+        stopped = ended is None or ended.outcome in STOPPED
         if call is not None and not (stopped and self._run_token.is_cancelled):
             self._journal.record(Verified, command=command, call=call_id, passed=passed)
         return passed

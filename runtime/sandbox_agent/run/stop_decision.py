@@ -6,8 +6,8 @@ How "stop" travels from its cause to a tool:
    task, `close()`, and something that failed. The first cause decides; later ones change nothing.
 2. *Run token* (`StopDecision.token`). Cancelled by the decision, with the reason. The host's own
    code waits on it: the loop of the run, the model, the opening sandbox.
-3. *Call token* (`CallGroup`, one per call). Cancelled with the run token, or alone by
-   `cancel_call`.
+3. *Call token* (`CallGroup`, one per call). A child of the run token: cancelled with it, for its
+   reason, or alone by `cancel_call`.
 4. *Cancel board* (the sandbox's, one slot per call). The host writes the slot when the call token
    is cancelled, or when the call's own time is up. The tool reads it through its `CallToken`.
 5. *Ladder* (the sandbox's, one per call). From the same moment the call has the grace period, then

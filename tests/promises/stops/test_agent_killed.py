@@ -42,7 +42,7 @@ conv.run()
         ("Ended", ("ok", "yes"), ("skipped", "no")),
     ],
 )
-def test_a_killed_agent_leaves_the_truth(
+def test_the_journal_of_a_killed_agent_tells_what_was_in_flight(
     tmp_path: Path, kind: str, first: tuple[str, str], second: tuple[str, str]
 ) -> None:
     mark = observer.new_mark()

@@ -129,7 +129,7 @@ class Deaf(Model):
 
 
 @pytest.mark.timeout(60, method="signal")
-def test_a_deaf_model_is_given_up_in_time_however_often_the_run_is_cancelled(
+def test_a_model_that_ignores_cancellation_is_left_behind_in_time(
     tmp_path: Path, watch: Watch
 ) -> None:
     async def main() -> None:

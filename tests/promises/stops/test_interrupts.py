@@ -66,7 +66,7 @@ def test_an_interrupted_run_leaves_nothing_and_says_so(
     assert after.seconds < BOUND * NOISE
 
 
-def test_what_ignores_everything_gets_its_whole_ladder_and_no_more(person: Person) -> None:
+def test_a_command_that_ignores_signals_is_killed_after_grace_and_term(person: Person) -> None:
     with struck.task_at_work(person, 2, struck.STUBBORN) as run:
         after = run.strike(signal.SIGINT)
     assert after.code == 130, after.stderr
@@ -114,7 +114,7 @@ def test_the_first_signal_decides_the_exit_code(person: Person) -> None:
     assert_complete_record(run, after.code, 1)
 
 
-def test_a_killed_agent_takes_everything_with_it(person: Person) -> None:
+def test_nothing_outlives_a_killed_agent(person: Person) -> None:
     with struck.task_at_work(person, 2) as run:
         after = run.kill()
     assert after.code == -signal.SIGKILL
@@ -127,7 +127,7 @@ def test_a_killed_agent_takes_everything_with_it(person: Person) -> None:
     assert run.result()["status"] == "running"
 
 
-def test_a_killed_exec_takes_everything_with_it(person: Person) -> None:
+def test_nothing_outlives_a_killed_exec(person: Person) -> None:
     with struck.command_at_work(person) as run:
         after = run.kill()
     assert_nothing_left(after)

@@ -37,7 +37,7 @@ def go(tmp_path: Path) -> Iterator[Path]:
     pipe = tmp_path / "work" / "go"
     os.mkfifo(pipe)
     pipe.chmod(0o666)
-    handle = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)  # so that nobody who writes has to wait
+    handle = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)  # so that no writer has to wait
     yield pipe
     os.close(handle)
 
@@ -162,9 +162,7 @@ def test_a_spent_budget_and_a_pause_at_the_same_step_pause(tmp_path: Path, watch
         assert conv.run().status is Status.DONE
 
 
-def test_without_a_run_it_does_nothing_and_strikes_no_later_one(
-    tmp_path: Path, watch: Watch
-) -> None:
+def test_a_pause_without_a_run_does_not_pause_a_later_one(tmp_path: Path, watch: Watch) -> None:
     with talk(tmp_path, watch, shell("true"), FINAL, shell("true"), FINAL) as conv:
         conv.pause()
         assert conv.run().status is Status.DONE

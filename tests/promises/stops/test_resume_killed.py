@@ -74,7 +74,7 @@ def test_the_list_of_boundaries_is_complete(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("where", "number"), EVERYWHERE)
-def test_what_was_in_flight_is_told_and_not_run_again(
+def test_the_model_is_told_what_was_in_flight_and_nothing_runs_again(
     tmp_path: Path, where: str, number: int
 ) -> None:
     done = agent(tmp_path, where, number)

@@ -483,7 +483,7 @@ def raise_here(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("by_run", [True, False], ids=["run", "asyncio.run"])
-def test_ctrl_c_that_does_not_interrupt_the_loops_sleep_is_heard_all_the_same(
+def test_ctrl_c_that_does_not_interrupt_epoll_wait_stops_the_run_all_the_same(
     tmp_path: Path, watch: Watch, mark: str, by_run: bool
 ) -> None:
     with talk(tmp_path, watch, shell(sleeper(mark)), FINAL) as conv:
@@ -519,7 +519,7 @@ def test_signals_wake_the_loop_for_as_long_as_one_of_its_runs_goes(
         assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_who_has_put_up_a_wakeup_descriptor_keeps_it(tmp_path: Path, watch: Watch) -> None:
+def test_a_wakeup_descriptor_of_the_program_stays(tmp_path: Path, watch: Watch) -> None:
     async def main(conv: Conversation) -> None:
         loop, heard = asyncio.get_running_loop(), asyncio.Event()
         loop.add_signal_handler(signal.SIGUSR1, heard.set)
@@ -578,7 +578,7 @@ def test_ctrl_c_under_asyncio_run_stops_the_work_then_raises(
         check_record(conv, Status.INTERRUPTED)
 
 
-def test_a_signal_handler_that_raises_is_heard_after_the_work_has_stopped(
+def test_the_exception_of_a_signal_handler_is_raised_after_the_work_has_stopped(
     tmp_path: Path, watch: Watch, mark: str
 ) -> None:
     class Alarm(KeyboardInterrupt):  # Of others the loop only says that it has seen them.
@@ -667,7 +667,7 @@ def test_a_budget_of_time_ends_a_request_to_the_model(tmp_path: Path, watch: Wat
         {"asked": 0.7},
     ],
 )
-def test_a_calls_own_time_ends_it_alone(
+def test_the_time_limit_of_a_call_ends_only_that_call(
     tmp_path: Path, watch: Watch, mark: str, options: dict[str, Any]
 ) -> None:
     asked = {"timeout": options.pop("asked")} if "asked" in options else {}
@@ -759,7 +759,7 @@ def test_an_interrupt_while_the_model_thinks_returns_at_once(tmp_path: Path, wat
         assert not any(isinstance(event, TurnTaken) for event in conv.events)
 
 
-def test_a_model_may_look_at_its_token_as_a_tool_would(tmp_path: Path, watch: Watch) -> None:
+def test_a_model_may_check_its_token_as_a_tool_does(tmp_path: Path, watch: Watch) -> None:
     asked = threading.Event()
 
     class Polite(Slow):
@@ -792,7 +792,7 @@ def test_a_model_that_does_not_stop_is_left_behind_with_a_warning(
         asyncio.run(main())
 
 
-def test_listeners_that_raise_disturb_nothing(tmp_path: Path, watch: Watch) -> None:
+def test_a_run_is_not_disturbed_by_listeners_that_raise(tmp_path: Path, watch: Watch) -> None:
     def broken(*anything: Any) -> None:
         raise RuntimeError("broken")
 

@@ -61,7 +61,7 @@ def freezer() -> Iterator[Freezer]:
         folder.rmdir()
 
 
-def test_what_cannot_be_killed_is_named_and_ends_when_it_can(
+def test_a_process_that_cannot_be_killed_is_named_and_dies_when_it_can(
     tmp_path: Path, watch: Watch, freezer: Freezer
 ) -> None:
     mark = observer.new_mark()

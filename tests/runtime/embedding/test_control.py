@@ -1,4 +1,4 @@
-"""The pipe that others stop a run by: it does that, and nothing else whatever is written."""
+"""The control pipe: it interrupts the run, and does nothing else, whatever is written."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def strike(conv: Conversation, times: int = 1) -> None:
         os.close(door)
 
 
-def test_a_knock_interrupts_and_the_record_says_from_where(
+def test_a_byte_in_the_pipe_interrupts_and_the_record_says_from_where(
     tmp_path: Path, watch: Watch, mark: str
 ) -> None:
     with talk(tmp_path, watch, shell(sleeper(mark)), FINAL) as conv:
         seen: list[bool] = []
 
-        def knocker() -> None:
+        def write() -> None:
             watch.wait_up()
             pipe = conv.run_dir / CONTROL_PIPE
             assert stat.S_IMODE(pipe.stat().st_mode) == 0o600
@@ -60,7 +60,7 @@ def test_a_knock_interrupts_and_the_record_says_from_where(
             seen.append(read_record(conv.run_dir).status is Status.INTERRUPTED)
             os.close(door)
 
-        thread = soon(knocker)
+        thread = soon(write)
         result = conv.run()
         thread.join()
         assert seen == [True, True]
@@ -71,7 +71,7 @@ def test_a_knock_interrupts_and_the_record_says_from_where(
         assert not (conv.run_dir / CONTROL_PIPE).exists()
 
 
-def test_a_second_knock_skips_the_grace_period(tmp_path: Path, watch: Watch, mark: str) -> None:
+def test_a_second_byte_skips_the_grace_period(tmp_path: Path, watch: Watch, mark: str) -> None:
     stubborn = shell(STUBBORN.format(mark=mark))
     with talk(tmp_path, watch, stubborn, FINAL, interrupt=(60, 0.2)) as conv:
         soon(lambda: (watch.wait_up(), strike(conv, 2)))
@@ -102,7 +102,7 @@ def test_a_blocked_event_loop_does_not_delay_it(tmp_path: Path, watch: Watch, ma
 @pytest.mark.parametrize(
     "data", [b"\0" * 65536, b'{"event":"user_message"}\n' * 100, bytes(range(256)) * 64]
 )
-def test_whatever_is_written_never_does_more_than_interrupt(
+def test_any_bytes_in_the_pipe_only_interrupt(
     tmp_path: Path, watch: Watch, mark: str, data: bytes
 ) -> None:
     with talk(tmp_path, watch, shell(sleeper(mark)), FINAL) as conv:
@@ -120,7 +120,7 @@ def test_whatever_is_written_never_does_more_than_interrupt(
         assert conv.run().status is Status.DONE
 
 
-def test_a_flood_is_read_no_further_than_it_means_something(tmp_path: Path) -> None:
+def test_only_two_bytes_of_a_flood_are_read(tmp_path: Path) -> None:
     heard = threading.Semaphore(0)
     ear = Control(tmp_path, heard.release)
     try:
@@ -143,7 +143,7 @@ def test_a_flood_is_read_no_further_than_it_means_something(tmp_path: Path) -> N
         ear.close()
 
 
-def test_what_is_no_pipe_is_not_written_to(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_pipe_is_not_written_to(tmp_path: Path) -> None:
     path = tmp_path / CONTROL_PIPE
     assert request_interrupt(tmp_path) is None
     assert request_interrupt(tmp_path / "nowhere") is None
@@ -160,7 +160,7 @@ def test_what_is_no_pipe_is_not_written_to(tmp_path: Path) -> None:
     assert request_interrupt(tmp_path) is None
 
 
-def test_a_pipe_that_a_killed_agent_left_is_nobodys_and_is_replaced(tmp_path: Path) -> None:
+def test_the_pipe_of_a_killed_agent_is_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / CONTROL_PIPE)
     assert request_interrupt(tmp_path) is None
     Control(tmp_path, lambda: None).close()
@@ -184,7 +184,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_a_forked_child_does_not_seem_to_listen(tmp_path: Path) -> None:
+def test_a_forked_child_does_not_keep_the_pipe_open(tmp_path: Path) -> None:
     code = FORKED.format(path=str(tmp_path))
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
@@ -192,7 +192,7 @@ def test_a_forked_child_does_not_seem_to_listen(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("None\n", "")
 
 
-def test_a_disk_without_named_pipes_is_no_reason_to_fail(
+def test_a_run_goes_on_with_a_warning_if_the_pipe_cannot_be_made(
     tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: object) -> None:
@@ -249,7 +249,7 @@ def test_an_exception_while_the_thread_starts_leaves_nothing_and_the_next_run_be
         assert read_record(conv.run_dir).segment == 1
 
 
-def test_where_no_thread_can_be_started_nothing_listens(
+def test_without_a_thread_there_is_no_pipe_but_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = descriptors()
@@ -260,7 +260,7 @@ def test_where_no_thread_can_be_started_nothing_listens(
     assert os.listdir(tmp_path) == []
 
 
-def test_a_callback_that_calls_exit_changes_nothing(
+def test_a_token_callback_that_calls_exit_does_not_stop_later_interrupts(
     tmp_path: Path, watch: Watch, mark: str
 ) -> None:
     stubborn = shell(STUBBORN.format(mark=mark))
@@ -272,7 +272,7 @@ def test_a_callback_that_calls_exit_changes_nothing(
                 conv.cancel_token.add_callback(lambda: sys.exit(1))
 
         watch.also = also
-        # The second knock is heard after the first one's callback has raised.
+        # The second interrupt has its effect although the callback raised at the first.
         soon(lambda: (watch.wait_up(), strike(conv, 2)))
         with pytest.warns(RuntimeWarning, match=r"raised SystemExit\(1\)"):
             result = conv.run()

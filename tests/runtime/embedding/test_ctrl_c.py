@@ -1,4 +1,4 @@
-"""Ctrl-C at the very first moments of a blocking `run()`."""
+"""Ctrl-C in the first moments of a blocking `run()`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sandbox_agent.models.scripted import ScriptedModel, Step
 
 
 @pytest.mark.parametrize("where", ["_begin", "_make_folder", "arun", "drive", "_turns", "open"])
-def test_it_stops_the_run_wherever_it_strikes(
+def test_ctrl_c_in_any_function_stops_the_run(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal comes as that function is entered; the command would run for five minutes."""

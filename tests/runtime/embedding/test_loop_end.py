@@ -1,4 +1,4 @@
-"""What a signal handler raises may leave the event loop; the work has stopped all the same."""
+"""An exception of a signal handler may leave the event loop: the work stops all the same."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ WAYS = pytest.mark.parametrize("way", [by_run, by_arun])
 
 
 @WAYS
-def test_a_second_exception_of_a_signal_handler_is_heard_after_the_work_has_stopped(
+def test_a_second_exception_of_a_signal_handler_is_raised_after_the_work_has_stopped(
     tmp_path: Path,
     watch: Watch,
     mark: str,
@@ -112,7 +112,7 @@ def test_a_second_exception_of_a_signal_handler_is_heard_after_the_work_has_stop
 
 
 @WAYS
-def test_a_third_skips_the_grace(
+def test_a_third_exception_skips_the_grace_period(
     tmp_path: Path,
     watch: Watch,
     mark: str,
@@ -155,7 +155,7 @@ def test_ctrl_c_again_and_again_under_asyncio_run_leaves_no_work(
 @pytest.mark.parametrize(
     "close", [Conversation.close, lambda conv: asyncio.run(aclose(conv))], ids=["close", "aclose"]
 )
-def test_closing_ends_a_run_whose_loop_was_left(
+def test_close_ends_a_run_whose_loop_was_left(
     tmp_path: Path,
     watch: Watch,
     mark: str,
@@ -170,7 +170,7 @@ def test_closing_ends_a_run_whose_loop_was_left(
         close(conv)
         assert observer.marked(mark) == []
         check_ended(conv)
-    # Whoever runs that loop once more changes nothing of what has been written.
+    # Running that loop once more changes nothing in the journal or the record.
     events, record = conv.events, read_record(conv.run_dir)
     for task in asyncio.all_tasks(loop):
         task.cancel()
@@ -205,7 +205,7 @@ sys.exit(3)
 """
 
 
-def test_leaving_the_program_ends_a_run_whose_loop_was_left(tmp_path: Path, mark: str) -> None:
+def test_the_exit_of_the_program_ends_a_run_whose_loop_was_left(tmp_path: Path, mark: str) -> None:
     code = LEAVE.format(
         here=str(paths.TESTS / "support"), folder=str(tmp_path), command=sleeper(mark)
     )
@@ -221,7 +221,7 @@ def test_leaving_the_program_ends_a_run_whose_loop_was_left(tmp_path: Path, mark
 
 @WAYS
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-def test_a_listener_that_calls_exit_at_the_end_is_heard_after_the_record(
+def test_the_exit_that_a_listener_calls_at_the_end_is_raised_after_the_record(
     tmp_path: Path, watch: Watch, kind: type[BaseException], way: Callable[[Conversation], None]
 ) -> None:
     def also(event: object) -> None:

@@ -82,7 +82,7 @@ def test_a_journal_cut_at_any_byte_loads(tmp_path: Path) -> None:
         state_of(events).history()
 
 
-def test_writing_goes_on_after_any_cut(tmp_path: Path) -> None:
+def test_a_journal_that_was_cut_at_any_byte_can_be_continued(tmp_path: Path) -> None:
     data = written(tmp_path / "whole")
     path = tmp_path / "cut"
     for length in range(len(encode(OPENED)), len(data)):
@@ -101,7 +101,7 @@ def test_writing_goes_on_after_any_cut(tmp_path: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def test_a_torn_line_is_put_aside_before_the_first_event_and_not_sooner(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_moved_away_only_before_the_first_event(tmp_path: Path) -> None:
     path = tmp_path / "j"
     head, torn = encode(OPENED), b"x" * 200_000
     path.write_bytes(head + torn)
@@ -159,7 +159,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_a_forked_child_neither_lets_go_of_the_lock_nor_keeps_it(tmp_path: Path) -> None:
+def test_a_forked_child_neither_releases_the_lock_nor_keeps_it(tmp_path: Path) -> None:
     code = FORKED.format(path=str(tmp_path / "j"))
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
@@ -200,7 +200,7 @@ def test_a_journal_of_another_version_is_refused_with_a_hint(version: int, data:
 
 
 @pytest.mark.parametrize("first", [b"{}\n", b"hello\n", b'{"event":"started","call":"x"}\n', b"\n"])
-def test_what_is_not_a_journal_is_refused(first: bytes) -> None:
+def test_bytes_that_are_not_a_journal_are_refused(first: bytes) -> None:
     with pytest.raises(JournalError, match="j:1: this is not a journal"):
         parse_journal(first, "j")
 

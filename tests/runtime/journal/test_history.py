@@ -31,7 +31,7 @@ def test_success_reads_as_the_output_alone() -> None:
     assert text(Outcome.OK, YES, exit_status=0) == "out"
 
 
-def test_silence_is_said() -> None:
+def test_a_call_without_output_says_so() -> None:
     assert text(Outcome.OK, YES, content="") == "[no output]"
 
 
@@ -63,7 +63,7 @@ def test_a_call_that_never_began_says_so(outcome: Outcome) -> None:
     assert "never started" in text(outcome, NO, content="")
 
 
-def test_what_is_not_known_is_not_claimed() -> None:
+def test_an_unknown_outcome_is_called_unknown() -> None:
     said = text(Outcome.UNKNOWN, MAYBE, content="")
     assert "may have been started" in said
     assert "had been" not in said

@@ -67,7 +67,7 @@ def test_the_default_folder_is_where_runs_go(runs: Path, monkeypatch: pytest.Mon
         ("/" + "x" * 5000, "too long"),
     ],
 )
-def test_what_is_no_run_is_told(runs: Path, run: str, message: str) -> None:
+def test_a_path_that_is_not_a_run_is_refused(runs: Path, run: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
         find_run(run, runs)
     assert raised.value.hint

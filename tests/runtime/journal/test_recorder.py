@@ -31,7 +31,7 @@ def test_file_memory_and_listener_agree(tmp_path: Path) -> None:
     assert (first.run, first.name) == ("r", "task")
 
 
-def test_what_could_not_be_written_is_written_before_the_next(tmp_path: Path) -> None:
+def test_an_event_that_could_not_be_written_is_written_before_the_next(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "r", None, None)
     recorder.make_folder()
     blocked = tmp_path / "r" / JOURNAL_FILE
@@ -46,7 +46,7 @@ def test_what_could_not_be_written_is_written_before_the_next(tmp_path: Path) ->
     assert read_journal(blocked) == recorder.events
 
 
-def test_a_disk_that_takes_nothing_is_left_as_it_was(tmp_path: Path) -> None:
+def test_a_run_that_cannot_write_its_first_event_leaves_no_folder(tmp_path: Path) -> None:
     """The folder of a run that nothing is known of would be `last`."""
     recorder = Recorder(tmp_path / "r", None, None)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -64,7 +64,7 @@ def test_a_disk_that_takes_nothing_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("action", ["default", "error"])
-def test_a_listener_that_raises_becomes_a_warning_and_no_more(tmp_path: Path, action: str) -> None:
+def test_a_listener_that_raises_causes_only_a_warning(tmp_path: Path, action: str) -> None:
     def listener(event: AnyEvent) -> None:
         raise RuntimeError("broken listener")
 

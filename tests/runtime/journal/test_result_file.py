@@ -48,7 +48,7 @@ def test_a_record_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> N
     assert read_record(tmp_path) == RECORD
 
 
-def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_record_is_refused(tmp_path: Path) -> None:
     (tmp_path / RESULT_FILE).write_text("{}")
     with pytest.raises(JournalError, match="this is not a record of a run"):
         read_record(tmp_path)

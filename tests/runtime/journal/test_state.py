@@ -113,7 +113,7 @@ def assert_valid(messages: list[Message]) -> None:
         (SEGMENT_END,),
     ],
 )
-def test_what_cannot_follow_is_refused(events: tuple[AnyEvent, ...]) -> None:
+def test_an_event_that_cannot_follow_is_refused(events: tuple[AnyEvent, ...]) -> None:
     with pytest.raises(JournalError, match="the journal is damaged"):
         state_of((TURN, *events))
 
@@ -133,7 +133,7 @@ def test_verify_commands_are_calls_that_no_model_sees() -> None:
     assert [verified.passed for verified in state.verified] == [True]
 
 
-def test_a_segment_that_ended_is_known_to_have() -> None:
+def test_the_state_knows_how_the_last_segment_ended() -> None:
     state = RunState()
     assert state.segment_end is None
     end = SegmentEnded(
@@ -177,7 +177,7 @@ def test_a_history_is_a_sequence_like_any() -> None:
     assert plain[-1] in history
 
 
-def test_a_history_knows_how_it_began() -> None:
+def test_a_history_starts_with_every_earlier_one_of_its_conversation() -> None:
     state, other = state_of((UserText(text="go", **NOW),)), state_of((UserText(text="go", **NOW),))
     first = state.history()
     state.apply(TurnTaken(turn=1, text="done", final=True, **NOW))
@@ -186,7 +186,7 @@ def test_a_history_knows_how_it_began() -> None:
     assert not state.history().starts_with(other.history())
 
 
-def test_what_a_turn_asks_of_the_fold_costs_the_same_after_many_others() -> None:
+def test_a_turn_costs_the_same_after_many_others() -> None:
     def thousand_times(state: RunState) -> float:
         begun = time.perf_counter()
         for _ in range(1000):

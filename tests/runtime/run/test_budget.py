@@ -103,7 +103,7 @@ def test_every_segment_has_its_own_budgets_and_they_can_be_raised(
     assert result.record.usage.tokens == 300
 
 
-def test_what_nobody_counts_spends_nothing(tmp_path: Path, watch: Watch) -> None:
+def test_an_answer_without_usage_spends_nothing(tmp_path: Path, watch: Watch) -> None:
     conv, result = ran(tmp_path, watch, Costly(*STEPS, each=None), tokens=1, cost_usd=0.01)
     assert result.status is Status.DONE
     usage = result.record.usage
@@ -121,7 +121,7 @@ def test_what_nobody_counts_spends_nothing(tmp_path: Path, watch: Watch) -> None
         ({"tokens": 10**6}, UNCOUNTED, "budgets.tokens: costly does not say how many tokens"),
     ],
 )
-def test_a_budget_that_cannot_be_kept_ends_the_run_with_the_first_answer(
+def test_a_budget_that_cannot_be_enforced_ends_the_run_with_the_first_answer(
     tmp_path: Path,
     watch: Watch,
     budget: dict[str, Any],
@@ -179,7 +179,7 @@ def test_a_budget_of_the_replay_counts_every_turn() -> None:
     assert counted(Budgets(turns=6, tokens=500), 6).spent() == "the budget of 6 turns is spent"
 
 
-def test_what_was_lost_counts_against_every_budget() -> None:
+def test_an_answer_that_came_too_late_counts_against_every_budget() -> None:
     budget = counted(Budgets(tokens=500), 9)
     before = budget.used.tokens
     budget.count_lost(CENTS)
@@ -205,7 +205,7 @@ def test_repetitions_count_like_the_other_budgets(repeats: int, last: int) -> No
     assert told == [False] * (last - 1) + [True]
 
 
-def test_a_journal_from_before_these_budgets_goes_on(tmp_path: Path, watch: Watch) -> None:
+def test_a_journal_without_the_newer_budgets_can_be_resumed(tmp_path: Path, watch: Watch) -> None:
     conv, _ = ran(tmp_path, watch, Costly(*STEPS), turns=1)
     path = conv.run_dir / JOURNAL_FILE
     old = []
@@ -233,7 +233,7 @@ def test_a_journal_from_before_these_budgets_goes_on(tmp_path: Path, watch: Watc
         ("turns", 1.5),
     ],
 )
-def test_what_is_no_budget_is_refused_by_name(name: str, value: Any) -> None:
+def test_a_value_that_cannot_be_a_budget_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         Budgets(**{name: value})
     assert caught.value.field == f"budgets.{name}"

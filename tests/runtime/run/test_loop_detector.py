@@ -1,4 +1,4 @@
-"""A model that goes round in circles is stopped, and one that gets on is not."""
+"""A model that repeats itself is stopped; a model that makes progress is not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def turn(*made: tuple[Any, str], outcome: Outcome = Outcome.OK) -> tuple[Any, An
     return asked, results
 
 
-def test_the_fifth_turn_of_the_same_is_one_too_many(tmp_path: Path, watch: Watch) -> None:
+def test_the_fifth_equal_turn_in_a_row_fails_the_run(tmp_path: Path, watch: Watch) -> None:
     with talk(tmp_path, watch, *[shell("echo same", "echo too")] * 9) as conv:
         result = conv.run()
     assert (result.status, result.exit_code) == (Status.FAILED, 1)
@@ -54,7 +54,7 @@ def test_results_that_differ_are_progress(tmp_path: Path, watch: Watch) -> None:
 
 
 @pytest.mark.parametrize(("repeats", "status"), [(2, Status.FAILED), (None, Status.DONE)])
-def test_the_bound_is_the_tasks(
+def test_the_task_sets_the_limit(
     tmp_path: Path, watch: Watch, repeats: int | None, status: Status
 ) -> None:
     steps = (*[shell("true")] * 6, FINAL)
@@ -63,7 +63,7 @@ def test_the_bound_is_the_tasks(
 
 
 @pytest.mark.parametrize(("text", "words"), [("", "said nothing"), ("Hm.", "said the same")])
-def test_turns_that_call_nothing_end_as_well(
+def test_repeated_turns_without_calls_fail_the_run_too(
     tmp_path: Path, watch: Watch, text: str, words: str
 ) -> None:
     with talk(tmp_path, watch, *[say(text)] * 9) as conv:
@@ -72,13 +72,13 @@ def test_turns_that_call_nothing_end_as_well(
     assert f"called nothing and {words} 5 times" in result.reason
 
 
-def test_thinking_aloud_is_no_repetition(tmp_path: Path, watch: Watch) -> None:
+def test_turns_with_different_texts_are_progress(tmp_path: Path, watch: Watch) -> None:
     steps = (*(say(f"Thought {number}.") for number in range(9)), FINAL)
     with talk(tmp_path, watch, *steps) as conv:
         assert conv.run().status is Status.DONE
 
 
-def test_a_resumed_run_counts_anew(tmp_path: Path, watch: Watch) -> None:
+def test_a_resumed_run_starts_to_count_again(tmp_path: Path, watch: Watch) -> None:
     steps = (*[shell("true")] * 6, FINAL)
     with talk(tmp_path, watch, *steps) as conv:
         assert conv.run().status is Status.FAILED
@@ -105,20 +105,20 @@ def test_any_difference_begins_a_new_row(other: tuple[Any, Any]) -> None:
     assert seen.add("", *SAME, user_messages=1) is not None
 
 
-def test_what_is_said_beside_the_same_calls_does_not_hide_them() -> None:
+def test_a_new_text_beside_the_same_calls_does_not_hide_the_repetition() -> None:
     seen = LoopDetector(3)
     told = [seen.add(f"Try {number}.", *SAME, user_messages=1) for number in range(3)]
     assert [why is None for why in told] == [True, True, False]
 
 
-def test_saying_nothing_in_between_does_not_hide_the_same_calls() -> None:
+def test_empty_turns_in_between_do_not_hide_the_repetition() -> None:
     seen = LoopDetector(3)
     rows = [SAME, ([], []), SAME, ([], []), ([], [])]
     assert [seen.add("", *row, user_messages=1) for row in rows] == [None] * 5
     assert "got the same results 3 times" in str(seen.add("", *SAME, user_messages=1))
 
 
-def test_what_the_user_says_ends_a_row() -> None:
+def test_a_user_message_starts_a_new_row() -> None:
     seen = LoopDetector(3)
     told = [seen.add("", *SAME, user_messages=said) for said in (1, 1, 2, 2, 2)]
     assert [why is None for why in told] == [True] * 4 + [False]

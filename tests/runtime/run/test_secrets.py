@@ -111,7 +111,7 @@ def test_the_models_own_key_is_not_handed_to_tools(
             talk(tmp_path, watch, model=ProviderModel(name), sandbox=passed)
         assert caught.value.field == "sandbox.env.pass"
     assert not (tmp_path / "runs").exists()
-    # Of whoever is not asked with it, it is a secret like any other.
+    # For a model that is not asked with this key, it is a secret like any other.
     talk(tmp_path, watch, model=ProviderModel("anthropic/claude-sonnet-4-5"), sandbox=passed)
     with talk(tmp_path, watch, shell('test -n "$OPENAI_API_KEY"'), FINAL, sandbox=passed) as conv:
         assert conv.run().status is Status.DONE

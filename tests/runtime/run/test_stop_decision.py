@@ -1,4 +1,4 @@
-"""Who decides how a run ends: exactly one, from any thread and any signal handler."""
+"""Exactly one cause decides how a run ends, in any thread and any signal handler."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_after_a_natural_end_nothing_cancels_the_token() -> None:
     assert not stopping.token.is_cancelled
 
 
-def test_of_many_threads_one_decides_and_all_agree() -> None:
+def test_one_of_many_threads_decides_and_all_agree() -> None:
     for _ in range(50):
         stopping = StopDecision(None)
         go = threading.Barrier(9)
@@ -46,7 +46,7 @@ def test_of_many_threads_one_decides_and_all_agree() -> None:
         assert stopping.token.is_cancelled is (reason is not None)
 
 
-def test_whoever_sees_the_token_cancelled_can_read_why() -> None:
+def test_the_reason_is_stored_before_the_token_is_cancelled() -> None:
     stopping = StopDecision(None)
     seen: list[str] = []
     stopping.token.add_callback(lambda: seen.append(stopping.why))

@@ -33,5 +33,5 @@ def test_a_cut_counts_exactly_and_tears_no_character(text: str, limit: int) -> N
 
 @settings(database=None, max_examples=200, deadline=None)
 @given(st.binary(max_size=200), st.integers(8, 60))
-def test_bytes_that_are_no_text_are_cut_too(data: bytes, limit: int) -> None:
+def test_bytes_that_are_not_utf8_are_cut_too(data: bytes, limit: int) -> None:
     assert len(cut(data, limit)) <= limit + 40
