@@ -331,7 +331,11 @@ def test_a_model_may_be_given_by_its_name(
         ("scripted:", ConfigError, "model: 'scripted:' names nothing"),
         ("scripted:nowhere.yaml", ConfigError, "model: there is no file"),
         ("replay:nobody", ConfigError, "model: there is no run nobody"),
-        ("gpt-nowhere", ConfigError, "model: no provider of a model named 'gpt-nowhere' is known"),
+        (
+            "gpt-nowhere",
+            ConfigError,
+            "model: litellm knows no provider for a model named 'gpt-nowhere'",
+        ),
         ("openai/gpt-4o", ModelError, "model: openai/gpt-4o needs a key"),
     ],
 )
