@@ -16,7 +16,9 @@ class AgentError(SandboxAgentError):
 
 
 class ConfigError(AgentError):
-    """Usage, a task file, a steps file or a policy is wrong: nothing was started.
+    """Something that the user wrote is wrong: an option, a task file, a steps file or a policy.
+
+    Nothing was started.
 
     what: what is wrong. file: its path as the user wrote it. line, column: counted from 1.
     field: dotted, as in `sandbox.limits.timeout`. hint: what to do about it.
@@ -47,7 +49,7 @@ class ConfigError(AgentError):
 
     @property
     def where(self) -> str:
-        """`file:line:column`, as far as it is known; "" when nothing is."""
+        """`file:line:column`, as much of it as is known; "" if nothing is."""
         if self.file is None:
             return ""
         return ":".join(str(part) for part in (self.file, self.line, self.column) if part)
@@ -61,7 +63,7 @@ class ConfigError(AgentError):
 class ModelError(AgentError):
     """The model or its provider failed: no answer, a refused key, an answer that makes no sense.
 
-    kind: what of all that it was, None where the model is no provider's.
+    kind: which of these it was; None for a model that no provider runs.
     """
 
     exit_code: int = ExitCode.MODEL
@@ -72,26 +74,30 @@ class ModelError(AgentError):
 
 
 class AgentFailed(AgentError):
-    """The agent cannot go on: the run ends as `failed`. A scripted model raises it when its list
-    of turns is used up, and when results are not what its `expect` says."""
+    """The agent cannot continue, and the run ends as `failed`.
+
+    A scripted model raises it at the end of its list of turns, and when results do not match its
+    `expect`.
+    """
 
     exit_code: int = ExitCode.FAILED
 
 
 class StateError(AgentError):
-    """Not possible in this state: a second `run()` while one is going, a closed conversation."""
+    """The operation is not possible in this state: a second `run()` while one is going, a closed
+    conversation."""
 
     exit_code: int = ExitCode.USAGE
 
 
 class NotGoing(StateError):
-    """A run that was to be stopped is not going."""
+    """The run to stop is not going."""
 
     exit_code: int = ExitCode.FAILED
 
 
 class JournalError(AgentError):
-    """A journal that cannot be read: damaged in the middle, or of a version that is not known."""
+    """A journal cannot be read: it is damaged in the middle, or its version is not known."""
 
     exit_code: int = ExitCode.USAGE
 

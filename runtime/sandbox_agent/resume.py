@@ -1,7 +1,7 @@
-"""Going on with a run in another process, or after its conversation was closed.
+"""Resuming a run in another process, or after its conversation was closed.
 
-First all is looked at, with the journal locked, and whatever is wrong is refused with the journal
-as it was. Only then is it written to.
+The journal is locked, read and checked first. If anything is wrong, the run is refused and the
+journal stays as it was.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from sandbox_agent.run.setup import Options, Setup, make_setup
 
 
 class PastRun:
-    """A run that is not going: its journal, read, and locked so that nobody else goes on with it.
-    Use it in `with`: the lock is let go of at the end, unless a conversation has taken it over.
+    """A run that is not going, with its journal read and locked: no other process can resume it.
 
-    path: of the run's folder, or of the journal in it. Raises StateError when the run is going,
-    JournalError when the journal is damaged or of another version, ConfigError when there is none,
+    Use it in `with`. The end of `with` releases the lock, unless a conversation took it over.
+
+    path: the run's folder, or the journal in it. Raises StateError if the run is going,
+    JournalError if the journal is damaged or of another version, ConfigError if there is none,
     OSError.
     """
 
@@ -54,8 +55,8 @@ class PastRun:
             return JournalWriter(self.journal, create=False, patience=LOCK_PATIENCE)
         except BlockingIOError:
             raise StateError(
-                f"the run {self.folder.name} is going, or some program still has it open; wait for "
-                f"it or `sandbox-agent cancel {self.folder.name}`, and close() the conversation"
+                f"the run {self.folder.name} is going, or a program still has it open; wait for "
+                f"it, run `sandbox-agent cancel {self.folder.name}`, or close() the conversation"
             ) from None
         except OSError as error:
             raise ConfigError(
@@ -64,13 +65,13 @@ class PastRun:
             ) from None
 
     def _take_writer(self) -> JournalWriter:
-        """The open journal, for somebody who closes it."""
+        """The open journal. From now on the caller closes it."""
         assert self._writer is not None
         writer, self._writer = self._writer, None
         return writer
 
     def close(self) -> None:
-        """Let go of the journal, if it was not taken."""
+        """Close and unlock the journal, unless it was taken over."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -90,10 +91,11 @@ class PastRun:
 def setup_from_journal(
     past: PastRun, message: str | None, model: Model | str | None, options: Options
 ) -> Setup:
-    """The setup of a conversation that goes on with `past`. When this returns, the journal says how
-    the calls ended that were in flight, and holds `message`.
+    """The setup of a conversation that resumes `past`.
 
-    Raises StateError, ConfigError, and OSError when the journal cannot be written.
+    When this returns, the journal holds an end for each call that was in flight, and `message`.
+    Raises StateError and ConfigError; ModelError for a provider's model that cannot answer here;
+    OSError if the journal cannot be written.
     """
     _refuse_what_is_over(past, message)
     setup = _setup(past, model, options)
@@ -114,11 +116,12 @@ def _refuse_what_is_over(past: PastRun, message: str | None) -> None:
         return
     if state.status() is Status.DONE and not state.unanswered():
         raise StateError(
-            f"the run {name} is done; give it something more to do, with message= or --prompt"
+            f"the run {name} is done; give the agent something more to do, with message= or "
+            f"--prompt"
         )
     if state.segment is None and not state.conversation:
         raise StateError(
-            f"the journal of {name} ends before the agent was told anything; tell it, with "
+            f"the journal of {name} ends before the first message to the agent; give one, with "
             f"message= or --prompt"
         )
 
@@ -139,9 +142,9 @@ def _setup(past: PastRun, model: Model | str | None, options: Options) -> Setup:
 
 
 def _refuse_missing(past: PastRun, given: Mapping[str, Any]) -> None:
-    """A journal that was cut in its first line has lost the settings. Nothing had begun.
+    """Refuse to guess the settings that a journal lost which was cut in its first line.
 
-    Policy and `verify` are not guessed: the default may be less than what was asked for.
+    The defaults of policy and `verify` may be less strict than what the user asked for.
     """
     needed = ("model", "tools", "workspace", "sandbox", "verify")
     missing = [name for name in needed if name not in given]
@@ -149,5 +152,5 @@ def _refuse_missing(past: PastRun, given: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"{past.journal} ends before it says what the run was made with",
             field=", ".join(missing),
-            hint="nothing had begun; start it anew, or give what is missing",
+            hint="nothing had started; start a new run, or give what is missing",
         )

@@ -1,4 +1,4 @@
-"""Where the code that tools import from this package lies."""
+"""The folder from which tools import this package."""
 
 from __future__ import annotations
 

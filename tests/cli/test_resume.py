@@ -94,7 +94,7 @@ def test_a_killed_agents_run_goes_on_with_the_truth(person: Person) -> None:
 
 def test_a_done_run_needs_something_more_to_do(me: Person) -> None:
     folder = ran(me)
-    refused(folder, resume(me, "last"), "is done; give it something more to do", "--prompt")
+    refused(folder, resume(me, "last"), "is done; give the agent something more to do", "--prompt")
     me.write(me.folder / "task" / "steps.yaml", json.dumps([*TURNS, {"final": "More."}]))
     assert resume(me, "last", "--prompt", "and more").stdout == "More.\n"
     # From standard input as well.
@@ -124,8 +124,8 @@ def test_damaged_and_foreign_journals_are_refused(me: Person) -> None:
     refused(folder, resume(me, "last"), f"journal.jsonl:{number}: this line is not an event")
     assert path.read_bytes() == garbled
     path.write_bytes(b"")
-    refused(folder, resume(me, "last"), "ends before the agent was told anything")
-    refused(folder, resume(me, "last", "--prompt", "go"), "start it anew")
+    refused(folder, resume(me, "last"), "ends before the first message to the agent")
+    refused(folder, resume(me, "last", "--prompt", "go"), "start a new run")
     path.write_bytes(whole.replace(b'"status":"budget"', b'"status":"bogus"', 1))
     refused(folder, resume(me, "last"), "'bogus' is not a status of a run", "journal.jsonl:")
     path.write_bytes(_with_workspace(whole, "a\0b"))

@@ -276,13 +276,13 @@ def test_a_running_run_is_refused(tmp_path: Path, watch: Watch) -> None:
         soon(lambda: (watch.wait_up(), refused_soon(conv)))
         assert conv.run().status is Status.INTERRUPTED
         # Between runs the conversation still has it.
-        refused(conv.run_dir, StateError, "is going, or some program still has it open")
+        refused(conv.run_dir, StateError, "is going, or a program still has it open")
     resumed(conv.run_dir, FINAL, FINAL).close()
 
 
 def refused_soon(conv: Conversation) -> None:
     try:
-        refused(conv.run_dir, StateError, "is going, or some program still has it open")
+        refused(conv.run_dir, StateError, "is going, or a program still has it open")
     finally:
         conv.interrupt()
 
@@ -290,7 +290,7 @@ def refused_soon(conv: Conversation) -> None:
 def test_a_done_run_is_refused_without_a_message(tmp_path: Path, watch: Watch) -> None:
     with talk(tmp_path, watch, FINAL) as conv:
         conv.run()
-    refused(conv.run_dir, StateError, "is done; give it something more to do")
+    refused(conv.run_dir, StateError, "is done; give the agent something more to do")
     with resumed(conv.run_dir, FINAL, FINAL, message="more") as again:
         assert again.run().status is Status.DONE
 
@@ -354,7 +354,7 @@ def test_a_file_that_is_not_a_journal_is_refused(tmp_path: Path) -> None:
 def test_settings_that_were_lost_are_not_guessed(ended: Conversation, tmp_path: Path) -> None:
     path = ended.run_dir / JOURNAL_FILE
     path.write_bytes(path.read_bytes()[:40])
-    refused(ended.run_dir, StateError, "ends before the agent was told anything")
+    refused(ended.run_dir, StateError, "ends before the first message to the agent")
     refused(ended.run_dir, ConfigError, "tools, workspace, sandbox, verify", message="go")
 
 

@@ -1,4 +1,4 @@
-"""What can be said of a provider's model beside its name, without importing what asks it."""
+"""The settings of a provider's model beside its name, without importing what asks it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ USUAL: dict[str, Any] = {
     "stream": True,
     "params": {},
 }
-"""The fields that only a provider's model has, with their values where nothing is said."""
+"""The fields that only a provider's model has, with their defaults."""
 
 _OWN = (
     "model, messages, tools, stream, stream_options, api_base, base_url, timeout, request_timeout, "
@@ -31,8 +31,8 @@ OWN_PARAMS = frozenset(_OWN.split(", "))
 
 
 def check_address(address: str) -> None:
-    """Raises ValueError for what is no address of a server, and for parts of one in which keys are
-    sent: a task and its record are no place for them. Nothing of those is in the error."""
+    """Raises ValueError for what is not an address of a server, and for an address with a part that
+    may hold a key: a task and its record must not hold keys. The error does not show that part."""
     shown = "" if {"@", "?", "#"} & set(address) else f"{address!r} "
     try:
         parts = urlsplit(address)
@@ -40,19 +40,19 @@ def check_address(address: str) -> None:
     except ValueError:
         raise ValueError(f"{shown}is not an address; write http://host:port/path") from None
     if parts.username is not None or parts.password is not None:
-        raise ValueError("has a user or password in it; the key belongs into the environment")
+        raise ValueError("has a user or password in it; put the key into the environment")
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise ValueError(f"{shown}is not an address; write http://host:port/path")
     if "?" in address or "#" in address:
         raise ValueError(
-            "has a query or fragment in it; write what is no secret as params: {extra_query: ...}, "
-            "the key belongs into the environment"
+            "has a query or fragment in it; write it as params: {extra_query: ...}, and put a key "
+            "into the environment"
         )
 
 
 def check_params(params: Mapping[str, Any]) -> None:
-    """Raises ValueError for what is not for `params`: what the program sets itself, and what looks
-    like a secret, which a task and its record are no place for."""
+    """Raises ValueError for what `params` must not hold: what the program sets itself, and what
+    looks like a secret, because a task and its record must not hold secrets."""
     for name in params:
         if name in OWN_PARAMS:
             raise ValueError(f"{name} is not for params; remove it, or write model.{name}")
@@ -69,7 +69,7 @@ def _refuse_secrets(params: Any, name: str = "") -> None:
             _refuse_secrets(value, name)
         return
     counts = name.lower().endswith("tokens")  # max_tokens and its like
-    # By its name, whatever it holds: a key may be a number. Or by what it holds.
+    # First by its name alone, since a key may be a number. Then by what it holds.
     why = (None if counts else looks_secret(name, "?")) or looks_secret("", str(params))
     if why is not None:
         raise ValueError(

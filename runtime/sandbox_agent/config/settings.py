@@ -184,7 +184,7 @@ ToolField = Annotated[
 
 
 class Interrupt(ConfigModel):
-    """How long a stop may take: at most grace + term, and a moment, until all is gone."""
+    """How long a call that is stopped may take: at most grace + term, and a moment for SIGKILL."""
 
     _prefix = ("interrupt",)
 
@@ -200,10 +200,10 @@ class Interrupt(ConfigModel):
 
 
 class Budgets(ConfigModel):
-    """When to end a run that goes on and on.
+    """Limits that end a run.
 
-    `turns`, `tokens` and `cost_usd` are looked at before each request to the model: the answer that
-    crosses one of them is the last, and the calls that it asks for are still made.
+    `turns`, `tokens` and `cost_usd` are checked before each request to the model. So the answer
+    that crosses one of them is the last, and its calls are still made.
     """
 
     _prefix = ("budgets",)
@@ -215,17 +215,17 @@ class Budgets(ConfigModel):
     """Wall time of a run; null for no limit."""
 
     tokens: Annotated[Count, Field(ge=1)] | None = None
-    """Tokens that the model reads and writes, all requests of a run together, as its provider
-    counts them; one that does not count ends the run as an error. A scripted model spends none."""
+    """Tokens that the model reads and writes, in all requests of a run together, as its provider
+    counts them. If the provider does not count them, the run ends as an error. A scripted model
+    uses none."""
 
     cost_usd: Amount | None = None
-    """US dollars that the model's answers cost. Of a model whose price is not known the first
+    """US dollars that the model's answers cost. If the price of the model is not known, the first
     answer ends the run as an error."""
 
     repeats: Annotated[Count, Field(ge=2)] | None = 5
-    """How often in a row the model may ask for exactly the same calls and get exactly the same
-    results; then the run has failed. null for no limit, as for a model that waits by asking again
-    and again."""
+    """How often in a row the model may make exactly the same calls with exactly the same results;
+    then the run has failed. null for no limit, for instance for a model that polls."""
 
 
 class Settings(ConfigModel):
@@ -244,13 +244,13 @@ class Settings(ConfigModel):
     """What the tools may see, change and use."""
 
     interrupt: Interrupt = Interrupt()
-    """How long a stop may take."""
+    """How long a call that is stopped may take."""
 
     budgets: Budgets = Budgets()
-    """When to end a run that goes on and on."""
+    """Limits that end a run."""
 
     parallel: Annotated[Count, Field(ge=1, le=64)] = 8
-    """Calls at once."""
+    """How many calls may go at the same time."""
 
     verify: list[Text] = Field(default_factory=list)
     """Shell commands that run in the sandbox after the agent says it is done. All must succeed, or

@@ -37,31 +37,32 @@ class ModelChoice(ConfigModel):
 
     name: Text
     """As litellm names it (`openai/gpt-4o`, `anthropic/claude-sonnet-4-5`); its key is in the
-    environment. `scripted:FILE`: a list of turns in a YAML file; needs no key and no network.
-    `replay:RUN`: what the model of a recorded run said; RUN is an id, the beginning of one, a path,
-    or `last`."""
+    environment. `scripted:FILE`: a list of turns in a YAML file; it needs no key and no network.
+    `replay:RUN`: the answers of a recorded run; RUN is an id, the beginning of one, a path, or
+    `last`."""
 
     api_base: Annotated[str, BeforeValidator(_address)] | None = None
-    """Of another server that speaks the provider's language, such as one of your own."""
+    """The address of another server with the provider's API, such as one of your own."""
 
     timeout: Annotated[Duration, Field(gt=0, le=86400)] = TIMEOUT
-    """How long the provider may be silent, before an answer and between its pieces. What keeps a
-    connection alive while a model thinks, such as pings, is no silence."""
+    """How long the provider may be silent, before an answer and between its pieces. Pings that
+    keep a connection alive while a model thinks do not count as silence."""
 
     retries: Annotated[Count, Field(le=20)] = RETRIES
-    """How often a request is repeated after what may pass: rate limits, overload, connections that
-    fail or break off, silence. With growing pauses, or those that the provider asks for."""
+    """How often a request is repeated after a temporary failure: rate limits, overload, connections
+    that fail or break off, silence. With exponential backoff, or with the pauses that the provider
+    asks for."""
 
     stream: bool = True
-    """Have answers come in pieces."""
+    """Whether answers come in pieces."""
 
     params: dict[str, Any] = Field(default_factory=dict)
-    """Further arguments of `litellm.completion`: temperature, max_tokens, reasoning_effort. Never a
-    key: those are in the environment."""
+    """Further arguments of `litellm.completion`: temperature, max_tokens, reasoning_effort. No key:
+    keys are in the environment."""
 
     check: bool = False
-    """With `replay:RUN`: results are compared with the recorded ones, and the first that differs
-    ends the run as failed."""
+    """With `replay:RUN`: compares results with the recorded ones. The first that differs ends the
+    run as failed."""
 
     @field_validator("name")
     @classmethod
@@ -153,7 +154,7 @@ class Output(ConfigModel):
 
 
 class Task(Settings):
-    """A task: what to do, with which model and tools, within which walls."""
+    """A task: what to do, with which model and tools, and in which sandbox."""
 
     unenforced: ClassVar[Mapping[str, str]] = {"approval": "approval of calls (approval)"}
 
@@ -164,16 +165,17 @@ class Task(Settings):
     """Letters, digits, dots, dashes and underscores. Default: the name of the file."""
 
     prompt: Text | None = None
-    """What the agent is told. `${name}` is what `--var name=value` gave; `$${` is a plain `${`."""
+    """The first message to the agent. `${name}` stands for the value of `--var name=value`, and
+    `$${` for a plain `${`."""
 
     prompt_file: PolicyPath | None = None
-    """A file with the prompt, taken as it is. Instead of `prompt`."""
+    """A file with the prompt, used as it is. Instead of `prompt`."""
 
     model: ModelField
     """Which model answers."""
 
     budgets: TaskBudgets = TaskBudgets()
-    """When to end a run that goes on and on."""
+    """Limits that end a run."""
 
     output: Output = Output()
     """Where the record goes."""

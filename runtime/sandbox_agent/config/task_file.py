@@ -1,8 +1,13 @@
 """From a task file and the command line's additions to a Task.
 
-In this order: the file is read; `extends` brings in what it is based on, the nearer file winning;
-`${name}` is substituted in strings; `--set` replaces fields; relative paths become absolute, from
-the folder of the file that they stand in (from the current one for `--set`); all is validated.
+The steps, in this order:
+
+1. The file is read, and `${name}` in its strings is replaced.
+2. `extends` brings in the file that it is based on. Fields of the nearer file win.
+3. `--set` and flags replace fields.
+4. Relative paths become absolute: from the folder of the file that they stand in, or from the
+   current folder for `--set` and flags.
+5. The result is validated.
 """
 
 from __future__ import annotations
@@ -50,9 +55,9 @@ def read_task(
 ) -> tuple[Task, SourceMap]:
     """A task and the places of its values.
 
-    path: the task file; None when the command line says it all. settings: `a.b=value` with a YAML
-    value, each replacing a field. overrides: by a field's dotted name the value that wins over
-    everything, and the flag that says so; a prompt there replaces a prompt_file as well.
+    path: the task file; None if the command line replaces it. settings: `a.b=value` with a YAML
+    value; each replaces a field. overrides: for a field's dotted name, the value that wins over
+    everything and the flag that gave it. A prompt there also replaces a prompt_file.
     Raises ConfigError.
     """
     if path is None:
@@ -70,7 +75,7 @@ def amend_task(
     settings: Sequence[str],
     overrides: Mapping[str, tuple[Any, str]],
 ) -> tuple[Task, SourceMap]:
-    """As `read_task`, of fields at hand. name: of where they come from, for messages."""
+    """As `read_task`, for fields that are no file's. name: their source, for messages."""
     source = SourceMap(Position(name, None, None, Path.cwd()))
     return _settled({"version": 1, **data}, source, settings, overrides)
 
@@ -99,7 +104,7 @@ def _settled(
 def _read_file(
     path: Path, variables: Mapping[str, str], chain: tuple[Path, ...]
 ) -> tuple[dict[str, Any], SourceMap]:
-    """A file with everything that it extends."""
+    """A file, merged with the file that it extends."""
     loaded, source = load(path)
     if not isinstance(loaded, dict):
         raise source.error((), "must be a mapping", "write `name: value` lines, `version: 1` first")
@@ -112,7 +117,9 @@ def _read_file(
     base_path = path.parent / base_name
     chain = (*chain, path.resolve())
     if base_path.resolve() in chain:
-        raise source.error(("extends",), f"{base_name} extends this file in turn", "remove one")
+        raise source.error(
+            ("extends",), f"{base_name} extends this file, so they form a circle", "remove one"
+        )
     if len(chain) > MAX_EXTENDS:
         raise source.error(("extends",), f"more than {MAX_EXTENDS} files in a row", "use fewer")
     if not base_path.exists():
@@ -127,7 +134,7 @@ def _read_file(
 
 
 def _same_place(nearer: Any, path: PathTuple) -> bool:
-    """Whether the value at `path` of a base file is still seen below the nearer file's data."""
+    """Whether the value at `path` of a base file is still there after the merge."""
     for part in path:
         if not isinstance(nearer, dict):
             return False
@@ -220,7 +227,7 @@ def _assign(
         else:
             part = str(part)
             if not last and not isinstance(target.get(part), dict | list):
-                # `model: scripted:x` and the like: the long form starts anew.
+                # A short form, such as `model: scripted:x`: the long form replaces it.
                 target[part] = {}
         if last:
             target[part] = value
@@ -243,7 +250,7 @@ def anchor_paths(data: Any, source: SourceMap, fields: Iterable[tuple[str, ...]]
 def _anchor(
     data: Any, at: PathTuple, pattern: tuple[str, ...], folder: Callable[[PathTuple], Path]
 ) -> None:
-    """Makes the paths that `pattern` names absolute, in place. What is no text is left alone."""
+    """Makes the paths that `pattern` names absolute, in place. What is not text is left alone."""
     if not pattern:
         return
     head, rest = pattern[0], pattern[1:]
@@ -278,7 +285,7 @@ def _anchor_model(data: dict[str, Any], source: SourceMap) -> None:
 
 
 def prompt_of(task: Task, source: SourceMap) -> str:
-    """What the agent is told: `prompt`, or the text of `prompt_file`. Raises ConfigError."""
+    """The prompt: `prompt`, or the text of `prompt_file`. Raises ConfigError."""
     if task.prompt is not None:
         return task.prompt
     if task.prompt_file is None:

@@ -1,8 +1,8 @@
 """Safe YAML with the place of every value, so that an error can say `task.yaml:12:5`.
 
-Plain data only: mappings with text keys, lists, text, numbers, true/false and null. What YAML 1.1
-would turn into something else behind the writer's back (dates, `1:30` as ninety, objects by tag)
-stays text or is refused. Anchors, aliases and merge keys (`<<`) work, within a bound.
+Plain data only: mappings with text keys, lists, text, numbers, true/false and null. YAML 1.1 turns
+some texts into other values without a word: dates, `1:30` into ninety, objects by tag. Here they
+stay text or are refused. Anchors, aliases and merge keys (`<<`) work, up to a limit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PathTuple = tuple[Key, ...]
 
 MAX_BYTES = 1024 * 1024
 MAX_VALUES = 20_000
-"""Values of one file, aliases written out: a few lines of them can stand for billions."""
+"""Values of one file, with aliases expanded: a few lines of aliases can stand for billions."""
 MAX_DEPTH = 64
 
 _TAG = "tag:yaml.org,2002:"
@@ -61,7 +61,7 @@ class SourceMap:
         return cls(Position("", None, None, Path()))
 
     def position(self, path: PathTuple) -> Position:
-        """Of the value, or of the nearest one around it that was written anywhere."""
+        """The place of the value, or of the nearest value around it that has one."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.places:
                 return self.places[path[:end]]
@@ -104,7 +104,7 @@ def load(path: Path | str) -> tuple[Any, SourceMap]:
 
 
 def loads(raw: bytes, name: str, folder: Path) -> tuple[Any, SourceMap]:
-    """Like `load`, for bytes at hand. `name` stands for the file in messages."""
+    """Like `load`, for the bytes of a file. name: of the file, for messages."""
     start = Position(name, 1, 1, folder)
     try:
         text = raw.decode("utf-8-sig")
@@ -190,9 +190,9 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, start: Position) -> Co
         return start.error(f"malformed YAML: {problem}", hint=hint)
     line_text = text.split("\n")[mark.line] if mark.line < text.count("\n") + 1 else ""
     if problem == "but found another document":
-        problem, hint = "a second document starts here", "one document a file: remove it"
+        problem, hint = "a second document starts here", "remove it: a file has one document"
     elif "\t" in line_text[: mark.column + 1]:
-        problem, hint = "a tab where only spaces may stand", "indent with spaces"
+        problem, hint = "a tab where only spaces are allowed", "indent with spaces"
     elif problem == "mapping values are not allowed here":
         hint = 'put text that contains ": " in quotes, or fix the indentation'
     elif "found undefined alias" in problem:
@@ -222,7 +222,7 @@ class _Builder:
         self._left -= 1
         if self._left < 0:
             raise place.error(
-                f"stands for more than {MAX_VALUES} values, aliases written out",
+                f"stands for more than {MAX_VALUES} values, with aliases expanded",
                 hint="use fewer aliases",
             )
         if len(path) > MAX_DEPTH:
@@ -257,7 +257,7 @@ class _Builder:
             place = self._place(key_node)
             if key in seen:
                 raise place.error(
-                    f"the key {key!r} is there twice, first in line {seen[key].line}",
+                    f"the key {key!r} is there twice, the first time in line {seen[key].line}",
                     field=dotted((*path, key)),
                     hint="remove one of them",
                 )

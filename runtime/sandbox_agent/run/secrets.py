@@ -1,5 +1,5 @@
-"""Secrets of the agent's own environment stay there: no record holds one, and no tool is handed the
-key that the model is asked with."""
+"""Secrets of the agent's own environment stay there: no record holds one, and no tool gets the key
+of the model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.policy.policy import EnvPolicy
 
 _SHORTEST = 8
-"""Characters. What stands for a key where none is needed ("none", "EMPTY") is shorter, and is the
-value of many variables."""
+"""Characters. Placeholders for a key that is not needed ("none", "EMPTY") are shorter, and many
+variables have such a value."""
 
 
-def _told(options: Mapping[str, Any]) -> Iterator[str]:
-    """Texts of a model's options that may be anything. No addresses but their paths: a key that is
-    none ("lm-studio") may be called like a host."""
+def _free_texts(options: Mapping[str, Any]) -> Iterator[str]:
+    """Texts of a model's options that may be anything. Of an address only its path: a placeholder
+    for a key ("lm-studio") may also be the name of a host."""
     yield urlsplit(str(options.get("api_base") or "")).path
     yield from _texts(options.get("params"))
 
@@ -40,8 +40,10 @@ def _texts(data: Any) -> Iterator[str]:
 
 
 def check_keys(env: EnvPolicy, model: Model, environ: Mapping[str, str]) -> None:
-    """Raises ConfigError when a secret would get into the record, or the model's key to the tools.
-    environ: where they are."""
+    """Raises ConfigError if a secret would get into the record, or the model's key to the tools.
+
+    environ: the environment that holds the secrets.
+    """
     secrets = {
         value: name
         for name, value in environ.items()
@@ -51,11 +53,11 @@ def check_keys(env: EnvPolicy, model: Model, environ: Mapping[str, str]) -> None
     def owner(text: str) -> str | None:
         return next((whose for secret, whose in secrets.items() if secret in text), None)
 
-    for text in _told(model.options):
+    for text in _free_texts(model.options):
         if (whose := owner(text)) is not None:
             raise ConfigError(
-                f"what is said of it beside its name holds the value of {whose}, and is written "
-                "into the record of every run",
+                f"its options hold the value of {whose}, and are written into the record of every "
+                "run",
                 field="model",
                 hint="remove it from params and api_base; the key is read from the environment",
             )
@@ -65,12 +67,12 @@ def check_keys(env: EnvPolicy, model: Model, environ: Mapping[str, str]) -> None
                 f"{name} holds the value of {whose}, and what is set here is written into the "
                 "record of every run",
                 field=f"sandbox.env.set.{name}",
-                hint="remove it; a key for the tools has a variable of its own, named in env.pass",
+                hint="remove it; give the tools a key in a variable of its own, named in env.pass",
             )
     for name in env.pass_:
         if name in model.keys:
             raise ConfigError(
-                f"{name} is the key with which {model.name} is asked, and every tool would see it",
+                f"{name} holds the key of {model.name}, and every tool would see it",
                 field="sandbox.env.pass",
-                hint="remove it; a key for the tools has a variable of another name",
+                hint="remove it; give the tools a key in a variable of another name",
             )

@@ -10,15 +10,15 @@ from typing import Any, TypeVar, overload
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 MARK = "__sandbox_agent_tool__"
-"""The attribute that carries a function's `ToolMark`."""
+"""The attribute that carries a function's `ToolMark`. A worker reads it by this name."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What the providers of models accept as a tool's name."""
+"""What the providers of models accept as a tool's name. A worker checks it too."""
 
 
 @dataclass(frozen=True)
 class ToolMark:
-    """What `@tool` leaves on a function. name: what the model calls it; None for the function's."""
+    """What `@tool` leaves on a function. name: for the model; None for the function's own."""
 
     name: str | None = None
 
@@ -30,14 +30,15 @@ def tool(*, name: str | None = None) -> Callable[[Function], Function]: ...
 def tool(function: Any = None, /, *, name: str | None = None) -> Any:
     """Mark a function as a tool for a model; `@tool` or `@tool(name="search")`.
 
-    The function itself is returned unchanged and stays callable as before. What the model is told
-    comes from its signature and its docstring. A parameter annotated `CancelToken` is not shown
-    to the model: it receives the call's own token.
+    The function itself is returned, and you can call it as before. The model gets its signature
+    and its docstring. A parameter annotated `CancelToken` is not shown to the model: it receives
+    the token of the call.
 
-    name: what the model calls the tool, at most 64 of `A-Z a-z 0-9 _ -`; the function's own name
-    when left out.
+    name: the tool's name for the model, at most 64 of `A-Z a-z 0-9 _ -`. Default: the name of the
+    function.
 
-    Raises TypeError for something that is not a function and ValueError for an unusable name.
+    Raises TypeError for something that is not a function, and ValueError for a name that a model
+    cannot use.
     """
     if name is not None and not _NAME.fullmatch(name):
         raise ValueError(
@@ -49,7 +50,7 @@ def tool(function: Any = None, /, *, name: str | None = None) -> Any:
             callable(marked) or isinstance(marked, staticmethod | classmethod)
         ):
             raise TypeError(f"@tool marks functions, not {marked!r}; write @tool(name=...) to name")
-        # Looking a static or class method up gives the function beneath, so the mark goes there.
+        # The attribute of a class is the function below a static or class method: mark that.
         target = getattr(marked, "__func__", marked)
         try:
             setattr(target, MARK, ToolMark(name))

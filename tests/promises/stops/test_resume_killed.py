@@ -87,7 +87,7 @@ def test_the_model_is_told_what_was_in_flight_and_nothing_runs_again(
     more = {} if before else striking_itself.options(tmp_path)
     told = any(isinstance(event, Told) for event in before)
     if not told:
-        with pytest.raises(StateError, match="ends before the agent was told anything"):
+        with pytest.raises(StateError, match="ends before the first message to the agent"):
             Conversation.resume(folder, model=model, **more)
     if isinstance(before[-1] if before else None, SegmentEnded):
         with pytest.raises(StateError, match="is done"):

@@ -287,7 +287,7 @@ DURATION = "write a number of seconds, or a number with ms, s, m, h or d, like 5
         ),
         (
             "extends: task.yaml\n",
-            "task.yaml:4:1: extends: task.yaml extends this file in turn\n  hint: remove one",
+            "task.yaml:4:1: extends: task.yaml extends this file, so they form a circle\n  hint: remove one",
         ),
     ],
 )  # fmt: skip
@@ -311,7 +311,7 @@ def test_a_bad_field_is_told_with_place_and_mend(tmp_path: Path, more: str, mess
          "  hint: write http://host:port/path"),
         ("version: 1\nmodel: {name: openai/gpt-5, api_base: 'http://me:pw@h/v1'}\n",
          "task.yaml:2:29: model.api_base: has a user or password in it\n"
-         "  hint: the key belongs into the environment"),
+         "  hint: put the key into the environment"),
         ("version: 1\nmodel: {name: openai/gpt-5, params: {api_key: x}}\n",
          "task.yaml:2:1: model: api_key is called like a secret\n"
          "  hint: put it into the environment variable that litellm reads it from"),

@@ -78,18 +78,18 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ),
         (
             "a: 1\nb: 2\na: 3\n",
-            "t.yaml:3:1: a: the key 'a' is there twice, first in line 1\n"
+            "t.yaml:3:1: a: the key 'a' is there twice, the first time in line 1\n"
             "  hint: remove one of them",
         ),
         (
             "x:\n  a: 1\n  a: 3\n",
-            "t.yaml:3:3: x.a: the key 'a' is there twice, first in line 2\n"
+            "t.yaml:3:3: x.a: the key 'a' is there twice, the first time in line 2\n"
             "  hint: remove one of them",
         ),
         ("a: &a [*a]\n", "t.yaml:1:4: contains itself by an alias\n  hint: remove the alias"),
         (
             BOMB,
-            "t.yaml:1:34: stands for more than 20000 values, aliases written out\n"
+            "t.yaml:1:34: stands for more than 20000 values, with aliases expanded\n"
             "  hint: use fewer aliases",
         ),
         (
@@ -99,7 +99,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ),
         (
             "a:\n\tb: 1\n",
-            "t.yaml:2:1: malformed YAML: a tab where only spaces may stand\n"
+            "t.yaml:2:1: malformed YAML: a tab where only spaces are allowed\n"
             "  hint: indent with spaces",
         ),
         (
@@ -124,7 +124,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (
             "a: 1\n---\nb: 2\n",
             "t.yaml:2:1: malformed YAML: a second document starts here\n"
-            "  hint: one document a file: remove it",
+            "  hint: remove it: a file has one document",
         ),
         (
             b"a: 1\nb: caf\xe9\n",
