@@ -287,7 +287,8 @@ DURATION = "write a number of seconds, or a number with ms, s, m, h or d, like 5
         ),
         (
             "extends: task.yaml\n",
-            "task.yaml:4:1: extends: task.yaml extends this file, so they form a circle\n  hint: remove one",
+            "task.yaml:4:1: extends: task.yaml extends this file, so they form a circle\n"
+            "  hint: remove one",
         ),
     ],
 )  # fmt: skip
