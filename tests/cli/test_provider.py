@@ -411,7 +411,7 @@ def test_certain_problems_are_reported_before_anything_starts(me: Person, kind: 
 
 ENVS: dict[str, tuple[dict[str, Any], str]] = {
     "set to the key": ({"set": {"FOO": KEY}}, "OPENAI_API_KEY"),
-    "given the key": ({"pass": ["OPENAI_API_KEY"]}, "OPENAI_API_KEY is the key"),
+    "given the key": ({"pass": ["OPENAI_API_KEY"]}, "OPENAI_API_KEY holds the key"),
 }
 
 
