@@ -128,7 +128,9 @@ class Session:
         self._wait_until_at_work(process.pid)
 
     def _until_ctrl_c(self, command: Command) -> tuple[int, str]:
-        """Types Ctrl-C on a real terminal once the command's tools are at work."""
+        """Types Ctrl-C on a real terminal, when the command has printed what the README shows above
+        it, and the command's tools are at work."""
+        above = next(n for n, line in enumerate(command.output) if line.startswith("^C"))
         master, slave = pty.openpty()
         try:
             process = self.person.start(
@@ -141,10 +143,11 @@ class Session:
             )
             os.close(slave)
             try:
+                output = _read(master, lines=above)
                 self._wait_until_at_work(process.pid)
                 with observer.watching(observer.descendants(process.pid)) as handles:
                     os.write(master, b"\x03")
-                    output = _read_all(master)
+                    output += _read(master)
                     code = process.wait(LIMIT)
                     assert observer.wait_gone(handles, LIMIT)[1] == []
             finally:
@@ -168,15 +171,17 @@ class Session:
                 process.kill()
 
 
-def _read_all(master: int) -> str:
+def _read(master: int, lines: int | None = None) -> str:
+    """What comes on a terminal: so many lines, or all until nobody has it any more."""
     data, deadline = b"", time.monotonic() + LIMIT
-    while select.select([master], [], [], max(0, deadline - time.monotonic()))[0]:
+    while lines is None or data.count(b"\n") < lines:
+        left = max(0, deadline - time.monotonic())
+        assert select.select([master], [], [], left)[0], f"nothing more came: {data.decode()}"
         try:
-            piece = os.read(master, 65536)
+            data += os.read(master, 65536)
         except OSError:  # EIO: the last process that had the terminal is gone
-            return data.decode()
-        data += piece
-    raise AssertionError(f"the terminal is still in use; so far: {data.decode()}")
+            break
+    return data.decode()
 
 
 @pytest.mark.parametrize(("readme", "section", "kind"), sessions())
