@@ -194,11 +194,17 @@ class RunToken(CancelToken):
         Returns True for the call that cancelled the token, False for every later one, whose reason
         is forgotten. Safe in signal handlers and in any thread; takes no lock.
         """
-        entry = [reason]
-        won = self._first.setdefault(None, entry) is entry
-        # Deliver also when another frame was first. It may be the frame that was interrupted by the
-        # signal handler in which this runs, and then it cannot deliver before the handler returns.
-        self._deliver()
+        cause = [reason]
+        try:
+            won = self._first.setdefault(None, cause) is cause
+            # Deliver also when another frame was first. It may be the frame that was interrupted by
+            # the signal handler in which this runs: it cannot deliver before the handler returns.
+            self._deliver(cause)
+        except BaseException:
+            # The handler of another signal raised somewhere above. What is left is delivered now,
+            # since no other frame will do it.
+            self._deliver(cause)
+            raise
         return won
 
     def add_callback(self, callback: Callable[[], object]) -> Callable[[], None]:
@@ -213,7 +219,7 @@ class RunToken(CancelToken):
         entry = _Callback(callback)
         self._callbacks.append(entry)
         if self._first:  # looked at after the append: cancel() decides first and delivers then
-            self._deliver()
+            self._deliver(entry)
 
         def remove() -> None:
             with suppress(ValueError):  # has run, or is running, or was taken back before
@@ -263,14 +269,20 @@ class RunToken(CancelToken):
         finally:
             self._waiters.remove(waiter)
 
-    def _deliver(self) -> None:
+    def _deliver(self, frame: object) -> None:
+        """Run the callbacks that no other frame runs, then wake every waiter. frame: identifies the
+        caller, which may deliver again after an exception."""
+        if not self._first:
+            return
         try:
-            while self._callbacks:
-                with suppress(IndexError):  # another thread took the last one since
-                    self._callbacks.pop(0).run(self._callbacks)
+            for callback in list(self._callbacks):
+                if callback in self._callbacks and callback.run(frame):
+                    with suppress(ValueError):  # taken back meanwhile
+                        self._callbacks.remove(callback)
         finally:
-            if self._callbacks:  # no Exception but a BaseException got out: the others still run
-                self._deliver()
+            # A BaseException came out of a callback: the others still run.
+            if any(callback.is_due(frame) for callback in list(self._callbacks)):
+                self._deliver(frame)
             for waiter in list(self._waiters):
                 with suppress(RuntimeError):  # woken before; each waiter removes itself later
                     waiter.release()
@@ -279,24 +291,30 @@ class RunToken(CancelToken):
 class _Callback:
     """One registration. Compared by identity, so that list.remove runs no foreign code."""
 
-    __slots__ = ("_function", "_interrupted")
+    __slots__ = ("_attempts", "_frame", "_function")
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
-        self._interrupted = False
+        self._frame: dict[None, object] = {}
+        self._attempts = 0
 
-    def run(self, waiting: list[_Callback]) -> None:
-        """Call the function. If it is interrupted by a BaseException, it is added to `waiting` once
-        more, and only once: the exception may be the function's own."""
+    def is_due(self, frame: object) -> bool:
+        """Whether `frame` is to run it: no other frame does, and it was interrupted once at most.
+
+        Not twice, because the exception may be the function's own.
+        """
+        return self._attempts < 2 and self._frame.get(None, frame) is frame
+
+    def run(self, frame: object) -> bool:
+        """Call the function, unless another frame does or has. Returns whether it was called."""
+        if self._frame.setdefault(None, frame) is not frame or not self.is_due(frame):
+            return False
+        self._attempts += 1
         try:
             self._function()
-        except Exception:  # also its own IndexError and RuntimeError
+        except Exception:
             sys.excepthook(*sys.exc_info())
-        except BaseException:
-            if not self._interrupted:
-                self._interrupted = True
-                waiting.insert(0, self)
-            raise
+        return True
 
 
 def _nothing() -> None:

@@ -170,7 +170,7 @@ def test_the_longest_datagram_passes_and_a_longer_one_is_refused(pair: Pair) -> 
         send_datagram(here, NewCall("x" * (room + 1)))
 
 
-def test_a_socket_with_a_small_buffer_names_the_mend(pair: Pair) -> None:
+def test_a_socket_with_a_small_buffer_names_the_hint(pair: Pair) -> None:
     pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
     with pytest.raises(ProtocolError, match="wmem_default"):
         send_datagram(pair[0], NewCall("x" * 100_000))

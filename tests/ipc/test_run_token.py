@@ -188,6 +188,16 @@ def test_a_callback_that_was_taken_back_does_not_run() -> None:
     assert ran == ["second"]
 
 
+def test_a_callback_that_an_earlier_one_takes_back_does_not_run() -> None:
+    token = RunToken()
+    ran: list[str] = []
+    token.add_callback(lambda: remove())
+    remove = token.add_callback(lambda: ran.append("second"))
+    token.add_callback(lambda: ran.append("third"))
+    token.cancel(INTERRUPT)
+    assert ran == ["third"]
+
+
 @pytest.mark.parametrize("error", [RuntimeError, IndexError, KeyError])
 def test_a_failing_callback_is_reported_and_stops_nobody(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
@@ -243,6 +253,36 @@ def test_a_callback_that_a_signal_handler_struck_is_called_once_more() -> None:
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert ran == ["struck", "told", "other"]
+
+
+def test_an_exception_at_any_step_of_a_cancellation_loses_no_callback_and_no_waiter(
+    at_step: Callable[..., bool],
+) -> None:
+    """As a signal handler raises one: what was not told of the cancellation would go on."""
+
+    def strike() -> None:
+        raise KeyboardInterrupt
+
+    for step in itertools.count(1):
+        token, ran = RunToken(), set[int]()
+        for n in range(3):
+            token.add_callback(lambda n=n, ran=ran: ran.add(n))
+        waiter = threading.Thread(target=token.wait)
+        waiter.start()
+        while not token._waiters:
+            pass
+        try:
+            reached = at_step(step, "token.py", strike, lambda token=token: token.cancel(INTERRUPT))
+        except KeyboardInterrupt:
+            reached = True
+        if not token.is_cancelled:  # it came before the cancellation, and the caller knows
+            assert not ran, step
+            token.cancel(INTERRUPT)
+        waiter.join(DEADLINE)
+        assert ran == {0, 1, 2} and not waiter.is_alive(), step
+        if not reached:
+            break
+    assert step > 20
 
 
 def test_callbacks_added_and_removed_by_threads_during_a_cancel_run_at_most_once() -> None:
