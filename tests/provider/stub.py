@@ -113,12 +113,12 @@ class Stub:
         """Paths asked for that no provider has."""
         return self._log.strays
 
-    def wait_requests(self, count: int, timeout: float = 10) -> tuple[Request, ...]:
+    def wait_requests(self, count: int, timeout: float = 60) -> tuple[Request, ...]:
         """Until so many requests have come. Seconds; raises TimeoutError, as all of these do."""
         self._log.wait(lambda: len(self._log.all) >= count, timeout, f"{count} requests")
         return self.requests
 
-    def wait_events(self, number: int, count: int, timeout: float = 10) -> None:
+    def wait_events(self, number: int, count: int, timeout: float = 60) -> None:
         """Until so many pieces of an answer have been written."""
         self._await(number, lambda one: one.events >= count, timeout, f"{count} pieces written")
 
