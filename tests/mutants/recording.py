@@ -8,6 +8,7 @@ _FILE = f"{RUNTIME}/journal/file.py"
 _FILE_TEST = "runtime/journal/test_file.py"
 _STATE = f"{RUNTIME}/journal/state.py"
 _STATE_TEST = "runtime/journal/test_state.py"
+_QUESTIONS_TEST = "runtime/journal/test_state_questions.py"
 _RECORDER = f"{RUNTIME}/journal/recorder.py"
 _RECORDER_TEST = "runtime/journal/test_recorder.py"
 
@@ -95,6 +96,20 @@ MUTANTS = (
         _STATE,
         "        messages = list(self._messages) if self._places else self._messages\n",
         "        messages = self._messages\n",
+    ),
+    mutant(
+        "a run whose agent died is idle",
+        _QUESTIONS_TEST,
+        _STATE,
+        "return Status.IDLE if self.segment is None else Status.ERROR",
+        "return Status.IDLE",
+    ),
+    mutant(
+        "what verify refused has not been judged",
+        _QUESTIONS_TEST,
+        _STATE,
+        "_VERDICTS = (Status.DONE, Status.FAILED)",
+        "_VERDICTS = (Status.DONE,)",
     ),
     mutant(
         "survivors are not named to the model",
