@@ -116,7 +116,7 @@ class Session:
 
     def _same(self, text: str) -> list[str]:
         """Lines, without what differs from run to run and from machine to machine."""
-        text = text.replace(str(self.person.work), "/home/you/work")
+        text = text.replace(str(self.person.work), "/home/you/project")
         text = text.replace(str(self.person.home), "/home/you")
         for pattern, replacement in VARYING:
             text = pattern.sub(replacement, text)
