@@ -107,7 +107,7 @@ def test_the_models_own_key_is_not_handed_to_tools(
     monkeypatch.setenv("ANTHROPIC_API_KEY", SECRET)
     passed = {"env": {"pass": ["LANG", "OPENAI_API_KEY"]}}
     for name in ("openai/gpt-4o", "gpt-4o"):
-        with pytest.raises(ConfigError, match="OPENAI_API_KEY is the key") as caught:
+        with pytest.raises(ConfigError, match="OPENAI_API_KEY holds the key") as caught:
             talk(tmp_path, watch, model=ProviderModel(name), sandbox=passed)
         assert caught.value.field == "sandbox.env.pass"
     assert not (tmp_path / "runs").exists()
