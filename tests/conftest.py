@@ -20,6 +20,7 @@ import paths
 
 sys.path += [folder for folder in paths.IMPORT_PATHS if folder not in sys.path]
 
+import groups
 import identity
 import leaks
 import skips
@@ -76,6 +77,28 @@ def _private_folder(config: pytest.Config) -> Path:
 def pytest_configure_node(node: Any) -> None:
     """A worker is about to be started (pytest-xdist)."""
     node.workerinput["folder"] = str(node.config.stash[_private])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hands a whole group of files to one worker."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Grouped(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return groups.of(nodeid)
+
+    return Grouped(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Brings the files of a group together, where the first of them stands."""
+    first: dict[str, int] = {}
+    for number, item in enumerate(items):
+        first.setdefault(groups.of(item.nodeid), number)
+    items.sort(key=lambda item: first[groups.of(item.nodeid)])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -21,6 +21,14 @@ from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, 
 
 PATIENCE = 60.0
 """Seconds until a test gives up waiting for an event. Never a synchronisation."""
+KEYS = {
+    "OPENAI_API_KEY": "sk-test-1234567890abcd",
+    "ANTHROPIC_API_KEY": "sk-ant-1234567890abcd",
+    "GEMINI_API_KEY": "gm-1234567890abcd",
+    "DEEPSEEK_API_KEY": "ds-1234567890abcd",
+    "DEPLOY_TOKEN": "hunter2hunter2",
+}
+"""The environment of the process that the tests share."""
 USER = {"role": "user", "content": "hi"}
 TOOL = {
     "type": "function",

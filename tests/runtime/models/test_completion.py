@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
 
 import pytest
-from asker import Asked, Asker
+from asker import KEYS, Asked, Asker
 from provider import Answer as Say
 from provider import End, Fault, Kind, Script, Stub, Then, ToolCall, Usage
 from provider.anthropic_shape import sign
@@ -24,24 +23,11 @@ from sandbox_agent_sandbox.outcome import Outcome, StartedState
 
 GPT = "openai/gpt-4o"
 CLAUDE = "anthropic/claude-sonnet-4-5"
-KEYS = {
-    "OPENAI_API_KEY": "sk-test-1234567890abcd",
-    "ANTHROPIC_API_KEY": "sk-ant-1234567890abcd",
-    "GEMINI_API_KEY": "gm-1234567890abcd",
-    "DEEPSEEK_API_KEY": "ds-1234567890abcd",
-    "DEPLOY_TOKEN": "hunter2hunter2",
-}
 NOISE = 4
 """Times the bound that a test allows on a shared machine."""
 
 both = pytest.mark.parametrize("model", [GPT, CLAUDE])
 either_way = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-
-
-@pytest.fixture(scope="module")
-def asker() -> Iterator[Asker]:
-    with Asker(KEYS) as asker:
-        yield asker
 
 
 def base(stub: Stub, model: str) -> str:

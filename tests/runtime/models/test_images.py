@@ -6,13 +6,12 @@ import base64
 import json
 import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from provider import Answer, Fault, Kind, Request, Stub, ToolCall
-from providing import CLAUDE, GPT, chat, said, sh, warm
+from providing import CLAUDE, GPT, chat, said, sh
 from sandbox_agent.journal.status import Status
 from talking import Watch
 
@@ -22,10 +21,7 @@ OK = Answer(text="Done.")
 BOTH = pytest.mark.parametrize("name", [GPT, CLAUDE], ids=["openai", "anthropic"])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def process() -> Iterator[None]:
-    with warm():
-        yield
+pytestmark = pytest.mark.usefixtures("warm_process")
 
 
 def png() -> bytes:

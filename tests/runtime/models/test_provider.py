@@ -29,7 +29,6 @@ from providing import (
     said,
     sh,
     struck,
-    warm,
 )
 from raw_server import nobody
 from sandbox_agent import load_replay
@@ -51,12 +50,11 @@ OK = Answer(text="Done.")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def process() -> Iterator[int]:
+def process(warm_process: None) -> Iterator[int]:
     """The pid of the model process."""
-    with warm():
-        [pid] = model_processes(os.getpid())
-        yield pid
-        assert model_processes(os.getpid()) == [pid]  # nothing here makes it be replaced
+    [pid] = model_processes(os.getpid())
+    yield pid
+    assert model_processes(os.getpid()) == [pid]  # nothing here makes it be replaced
 
 
 # --- stopping ---------------------------------------------------------------------------------

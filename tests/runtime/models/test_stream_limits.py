@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,10 @@ from sandbox_agent_ipc.model_messages import Answer, Failure, FailureKind
 
 GPT = "openai/gpt-4o"
 CLAUDE = "anthropic/claude-sonnet-4-5"
-KEYS = {"OPENAI_API_KEY": "sk-test-1234567890abcd", "ANTHROPIC_API_KEY": "sk-ant-1234567890abcd"}
 MIB = 2**20
 MOST = 8 * MIB
 
 both = pytest.mark.parametrize("model", [GPT, CLAUDE])
-
-
-@pytest.fixture(scope="module")
-def asker() -> Iterator[Asker]:
-    with Asker(KEYS) as asker:
-        yield asker
 
 
 def head(status: str, *more: str) -> bytes:
