@@ -28,6 +28,8 @@ import paths
 ROOTS = ("runtime", "sandbox", "ipc")
 WORSE = 1.10
 """The ratio to REF above which a figure counts as worse."""
+NOISE = 0.05
+"""The standard error of a ratio above which it says little. A quieter machine helps."""
 AGAIN = 3
 """Times the rounds that a figure may take until it is no longer worse."""
 TURNS = 200
@@ -236,11 +238,17 @@ class Compared:
     def worse(self) -> bool:
         return self.ratio > WORSE and not self.what.startswith(CONTROL)
 
+    @property
+    def verdict(self) -> str:
+        if not self.worse:
+            return ""
+        return "WORSE" if self.noise <= NOISE else "WORSE, or noise"
+
     def line(self) -> str:
         unit, scale = ("MB", 1e-6) if self.what == MEMORY else ("ms", 1e3)
         return (
             f"{self.what:52} {self.here * scale:8.2f} {unit} {self.there * scale:8.2f} {unit}"
-            f" {self.ratio:6.3f} ± {self.noise:5.3f} {self.rounds:4}{'  WORSE' * self.worse}"
+            f" {self.ratio:6.3f} ± {self.noise:5.3f} {self.rounds:4}  {self.verdict}".rstrip()
         )
 
 
