@@ -187,11 +187,11 @@ class Timed(ProviderModel):
         self.answered: list[float] = []
         self.last: Any = None
 
-    async def _ask(self, ask: Any, *more: Any) -> Any:
+    async def _send(self, ask: Any, *more: Any) -> Any:
         self.asked.append(time.monotonic())
         self.busy.append(time.process_time())
         self.last = ask
-        answer = await super()._ask(ask, *more)
+        answer = await super()._send(ask, *more)
         self.answered.append(time.monotonic())
         return answer
 
