@@ -28,6 +28,7 @@ from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.host import launch
 from sandbox_agent_sandbox.host.cell import Cell
+from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import pipe
 from sandbox_agent_sandbox.outcome import Outcome, Rung
 from sandbox_agent_sandbox.policy.make_plan import make_plan
@@ -227,11 +228,11 @@ def test_somebody_who_holds_the_spawners_socket_open_delays_no_end(
             os.close(fd)
 
 
-def test_a_spawner_that_is_stopped_before_its_exec_delays_no_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who starts it waits for the exec, and cannot hear of the end meanwhile. Here for another
-    child, since nobody can say when a spawner is between the two."""
+@pytest.fixture
+def stopped_before_exec(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """The thread that starts a spawner waits for its exec, and can do nothing else meanwhile. Here
+    it waits for another child, since no test can tell when a spawner is between fork and exec. The
+    event is set when that child is stopped; what is started after its end is no spawner."""
     stopped = threading.Event()
 
     class Late(subprocess.Popen[bytes]):
@@ -240,15 +241,20 @@ def test_a_spawner_that_is_stopped_before_its_exec_delays_no_end(
             os.waitid(os.P_PID, child, os.WSTOPPED)
             stopped.set()
             os.waitpid(child, 0)
-            super().__init__(command, **more)
+            super().__init__(["/bin/true"], **more)
 
     monkeypatch.setattr(subprocess, "Popen", Late)
+    return stopped
 
+
+def test_a_spawner_that_is_stopped_before_its_exec_does_not_delay_close(
+    tmp_path: Path, stopped_before_exec: threading.Event
+) -> None:
     async def main() -> float:
         plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
         cell = Cell(plan, grace=0.1, term=0.1)
         opening = asyncio.create_task(cell.open())
-        await asyncio.to_thread(stopped.wait, 20)
+        await asyncio.to_thread(stopped_before_exec.wait, 20)
         begin = time.monotonic()
         assert await asyncio.to_thread(cell.close) == ()
         with pytest.raises(SandboxError):
@@ -256,6 +262,21 @@ def test_a_spawner_that_is_stopped_before_its_exec_delays_no_end(
         return time.monotonic() - begin
 
     assert run(main) < 2, "nowhere near the limits for proofs and for building"
+
+
+def test_a_spawner_that_is_stopped_before_its_exec_fails_when_the_time_for_building_is_over(
+    tmp_path: Path, stopped_before_exec: threading.Event
+) -> None:
+    async def main() -> None:
+        plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
+        cell = Cell(plan, grace=0.1, term=0.1, deadlines=Deadlines(open=0.3))
+        with pytest.raises(SandboxError, match=r"took over|spawner"):
+            async with asyncio.timeout(20):
+                await cell.open()
+        assert stopped_before_exec.is_set()
+        assert cell.close() == ()
+
+    run(main)
 
 
 def test_what_a_forked_child_holds_of_a_sandboxs_descriptors_is_closed() -> None:

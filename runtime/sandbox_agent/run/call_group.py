@@ -54,8 +54,10 @@ class CallGroup:
         token = self._tokens.get(call_id)
         if token is None:
             return False
+        if not token.is_cancelled:
+            self._journal.cancel_stamps.setdefault(call_id, Stamp.now())
         if token.cancel(CancelReason.CANCEL_CALL):
-            self._home.call_soon(self._journal.record_cancelled_call, call_id, Stamp.now())
+            self._home.call_soon(self._journal.record_cancelled_call, call_id)
         return True
 
     def _drop_token(self, call_id: str) -> None:

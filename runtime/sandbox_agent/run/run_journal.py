@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_sandbox.errors import SandboxError
 
-from sandbox_agent.journal.events import AnyEvent, CancelRequested, Stamp
+from sandbox_agent.journal.events import AnyEvent, CancelRequested, Ended, Stamp
 from sandbox_agent.journal.recorder import Recorder
 from sandbox_agent.run.stop_decision import StopDecision
 
@@ -19,7 +19,9 @@ class RunJournal:
     """Records the events of one run. A journal that cannot be written stops the run.
 
     run_over: set when the run is over; from then on nothing is recorded. first_error: the first
-    error that stopped the run, None while there is none.
+    error that stopped the run, None while there is none. cancel_stamps: when `cancel_call` was
+    asked for, by call, until that is recorded. It is set before the token is cancelled, so that
+    the end which follows cannot be recorded first.
     """
 
     def __init__(self, recorder: Recorder, decision: StopDecision) -> None:
@@ -28,13 +30,16 @@ class RunJournal:
         self.run_over = threading.Event()
         self.first_error: BaseException | None = None
         self._recorder = recorder
-        self._recorded_cancels: set[str | None] = set()
+        self.cancel_stamps: dict[str, Stamp] = {}
+        self._stop_is_recorded = False
 
     def record(self, kind: type[E], /, **fields: Any) -> E | None:
         """Write an event and return it. Returns None if that failed, which stops the run, and None
         once the run is over: tasks that were left behind have nothing more to record."""
         if self.run_over.is_set():
             return None
+        if kind is Ended:
+            self.record_cancelled_call(fields["call"])
         try:
             return self._recorder.add(kind, **fields)
         except OSError as error:
@@ -59,14 +64,15 @@ class RunJournal:
         """Write `cancel_requested` for the run, once, if it was stopped. The decision itself may
         come from a signal handler, which must not write files."""
         reason = self.decision.token.reason
-        if reason is not None and None not in self._recorded_cancels and not self.run_over.is_set():
-            self._recorded_cancels.add(None)
+        if reason is not None and not self._stop_is_recorded and not self.run_over.is_set():
+            self._stop_is_recorded = True
             self.record(CancelRequested, stamp=self.decision.stamp, reason=reason.value)
 
-    def record_cancelled_call(self, call_id: str, stamp: Stamp) -> None:
-        """Write `cancel_requested` for one call, once, unless the call has ended."""
+    def record_cancelled_call(self, call_id: str) -> None:
+        """Write `cancel_requested` for one call, once, if `cancel_stamps` has it and the call has
+        not ended."""
+        stamp = self.cancel_stamps.pop(call_id, None)
         call = self.state.calls.get(call_id)
-        if call is not None and call.ended is None and call_id not in self._recorded_cancels:
-            self._recorded_cancels.add(call_id)
+        if stamp is not None and call is not None and call.ended is None:
             reason = CancelReason.CANCEL_CALL.value
             self.record(CancelRequested, stamp=stamp, reason=reason, call=call_id)

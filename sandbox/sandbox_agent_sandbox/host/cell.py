@@ -79,7 +79,12 @@ class Cell:
                 done.set_result(failure)
 
         self._supervisor.open(partial(call_soon, loop, resolve))
-        failure = await done
+        patience = self._supervisor.deadlines.open + self._supervisor.deadlines.launch
+        while not done.done():
+            await asyncio.wait({done}, timeout=patience)
+            if not done.done():
+                self._supervisor.kill_stopped_spawner()
+        failure = done.result()
         if failure is not None:
             self.close()
             raise failure

@@ -216,12 +216,19 @@ class Supervisor:
         self._commands.add(self._close)
         self._thread.join(self.deadlines.launch)
         while self._thread.is_alive():
-            # The thread runs no command before its spawner has been started.
-            if self._sandbox.state.state is State.STARTING and self._thread.native_id is not None:
-                kill_before_exec(self._thread.native_id)
+            self.kill_stopped_spawner()
             self._thread.join(self.deadlines.launch)
         self._commands.close()
         return self._sandbox.survivors
+
+    def kill_stopped_spawner(self) -> None:
+        """SIGKILL to a spawner that is still between fork and exec, if there is one.
+
+        When such a spawner is stopped, the supervisor's thread waits for it (vfork(2)): it runs no
+        command and keeps no deadline. Other threads call this when their patience is over.
+        """
+        if self._sandbox.state.state is State.STARTING and self._thread.native_id is not None:
+            kill_before_exec(self._thread.native_id)
 
     def _ladder(self, call_process: CallProcess, grace: float, term: float, now: float) -> Ladder:
         return Ladder(call_process, grace=grace, term=term, deadlines=self.deadlines, now=now)

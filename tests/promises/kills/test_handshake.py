@@ -42,7 +42,8 @@ OPENING: dict[tuple[Who, How], str | tuple[str, ...]] = {
     (Who.SPAWNER, How.EXIT): UNBUILDABLE,
     (Who.SPAWNER, How.EXCEPTION): SPAWNER_DIED,
     (Who.SPAWNER, How.SIGKILL): SPAWNER_DIED,
-    (Who.SPAWNER, How.SIGSTOP): TOO_LONG,
+    # Stopped before its exec, it is killed when the time is up.
+    (Who.SPAWNER, How.SIGSTOP): (TOO_LONG, SPAWNER_DIED),
     (Who.SPAWNER, How.MEMORY): SPAWNER_DIED,
     (Who.INIT, How.EXIT): UNBUILDABLE,
     (Who.INIT, How.EXCEPTION): INIT_DIED,
