@@ -286,7 +286,11 @@ def test_a_child_ended_by_somebody_elses_sigterm_during_a_cancel_is_no_crash(
 ) -> None:
     async def terminate_the_child(cell: Cell, request: CallRequest) -> None:
         inside = int((tmp_path / "child").read_text())
-        [child] = [p for p in ours() if p.namespace_pids[-1] == inside and "300" in p.command]
+
+        def children() -> list[observer.Process]:
+            return [p for p in ours() if p.namespace_pids[-1] == inside and "300" in p.command]
+
+        [child] = observer.eventually(children, 20)  # it may not have called exec yet
         os.kill(child.pid, signal.SIGTERM)
 
     result, _ = stop(tmp_path, "waits_for_a_child", grace=PATIENT, strike=terminate_the_child)
