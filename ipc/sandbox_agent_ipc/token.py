@@ -166,10 +166,19 @@ class RunToken(CancelToken):
     deadline: CLOCK_MONOTONIC seconds; None for none. For information; the token does not watch it.
     """
 
-    __slots__ = ("__weakref__", "_callbacks", "_deadline", "_detach", "_first", "_waiters")
+    __slots__ = (
+        "__weakref__",
+        "_callbacks",
+        "_deadline",
+        "_detach",
+        "_first",
+        "_parent",
+        "_waiters",
+    )
 
     def __init__(self, deadline: float | None = None) -> None:
         self._deadline = deadline
+        self._parent: RunToken | None = None
         self._first: dict[None, list[CancelReason]] = {}
         self._waiters: list[_thread.LockType] = []
         self._callbacks: list[_Callback] = []
@@ -177,16 +186,27 @@ class RunToken(CancelToken):
 
     @property
     def is_cancelled(self) -> bool:
-        return bool(self._first)
+        return self._cause() is not None
 
     @property
     def reason(self) -> CancelReason | None:
-        first = self._first.get(None)
-        return first[0] if first else None
+        cause = self._cause()
+        return cause[0] if cause else None
 
     @property
     def deadline(self) -> float | None:
         return self._deadline
+
+    def _cause(self) -> list[CancelReason] | None:
+        """The first cancellation, of this token or of its parent.
+
+        The parent's counts at once. Its callbacks reach the child later: until then a thread that
+        sees the parent cancelled could still begin a call with the child.
+        """
+        parent = self._parent
+        if not self._first and parent is not None and (cause := parent._cause()) is not None:
+            self._first.setdefault(None, cause)
+        return self._first.get(None)
 
     def cancel(self, reason: CancelReason) -> bool:
         """Cancels: first the callbacks run, in this thread, then every waiter wakes.
@@ -196,6 +216,7 @@ class RunToken(CancelToken):
         """
         cause = [reason]
         try:
+            self._cause()
             won = self._first.setdefault(None, cause) is cause
             # Deliver also when another frame was first. It may be the frame that was interrupted by
             # the signal handler in which this runs: it cannot deliver before the handler returns.
@@ -218,7 +239,7 @@ class RunToken(CancelToken):
         """
         entry = _Callback(callback)
         self._callbacks.append(entry)
-        if self._first:  # looked at after the append: cancel() decides first and delivers then
+        if self._cause():  # looked at after the append: cancel() decides first and delivers then
             self._deliver(entry)
 
         def remove() -> None:
@@ -240,6 +261,7 @@ class RunToken(CancelToken):
         that when the child's work is over. Safe in signal handlers and in any thread.
         """
         child = RunToken(self._deadline)
+        child._parent = self
         # A cancellation that comes before the next line is delivered by it.
         child._detach = self.follow(child.cancel)
         return child
@@ -249,18 +271,22 @@ class RunToken(CancelToken):
 
         Changes nothing for a token that is no child, was detached before, or is cancelled.
         """
+        cancelled = self._cause() is not None
         detach, self._detach = self._detach, _nothing
+        self._parent = None
         detach()
+        if cancelled:  # perhaps by the parent, which now no longer delivers it
+            self._deliver(object())
 
     def wait(self, timeout: float | None = None) -> bool:
         end = _end(timeout)
-        if self._first:
+        if self._cause():
             return True
         waiter = _thread.allocate_lock()
         waiter.acquire()
         self._waiters.append(waiter)
         try:
-            if self._first:  # looked at after the append: cancel() decides first and delivers then
+            if self._cause():  # looked at after the append: cancel() decides first, then delivers
                 return True
             if end is None:
                 return waiter.acquire()

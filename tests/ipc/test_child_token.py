@@ -36,6 +36,28 @@ def test_a_child_is_cancelled_with_its_parent_for_the_same_reason() -> None:
     assert child.wait(0) and grandchild.wait(0)
 
 
+def test_a_child_is_cancelled_as_soon_as_its_parent_is() -> None:
+    """Not only once the parent's callbacks have reached it: a call could begin in between."""
+    parent = RunToken()
+    found: list[object] = []
+    parent.add_callback(lambda: found.extend([child.is_cancelled, child.reason, child.wait(0)]))
+    parent.add_callback(lambda: found.append(child.cancel(BUDGET)))
+    child = parent.child()
+    parent.cancel(INTERRUPT)
+    assert found == [True, INTERRUPT, True, False]
+    assert child.reason is INTERRUPT
+
+
+def test_a_child_that_is_detached_in_the_middle_of_the_parents_cancellation_tells_of_it() -> None:
+    parent = RunToken()
+    ran: list[CancelReason | None] = []
+    parent.add_callback(lambda: child.detach())
+    child = parent.child()
+    child.add_callback(lambda: ran.append(child.reason))
+    parent.cancel(INTERRUPT)
+    assert ran == [INTERRUPT]
+
+
 def test_a_child_of_a_cancelled_token_is_cancelled_from_the_start() -> None:
     parent = RunToken()
     parent.cancel(BUDGET)
