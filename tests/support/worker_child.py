@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import msgspec
+import observer
 import psutil
 from sandbox_agent_ipc.board import Board, BoardView
 from sandbox_agent_ipc.cancel_reason import CancelReason
@@ -90,6 +91,15 @@ class WorkerChild:
                 raise AssertionError(f"the output ended without {text!r}: {self.output!r}")
             self.output += data
         return self.output
+
+    def until_running(self, program: str) -> None:
+        """Wait until a process below executes this program. A shell that has printed may not have
+        started its next command: bash(1) runs a trap after the command that it waits for, and a
+        signal before the fork reaches only the shell, which then waits for the whole command."""
+        observer.eventually(
+            lambda: [p for p in observer.descendants(self.pid) if p.command.startswith(program)],
+            PATIENCE,
+        )
 
     def ended(self) -> Ended:
         """Wait for the function's end, then take the output that is there."""

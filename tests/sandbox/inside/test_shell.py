@@ -93,6 +93,7 @@ def test_at_the_flag_the_process_group_gets_sigint_and_the_command_may_tidy_up()
     command = "trap 'echo tidy; exit 5' INT; echo ready; sleep 1000; echo not this"
     with WorkerChild(lambda token: shell(command, token=token)) as child:
         child.until(b"ready")
+        child.until_running("sleep")
         child.cancel()
         ended = child.ended()
     assert status(ended) == 5
@@ -103,6 +104,7 @@ def test_a_wake_up_for_nothing_changes_nothing_and_the_flag_is_still_seen() -> N
     command = "trap 'echo tidy; exit 5' INT; echo ready; sleep 1000; echo not this"
     with WorkerChild(lambda token: shell(command, token=token)) as child:
         child.until(b"ready")
+        child.until_running("sleep")
         child.wake_for_nothing()
         child.cancel()
         assert status(child.ended()) == 5
