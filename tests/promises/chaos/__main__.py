@@ -37,7 +37,7 @@ def main() -> int:
     )
     parser.add_argument("--replay", metavar="SEED:ROUND", help="one round, and those it builds on")
     parser.add_argument("--minutes", type=float, metavar="M", help="begin nothing after so many")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="chaos.json in the current folder")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the figures, as JSON")
     parser.add_argument(
         "--umpires", type=int, metavar="N", help="at once; one more than processors"
     )
@@ -70,7 +70,8 @@ def main() -> int:
     early = report.rounds < options.rounds
     data = {**header(seed, kind, posts), "asked": options.rounds, "ended_early": early}
     data |= {"seconds": round(seconds, 1), **report.as_json()}
-    (options.out or Path("chaos.json")).write_text(json.dumps(data, indent=1) + "\n")
+    if options.out is not None:
+        options.out.write_text(json.dumps(data, indent=1) + "\n")
     thin = report.rounds >= FULL and min(least for least, _ in report.fewest().values()) < ENOUGH
     if thin:
         say(f"chaos: a legal pair has fewer than {ENOUGH} hits")

@@ -1,4 +1,4 @@
-"""What a run of chaos comes to: `chaos.json`, and the same for people."""
+"""What a run of chaos comes to, as JSON and for people."""
 
 from __future__ import annotations
 
