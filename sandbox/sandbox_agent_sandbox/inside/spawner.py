@@ -28,6 +28,7 @@ from sandbox_agent_sandbox.inside import init
 from sandbox_agent_sandbox.inside.init import HostEnds
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.fork_apart import fork_apart
+from sandbox_agent_sandbox.inside.tools import shell  # noqa: F401
 
 # Imported before the first fork, so that every worker shares the pages.
 from sandbox_agent_sandbox.inside.walls.idmap import NoUserNamespace
