@@ -1,7 +1,8 @@
 """The cancel board: one page of shared memory that the host writes and other processes only read.
 
 Each call has a slot of 64 bytes: the state word (see `slot_word`), the deadline (CLOCK_MONOTONIC
-nanoseconds), and the call's id for debuggers. A call acts on nothing but the word.
+nanoseconds), and the call's id for debuggers. The deadline is for information: a call acts on
+nothing but the word.
 
 Seals keep a child from writing, root included. F_SEAL_FUTURE_WRITE refuses write(2), new writable
 mappings, mprotect(2) of read-only ones and hole punching, through this descriptor and through any
@@ -74,7 +75,7 @@ class Board:
             self._map[start : start + _ID_BYTES] = name.ljust(_ID_BYTES, b"\0")
             self._words[first + 1] = deadline_ns
             self._words[first] = live  # last: from here on the slot means this call
-            slot = Slot(self, index, live, self._words[first : first + 1])
+            slot = Slot(self, index, live, self._words[first : first + 2])
             self._claimed.add(slot)
             return slot
 
@@ -164,6 +165,14 @@ class Slot:
         except ValueError:
             pass  # released
 
+    def shift_deadline(self, seconds: float) -> None:
+        """Moves the deadline, if there is one: the call's processes stood still for so long."""
+        try:
+            if deadline := self._cell[1]:
+                self._cell[1] = deadline + int(seconds * 1e9)
+        except ValueError:
+            pass  # released
+
     def release(self, proven_dead: bool) -> None:
         """Gives the slot back when the call is over. Idempotent.
 
@@ -187,14 +196,14 @@ class BoardView:
         except (OSError, ValueError) as error:
             raise IpcError(f"descriptor {fd} is no cancel board: {error}") from error
 
-    def token(self, slot: int, word: int, wake_fd: int, deadline_ns: int) -> CallToken:
+    def token(self, slot: int, word: int, wake_fd: int) -> CallToken:
         """The token of the call that holds `slot` with the live word `word`; see `CallToken`.
 
         Raises IpcError when there is no such slot.
         """
         if not 0 <= slot < SLOTS:
             raise IpcError(f"slot {slot} is not on the cancel board (0 to {SLOTS - 1})")
-        return CallToken(self._words, slot * _WORDS_PER_SLOT, word, wake_fd, deadline_ns)
+        return CallToken(self._words, slot * _WORDS_PER_SLOT, word, wake_fd)
 
 
 def _make_page() -> tuple[int, mmap.mmap]:

@@ -133,7 +133,6 @@ class Call(Message, frozen=True, tag="call"):
     slot, word: the cancel board's slot and the word that means "not cancelled".
     arguments: a JSON object as bytes; None when they come in a sealed memfd with this message.
     cwd: absolute path inside the sandbox.  env: the tool's whole environment.
-    deadline_ns: CLOCK_MONOTONIC nanoseconds when the call's own time is up; 0 for none.
     output_limit: bytes of result text that the host will keep.
     """
 
@@ -144,7 +143,6 @@ class Call(Message, frozen=True, tag="call"):
     arguments: bytes | None
     cwd: str
     env: dict[str, str]
-    deadline_ns: int
     output_limit: int
 
 
@@ -180,6 +178,8 @@ class Result(Message, frozen=True, tag="result"):
     """Worker to host, last message of a call.
 
     content: what the tool returned, as text. What it printed went to standard output.
+    left, left_count: the processes that were still there and end with the call: the first commands,
+    and how many there were.
     exit_status: of a command that the tool ran, also of one that was stopped. A negative number is
     a signal, as in `subprocess`.
     """
@@ -188,6 +188,8 @@ class Result(Message, frozen=True, tag="result"):
     content: str
     exit_status: int | None = None
     images: tuple[Image, ...] = ()
+    left: tuple[str, ...] = ()
+    left_count: int = 0
 
 
 class Described(Message, frozen=True, tag="described"):
@@ -213,7 +215,7 @@ class Serving(Message, frozen=True, tag="serving"):
 
 
 class Request(Message, frozen=True, tag="request"):
-    """Host to a session: one more request. Its slot, word and deadline are as in Call.
+    """Host to a session: one more request. Its slot and word are as in Call.
 
     With it comes the read end of its own wake pipe, and then, when body is None, a sealed memfd
     that holds the body.
@@ -223,7 +225,6 @@ class Request(Message, frozen=True, tag="request"):
     slot: int
     word: int
     body: bytes | None
-    deadline_ns: int
 
 
 class Reply(Message, frozen=True, tag="reply"):

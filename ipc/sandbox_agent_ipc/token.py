@@ -96,23 +96,20 @@ class CancelToken(ABC):
 class CallToken(CancelToken):
     """A call's own token, inside the walls: its word on the board, which only the host writes.
 
-    words: the board, read-only, as 8-byte words.  index: of the call's word.
+    words: the board, read-only, as 8-byte words.  index: of the call's word; the deadline follows
+    it (CLOCK_MONOTONIC nanoseconds; 0 for none), and moves when all processes stood still.
     word: the value that means "not cancelled".
     wake_fd: read end of a pipe that becomes readable after the word has changed. Never read, so
     that it wakes every thread and every later waiter.
-    deadline_ns: CLOCK_MONOTONIC nanoseconds; 0 for none.
     """
 
-    __slots__ = ("_deadline_ns", "_index", "_wake_fd", "_word", "_words")
+    __slots__ = ("_index", "_wake_fd", "_word", "_words")
 
-    def __init__(
-        self, words: memoryview[int], index: int, word: int, wake_fd: int, deadline_ns: int
-    ) -> None:
+    def __init__(self, words: memoryview[int], index: int, word: int, wake_fd: int) -> None:
         self._words = words
         self._index = index
         self._word = word
         self._wake_fd = wake_fd
-        self._deadline_ns = deadline_ns
 
     @property
     def is_cancelled(self) -> bool:
@@ -124,7 +121,8 @@ class CallToken(CancelToken):
 
     @property
     def deadline(self) -> float | None:
-        return self._deadline_ns / 1e9 if self._deadline_ns else None
+        deadline = self._words[self._index + 1]
+        return deadline / 1e9 if deadline else None
 
     @property
     def wake_fd(self) -> int:

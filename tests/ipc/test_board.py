@@ -23,8 +23,8 @@ def board() -> Iterator[Board]:
     one.close()
 
 
-def token_of(board: Board, slot: Slot, deadline_ns: int = 0) -> CallToken:
-    return BoardView(board.fd).token(slot.index, slot.word, 0, deadline_ns)
+def token_of(board: Board, slot: Slot) -> CallToken:
+    return BoardView(board.fd).token(slot.index, slot.word, 0)
 
 
 def test_a_cancelled_slot_is_seen_by_its_token_with_the_reason(board: Board) -> None:
@@ -215,7 +215,7 @@ def test_what_is_no_board_is_refused() -> None:
 @pytest.mark.parametrize("slot", [-1, SLOTS, 2**40])
 def test_a_slot_that_is_not_on_the_board_is_refused(board: Board, slot: int) -> None:
     with pytest.raises(IpcError, match="not on the cancel board"):
-        BoardView(board.fd).token(slot, 1, 0, 0)
+        BoardView(board.fd).token(slot, 1, 0)
 
 
 def test_the_child_cannot_write_through_its_view(board: Board) -> None:

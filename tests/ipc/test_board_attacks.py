@@ -90,7 +90,7 @@ def test_a_forked_copy_may_have_a_board_of_its_own(board: Board, forked: Forked)
     def use_own() -> bool:
         own = Board()
         slot = own.claim("call", 0)
-        token = BoardView(own.fd).token(slot.index, slot.word, 0, 0)
+        token = BoardView(own.fd).token(slot.index, slot.word, 0)
         slot.cancel(CancelReason.INTERRUPT)
         return token.is_cancelled
 
@@ -102,7 +102,7 @@ def test_a_forked_child_sees_the_flag_through_an_inherited_view(
 ) -> None:
     slot = board.claim("call", 0)
     reader, writer = os.pipe()
-    token = BoardView(board.fd).token(slot.index, slot.word, reader, 0)
+    token = BoardView(board.fd).token(slot.index, slot.word, reader)
     slot.cancel(CancelReason.TIMEOUT)
     os.write(writer, b"!")
     assert forked(lambda: (token.wait(10), token.reason)).answer == repr(

@@ -38,7 +38,7 @@ def call() -> Iterator[Call]:
     board = Board()
     reader, writer = os.pipe()
     slot = board.claim("call", 0)
-    one = Call(slot, BoardView(board.fd).token(slot.index, slot.word, reader, 0), writer)
+    one = Call(slot, BoardView(board.fd).token(slot.index, slot.word, reader), writer)
     yield one
     del one.token  # with it goes the mapping, which holds a descriptor
     board.close()
@@ -121,7 +121,7 @@ def test_a_lost_wake_up_burns_no_processor_and_the_flag_still_decides(how: str) 
     board = Board()
     reader, writer = os.pipe()
     slot = board.claim("call", 0)
-    token = BoardView(board.fd).token(slot.index, slot.word, reader, 0)
+    token = BoardView(board.fd).token(slot.index, slot.word, reader)
     if how == "host gone":
         os.close(writer)
     elif how == "stray byte":
@@ -171,9 +171,17 @@ def test_a_signal_handler_that_raises_ends_the_wait(call: Call) -> None:
 
 def test_the_deadline_is_told_in_monotonic_seconds() -> None:
     board = Board()
-    token = BoardView(board.fd).token(0, 1, 0, 1_500_000_000)
+    slot = board.claim("call", 1_500_000_000)
+    token = BoardView(board.fd).token(slot.index, slot.word, 0)
     assert token.deadline == 1.5
-    assert BoardView(board.fd).token(0, 1, 0, 0).deadline is None
+    slot.shift_deadline(0.25)
+    assert token.deadline == 1.75
+    without = board.claim("without", 0)
+    without.shift_deadline(0.25)
+    assert BoardView(board.fd).token(without.index, without.word, 0).deadline is None
+    slot.release(True)
+    slot.shift_deadline(1)  # nothing: another call may have the slot
+    assert token.deadline == 1.75
     board.close()
 
 

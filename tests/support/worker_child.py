@@ -163,7 +163,7 @@ class WorkerChild:
             os.dup2(output, 1)
             os.dup2(output, 2)
             view = BoardView(self._board.fd)
-            token = view.token(self._slot.index, self._slot.word, self._wake, 0)
+            token = view.token(self._slot.index, self._slot.word, self._wake)
             for fd in (output, self._output, self._answer, self._waker):
                 os.close(fd)
 

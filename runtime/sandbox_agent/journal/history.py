@@ -112,9 +112,9 @@ def _ending(ended: Ended) -> str:
     """The line in brackets that says how a call ended; "" if the content says all."""
     match ended.outcome:
         case Outcome.OK | Outcome.ERROR:
-            if ended.exit_status:
-                return f"[{_exit(ended.exit_status)}]"
-            return f"[{_flat(ended.detail)}]" if ended.detail else ""
+            status = _exit(ended.exit_status) if ended.exit_status else ""
+            text = "; ".join(part for part in (status, _flat(ended.detail)) if part)
+            return f"[{text}]" if text else ""
         case Outcome.CANCELLED:
             how = "cancelled: it was told to stop, and stopped"
         case Outcome.KILLED:

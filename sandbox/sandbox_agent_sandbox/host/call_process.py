@@ -49,6 +49,11 @@ class CallProcess:
         # the writer will sleep. The worker runs first then: it sees the flag a fifth sooner.
         os.sched_yield()
 
+    def shift(self, seconds: float) -> None:
+        """Its processes stood still for so long: what is due, and what it sees, comes later."""
+        self.ladder.shift(seconds)
+        self.slot.shift_deadline(seconds)
+
     def terminate(self) -> None:
         """SIGTERM to the call's init, if there is one yet."""
         if self.process is not None:

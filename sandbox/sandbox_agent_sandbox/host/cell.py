@@ -121,9 +121,6 @@ class Cell:
         the sandbox is not open or has failed.
         """
         self._check()
-        deadline_ns = 0
-        if request.timeout is not None:
-            deadline_ns = int((time.monotonic() + request.timeout) * 1e9)
 
         def message(slot: int, word: int) -> Call:
             return Call(
@@ -134,7 +131,6 @@ class Cell:
                 arguments=request.arguments,
                 cwd=request.cwd,
                 env={**self._plan.environment, **request.env},
-                deadline_ns=deadline_ns,
                 output_limit=request.output_limit,
             )
 
@@ -227,7 +223,7 @@ class Cell:
         token: RunToken | None,
         message: Callable[[int, int], Call | Describe],
     ) -> CallIO:
-        slot = await self._claim(request.id, token)
+        slot = await self._claim(request.id, token, request.timeout)
         exchange = CallIO(request, slot, self._supervisor)
         try:
             # The host looks after its last wait. The worker looks again before the tool's code.
@@ -242,12 +238,16 @@ class Cell:
         for waiter in self._slot_waiters:
             resolve(waiter)
 
-    async def _claim(self, call_id: str, token: RunToken | None) -> Slot:
-        """A slot of the board. When all are taken, wait for one."""
+    async def _claim(
+        self, call_id: str, token: RunToken | None, timeout: float | None = None
+    ) -> Slot:
+        """A slot of the board. When all are taken, wait for one. timeout: the call's own time, in
+        seconds from now on."""
         while True:
             _look(token)
             try:
-                return self._board.claim(call_id, 0)
+                deadline = 0 if timeout is None else int((time.monotonic() + timeout) * 1e9)
+                return self._board.claim(call_id, deadline)
             except BoardFull:
                 pass
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

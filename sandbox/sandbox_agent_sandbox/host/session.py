@@ -240,7 +240,7 @@ class Session(WorkerLink[SessionState]):
     ) -> None:
         """Hand the request over, waiting for a session that is slow to take it."""
         slot = request.slot
-        message = Request(request.id, slot.index, slot.word, body, 0)
+        message = Request(request.id, slot.index, slot.word, body)
         while not ended.done() and not slot.is_cancelled:
             try:
                 send_with_body(self._inbox, message, "body", [wake.number])

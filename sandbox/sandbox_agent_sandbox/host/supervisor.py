@@ -194,7 +194,7 @@ class Supervisor:
             since, self._frozen_at = self._frozen_at, None
             if since is not None:
                 for call_process in self._all():
-                    call_process.ladder.shift(now - since)
+                    call_process.shift(now - since)
             self._sandbox.thaw()
 
         self._commands.add(thaw)

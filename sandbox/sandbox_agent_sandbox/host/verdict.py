@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import Result, ResultKind
 
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState, Survivor
+
+_NAMED, _NAME = 8, 100
+"""How many of the processes that a call left behind are named, and the characters of a name."""
+
+_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
 
 
 @dataclass(frozen=True)
@@ -65,9 +71,9 @@ def _outcome(seen: Evidence) -> tuple[Outcome, str]:
     if result is not None and (seen.finished or seen.reason is None):
         match result.kind:
             case ResultKind.OK:
-                return Outcome.OK, ""
+                return Outcome.OK, _left(result)
             case ResultKind.ERROR:
-                return Outcome.ERROR, ""
+                return Outcome.ERROR, _left(result)
             case ResultKind.SKIPPED:
                 return Outcome.SKIPPED, "it was cancelled before it began"
     if seen.reason is not None:
@@ -90,5 +96,34 @@ def _death(status: int | None) -> str:
     if status is None:
         return "its processes were killed from outside, or the machine ran out of memory"
     if status < 0:
-        return f"its worker died of signal {-status}"
+        return f"its worker was ended by {_signal_name(-status)}{_senders(-status)}"
     return f"its worker exited with status {status} before it gave a result"
+
+
+def _left(result: Result) -> str:
+    """Which processes were still there when the tool had returned; "" for none. A tool may have
+    written what the worker reports, so it is bounded here."""
+    if result.left_count <= 0:
+        return ""
+    named = [command[:_NAME] for command in result.left[:_NAMED]]
+    others = result.left_count - len(named)
+    if others > 0:
+        named.append(f"{others} more")
+    noun = "process" if result.left_count == 1 else "processes"
+    return f"{result.left_count} {noun} in the background ended with the call: {', '.join(named)}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def _senders(number: int) -> str:
+    """Where the signal may have come from, for those that are no fault of the worker itself."""
+    if number in _FAULTS:
+        return ""
+    if number == signal.SIGKILL:
+        return ": a process of this call sent it, or it came from outside, or memory ran out"
+    return ": a process of this call sent it, or it came from outside"

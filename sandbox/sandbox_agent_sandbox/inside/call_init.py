@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from typing import NoReturn
 
@@ -24,6 +25,9 @@ from sandbox_agent_sandbox.plan import Plan
 _HANDLED = {signal.SIGTERM, signal.SIGCHLD}
 
 _FOREVER = 365 * 86400.0
+
+REAPED_AT_ONCE = 32
+"""Processes that are collected between two looks at signals and messages."""
 
 
 def main(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
@@ -54,27 +58,33 @@ def _reap_until_over(worker: int, status_pipe: int) -> None:
 
     Staying gives children that handle SIGTERM time to finish; leaving would kill them.
     """
-    terminating = reaped = False
+    terminating = reaped = more = False
+    poked = time.monotonic()
     while True:
-        pause = POKE_INTERVAL if terminating and not reaped else _FOREVER
+        poking = terminating and not reaped
+        pause = 0 if more else POKE_INTERVAL if poking else _FOREVER
         info = signal.sigtimedwait(_HANDLED, pause)
-        if info is None:
+        if poking and time.monotonic() - poked >= POKE_INTERVAL:
+            poked = time.monotonic()
             with suppress(ProcessLookupError):
                 os.kill(worker, POKE)
-            continue
         # si_pid is 0 only for a sender outside this namespace: a tool's own SIGTERM is ignored.
-        if info.si_signo == signal.SIGTERM and info.si_pid == 0:
+        if info is not None and info.si_signo == signal.SIGTERM and info.si_pid == 0:
             terminating = True
             # CONT after TERM: a stopped process handles SIGTERM only once it runs.
             for number in (signal.SIGTERM, signal.SIGCONT):
                 with suppress(ProcessLookupError):
                     os.kill(-1, number)
-        while True:
+        # A storm of short-lived processes must not keep this loop from the next SIGTERM. Of two
+        # pending signals the one with the lower number comes first: SIGTERM. signal(7)
+        more = True
+        for _ in range(REAPED_AT_ONCE):
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 os._exit(0)
             if pid == 0:
+                more = False
                 break
             if pid == worker:
                 reaped = True

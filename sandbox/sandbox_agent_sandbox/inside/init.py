@@ -93,14 +93,17 @@ def _serve(plan: Plan, host: HostEnds) -> None:
     poll = select.poll()
     for fd in (host.control.fileno(), host.host_fd, wake):
         poll.register(fd, select.POLLIN)
-    frozen = False
+    frozen = more = False
     while True:
-        for fd, _ in poll.poll():
+        ready = poll.poll(0 if more else None)
+        if more:
+            more = _reap()
+        for fd, _ in ready:
             if fd == host.host_fd:
                 return
             if fd == wake:
                 os.read(wake, 4096)
-                _reap()
+                more = _reap()
             else:
                 message: ToInit
                 try:
@@ -127,13 +130,16 @@ def _signal_all(number: signal.Signals) -> None:
         os.kill(-1, number)
 
 
-def _reap() -> None:
-    while True:
+def _reap() -> bool:
+    """Collect what has ended. True when more may be left: a storm of short-lived processes must not
+    keep init from its messages."""
+    for _ in range(call_init.REAPED_AT_ONCE):
         try:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                return
+                return False
         except ChildProcessError:
-            return
+            return False
+    return True
 
 
 def _new_call(

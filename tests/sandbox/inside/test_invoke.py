@@ -146,7 +146,7 @@ def begin(
     reference = FunctionRef(module or "usertools", qualname)
     if module.endswith(".py"):
         reference = FunctionRef("__main__", qualname, os.path.abspath(module))
-    call = Call("id", 0, 0, reference, None, os.getcwd(), {}, 0, limit)
+    call = Call("id", 0, 0, reference, None, os.getcwd(), {}, limit)
 
     data = arguments.encode(errors="surrogateescape")
 

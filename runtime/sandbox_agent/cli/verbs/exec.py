@@ -122,6 +122,8 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     code = _exit_code(end)
     if code == ExitCode.COMMAND_TIMEOUT and end.outcome is Outcome.TIMEOUT:
         console.error("the time limit of the command was reached")
+    elif end.outcome in (Outcome.OK, Outcome.ERROR) and end.detail:
+        console.error(end.detail)
     elif code == ExitCode.EXEC_FAILED and end.exit_status != ExitCode.EXEC_FAILED:
         console.error(end.detail or end.content or f"the command ended as {end.outcome.value}")
     return code

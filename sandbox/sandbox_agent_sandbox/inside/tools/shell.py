@@ -34,6 +34,20 @@ _SCRIPT_FD = 9
 
 _RESET = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 
+_SHIELDED = frozenset(signal.valid_signals()) - {
+    signal.SIGTERM,  # of the ladder
+    signal.SIGURG,  # the poke after it
+    signal.SIGCHLD,
+    signal.SIGCONT,
+    *(signal.SIGKILL, signal.SIGSTOP),
+    # Faults of this process, and limits that it is over.
+    *(signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV),
+    *(signal.SIGSYS, signal.SIGTRAP, signal.SIGXCPU, signal.SIGXFSZ),
+}
+"""What cannot reach the worker while it waits for a command: `kill -INT -1` and `kill -HUP $PPID`
+of the command would end the worker before it has reported. system(3) ignores SIGINT and SIGQUIT for
+the same reason."""
+
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -112,18 +126,19 @@ class _Child:
 def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
     """Start a command and wait for its end, not for that of its background processes.
 
-    Raises CommandCancelled when SIGTERM came meanwhile, after the command has ended.
+    Raises CommandCancelled when SIGTERM came meanwhile, after the command has ended. The signals in
+    _SHIELDED stay blocked: what the command sent must not strike afterwards.
     """
     cancelled: Cancelled | None = None
     child: _Child | None = None
     # SIGTERM's handler raises. It must not do so between the fork and our record of the child.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SHIELDED | {signal.SIGTERM})
     try:
         pid = start()
         child = _Child(pid, os.pidfd_open(pid))
     finally:
         try:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         except Cancelled as reason:
             if child is None:
                 raise
@@ -142,7 +157,7 @@ def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
     status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
     os.close(child.pidfd)
     try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     except Cancelled as reason:
         cancelled = reason
     if cancelled is not None:

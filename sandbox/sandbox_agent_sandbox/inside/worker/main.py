@@ -13,6 +13,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
+import msgspec
 from sandbox_agent_ipc.board import BoardView
 from sandbox_agent_ipc.channel import Inbox, Outbox, read_arguments
 from sandbox_agent_ipc.messages import (
@@ -34,6 +35,7 @@ from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only, standard_streams
 from sandbox_agent_sandbox.inside.walls.rlimits import apply_rlimits
+from sandbox_agent_sandbox.inside.worker import leftovers
 from sandbox_agent_sandbox.inside.worker.invoke import NotStarted, describe_all, invoke
 from sandbox_agent_sandbox.inside.worker.serving import serve
 from sandbox_agent_sandbox.plan import Plan
@@ -105,7 +107,7 @@ def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
 
 
 def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd: int) -> Result:
-    token = board.token(call.slot, call.word, wake_fd, call.deadline_ns)
+    token = board.token(call.slot, call.word, wake_fd)
     worker = os.getpid()
 
     def on_term(number: int, frame: FrameType | None) -> None:
@@ -114,6 +116,8 @@ def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
             return
+        if not token.is_cancelled:
+            return  # from a process of this call (`kill $PPID`): the ladder sets the flag first
         _ignore_term()  # a second SIGTERM must not interrupt what a tool does in its `finally`
         raise Cancelled(token.reason or CancelReason.INTERRUPT)
 
@@ -130,6 +134,9 @@ def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd
         if os.getpid() != worker:
             os._exit(0)  # a forked child of the tool that returned into here: it must not send
         _ignore_term()
+        if result.kind in (ResultKind.OK, ResultKind.ERROR):
+            left, count = leftovers.wait(token)
+            result = msgspec.structs.replace(result, left=left, left_count=count)
     except Cancelled:  # SIGTERM came in the short time between the tool's end and the line above
         _ignore_term()
         return Result(ResultKind.CANCELLED, "")
@@ -137,6 +144,10 @@ def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd
 
 
 def _ignore_term() -> None:
-    """Ignore SIGTERM from now on. By a handler, not SIG_IGN, which commands would inherit."""
+    """Ignore SIGTERM from now on. By a handler, not SIG_IGN, which commands would inherit.
+
+    A poke may be pending in Python: without a handler for it, Python would print "Signal 23 ignored
+    due to race condition". So its handler stays, and system calls go on after it (SA_RESTART).
+    """
     signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.signal(POKE, signal.SIG_DFL)
+    signal.siginterrupt(POKE, False)

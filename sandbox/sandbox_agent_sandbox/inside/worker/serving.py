@@ -61,7 +61,7 @@ class SessionServer:
         if body is None:
             body = read_arguments(fds[1], _MAX_BODY)
             os.close(fds[1])
-        token = self._board.token(message.slot, message.word, fds[0], message.deadline_ns)
+        token = self._board.token(message.slot, message.word, fds[0])
         return SessionRequest(message.id, body, token)
 
     def reply(self, request: SessionRequest, body: bytes) -> None:

@@ -1,0 +1,125 @@
+"""The processes that are still there when a call's tool has returned.
+
+The call ends with its tool, and then its pid namespace is killed. But what still holds the call's
+output may be about to finish: bash waits neither for `>(gzip > file)` nor for `command &`. So those
+processes get a moment, and what ends with the call is reported.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from contextlib import suppress
+
+from sandbox_agent_ipc.token import CallToken
+
+PATIENCE = 2.0
+"""Seconds that the holders of the call's output get at most."""
+
+_LOOK = 0.05
+"""Seconds between two looks: a daemon may close its output and stay."""
+
+_NAMED = 8
+"""How many processes are named."""
+
+_NAME = 100
+"""Bytes of a command that are reported."""
+
+_HELPERS = (
+    b"from multiprocessing.resource_tracker import",
+    b"from multiprocessing.forkserver import",
+)
+"""Python's own helpers, which end with the process that started them: the worker."""
+
+
+def wait(token: CallToken) -> tuple[tuple[str, ...], int]:
+    """Wait until no other process of this call holds its output, at most PATIENCE, and no longer
+    than the call's own time or the flag allows.
+
+    Returns the commands of the processes that are left, at most _NAMED of them, and their number.
+    """
+    left = PATIENCE
+    if token.deadline is not None:
+        left = min(left, token.deadline - time.monotonic() - 2 * _LOOK)
+    outputs = _outputs()
+    while others := _others():
+        holder = next((pid for pid in others if _holds(pid, outputs)), None)
+        if holder is None or left <= 0 or token.is_cancelled:
+            break
+        begin = time.monotonic()
+        _wait_a_little(holder)
+        # A standstill of all processes (SIGSTOP) costs one look.
+        left -= min(time.monotonic() - begin, 2 * _LOOK)
+    commands = [_command(pid) for pid in others[:_NAMED]]
+    return tuple(command for command in commands if command), len(others)
+
+
+def _outputs() -> set[bytes]:
+    """The names of this process's output pipes: b"pipe:[123]". A tool may have closed them."""
+    names = set()
+    for fd in (1, 2):
+        with suppress(OSError):
+            names.add(os.readlink(b"/proc/self/fd/%d" % fd))
+    return {name for name in names if name.startswith(b"pipe:")}
+
+
+def _wait_a_little(pid: int) -> None:
+    """Until the process ends, at most _LOOK seconds."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return  # it has ended
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll(_LOOK * 1000)
+    os.close(pidfd)
+
+
+def _others() -> list[int]:
+    """The processes of this call's pid namespace, by pid. Not its init, this worker, and Python's
+    helpers; not a zombie, which has ended already. pid_namespaces(7)"""
+    mine = (1, os.getpid())
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [pid for pid in sorted(pids) if pid not in mine and _is_alive(pid)]
+
+
+def _is_alive(pid: int) -> bool:
+    status = _read(pid, "stat")
+    # The command in brackets may hold anything. proc_pid_stat(5)
+    if not status or status.rpartition(b")")[2].split()[0] in (b"Z", b"X"):
+        return False
+    command = _read(pid, "cmdline")
+    return not any(helper in command for helper in _HELPERS)
+
+
+def _holds(pid: int, outputs: set[bytes]) -> bool:
+    """Whether a descriptor of the process is the call's output. Compared by name: stat(2) could
+    hang on what a tool has opened."""
+    folder = b"/proc/%d/fd/" % pid
+    with suppress(OSError):  # it has ended, or may not be looked at
+        for fd in os.listdir(folder):
+            with suppress(OSError):
+                if os.readlink(folder + fd) in outputs:
+                    return True
+    return False
+
+
+def _command(pid: int) -> str:
+    data = _read(pid, "cmdline") or _read(pid, "comm")
+    words = data.replace(b"\0", b" ").strip()
+    return words[:_NAME].decode(errors="replace")
+
+
+def _read(pid: int, name: str) -> bytes:
+    """The beginning of a file of the process in /proc; empty when it has ended."""
+    try:
+        fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, 4096)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)

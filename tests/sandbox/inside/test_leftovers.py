@@ -1,0 +1,115 @@
+"""What a call leaves behind: it gets a moment to finish, and what then ends with it is said."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.messages import Result, ResultKind
+from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox.host.verdict import _left
+from sandbox_agent_sandbox.outcome import CallResult, Outcome
+from sandboxes import command, function, run, sandbox, until
+
+
+def call(workspace: Path, text: str) -> CallResult:
+    async def main() -> CallResult:
+        async with sandbox(workspace) as cell:
+            return await cell.call(command(workspace, text))
+
+    return run(main)
+
+
+def test_a_process_substitution_finishes_its_file(tmp_path: Path) -> None:
+    result = call(tmp_path, "seq 1 300000 | tee >(sort > sorted) >(gzip > all.gz) | tail -1")
+    assert (result.outcome, result.output, result.detail) == (Outcome.OK, "300000\n", "")
+    assert len((tmp_path / "sorted").read_text().splitlines()) == 300_000
+    assert gzip.decompress((tmp_path / "all.gz").read_bytes()).count(b"\n") == 300_000
+
+
+def test_what_is_still_there_ends_with_the_call_and_is_named(tmp_path: Path) -> None:
+    result = call(tmp_path, "sleep 987 & sleep 986 & echo started; exit 3")
+    assert (result.outcome, result.exit_status) == (Outcome.ERROR, 3)
+    assert result.detail == (
+        "2 processes in the background ended with the call: sleep 987, sleep 986"
+    )
+
+
+def test_a_daemon_that_holds_no_output_is_not_waited_for_but_named(tmp_path: Path) -> None:
+    text = "setsid sleep 987 >/dev/null 2>&1 </dev/null & while ! pgrep -x sleep; do :; done"
+    result = call(tmp_path, text)
+    assert result.detail == "1 process in the background ended with the call: sleep 987"
+
+
+def test_a_daemon_that_closes_its_output_later_ends_the_wait(tmp_path: Path) -> None:
+    text = "(read x < gate; exec sleep 987 >&- 2>&- 3>closed) & echo > opened"
+    os.mkfifo(tmp_path / "gate")
+
+    async def main() -> CallResult:
+        async with sandbox(tmp_path) as cell:
+            import asyncio
+
+            going = asyncio.create_task(cell.call(command(tmp_path, text)))
+            await until((tmp_path / "opened").exists)
+            await asyncio.to_thread((tmp_path / "gate").write_text, "go\n")
+            return await going
+
+    result = run(main)
+    assert (tmp_path / "closed").exists()
+    assert result.detail == "1 process in the background ended with the call: sleep 987"
+
+
+def test_a_python_tools_children_are_named_too_but_not_pythons_own_helpers(tmp_path: Path) -> None:
+    (tmp_path / "starts.py").write_text(
+        "import subprocess\n"
+        "from multiprocessing import resource_tracker\n"
+        "def starts() -> str:\n"
+        "    resource_tracker.ensure_running()\n"
+        "    subprocess.Popen(['sleep', '987'], stdout=subprocess.DEVNULL,\n"
+        "                     stderr=subprocess.DEVNULL)\n"
+        "    return 'started'\n"
+    )
+
+    async def main() -> CallResult:
+        async with sandbox(tmp_path) as cell:
+            return await cell.call(function(tmp_path, "starts", "starts", {}))
+
+    result = run(main)
+    assert (result.outcome, result.content) == (Outcome.OK, "started")
+    assert result.detail == "1 process in the background ended with the call: sleep 987"
+
+
+def test_an_interrupt_ends_the_wait_and_what_is_waited_for(tmp_path: Path) -> None:
+    async def main() -> CallResult:
+        import asyncio
+
+        token = RunToken()
+        async with sandbox(tmp_path, grace=20, term=20) as cell:
+            text = "(trap '' INT; echo > up; while :; do sleep 0.05; done) & echo started"
+            going = asyncio.create_task(cell.call(command(tmp_path, text), token=token))
+            await until((tmp_path / "up").exists)
+            token.cancel(CancelReason.INTERRUPT)
+            return await going
+
+    result = run(main)  # the grace period of 20 s is not used up
+    assert result.outcome in (Outcome.CANCELLED, Outcome.OK)
+    assert result.output == "started\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "count", "text"),
+    [
+        ((), 0, ""),
+        ((), -3, ""),
+        (("a", "b"), 2, "2 processes in the background ended with the call: a, b"),
+        (("x" * 500,), 1, f"1 process in the background ended with the call: {'x' * 100}"),
+        (("a",) * 20, 2**40, f"{', '.join('a' * 8)}, {2**40 - 8} more"),
+    ],
+)
+def test_what_a_worker_reports_is_bounded(names: tuple[str, ...], count: int, text: str) -> None:
+    said = _left(Result(ResultKind.OK, "", left=names, left_count=count))
+    assert said.endswith(text) and len(said) < 1000
+    assert bool(said) == bool(text)
