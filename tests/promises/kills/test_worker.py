@@ -35,7 +35,10 @@ TORN = "its worker broke the protocol: the stream ended ..."
 """Only where nothing is known that explains it."""
 
 STATUS = "its worker exited with status {} before it gave a result"
-SIGNAL = "its worker died of signal {}"
+BY_SIGKILL = (
+    "its worker was ended by SIGKILL: a process of this call sent it, or it came from outside, "
+    "or memory ran out"
+)
 ERROR = Told(Outcome.ERROR, YES, "")
 UNIMPORTED = Told(Outcome.ERROR, NO, "")
 OK = Told(Outcome.OK, YES, "")
@@ -45,24 +48,24 @@ KILLED = Told(Outcome.KILLED, YES, "interrupt", KILL)
 
 TABLE: dict[tuple[When, How], Told] = {
     (When.HANDSHAKE, How.EXCEPTION): crashed(NO, STATUS.format(70)),
-    (When.HANDSHAKE, How.SIGKILL): crashed(NO, SIGNAL.format(9)),
+    (When.HANDSHAKE, How.SIGKILL): crashed(NO, BY_SIGKILL),
     (When.HANDSHAKE, How.SIGSTOP): timed_out(NO, AT_TERM),
     (When.HANDSHAKE, How.MEMORY): crashed(NO, STATUS.format(70)),
     (When.MID_FRAME, How.EXIT): crashed(YES, STATUS.format(3)),
     (When.MID_FRAME, How.EXCEPTION): crashed(YES, TORN),
-    (When.MID_FRAME, How.SIGKILL): crashed(YES, SIGNAL.format(9)),
+    (When.MID_FRAME, How.SIGKILL): crashed(YES, BY_SIGKILL),
     (When.MID_FRAME, How.SIGSTOP): timed_out(YES, AT_TERM),
     (When.MID_FRAME, How.HANG): timed_out(YES, AT_TERM),
     (When.MID_FRAME, How.MEMORY): crashed(YES, TORN),
     (When.BEFORE_START, How.EXIT): crashed(NO, STATUS.format(3)),
     (When.BEFORE_START, How.EXCEPTION): UNIMPORTED,
-    (When.BEFORE_START, How.SIGKILL): crashed(NO, SIGNAL.format(9)),
+    (When.BEFORE_START, How.SIGKILL): crashed(NO, BY_SIGKILL),
     (When.BEFORE_START, How.SIGSTOP): timed_out(NO, AT_TERM),
     (When.BEFORE_START, How.HANG): timed_out(NO, AT_TERM),
     (When.BEFORE_START, How.MEMORY): UNIMPORTED,
     (When.MID_OUTPUT, How.EXIT): crashed(YES, STATUS.format(3)),
     (When.MID_OUTPUT, How.EXCEPTION): ERROR,
-    (When.MID_OUTPUT, How.SIGKILL): crashed(YES, SIGNAL.format(9)),
+    (When.MID_OUTPUT, How.SIGKILL): crashed(YES, BY_SIGKILL),
     (When.MID_OUTPUT, How.SIGSTOP): timed_out(YES, AT_TERM),
     (When.MID_OUTPUT, How.HANG): timed_out(YES, AT_TERM),
     (When.MID_OUTPUT, How.MEMORY): ERROR,
