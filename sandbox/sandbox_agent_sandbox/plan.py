@@ -69,7 +69,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Everything that the spawner and init need to build a sandbox.
 
     binds: outermost first. network: "none" for a network namespace with loopback only, "host" for
-    the host's network. environment: what every tool gets. import_path: the workers' `sys.path`.
+    the host's network. environment: what every tool gets. user, home: of the account inside; the
+    environment may say otherwise. import_path: the workers' `sys.path`.
     """
 
     workspace: str
@@ -81,4 +82,6 @@ class Plan(msgspec.Struct, frozen=True):
     network: str
     limits: ResourceLimits
     environment: dict[str, str]
+    user: str
+    home: str
     import_path: tuple[str, ...]

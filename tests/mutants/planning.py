@@ -62,11 +62,11 @@ MUTANTS = (
         "    for name in facts.environment:\n",
     ),
     mutant(
-        "a policy can set HOME",
+        "a policy cannot set HOME",
         _GOLDEN,
         _PLAN,
-        '    environment["HOME"] = _HOME  #',
-        "    #",
+        "    environment.update(policy.env.set)\n",
+        '    environment.update({**policy.env.set, "HOME": _HOME})\n',
     ),
     mutant(
         "records in reach of the tools are not hidden",

@@ -7,7 +7,8 @@ It refuses what it cannot satisfy, and where a policy has two readings it takes 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from pathlib import Path
 
@@ -59,6 +60,7 @@ _TMP = Path("/tmp")
 """The sandbox's own. The working folder of a sandbox that has no workspace."""
 
 _HOME = "/tmp/home"
+_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
 
 UNPRIVILEGED_ID = 1000
@@ -121,6 +123,7 @@ def make_plan(
     _guard_own_code(binds, identity, facts)
     ordered = tuple(sorted(binds.values(), key=lambda bind: (bind.path.count("/"), bind.path)))
     visible = [Path(bind.path) for bind in ordered]
+    environment = _environment(policy, facts, visible)
     plan = Plan(
         workspace=str(cwd),
         identity=identity,
@@ -130,7 +133,9 @@ def make_plan(
         protected=tuple(protected),
         network=policy.network,
         limits=_limits(policy.limits),
-        environment=_environment(policy, facts, visible),
+        environment=environment,
+        user=_account(environment, facts),
+        home=_HOME,
         import_path=tuple(_import_path(facts, visible, tool_paths)),
     )
     _refuse_what_is_not_utf8(plan)
@@ -220,6 +225,12 @@ def _masks(
             )
         if real == workspace or real in workspace.parents:
             raise PolicyError(f"hide: {real} would hide the workspace {workspace}")
+        for field in ("read", "write", "protect"):
+            for named in getattr(policy, field):
+                if _is_inside(_real(workspace / named), [real]):
+                    raise PolicyError(
+                        f"hide: {real} would hide {named}, which {field} names; remove one of them"
+                    )
         yield Mask(str(real), real.is_dir())
     for path in hidden:
         real = path.resolve()
@@ -258,8 +269,13 @@ def _environment(policy: Policy, facts: HostFacts, visible: Sequence[Path]) -> d
                     f"env.pass: the value of {name} is not UTF-8; give it a value that is"
                 )
     environment.update(policy.env.set)
-    environment["HOME"] = _HOME  # the only home that exists inside
     return environment
+
+
+def _account(environment: Mapping[str, str], facts: HostFacts) -> str:
+    """The name of the tools' user in passwd(5): USER, where that can be the name of an account."""
+    name = environment["USER"]
+    return name if _ACCOUNT.fullmatch(name) else facts.user
 
 
 def _import_path(

@@ -256,13 +256,22 @@ class EnvPolicy(Strict):
     unenforced = {"secret": "secret variables (env.secret)"}
 
     pass_: list[VariableName] = Field(default=[], alias="pass")
-    """Names of variables that tools get with the value that they have outside. The record of a run
-    holds the names alone. The variable with the model's key is refused."""
+    """Names of variables that tools get with the value that they have outside. You are warned of a
+    name that is not set there. The record of a run holds the names alone. The variable with the
+    model's key is refused."""
 
     set: Annotated[dict[VariableName, VariableValue], AfterValidator(_no_secrets)] = {}
-    """Variables that tools get with these values. Wins over `pass`. The record of a run holds them.
-    So a variable is refused whose name looks like a secret's (KEY, TOKEN, PASSWORD and the like),
-    or whose value is a secret's outside: use `pass` for it."""
+    """Variables that tools get with these values, also in place of the sandbox's own (HOME, PATH).
+    The record of a run holds them. So a variable is refused whose name or value looks like a
+    secret's (KEY, TOKEN, PASSWORD and the like), or whose value is a secret's outside: use `pass`
+    for it."""
+
+    @model_validator(mode="after")
+    def _one_source_each(self) -> EnvPolicy:
+        for name in self.pass_:
+            if name in self.set:
+                raise ValueError(f"{name} is in pass and in set; remove it from one of them")
+        return self
 
 
 class Limits(Strict):

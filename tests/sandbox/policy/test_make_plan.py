@@ -141,6 +141,8 @@ USER = Plan(
         tmp=268435456,
     ),
     environment=ENVIRONMENT,
+    user="agent",
+    home="/tmp/home",
     import_path=(
         "{T}/src/ipc",
         "{T}/src/sandbox",
@@ -202,7 +204,7 @@ def test_what_a_policy_names(layout: Path) -> None:
             "hide": ["hidden", "secret", layout / "home/agent/.netrc"],
             "protect": ["tests", layout / "out"],
             "env": {
-                "pass": ["PASSED", "NOT_THERE", "HOME"],
+                "pass": ["PASSED", "NOT_THERE"],
                 "set": {"EXTRA": "1", "TERM": "xterm", "HOME": "/elsewhere"},
             },
             "limits": {
@@ -226,7 +228,8 @@ def test_what_a_policy_names(layout: Path) -> None:
         masks=(Mask("{T}/work/hidden", True), Mask("{T}/work/secret", False)),
         protected=(Protected("{T}/work/tests", 0, 0), Protected("{T}/out", 0, 0)),
         limits=ResourceLimits(64 << 20, 10, 3, 40, 1000, 2 << 20),
-        environment=ENVIRONMENT | {"TERM": "xterm", "PASSED": "on", "EXTRA": "1"},
+        environment=ENVIRONMENT
+        | {"TERM": "xterm", "PASSED": "on", "EXTRA": "1", "HOME": "/elsewhere"},
     )
     check(make_plan(policy, facts(layout), workspace=layout / "work"), expected, layout)
 

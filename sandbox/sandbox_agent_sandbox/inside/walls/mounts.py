@@ -58,8 +58,7 @@ def build_root(plan: Plan, trees: Sequence[int]) -> None:
         _attach(tree, root + bind.path)
     for mask in plan.masks:
         _mask(root, mask)
-    home = f"{root}{plan.environment['HOME']}"
-    os.makedirs(home, 0o700, exist_ok=True)
+    os.makedirs(f"{root}{plan.home}", 0o700, exist_ok=True)
     os.chdir(root)
     syscalls.pivot_root(".", ".")
     syscalls.umount(".", syscalls.MNT_DETACH)
@@ -108,8 +107,7 @@ def _devices(dev: str, plan: Plan) -> None:
 def _accounts(etc: str, plan: Plan) -> None:
     """Names for the ids, so that `whoami`, git and `~` work."""
     uid, gid = plan.identity.inside_uid, plan.identity.inside_gid
-    home = plan.environment["HOME"]
-    user = plan.environment["USER"]
+    home, user = plan.home, plan.user
     _write(
         f"{etc}/passwd",
         f"{user}:x:{uid}:{gid}:{user}:{home}:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
