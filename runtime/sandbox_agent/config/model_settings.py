@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from sandbox_agent_sandbox.policy.secrets import looks_secret
+from sandbox_agent_sandbox.policy.explain import dotted
+from sandbox_agent_sandbox.policy.secrets import secret_words, value_looks_secret, words_of
 
 TIMEOUT = 300.0
 """Seconds that a provider may be silent."""
@@ -28,6 +31,21 @@ _OWN = (
 )
 OWN_PARAMS = frozenset(_OWN.split(", "))
 """Arguments of litellm that this program sets itself."""
+
+_PRICES = {"input_cost_per_token", "output_cost_per_token"}
+
+_NUMBER = re.compile(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?[kKmM]?")
+
+_AUTHORIZATION = re.compile(r"(?i)\s*(Bearer|Basic)\s+(?=\S*[0-9=+/]|\S{20})[\w.~+/=-]{8,}\s*")
+"""The value of an Authorization header: RFC 7617, RFC 6750."""
+
+_WITHOUT_EFFECT = {
+    "n": "only one answer of each request is used",
+    "functions": "the tools are those of the task",
+    "function_call": "the tools are those of the task",
+    "acompletion": "requests are always asynchronous",
+}
+"""Arguments of litellm that would be dropped or would break the request, and why."""
 
 
 def check_address(address: str) -> None:
@@ -51,11 +69,21 @@ def check_address(address: str) -> None:
 
 
 def check_params(params: Mapping[str, Any]) -> None:
-    """Raises ValueError for what `params` must not hold: what the program sets itself, and what
-    looks like a secret, because a task and its record must not hold secrets."""
+    """Raises ValueError for what `params` must not hold: what the program sets itself, what can
+    have no effect here, and what looks like a secret, because a task and its record must not hold
+    secrets."""
     for name in params:
         if name in OWN_PARAMS:
             raise ValueError(f"{name} is not for params; remove it, or write model.{name}")
+        if name in _WITHOUT_EFFECT:
+            raise ValueError(f"{name} has no effect here: {_WITHOUT_EFFECT[name]}; remove it")
+    prices = [name for name in _PRICES if name in params]
+    if len(prices) == 1:
+        (missing,) = _PRICES - set(prices)
+        raise ValueError(f"{prices[0]} has no effect without {missing}; write both")
+    odd = not_finite(dict(params))
+    if odd is not None:
+        raise ValueError(f"{dotted(odd)} is no finite number; write a number")
     _refuse_secrets(params)
 
 
@@ -68,10 +96,34 @@ def _refuse_secrets(params: Any, name: str = "") -> None:
         for value in params:
             _refuse_secrets(value, name)
         return
-    counts = name.lower().endswith("tokens")  # max_tokens and its like
-    # First by its name alone, since a key may be a number. Then by what it holds.
-    why = (None if counts else looks_secret(name, "?")) or looks_secret("", str(params))
+    why = _why_secret(name, params)
     if why is not None:
         raise ValueError(
             f"{name} {why}; put it into the environment variable that litellm reads it from"
         )
+
+
+def _why_secret(name: str, value: Any) -> str | None:
+    if value is None or isinstance(value, bool):
+        return None
+    words = set(secret_words(words_of(name)))
+    if _NUMBER.fullmatch(str(value)):
+        # A password may be a number. A number of tokens, or the number of a token, is none.
+        words -= {"TOKEN", "TOKENS"}
+    if words:
+        return "is called like a secret"
+    if _AUTHORIZATION.fullmatch(str(value)):
+        return "has the form of a key or token"
+    return value_looks_secret(str(value))
+
+
+def not_finite(data: Any) -> tuple[str | int, ...] | None:
+    """The path to a number in `data` that is infinite or not a number; None if there is none."""
+    if isinstance(data, float):
+        return None if math.isfinite(data) else ()
+    items = data.items() if isinstance(data, dict) else ()
+    for key, value in enumerate(data) if isinstance(data, list) else items:
+        found = not_finite(value)
+        if found is not None:
+            return (key, *found)
+    return None
