@@ -144,7 +144,14 @@ MUTANTS = (
         "`last` is the first run",
         "runtime/journal/test_lookup.py",
         f"{RUNTIME}/journal/lookup.py",
-        "        return base / names[-1]\n",
-        "        return base / names[0]\n",
+        "    return list(dict.fromkeys([*noted, *ids, *others]))\n",
+        "    return list(dict.fromkeys([*noted, *ids, *others]))[::-1]\n",
+    ),
+    mutant(
+        "`last` goes by the time in the id alone",
+        "runtime/journal/test_lookup.py",
+        f"{RUNTIME}/journal/lookup.py",
+        "    return list(dict.fromkeys([*noted, *ids, *others]))\n",
+        "    return list(dict.fromkeys([*ids, *others]))\n",
     ),
 )

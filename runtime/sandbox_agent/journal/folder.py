@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
+from sandbox_agent.embedding.warn import notify
 from sandbox_agent.errors import ConfigError
 
 OUTPUT_FOLDER = "output"
@@ -15,10 +18,14 @@ OUTPUT_FOLDER = "output"
 
 def default_output_dir() -> Path:
     """`$XDG_STATE_HOME/sandbox-agent`, or `~/.local/state/sandbox-agent`. The XDG base directory
-    specification says to ignore a relative value. Raises ConfigError if there is no home folder."""
-    base = Path(os.environ.get("XDG_STATE_HOME", ""))
+    specification says to ignore a relative value, of which this warns. Raises ConfigError if there
+    is no home folder."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(given)
     if not base.is_absolute():
         base = Path(os.path.expanduser("~"), ".local", "state")
+        if given:
+            _ignored(given, str(base))
     if not base.is_absolute():
         raise ConfigError(
             "there is no home folder to keep runs in",
@@ -26,6 +33,23 @@ def default_output_dir() -> Path:
             hint="set HOME or XDG_STATE_HOME, or name a folder (--out)",
         )
     return base / "sandbox-agent"
+
+
+@cache
+def _ignored(given: str, base: str) -> None:
+    """Says once that a value of XDG_STATE_HOME has no effect."""
+    notify(
+        f"XDG_STATE_HOME is {given!r}, which is not absolute and so has no effect: runs are kept "
+        f"in {base}/sandbox-agent\n  hint: write the whole path, or name a folder with --out"
+    )
+
+
+_RUN_ID = re.compile(r"[0-9]{8}T[0-9]{9}-[0-9a-f]{6}")
+
+
+def is_run_id(name: str) -> bool:
+    """Whether a name has the form that `new_run_id` gives."""
+    return _RUN_ID.fullmatch(name) is not None
 
 
 def new_run_id() -> str:

@@ -1,16 +1,32 @@
-"""Finds the run that a command names: by its id, the beginning of the id, a path, or `last`."""
+"""Finds the run that a command names: by its id, the beginning of the id, a path, or `last`.
+
+`last` is the run that was made last. Ids begin with the time, and the clock may be set back. So a
+run that gets an id before others is noted in the folders of those. A command of `exec` is meant
+only where there are no runs: there is nothing to resume in one.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from sandbox_agent.errors import ConfigError
-from sandbox_agent.journal.file import JOURNAL_FILE
-from sandbox_agent.journal.folder import default_output_dir
+from sandbox_agent.journal.events import JournalOpened
+from sandbox_agent.journal.file import JOURNAL_FILE, read_regular_file
+from sandbox_agent.journal.folder import default_output_dir, is_run_id
 
 LAST = "last"
+COMMAND = "exec"
+"""What the record of a command of `exec` says as name and as model."""
+
+_LATER = "later_runs.txt"
+_NOTED_IN = 64
+_FIRST_LINE = 1024 * 1024
 SHOWN = 5
 """Candidates that a message lists."""
 
@@ -33,11 +49,9 @@ def find_run(run: str, output_dir: Path | None = None, here: Path | None = None)
         raise ConfigError("no run was named", field="RUN", hint=_HINT)
     if is_path(run):
         return _checked(here / os.path.expanduser(run), run)
-    names = _runs(base)
     if run == LAST:
-        if not names:
-            raise ConfigError(f"there are no runs in {base}", field="RUN", hint=_HINT)
-        return base / names[-1]
+        return _last(base)
+    names = _runs(base)
     if run in names:
         return base / run
     found = [name for name in names if name.startswith(run)]
@@ -64,14 +78,74 @@ _HINT = (
 
 
 def _runs(base: Path) -> list[str]:
-    """The ids of the runs in a folder, oldest first."""
+    """The names of the runs in a folder, sorted."""
+    return sorted(name for name in _names(base) if (base / name / JOURNAL_FILE).is_file())
+
+
+def _names(base: Path) -> list[str]:
     try:
-        names = os.listdir(base)
+        return os.listdir(base)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise _unreadable(base, error) from None
-    return sorted(name for name in names if (base / name / JOURNAL_FILE).is_file())
+
+
+def _last(base: Path) -> Path:
+    command: Path | None = None
+    for name in _newest_first(base, _names(base)):
+        if not (base / name / JOURNAL_FILE).is_file():
+            continue
+        if not is_command(base / name):
+            return base / name
+        command = command or base / name
+    if command is None:
+        raise ConfigError(f"there are no runs in {base}", field="RUN", hint=_HINT)
+    return command
+
+
+def _newest_first(base: Path, names: Sequence[str]) -> list[str]:
+    """Ids first: a folder with another name was put there by hand, such as a copy of a run."""
+    ids = sorted((name for name in names if is_run_id(name)), reverse=True)
+    noted = [name for name in reversed(_later(base / ids[0])) if name in ids] if ids else []
+    others = sorted((name for name in names if not is_run_id(name)), reverse=True)
+    return list(dict.fromkeys([*noted, *ids, *others]))
+
+
+def note_order(folder: Path) -> None:
+    """Note a new run where its id does not say that it is the last one. Never raises.
+
+    It is noted in each folder whose id comes after its own: also if some of them are removed, one
+    of the others says so.
+    """
+    try:
+        names = os.listdir(folder.parent)
+    except OSError:
+        return
+    after = sorted(name for name in names if name > folder.name and is_run_id(name))
+    for name in after[-_NOTED_IN:]:
+        with contextlib.suppress(OSError), open(folder.parent / name / _LATER, "ab") as file:
+            file.write(f"{folder.name}\n".encode())
+
+
+def _later(folder: Path) -> list[str]:
+    """The runs that were made after this one, with ids that come before its own."""
+    try:
+        raw = read_regular_file(folder / _LATER)
+    except OSError:
+        return []
+    return raw.decode("ascii", "replace").split()
+
+
+def is_command(folder: Path) -> bool:
+    """Whether the journal in a folder is that of a command of `exec`."""
+    try:
+        with open(folder / JOURNAL_FILE, "rb") as file:
+            opened = msgspec.json.decode(file.readline(_FIRST_LINE), type=JournalOpened)
+    except (OSError, msgspec.MsgspecError):
+        return False  # whatever is wrong with it is told to whom asks for it
+    settings = opened.settings
+    return opened.name == COMMAND and settings is not None and settings.model == COMMAND
 
 
 def _checked(path: Path, run: str) -> Path:

@@ -24,6 +24,7 @@ from sandbox_agent.journal.events import (
 )
 from sandbox_agent.journal.file import JOURNAL_FILE, JournalWriter
 from sandbox_agent.journal.folder import make_run_folder
+from sandbox_agent.journal.lookup import COMMAND, note_order
 from sandbox_agent.journal.state import RunState, unfinished
 
 E = TypeVar("E", bound=AnyEvent)
@@ -140,7 +141,7 @@ class Recorder:
 
     def _write(self) -> None:
         with self._lock:
-            is_new = not self._folder_made
+            is_new, is_first = not self._folder_made, not self._written
             self.make_folder()
             try:
                 if self._writer is None:
@@ -148,6 +149,8 @@ class Recorder:
                 while self._written < len(self._events):
                     self._writer.append(self._events[self._written])
                     self._written += 1
+                if is_first and not (self._settings and self._settings.model == COMMAND):
+                    note_order(self.folder)
             except BaseException:
                 if is_new and not self._written:
                     self._remove_folder()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 from sandbox_agent.errors import ConfigError
+from sandbox_agent.journal.events import RecordedSettings, UserText
 from sandbox_agent.journal.file import JOURNAL_FILE
-from sandbox_agent.journal.lookup import find_run
+from sandbox_agent.journal.lookup import COMMAND, find_run
+from sandbox_agent.journal.recorder import Recorder
 
 IDS = ("20260101T000000000-aaaaaa", "20260101T000000000-bbbbbb", "20260102T000000000-cccccc")
 
@@ -85,3 +89,70 @@ def test_of_many_candidates_the_newest_are_shown(runs: Path) -> None:
         (runs / name / JOURNAL_FILE).touch()
     with pytest.raises(ConfigError, match="2027-5, 2027-6, 2027-7, 2027-8, 2027-9 and 5 more"):
         find_run("2027", runs)
+
+
+FAST, RIGHT, LATER = (
+    "20260601T130000000-aaaaaa",
+    "20260601T120000000-bbbbbb",
+    "20260601T121500000-cccccc",
+)
+"""Made in this order, while the clock was an hour fast, and after it was set back."""
+
+
+def made(base: Path, name: str, model: str = "scripted:x") -> Path:
+    """A run of this id, as the recorder makes it."""
+    task = None if model != COMMAND else COMMAND
+    recorder = Recorder(base / name, task, None, RecordedSettings(model, {}, {}))
+    recorder.add(UserText, text="Go.")
+    recorder.close()
+    return base / name
+
+
+def test_the_last_run_is_the_one_that_was_made_last_also_after_the_clock_was_set_back(
+    tmp_path: Path,
+) -> None:
+    fast = made(tmp_path, FAST)
+    assert find_run("last", tmp_path) == fast
+    right = made(tmp_path, RIGHT)
+    assert find_run("last", tmp_path) == right
+    later = made(tmp_path, LATER)
+    assert find_run("last", tmp_path) == later
+    # Neither the times of files nor a run that is gone decide.
+    os.utime(fast)
+    os.utime(fast / JOURNAL_FILE)
+    assert find_run("last", tmp_path) == later
+    shutil.rmtree(later)
+    assert find_run("last", tmp_path) == right
+    # And once the clock has passed it, ids are in order again.
+    assert find_run("last", tmp_path) != made(tmp_path, "20260601T130000001-dddddd")
+    assert find_run("last", tmp_path).name == "20260601T130000001-dddddd"
+
+
+def test_a_second_step_back_is_remembered_when_the_newest_folder_is_removed(tmp_path: Path) -> None:
+    first, second = made(tmp_path, FAST), made(tmp_path, "20260601T140000000-eeeeee")
+    made(tmp_path, LATER)
+    last = made(tmp_path, RIGHT)
+    for removed in (None, second, first):
+        if removed is not None:
+            shutil.rmtree(removed)
+        assert find_run("last", tmp_path) == last
+
+
+def test_a_copy_under_another_name_is_not_the_last_run(tmp_path: Path) -> None:
+    last = made(tmp_path, RIGHT)
+    shutil.copytree(last, tmp_path / "zzz-copy")
+    assert find_run("last", tmp_path) == last
+
+
+def test_a_command_of_exec_is_last_only_where_there_is_no_run(tmp_path: Path) -> None:
+    command = made(tmp_path, LATER, COMMAND)
+    assert find_run("last", tmp_path) == command
+    run = made(tmp_path, RIGHT)
+    assert find_run("last", tmp_path) == run
+    made(tmp_path, FAST, COMMAND)
+    assert find_run("last", tmp_path) == run
+    # A journal that cannot be read is told to whom asks for it.
+    broken = tmp_path / "20260601T150000000-ffffff"
+    broken.mkdir()
+    (broken / JOURNAL_FILE).write_bytes(b"\0\xff\n")
+    assert find_run("last", tmp_path) == broken
