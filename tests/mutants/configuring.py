@@ -6,6 +6,8 @@ from mutants.mutant import RUNTIME, mutant
 
 _TASK = f"{RUNTIME}/config/task_file.py"
 _TASK_TEST = "runtime/config/test_task_file.py"
+_COMMAND_LINE = f"{RUNTIME}/config/command_line.py"
+_COMMAND_LINE_TEST = "runtime/config/test_command_line.py"
 _REGISTRY = f"{RUNTIME}/tools/registry.py"
 _REGISTRY_TEST = "runtime/tools/test_registry.py"
 
@@ -13,9 +15,30 @@ MUTANTS = (
     mutant(
         "a base file wins over the nearer one",
         f"{_TASK_TEST}::test_extends_merges_and_the_nearer_file_wins",
-        _TASK,
+        _COMMAND_LINE,
         "            merged[key] = value\n",
         "            merged.setdefault(key, value)\n",
+    ),
+    mutant(
+        "a flag that names the model drops its address",
+        _COMMAND_LINE_TEST,
+        _COMMAND_LINE,
+        '            path = ("model", "name")\n',
+        '            value = {"name": value}\n            self._data.pop("model", None)\n',
+    ),
+    mutant(
+        "the second of two settings wins without a word",
+        _COMMAND_LINE_TEST,
+        _COMMAND_LINE,
+        "            self._refuse_twice(at, place)\n",
+        "",
+    ),
+    mutant(
+        "a prompt is cut at a comment without a word",
+        "runtime/config/test_yaml_source.py",
+        f"{RUNTIME}/config/yaml_source.py",
+        "        if free or near or",
+        "        if",
     ),
     mutant(
         "relative paths start at the current folder",

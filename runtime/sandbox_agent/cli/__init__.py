@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             fill_standard_descriptors()
             console = Console(signals.later)
             warnings.showwarning = console.warn
+            # Ours are said, whatever PYTHONWARNINGS or -W hide.
+            warnings.simplefilter("always", UserWarning)
         try:
             code = _run(sys.argv[1:] if argv is None else list(argv), console, signals)
         finally:

@@ -45,12 +45,48 @@ class _Formatter(argparse.HelpFormatter):
         return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
+class _Store(argparse.Action):
+    """Stores a value. Refuses an empty one, which is a variable of a script that is not set, and
+    the second value of an option, since the first one would have no effect."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        if values == "" and self.nargs != argparse.REMAINDER:
+            raise argparse.ArgumentError(self, "is empty; give a value, or leave it out")
+        if option is not None and getattr(namespace, self.dest, None) is not self.default:
+            raise argparse.ArgumentError(self, "is given twice; remove one of them")
+        setattr(namespace, self.dest, values)
+
+
+class _Either(argparse.BooleanOptionalAction):
+    """`--x` or `--no-x`, and not both."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest, None)
+        super().__call__(parser, namespace, values, option)
+        if before not in (None, getattr(namespace, self.dest)):
+            raise argparse.ArgumentError(self, "are both given; remove one of them")
+
+
 class _Parser(argparse.ArgumentParser):
     """An ArgumentParser that neither prints nor exits."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False, formatter_class=_Formatter)
         self._printed = ""
+        self.register("action", None, _Store)
+        self.register("action", "store", _Store)
 
     def _print_message(self, message: str, file: object = None) -> None:
         self._printed += message or ""
@@ -168,7 +204,7 @@ def _out(parser: argparse.ArgumentParser) -> None:
 def _die_with_parent(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--die-with-parent",
-        action=argparse.BooleanOptionalAction,
+        action=_Either,
         default=None,
         help="interrupt the run when the parent process dies (default: if CI is set)",
     )

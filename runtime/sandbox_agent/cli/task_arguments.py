@@ -8,16 +8,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from sandbox_agent.config.command_line import Given
 from sandbox_agent.config.task import Task
 from sandbox_agent.config.task_file import MAX_PROMPT, read_task
 from sandbox_agent.config.yaml_source import SourceMap
+from sandbox_agent.embedding.warn import notify
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.wiring.replay_task import task_from_recording
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _REPLAY = "replay:"
+
+TASK_FILE = "task.yaml"
+"""The task where none is named."""
 
 SHARED_FLAGS = {"model": "--model", "interrupt.grace": "--grace", "budgets.time": "--timeout"}
 """The flag of each field that both `run` and `resume` can set."""
@@ -37,13 +41,45 @@ def assignment_of(arguments: argparse.Namespace) -> Assignment:
     overrides, variables = _overrides(arguments), _variables(arguments.var)
     run = _run_to_replay(arguments)
     if run is not None:
+        _refuse_variables(variables, "the recorded run")
+        if _has_task_file():
+            notify(
+                f"{TASK_FILE} of this folder is not used: --model replay:RUN takes the settings of "
+                f"the recorded run\n  hint: name {TASK_FILE} to replay the run in its settings"
+            )
         found = Assignment(*task_from_recording(run, arguments.set, overrides))
     else:
-        path = _task_path(arguments)
-        if path is None and "model" not in overrides:
-            overrides["model"] = _model_of_environment(), "SANDBOX_AGENT_MODEL"
-        found = Assignment(*read_task(path, variables, arguments.set, overrides))
+        found = _from_file(arguments, overrides, variables)
     return _checking(found) if arguments.check else found
+
+
+def _from_file(
+    arguments: argparse.Namespace,
+    overrides: Mapping[str, Given],
+    variables: Mapping[str, str],
+) -> Assignment:
+    path, name = _task_path(arguments), os.environ.get("SANDBOX_AGENT_MODEL")
+    default = None if path is not None or not name else (name, "SANDBOX_AGENT_MODEL")
+    if path is None and default is None and not _names_model(arguments):
+        raise ConfigError(
+            "no TASK and no model",
+            file="command line",
+            field="model",
+            hint="give --model openai/gpt-4o or scripted:steps.yaml, or set SANDBOX_AGENT_MODEL",
+        )
+    return Assignment(*read_task(path, variables, arguments.set, overrides, default))
+
+
+def _names_model(arguments: argparse.Namespace) -> bool:
+    named = [setting.partition("=")[0].strip() for setting in arguments.set]
+    return arguments.model is not None or "model" in named or "model.name" in named
+
+
+def _refuse_variables(variables: Mapping[str, str], what: str) -> None:
+    for name in variables:
+        raise ConfigError(
+            f"{what} has no ${{{name}}} to replace", file=f"--var {name}", hint="remove it"
+        )
 
 
 def _run_to_replay(arguments: argparse.Namespace) -> str | None:
@@ -66,15 +102,13 @@ def _checking(found: Assignment) -> Assignment:
     return replace(found, task=task.model_copy(update={"model": checked}))
 
 
-def overrides_of(
-    arguments: argparse.Namespace, flags: Mapping[str, str]
-) -> dict[str, tuple[Any, str]]:
+def overrides_of(arguments: argparse.Namespace, flags: Mapping[str, str]) -> dict[str, Given]:
     """The value and the flag for each field whose flag was given. flags: a flag for each field."""
     given = {field: getattr(arguments, flag.removeprefix("--")) for field, flag in flags.items()}
     return {field: (value, flags[field]) for field, value in given.items() if value is not None}
 
 
-def _overrides(arguments: argparse.Namespace) -> dict[str, tuple[Any, str]]:
+def _overrides(arguments: argparse.Namespace) -> dict[str, Given]:
     places = {"workspace.path": "--workspace", "output.dir": "--out"}
     overrides = overrides_of(arguments, SHARED_FLAGS | places)
     if arguments.prompt is not None:
@@ -82,27 +116,23 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, tuple[Any, str]]:
     return overrides
 
 
-def _model_of_environment() -> str:
-    name = os.environ.get("SANDBOX_AGENT_MODEL")
-    if not name:
-        raise ConfigError(
-            "no TASK and no model",
-            file="command line",
-            field="model",
-            hint="give --model openai/gpt-4o or scripted:steps.yaml, or set SANDBOX_AGENT_MODEL",
-        )
-    return name
+def _has_task_file() -> bool:
+    return os.path.lexists(TASK_FILE)
 
 
 def _task_path(arguments: argparse.Namespace) -> Path | None:
+    """The task file: the one that is named, or that of this folder. None if --prompt stands for
+    it."""
     if arguments.task is not None:
         return Path(arguments.task)
+    if _has_task_file():
+        if arguments.prompt is not None:
+            notify(f"{TASK_FILE} of this folder is used, with --prompt in place of its prompt")
+        return Path(TASK_FILE)
     if arguments.prompt is not None:
         return None
-    if os.path.lexists("task.yaml"):
-        return Path("task.yaml")
     raise ConfigError(
-        "no TASK was given, and there is no task.yaml in this folder",
+        f"no TASK was given, and there is no {TASK_FILE} in this folder",
         file="command line",
         hint="name a task file, or give --prompt; `sandbox-agent init` writes a demo",
     )
@@ -128,5 +158,7 @@ def _variables(given: list[str]) -> dict[str, str]:
         name, separator, value = one.partition("=")
         if not separator or not _VARIABLE.fullmatch(name):
             raise ConfigError(f"--var {one} is not name=value", hint="write --var name=value")
+        if name in variables:
+            raise ConfigError(f"--var {name} is given twice", hint="remove one of them")
         variables[name] = value
     return variables

@@ -27,7 +27,8 @@ def _address(value: Any) -> Any:
     return value.strip()
 
 
-_LOCAL = ("scripted", "replay")
+LOCAL = ("scripted", "replay")
+"""Kinds of models that no provider runs."""
 
 
 class ModelChoice(ConfigModel):
@@ -68,7 +69,7 @@ class ModelChoice(ConfigModel):
     @classmethod
     def _known(cls, name: str) -> str:
         kind, _, rest = name.partition(":")
-        if kind in _LOCAL and not rest.strip():
+        if kind in LOCAL and not rest.strip():
             raise PydanticCustomError(
                 "unknown_model",
                 "{name} names nothing; write scripted:steps.yaml or replay:RUN",
@@ -89,7 +90,7 @@ class ModelChoice(ConfigModel):
     @property
     def provided(self) -> bool:
         """Whether a provider runs it."""
-        return self.name.partition(":")[0] not in _LOCAL
+        return self.name.partition(":")[0] not in LOCAL
 
     @model_validator(mode="after")
     def _something_to_check(self) -> ModelChoice:

@@ -4,7 +4,7 @@ The steps, in this order:
 
 1. The file is read, and `${name}` in its strings is replaced.
 2. `extends` brings in the file that it is based on. Fields of the nearer file win.
-3. `--set` and flags replace fields.
+3. `--set` and flags replace fields (see `command_line`).
 4. Relative paths become absolute: from the folder of the file that they stand in, or from the
    current folder for `--set` and flags.
 5. The result is validated.
@@ -19,14 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from sandbox_agent_sandbox.policy.explain import dotted
+from sandbox_agent_sandbox.policy.explain import suggest
 
-from sandbox_agent.config.task import Task
+from sandbox_agent.config.command_line import CommandLine, Given, forget_other_prompt, merge
+from sandbox_agent.config.model_settings import USUAL
+from sandbox_agent.config.task import LOCAL, Task
 from sandbox_agent.config.validation_errors import config_error
-from sandbox_agent.config.yaml_source import PathTuple, Position, SourceMap, load, loads
+from sandbox_agent.config.yaml_source import PathTuple, Position, SourceMap, load
+from sandbox_agent.embedding.warn import notify
 from sandbox_agent.errors import ConfigError
 
 MAX_EXTENDS = 10
+SHORT_FORMS = {"model": "name"}
+"""Fields that are a mapping, and that a text may stand for: it is this field of the mapping."""
 MAX_PROMPT = 1024 * 1024
 """Bytes of a prompt_file, or of a prompt from standard input."""
 
@@ -51,48 +56,63 @@ def read_task(
     path: str | Path | None,
     variables: Mapping[str, str],
     settings: Sequence[str] = (),
-    overrides: Mapping[str, tuple[Any, str]] | None = None,
+    overrides: Mapping[str, Given] | None = None,
+    default_model: Given | None = None,
 ) -> tuple[Task, SourceMap]:
     """A task and the places of its values.
 
     path: the task file; None if the command line replaces it. settings: `a.b=value` with a YAML
-    value; each replaces a field. overrides: for a field's dotted name, the value that wins over
-    everything and the flag that gave it. A prompt there also replaces a prompt_file.
-    Raises ConfigError.
+    value; each replaces a field, and a mapping those that it names. overrides: for a field's dotted
+    name, the value that wins over everything and the flag that gave it. default_model: the name of
+    the model where nothing else names one. Raises ConfigError.
     """
     if path is None:
-        here = Position("command line", None, None, Path.cwd())
-        data: Any = {"version": 1}
-        source = SourceMap(here)
+        data: dict[str, Any] = {"version": 1}
+        source = SourceMap(Position("command line", None, None, Path.cwd()))
+        used: set[str] = set()
     else:
-        data, source = _read_file(Path(path), variables, ())
-    return _settled(data, source, settings, overrides or {})
+        used = set()
+        data, source = _read_file(Path(path), variables, (), used)
+    for name in variables:
+        if name not in used:
+            shown = "the command line" if path is None else path
+            raise ConfigError(
+                f"{shown} has no ${{{name}}} to replace",
+                file=f"--var {name}",
+                hint=suggest(name, used) if used else "remove it",
+            )
+    return _settled(data, source, settings, overrides or {}, default_model)
 
 
 def amend_task(
     data: dict[str, Any],
     name: str,
     settings: Sequence[str],
-    overrides: Mapping[str, tuple[Any, str]],
+    overrides: Mapping[str, Given],
 ) -> tuple[Task, SourceMap]:
     """As `read_task`, for fields that are no file's. name: their source, for messages."""
-    source = SourceMap(Position(name, None, None, Path.cwd()))
-    return _settled({"version": 1, **data}, source, settings, overrides)
+    source = SourceMap(Position(name, None, None, Path.cwd()), files=[name])
+    data = {"version": 1, **data}
+    _expand(data)
+    return _settled(data, source, settings, overrides)
 
 
 def _settled(
-    data: Any,
+    data: dict[str, Any],
     source: SourceMap,
     settings: Sequence[str],
-    overrides: Mapping[str, tuple[Any, str]],
+    overrides: Mapping[str, Given],
+    default_model: Given | None = None,
 ) -> tuple[Task, SourceMap]:
+    before = _model_name(data)
+    commands = CommandLine(data, source)
     for setting in settings:
-        _apply_setting(data, source, setting)
+        commands.set(setting)
     for name, (value, flag) in overrides.items():
-        if name == "prompt":
-            data.pop("prompt_file", None)
-        place = Position(flag, None, None, Path.cwd())
-        _assign(data, source, tuple(name.split(".")), value, place)
+        commands.assign(tuple(name.split(".")), value, flag)
+    if default_model is not None and _model_name(data) is None:
+        commands.assign(("model",), *default_model)
+    _settle_model(data, source, before)
     anchor_paths(data, source, _PATH_FIELDS)
     _anchor_model(data, source)
     try:
@@ -101,22 +121,72 @@ def _settled(
         raise config_error(error, Task, source) from None
 
 
+def _model_name(data: Mapping[str, Any]) -> Any:
+    model = data.get("model")
+    return model.get("name") if isinstance(model, dict) else None
+
+
+def _expand(data: dict[str, Any]) -> None:
+    """Replaces short forms by the mappings that they stand for, so that files, `--set` and flags
+    are merged field by field."""
+    for name, field in SHORT_FORMS.items():
+        if isinstance(data.get(name), str):
+            data[name] = {field: data[name]}
+
+
+def _settle_model(data: dict[str, Any], source: SourceMap, before: Any) -> None:
+    """Where a nearer layer names a model of another kind, leaves out the fields that only the
+    model of a farther layer could have had, and says so."""
+    model, name = data.get("model"), _model_name(data)
+    if not isinstance(model, dict) or not isinstance(name, str):
+        return
+    kind, nearness = name.partition(":")[0], source.layer(("model", "name"))
+    local = kind in LOCAL
+    for field in [*USUAL] if local else ["check"]:
+        if field not in model or (field == "check" and kind == "replay"):
+            continue
+        path = ("model", field)
+        if source.layer(path) < nearness:
+            notify(str(source.error(path, f"has no effect on {name}, and is left out")))
+            del model[field]
+        elif source.layer(path) > nearness:
+            what = f"{field} is for providers' models, and {name} is none"
+            raise source.error(
+                path, what if local else f"{name} has no recorded results to check", "remove it"
+            )
+    provider = name.partition("/")[0]
+    if isinstance(before, str) and not local and before.partition("/")[0] != provider:
+        address = model.get("api_base")
+        if address is not None and source.layer(("model", "api_base")) < nearness:
+            notify(
+                str(
+                    source.error(
+                        ("model", "api_base"),
+                        f"{address} stays, and {name} is asked there",
+                        "give --set model.api_base=null to ask the provider's own address",
+                    )
+                )
+            )
+
+
 def _read_file(
-    path: Path, variables: Mapping[str, str], chain: tuple[Path, ...]
+    path: Path, variables: Mapping[str, str], chain: tuple[Path, ...], used: set[str]
 ) -> tuple[dict[str, Any], SourceMap]:
-    """A file, merged with the file that it extends."""
+    """A file, merged with the file that it extends. used: gets the variables that it names."""
     loaded, source = load(path)
+    source.files = [source.start.file]
     if not isinstance(loaded, dict):
         raise source.error((), "must be a mapping", "write `name: value` lines, `version: 1` first")
-    data: dict[str, Any] = substitute(loaded, source, variables)
+    data: dict[str, Any] = substitute(loaded, source, variables, used)
+    _expand(data)
     if "extends" not in data:
         return data, source
     base_name = data.pop("extends")
-    if not isinstance(base_name, str) or not base_name:
+    if not isinstance(base_name, str) or not base_name.strip() or "\0" in base_name:
         raise source.error(("extends",), "must name one file", "write extends: base.yaml")
     base_path = path.parent / base_name
     chain = (*chain, path.resolve())
-    if base_path.resolve() in chain:
+    if _resolved(base_path, source) in chain:
         raise source.error(
             ("extends",), f"{base_name} extends this file, so they form a circle", "remove one"
         )
@@ -124,13 +194,23 @@ def _read_file(
         raise source.error(("extends",), f"more than {MAX_EXTENDS} files in a row", "use fewer")
     if not base_path.exists():
         raise source.error(("extends",), f"there is no file {base_path}", "check the path")
-    base, base_source = _read_file(base_path, variables, chain)
-    merged = _merge(base, data)
+    base, base_source = _read_file(base_path, variables, chain, used)
+    forget_other_prompt(base, data)
+    merged = merge(base, data)
     # A list or a text of the nearer file replaces the base's as a whole, with its places.
     places = {
         at: place for at, place in base_source.places.items() if _same_place(data, at) and at != ()
     }
-    return merged, SourceMap(source.start, {**places, **source.places})
+    files = [*base_source.files, source.start.file]
+    return merged, SourceMap(source.start, {**places, **source.places}, files=files)
+
+
+def _resolved(path: Path, source: SourceMap) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        why = getattr(error, "strerror", None) or "its links form a circle"
+        raise source.error(("extends",), f"{path}: {why}", "check the path") from None
 
 
 def _same_place(nearer: Any, path: PathTuple) -> bool:
@@ -144,21 +224,11 @@ def _same_place(nearer: Any, path: PathTuple) -> bool:
     return isinstance(nearer, dict)
 
 
-def _merge(base: Mapping[str, Any], nearer: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in nearer.items():
-        below = merged.get(key)
-        if isinstance(value, dict) and isinstance(below, dict):
-            merged[key] = _merge(below, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def substitute(data: Any, source: SourceMap, variables: Mapping[str, str]) -> Any:
+def substitute(data: Any, source: SourceMap, variables: Mapping[str, str], used: set[str]) -> Any:
     """`data` with `${name}` replaced in its strings (not in keys); `$${` stands for `${`.
 
-    Raises ConfigError for a name that `variables` does not have.
+    used: gets each name that was replaced. Raises ConfigError for a name that `variables` does not
+    have.
     """
 
     def replace(value: Any, path: PathTuple) -> Any:
@@ -181,61 +251,12 @@ def substitute(data: Any, source: SourceMap, variables: Mapping[str, str]) -> An
                     f"the variable {name} has no value",
                     f"give --var {name}=..., or write $${{{name}}} for plain text",
                 )
+            used.add(name)
             return variables[name]
 
         return _VARIABLE.sub(one, value)
 
     return replace(data, ())
-
-
-def _apply_setting(data: dict[str, Any], source: SourceMap, setting: str) -> None:
-    name, separator, text = setting.partition("=")
-    parts = name.strip().split(".")
-    if not separator or not all(parts):
-        raise ConfigError(
-            f"--set {setting} is not a setting", hint="write --set sandbox.network=host"
-        )
-    place = Position(f"--set {name.strip()}", None, None, Path.cwd())
-    if text.strip():
-        try:
-            value, _ = loads(text.encode("utf-8", "surrogateescape"), place.file, place.folder)
-        except ConfigError as error:
-            raise place.error(error.what, hint=error.hint) from None
-    else:
-        value = None
-    path = tuple(int(part) if part.isdigit() else part for part in parts)
-    _assign(data, source, path, value, place)
-
-
-def _assign(
-    data: dict[str, Any], source: SourceMap, path: PathTuple, value: Any, place: Position
-) -> None:
-    """Sets one field, making mappings on the way, and notes that `place` said so."""
-    target: Any = data
-    for index, part in enumerate(path):
-        last = index == len(path) - 1
-        if isinstance(target, list):
-            if not isinstance(part, int) or part >= len(target):
-                raise place.error(
-                    f"{dotted(path[:index])} is a list of {len(target)}",
-                    hint=f"name an entry by its number, or set {dotted(path[:index])} as a whole",
-                )
-        elif not isinstance(target, dict):
-            raise place.error(
-                f"{dotted(path[:index])} is not a mapping", hint=f"set {dotted(path[:index])}"
-            )
-        else:
-            part = str(part)
-            if not last and not isinstance(target.get(part), dict | list):
-                # A short form, such as `model: scripted:x`: the long form replaces it.
-                target[part] = {}
-        if last:
-            target[part] = value
-        else:
-            target = target[part]
-    for known in [at for at in source.places if at[: len(path)] == path]:
-        del source.places[known]
-    source.places[path] = place
 
 
 def anchor_paths(data: Any, source: SourceMap, fields: Iterable[tuple[str, ...]]) -> None:

@@ -2,11 +2,14 @@
 
 Plain data only: mappings with text keys, lists, text, numbers, true/false and null. YAML 1.1 turns
 some texts into other values without a word: dates, `1:30` into ninety, objects by tag. Here they
-stay text or are refused. Anchors, aliases and merge keys (`<<`) work, up to a limit.
+stay text or are refused. Anchors, aliases and merge keys (`<<`) work, up to a limit. What YAML
+reads in another way than most people do becomes a warning: the comment that cuts off the rest of a
+text, and `no` that is false.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,17 +19,22 @@ from typing import Any
 import yaml
 from sandbox_agent_sandbox.policy.explain import dotted
 
+from sandbox_agent.config.yaml_nodes import MAX_DEPTH, TAG, compose
+from sandbox_agent.embedding.warn import notify
 from sandbox_agent.errors import ConfigError
 
 Key = str | int
 PathTuple = tuple[Key, ...]
 
 MAX_BYTES = 1024 * 1024
-MAX_VALUES = 20_000
-"""Values of one file, with aliases expanded: a few lines of aliases can stand for billions."""
-MAX_DEPTH = 64
+"""Of a task file or a policy."""
 
-_TAG = "tag:yaml.org,2002:"
+MAX_LIST_BYTES = 8 * 1024 * 1024
+"""Of a list of turns, which a program may have written."""
+
+MAX_VALUES = 20_000
+"""Values of a file with aliases expanded, or twice its own if that is more: a few lines of aliases
+can stand for billions of values."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,15 @@ class SourceMap:
 
     start: Position
     places: dict[PathTuple, Position] = field(default_factory=dict)
+    doubts: list[ConfigError] = field(default_factory=list)
+    """What YAML has read in another way than it may be meant."""
+    files: list[str] = field(default_factory=list)
+    """The files that were merged, the nearest one last."""
+
+    def layer(self, path: PathTuple) -> int:
+        """How near the value at `path` is: that of a file, of a nearer one, of the command line."""
+        file = self.position(path).file
+        return self.files.index(file) if file in self.files else len(self.files)
 
     @classmethod
     def of_program(cls) -> SourceMap:
@@ -77,8 +94,8 @@ class SourceMap:
         return self.position(path).error(what, field=dotted(path) or None, hint=hint)
 
 
-def load(path: Path | str) -> tuple[Any, SourceMap]:
-    """The data of a YAML file and the places of its values.
+def load(path: Path | str, max_bytes: int = MAX_BYTES) -> tuple[Any, SourceMap]:
+    """The data of a YAML file and the places of its values. Warns of what may be meant otherwise.
 
     Raises ConfigError naming file, line, column and hint, for a file that cannot be read, is
     empty, is not UTF-8, is not YAML, or is more than plain data in one document.
@@ -86,25 +103,33 @@ def load(path: Path | str) -> tuple[Any, SourceMap]:
     shown = str(path)
     try:
         with open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+            raw = file.read(max_bytes + 1)
     except FileNotFoundError:
         raise ConfigError("there is no such file", file=shown, hint="check the path") from None
     except IsADirectoryError:
         raise ConfigError("is a folder, not a file", file=shown, hint="name a file") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot be read: {reason}", file=shown) from None
-    if len(raw) > MAX_BYTES:
         raise ConfigError(
-            f"is larger than {MAX_BYTES // 1024} KiB",
+            f"cannot be read: {reason}", file=shown, hint="name a file that you may read"
+        ) from None
+    if len(raw) > max_bytes:
+        task = max_bytes == MAX_BYTES
+        raise ConfigError(
+            f"is larger than {max_bytes // 1024} KiB",
             file=shown,
-            hint="a task file is short; keep long text in a prompt_file",
+            hint="a task file is short; keep long text in a prompt_file" if task else "shorten it",
         )
-    return loads(raw, shown, Path(path).absolute().parent)
+    data, source = loads(raw, shown, Path(path).absolute().parent)
+    for doubt in source.doubts:
+        notify(str(doubt))
+    return data, source
 
 
 def loads(raw: bytes, name: str, folder: Path) -> tuple[Any, SourceMap]:
-    """Like `load`, for the bytes of a file. name: of the file, for messages."""
+    """Like `load`, for the bytes of a file, without the warnings: `SourceMap.doubts` has them.
+
+    name: of the file, for messages."""
     start = Position(name, 1, 1, folder)
     try:
         text = raw.decode("utf-8-sig")
@@ -115,112 +140,49 @@ def loads(raw: bytes, name: str, folder: Path) -> tuple[Any, SourceMap]:
         raise Position(name, line, column, folder).error(
             f"byte 0x{raw[error.start]:02x} is not UTF-8", hint="save the file as UTF-8"
         ) from None
-    node = _compose(text, start)
+
+    def error_at(index: int | None, what: str, *, hint: str, mark: Any = None) -> ConfigError:
+        if index is None:
+            return Position(name, mark.line + 1, mark.column + 1, folder).error(what, hint=hint)
+        before = text[:index]
+        line, column = before.count("\n") + 1, index - before.rfind("\n")
+        return Position(name, line, column, folder).error(what, hint=hint)
+
+    node = compose(text, error_at)
     if node is None:
         raise ConfigError("is empty", file=name, hint="see `sandbox-agent init demo` for a start")
     source = SourceMap(start)
-    return _Builder(source).build(node, ()), source
+    return _Builder(source, text).build(node, ()), source
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader without dates, merge-by-constructor and base-60 numbers."""
+_FREE_TEXT = frozenset({"prompt", "instructions", "say", "final"})
+"""Fields with whole sentences: nobody comments on one behind its end, without quotes."""
 
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag.split(":")[-1] not in
-            ("timestamp", "int", "float")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}  # fmt: skip
-_Loader.add_implicit_resolver(
-    _TAG + "float",
-    re.compile(
-        r"[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
-    ),
-    list("-+0123456789."),
-)
-_Loader.add_implicit_resolver(
-    _TAG + "int",
-    re.compile(r"[-+]?0b[0-1_]+|[-+]?0o?[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+"),
-    list("-+0123456789"),
-)
-# The library matches with `match`, which does not look at the end.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, re.compile(f"(?:{regexp.pattern})$", regexp.flags)) for tag, regexp in resolvers]
-    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
-}
-
-
-def _compose(text: str, start: Position) -> yaml.Node | None:
-    def at(index: int) -> Position:
-        before = text[:index]
-        return Position(
-            start.file, before.count("\n") + 1, index - before.rfind("\n"), start.folder
-        )
-
-    try:
-        loader = _Loader(text)
-    except yaml.reader.ReaderError as error:
-        raise at(error.position).error(
-            f"the character U+{ord(text[error.position]):04X} is not allowed in YAML",
-            hint="remove it",
-        ) from None
-    try:
-        node = loader.get_single_node()
-    except yaml.MarkedYAMLError as error:
-        raise _syntax_error(error, text, start) from None
-    except yaml.reader.ReaderError as error:
-        # Beyond the first chunk the text is checked as it is read.
-        raise at(error.position).error(
-            f"the character U+{ord(text[error.position]):04X} is not allowed in YAML",
-            hint="remove it",
-        ) from None
-    except RecursionError:
-        raise start.error("is nested too deeply", hint="a task file needs a few levels") from None
-    finally:
-        loader.dispose()
-    return node
-
-
-def _syntax_error(error: yaml.MarkedYAMLError, text: str, start: Position) -> ConfigError:
-    mark = error.problem_mark or error.context_mark
-    problem = error.problem or error.context or "not YAML"
-    hint = "check the indentation and the quotes around here"
-    if mark is None:
-        return start.error(f"malformed YAML: {problem}", hint=hint)
-    line_text = text.split("\n")[mark.line] if mark.line < text.count("\n") + 1 else ""
-    if problem == "but found another document":
-        problem, hint = "a second document starts here", "remove it: a file has one document"
-    elif "\t" in line_text[: mark.column + 1]:
-        problem, hint = "a tab where only spaces are allowed", "indent with spaces"
-    elif problem == "mapping values are not allowed here":
-        hint = 'put text that contains ": " in quotes, or fix the indentation'
-    elif "found undefined alias" in problem:
-        hint = "define it with & further up, or put the text in quotes"
-    elif problem.startswith("found character") and "cannot start any token" in problem:
-        hint = "put text that starts with this character in quotes"
-    elif problem.startswith("expected <block end>"):
-        problem = "this line does not fit under the one above it"
-    elif problem.startswith("found unexpected end of stream"):
-        hint = "close the quote"
-    place = Position(start.file, mark.line + 1, mark.column + 1, start.folder)
-    return place.error(f"malformed YAML: {problem}", hint=hint)
+_COMMENT = re.compile(r"([ \t]+)#(.?)[^\n\r]*")
+_WORDS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Builder:
     """Makes plain data of a node tree and notes where each value stands."""
 
-    def __init__(self, source: SourceMap) -> None:
+    def __init__(self, source: SourceMap, text: str) -> None:
         self._source = source
-        self._left = MAX_VALUES
+        self._text = text
+        self._has_comments = "#" in text
+        self._values = 0
+        self._nodes: set[int] = set()
         self._open: set[int] = set()  # nodes being built: an alias to one of them never ends
         self._scalars = yaml.constructor.SafeConstructor()
 
     def build(self, node: yaml.Node, path: PathTuple) -> Any:
         place = self._place(node)
         self._source.places.setdefault(path, place)
-        self._left -= 1
-        if self._left < 0:
+        is_alias = id(node) in self._nodes
+        self._values += 1
+        self._nodes.add(id(node))
+        # As many values as nodes where there are no aliases.
+        if self._values > max(MAX_VALUES, 2 * len(self._nodes)):
             raise place.error(
                 f"stands for more than {MAX_VALUES} values, with aliases expanded",
                 hint="use fewer aliases",
@@ -228,8 +190,11 @@ class _Builder:
         if len(path) > MAX_DEPTH:
             raise place.error(f"is nested deeper than {MAX_DEPTH} levels", hint="nest less")
         if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, place)
-        if node.tag not in (_TAG + "map", _TAG + "seq"):
+            value = self._scalar(node, place)
+            if not node.style and not is_alias:
+                self._doubt(node, value, path, place)
+            return value
+        if node.tag not in (TAG + "map", TAG + "seq"):
             raise self._bad_tag(node, place)
         if id(node) in self._open:
             raise place.error("contains itself by an alias", hint="remove the alias")
@@ -246,12 +211,12 @@ class _Builder:
         seen: dict[str, Position] = {}
         # Merged keys first, so that the mapping's own win, and their places as well.
         for key_node, value_node in node.value:
-            if key_node.tag == _TAG + "merge":
+            if key_node.tag == TAG + "merge":
                 for merged in self._merged(value_node, path):
                     for key, value in merged.items():
                         data.setdefault(key, value)
         for key_node, value_node in node.value:
-            if key_node.tag == _TAG + "merge":
+            if key_node.tag == TAG + "merge":
                 continue
             key = self._key(key_node)
             place = self._place(key_node)
@@ -287,23 +252,64 @@ class _Builder:
         return key
 
     def _scalar(self, node: yaml.ScalarNode, place: Position) -> Any:
-        kind = node.tag.removeprefix(_TAG)
-        if kind == "str":
-            return node.value
+        kind = node.tag.removeprefix(TAG)
+        if kind in ("str", "merge", "value"):
+            return self._whole_text(node.value, place)
         if kind not in ("int", "float", "bool", "null"):
             raise self._bad_tag(node, place)
         if kind == "int":
             node = yaml.ScalarNode(node.tag, re.sub("^([-+]?)0o", r"\g<1>0", node.value))
         try:
-            return self._scalars.construct_object(node)
+            value = self._scalars.construct_object(node)
+            if isinstance(value, int) and not -(2**63) <= value < 2**64:
+                raise OverflowError
+            if isinstance(value, float) and math.isinf(value) and "inf" not in node.value.lower():
+                raise OverflowError
         except (ValueError, KeyError, OverflowError, yaml.YAMLError):
             shown = node.value if len(node.value) <= 40 else node.value[:40] + "..."
             raise place.error(
                 f"{shown!r} cannot be read as {kind}", hint="put it in quotes if it is text"
             ) from None
+        return value
+
+    def _whole_text(self, text: str, place: Position) -> str:
+        """The text with pairs of surrogates joined: JSON writes an emoji as two escapes."""
+        if not _SURROGATE.search(text):
+            return text
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise place.error(
+                "an escape stands for half of a character", hint="write the character itself"
+            ) from None
+
+    def _doubt(self, node: yaml.ScalarNode, value: Any, path: PathTuple, place: Position) -> None:
+        """Notes a value without quotes that may be meant otherwise."""
+        if isinstance(value, bool) and (meant := _WORDS.get(node.value.lower())):
+            self._note(
+                place, path, f"{node.value} is read as {meant}", f'write {meant}, or "{node.value}"'
+            )
+        if not self._has_comments or not (value is None or isinstance(value, str)):
+            return
+        found = _COMMENT.match(self._text, node.end_mark.index)
+        if found is None:
+            return
+        free = next((key for key in reversed(path) if isinstance(key, str)), "") in _FREE_TEXT
+        near = found[1] == " " and " " in (value or "")
+        if free or near or found[2] not in ("", " ", "\t", "#"):
+            shown = found[0] if len(found[0]) <= 60 else found[0][:60] + "..."
+            self._note(
+                place,
+                path,
+                f"the text ends before {shown!r}: ` #` begins a comment",
+                "put the text in quotes, or the comment on a line of its own",
+            )
+
+    def _note(self, place: Position, path: PathTuple, what: str, hint: str) -> None:
+        self._source.doubts.append(place.error(what, field=dotted(path) or None, hint=hint))
 
     def _bad_tag(self, node: yaml.Node, place: Position) -> ConfigError:
-        tag = "!!" + node.tag.removeprefix(_TAG) if node.tag.startswith(_TAG) else node.tag
+        tag = "!!" + node.tag.removeprefix(TAG) if node.tag.startswith(TAG) else node.tag
         return place.error(f"the tag {tag} is not allowed: plain data only", hint="remove the tag")
 
     def _place(self, node: yaml.Node) -> Position:

@@ -1,4 +1,5 @@
-"""Warnings about callbacks of the embedding program."""
+"""Warnings: about callbacks of the embedding program, and about settings that may be meant
+otherwise."""
 
 from __future__ import annotations
 
@@ -13,5 +14,15 @@ def complain(message: str) -> None:
     try:
         LOGGER.warning("%s", message)
         warnings.warn(message, RuntimeWarning, stacklevel=3)
+    except Exception:
+        return
+
+
+def notify(message: str) -> None:
+    """Warn of something in the settings that is possible, but may be meant otherwise. Never
+    raises."""
+    try:
+        LOGGER.warning("%s", message)
+        warnings.warn(message, UserWarning, stacklevel=3)
     except Exception:
         return

@@ -16,6 +16,7 @@ from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import CancelToken
 
 from sandbox_agent.config import yaml_source
+from sandbox_agent.config.model_settings import not_finite
 from sandbox_agent.errors import AgentFailed
 from sandbox_agent.journal.history import AssistantMessage, Message, ToolMessage, answers_in
 from sandbox_agent.models import STOPPED, Model, ModelCall, ModelTurn, OnDelta
@@ -99,7 +100,7 @@ def load_script(path: Path | str, name: str | None = None) -> ScriptedModel:
 
     Raises ConfigError with file, line, field and hint.
     """
-    data, source = yaml_source.load(Path(path))
+    data, source = yaml_source.load(Path(path), yaml_source.MAX_LIST_BYTES)
     reader = _Reader(source)
     if not isinstance(data, list):
         raise reader.error((), "a scripted model must be a list of turns", _TURN)
@@ -186,6 +187,13 @@ class _Reader:
         if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
             what = f"arguments must be a mapping from names, not {_kind(arguments)}"
             raise self.error((*place, name), what, _CALL)
+        odd = not_finite(arguments)
+        if odd is not None:
+            raise self.error(
+                (*place, name, *odd),
+                "is no finite number, which JSON cannot hold",
+                "write a number",
+            )
         return ModelCall(name, arguments)
 
     def _list(self, place: _Place, value: Any, hint: str) -> list[Any]:

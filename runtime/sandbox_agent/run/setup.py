@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
+from sandbox_agent.config.notices import notices
 from sandbox_agent.config.settings import (
     Budgets,
     Interrupt,
@@ -19,6 +20,7 @@ from sandbox_agent.config.settings import (
     settings_from,
 )
 from sandbox_agent.config.workspace import existing_folder
+from sandbox_agent.embedding.warn import notify
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.events import AnyEvent, RecordedSettings
 from sandbox_agent.journal.folder import hidden_from_tools
@@ -112,6 +114,8 @@ def make_setup(
             hint="give its name, such as openai/gpt-4o or scripted:steps.yaml, or a Model",
         )
     check_keys(settings.sandbox.env, model, os.environ)
+    for notice in notices(settings.sandbox, workspace, os.environ):
+        notify(notice)
     keep = RecordedSettings(model.name, model.options, as_record(settings))
     _refuse_other_bytes(keep)
     hidden = hidden_from_tools(run_dir, run_dir.parent, workspace)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from sandbox_agent.config.command_line import Given
 from sandbox_agent.config.task import NAME, Task
 from sandbox_agent.config.task_file import amend_task
 from sandbox_agent.config.yaml_source import SourceMap
@@ -18,7 +18,7 @@ from sandbox_agent.wiring.resume_options import as_task
 
 
 def task_from_recording(
-    run: str, settings: Sequence[str], overrides: Mapping[str, tuple[Any, str]]
+    run: str, settings: Sequence[str], overrides: Mapping[str, Given]
 ) -> tuple[Task, SourceMap]:
     """The task of a replay that is given nothing but RUN: the settings of the run's last segment,
     its model `replay:`, and no prompt of its own.
@@ -36,6 +36,7 @@ def task_from_recording(
         )
     opened = recording.state.opened
     data = as_task(known)
+    data.pop("model", None)
     if opened is not None and opened.name is not None and re.fullmatch(NAME, opened.name):
         data["name"] = opened.name  # A program may have called it anything.
     model = (f"replay:{recording.folder}", "--model")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sandbox_agent.config.command_line import Given
 from sandbox_agent.config.settings import Settings, from_record
 from sandbox_agent.config.task_file import amend_task
 from sandbox_agent.errors import ConfigError
@@ -17,7 +18,7 @@ _CHANGEABLE = ("model", *Settings.model_fields)
 
 
 def changed_options(
-    past: PastRun, settings: Sequence[str], overrides: Mapping[str, tuple[Any, str]]
+    past: PastRun, settings: Sequence[str], overrides: Mapping[str, Given]
 ) -> dict[str, Any]:
     """The options of `Conversation.resume` that flags and settings name.
 

@@ -16,7 +16,7 @@ from sandbox_agent_sandbox.policy.explain import suggest
 from sandbox_agent.config.settings import Settings
 from sandbox_agent.config.task import Task
 from sandbox_agent.config.task_file import prompt_of
-from sandbox_agent.config.yaml_source import PathTuple, SourceMap
+from sandbox_agent.config.yaml_source import PathTuple, Position, SourceMap
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.recorder import OnEvent
@@ -67,9 +67,13 @@ def converse(task: Task, source: SourceMap, on_event: OnEvent) -> Conversation:
 
 def model_of(task: Task, source: SourceMap, runs: Path | None = None) -> Model:
     """The task's model. runs: the folder of run folders, if not the task's. Raises as `prepare`."""
-    here = source.position(("model",)).folder
-    refusal = partial(source.error, ("model",))
-    return make_model(task.model, runs or task.output.dir, here, refusal)
+    named = source.position(("model", "name"))
+    refusal = partial(_refusal, named)
+    return make_model(task.model, runs or task.output.dir, named.folder, refusal)
+
+
+def _refusal(named: Position, what: str, hint: str | None) -> ConfigError:
+    return named.error(what, field="model", hint=hint)
 
 
 def settings_of(task: Task) -> dict[str, Any]:
@@ -118,6 +122,19 @@ def _check_paths(task: Task, source: SourceMap) -> None:
                 raise source.error(
                     ("sandbox", field, index), f"{path} is not there", "make it, or remove it"
                 )
+            for hidden in task.sandbox.hide:
+                if path == hidden or hidden in path.parents:
+                    raise source.error(
+                        ("sandbox", field, index),
+                        f"{path} is hidden by `hide: {hidden}`",
+                        "remove one of them",
+                    )
+    workspace = task.workspace.path.absolute()
+    for index, path in enumerate(task.sandbox.hide):
+        if workspace in path.parents and not os.path.lexists(path):
+            raise source.error(
+                ("sandbox", "hide", index), f"{path} is not there", "make it, or remove it"
+            )
 
 
 def _check_calls(task: Task, model: Model) -> None:

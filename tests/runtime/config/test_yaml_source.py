@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,9 @@ def test_what_was_not_written_is_placed_at_what_surrounds_it() -> None:
         ("1", 1), ("-1_000", -1000), ("0x1f", 31), ("0o17", 15), ("1.5", 1.5), ("1.e+3", 1000.0),
         ("true", True), ("off", False), ("~", None), ("", None), ("text", "text"),
         ("2024-01-01", "2024-01-01"), ("12:30", "12:30"), ("1.2.3", "1.2.3"), ("'1'", "1"),
+        ("0123", "0123"), ("-007", "-007"), ("12:30:45", "12:30:45"), ("1e3", 1000.0),
+        ("1e-07", 1e-07), ("12e", "12e"), ("=", "="), ("<<", "<<"), ("2**3", "2**3"),
+        ("!!str 1", "1"), ('"\\ud83d\\ude00"', "\U0001f600"), ("'\\ud83d'", "\\ud83d"),
         ("5s", "5s"), ("1e", "1e"), ("[1, a]", [1, "a"]), ("{k: v}", {"k": "v"}),
     ],
 )  # fmt: skip
@@ -150,6 +155,30 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
             "t.yaml:1:1: is nested too deeply\n  hint: a task file needs a few levels",
         ),
         (
+            "a: 18446744073709551616\n",
+            "t.yaml:1:4: '18446744073709551616' cannot be read as int\n"
+            "  hint: put it in quotes if it is text",
+        ),
+        (
+            "a: 1e400\n",
+            "t.yaml:1:4: '1e400' cannot be read as float\n  hint: put it in quotes if it is text",
+        ),
+        (
+            'a: "\\ud83d"\n',
+            "t.yaml:1:4: an escape stands for half of a character\n"
+            "  hint: write the character itself",
+        ),
+        (
+            "a: [${x}]\n",
+            "t.yaml:1:6: malformed YAML: expected ',' or ']', but got '{'\n"
+            "  hint: put text with ${name} in quotes",
+        ),
+        (
+            "a: [echo #1]\n",
+            "t.yaml:2:1: malformed YAML: expected ',' or ']', but got '<stream end>'\n"
+            "  hint: check the indentation and the quotes around here",
+        ),
+        (
             "a: " + "9" * 5000,
             "t.yaml:1:4: '" + "9" * 40 + "...' cannot be read as int\n"
             "  hint: put it in quotes if it is text",
@@ -160,6 +189,66 @@ def test_what_is_no_plain_yaml_is_refused_with_place_and_mend(
     text: str | bytes, message: str
 ) -> None:
     assert refusal(text) == message
+
+
+ENDS = ": ` #` begins a comment"
+
+
+@pytest.mark.parametrize(
+    ("text", "doubts"),
+    [
+        ("prompt: Fix it, see #42, now\n", ["prompt: the text ends before ' #42, now'" + ENDS]),
+        ("prompt: Fix  # the usual\n", ["prompt: the text ends before '  # the usual'" + ENDS]),
+        ("prompt: #42\n", ["prompt: the text ends before ' #42'" + ENDS]),
+        ("- final: Done #1\n", ["[0].final: the text ends before ' #1'" + ENDS]),
+        ("- a\n- b #c\n", ["[1]: the text ends before ' #c'" + ENDS]),
+        ("verify: [\n  make it # all\n]\n", ["verify[0]: the text ends before ' # all'" + ENDS]),
+        ("a: &x one #2\nb: *x\n", ["a: the text ends before ' #2'" + ENDS]),
+        ("a: off\nb: 'no'\nc: true\n", ["a: off is read as false"]),
+        # Comments, and no doubt about it.
+        ("# a: b #c\na: b  # c\nb: c # d\nc: 1 #d\nd: 'e' #f\ne: x#y\n", []),
+        ("prompt: |\n  Fix #42\n", []),
+        ("prompt: 'Fix #42'  # quoted\n", []),
+        ("sandbox: # walls\n  network: none\n", []),
+    ],
+)  # fmt: skip
+def test_what_may_be_meant_otherwise_is_noted_with_its_place(text: str, doubts: list[str]) -> None:
+    _, source = read(text)
+    assert [f"{doubt.field}: {doubt.what}" for doubt in source.doubts] == doubts
+    assert all(doubt.line and doubt.hint for doubt in source.doubts)
+
+
+def test_a_file_in_doubt_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "t.yaml"
+    path.write_text("prompt: Fix #42\n")
+    with pytest.warns(UserWarning, match=r"t.yaml:1:9: prompt: the text ends before ' #42'"):
+        assert load(path)[0] == {"prompt": "Fix"}
+
+
+@pytest.mark.parametrize("form", ["json", "block"])
+@pytest.mark.parametrize("say", ["plain", "\U0001f600"], ids=["ascii", "emoji"])
+def test_a_long_plain_list_is_read_quickly(form: str, say: str) -> None:
+    """Limits are in bytes; what counts as many is what aliases make of few."""
+    steps = [{"calls": [{"shell": {"command": f"{say} {n}"}}]} for n in range(6700)]
+    if form == "json":
+        text = json.dumps(steps)
+    else:
+        text = "".join(f"- calls:\n  - shell: {{command: {say} {n}}}\n" for n in range(6700))
+    began = time.process_time()
+    assert read(text)[0] == steps
+    assert time.process_time() - began < 8  # 1 s on a quiet machine; the other parser takes 20
+
+
+def test_aliases_may_double_a_long_file_and_not_more() -> None:
+    plain = "".join(f"- {{a: {n}}}\n" for n in range(8000))
+    assert len(read(f"a: &a\n{plain}b: *a\n")[0]["b"]) == 8000
+    assert "use fewer aliases" in refusal(f"a: &a\n{plain}b: [*a, *a]\n")
+
+
+@pytest.mark.parametrize("opener", ["[", "{a: ", "- ", "? ", "[{a: "])
+def test_the_quick_parser_meets_no_deep_nesting(opener: str) -> None:
+    """Its recursion is in C: it would overflow the stack, and no exception says so."""
+    refusal(opener * 100_000)
 
 
 @pytest.mark.parametrize(

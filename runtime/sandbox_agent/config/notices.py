@@ -1,0 +1,32 @@
+"""What a user is told of settings before anything starts, because it may not be what they mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sandbox_agent_sandbox.policy.policy import Policy
+
+from sandbox_agent.config.git_index import tracked_files
+
+
+def notices(policy: Policy, workspace: Path, environ: Mapping[str, str]) -> Iterator[str]:
+    """One text for each. workspace: absolute. environ: the environment outside."""
+    for name in policy.env.pass_:
+        if name not in environ:
+            yield (
+                f"sandbox.env.pass: {name} is not set here, so the tools do not get it\n"
+                f"  hint: set it before the start, or remove it"
+            )
+    for path in policy.hide:
+        hidden = Path(os.path.realpath(workspace / path))
+        tracked = tracked_files(hidden)
+        if tracked:
+            files = "a file" if tracked == 1 else f"{tracked} files"
+            yield (
+                f"sandbox.hide: {hidden} holds {files} that git tracks. Inside they are missing, "
+                "and `git add -A` or `git commit -a` by a tool records that as a deletion\n"
+                "  hint: keep what must be hidden out of the repository, or tell the agent not to "
+                "commit"
+            )
