@@ -67,9 +67,19 @@ def time_for(tool: ToolEntry, arguments: Mapping[str, Any], limit: float | None)
     """Seconds that one call may take: the smallest of the policy's limit, the tool's own timeout
     and, for the shell, the one that the model asks for."""
     asked = arguments.get("timeout") if tool.spec.function == SHELL else None
-    usable = isinstance(asked, int | float) and math.isfinite(asked) and asked > 0
-    times = [limit, tool.timeout, float(asked) if usable and asked is not None else None]
+    times = [limit, tool.timeout, _seconds(asked)]
     return min((time for time in times if time is not None), default=None)
+
+
+def _seconds(asked: object) -> float | None:
+    """The time that a model asks for; None if it is no time, which the tool then says."""
+    if isinstance(asked, bool) or not isinstance(asked, int | float):
+        return None
+    try:
+        seconds = float(asked)
+    except OverflowError:  # an integer with more digits than a float holds
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
 
 
 async def resolve(choices: Sequence[ToolChoice], describe: Describe) -> Registry:
