@@ -30,6 +30,21 @@ class FailureKind(StrEnum):
     """The process that asks the provider died several times."""
 
 
+class Finish(StrEnum):
+    """How an answer ended, in OpenAI's words as far as it has them.
+
+    Only STOP, and CALLS with calls, end a whole answer. LENGTH: a limit cut it off. REFUSED: the
+    model refused, or the provider's filter stopped it. PAUSED: the same request, with this answer
+    added, continues it.
+    """
+
+    STOP = "stop"
+    CALLS = "tool_calls"
+    LENGTH = "length"
+    REFUSED = "content_filter"
+    PAUSED = "pause_turn"
+
+
 class Ask(msgspec.Struct, frozen=True):
     """One chat completion.
 
@@ -77,17 +92,19 @@ class AnswerCall(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
     """The whole answer.
 
-    provider_state: data that the provider wants back with this turn (thinking blocks). finish:
-    OpenAI's finish_reason. input, output, cached, reasoning_tokens: tokens, None where the provider
-    does not count. cost_usd: US dollars, None where no price is known. window: tokens of the
-    model's context window, None where it is not known. attempts: how many were made.
+    provider_state: data that the provider wants back with this turn (thinking blocks).
+    finish_word: the provider's own word for `finish`. input, output, cached, reasoning_tokens:
+    tokens, None where the provider does not count. cost_usd: US dollars, None where no price is
+    known. window: tokens of the model's context window, None where it is not known. attempts: how
+    many were made.
     """
 
     text: str
     calls: list[AnswerCall] = []
     reasoning: str = ""
     provider_state: dict[str, Any] = {}
-    finish: str = ""
+    finish: Finish = Finish.STOP
+    finish_word: str = ""
     input: int | None = None
     output: int | None = None
     cached: int = 0

@@ -27,7 +27,12 @@ VERSION = 2
 """Of the format. It stands in the first line of every journal."""
 
 LENGTH = "length"
-"""The finish reason of an answer that its length limit cut off."""
+"""The finish reason of an answer that a limit cut off."""
+REFUSED = "content_filter"
+"""The finish reason of an answer in which the model refused, or that its provider's filter
+stopped."""
+PAUSED = "pause_turn"
+"""The finish reason of an answer that its provider paused: the next answer continues it."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -109,8 +114,9 @@ class TurnTaken(Event, frozen=True, tag="model_turn"):
     turn: counted from 1 over the whole run. final: the model says that it is done. reasoning: its
     thoughts, if the provider shows them. provider_state: what the provider wants back with the next
     request, such as signed thoughts. usage: what the answer used; None if the model tells none.
-    finish_reason: why the answer ended, in OpenAI's words (`LENGTH`); "" if unknown.
+    finish_reason: why the answer ended, in OpenAI's words where they fit (`LENGTH`); "" if unknown.
     starts_segment: only in a replay: a later segment of the recorded run began with this turn.
+    finish_word: the provider's own word for the end of the answer.
     """
 
     turn: int
@@ -122,11 +128,12 @@ class TurnTaken(Event, frozen=True, tag="model_turn"):
     usage: TokenUsage | None = None
     finish_reason: str = ""
     starts_segment: bool = False
+    finish_word: str = ""
 
     @property
     def is_cut(self) -> bool:
-        """Whether the length limit cut the answer off before any call: its text is incomplete."""
-        return self.finish_reason == LENGTH and not self.calls
+        """Whether a limit or a refusal ended the answer before any call: its text is no answer."""
+        return self.finish_reason in (LENGTH, REFUSED) and not self.calls
 
 
 class Dispatching(Event, frozen=True, tag="dispatching"):

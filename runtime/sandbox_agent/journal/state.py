@@ -14,6 +14,7 @@ from sandbox_agent_sandbox.outcome import Outcome, StartedState
 
 from sandbox_agent.errors import JournalError
 from sandbox_agent.journal.events import (
+    PAUSED,
     AnyEvent,
     CancelRequested,
     Dispatching,
@@ -182,7 +183,18 @@ class RunState:
         if not isinstance(last, TurnTaken) or not last.final or last.calls:
             return None
         judged = self.segment_end is not None and self.segment_end.status in _VERDICTS
-        return None if judged else last.text
+        return None if judged else self.words_before_pause(1) + last.text
+
+    def words_before_pause(self, newer: int = 0) -> str:
+        """The text of the last answers if their provider paused them: the next answer continues
+        them. newer: how many of the last entries came after that."""
+        texts: list[str] = []
+        for place in range(len(self.conversation) - newer - 1, -1, -1):
+            turn = self.conversation[place]
+            if not isinstance(turn, TurnTaken) or turn.finish_reason != PAUSED or turn.calls:
+                break
+            texts.append(turn.text)
+        return "".join(f"{text.rstrip()}\n" for text in reversed(texts) if text.strip())
 
     def settings(self) -> RecordedSettings | None:
         """The settings of the last segment, or of the first if none has begun. None if the journal

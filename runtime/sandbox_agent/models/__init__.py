@@ -37,8 +37,9 @@ class ModelTurn(msgspec.Struct, frozen=True):
 
         reasoning: the model's visible reasoning, for the record. provider_state: what its provider
     wants back with this turn, such as signed thinking; only a model of the same name gets it.
-    usage: None if nothing was counted. finish_reason: in OpenAI's terms; "" if there is
-    none. An answer that was cut off (`events.LENGTH`) is not final.
+    usage: None if nothing was counted. finish_reason: in OpenAI's terms where they fit; "" if there
+    is none. finish_word: the provider's own word for it. An answer that was cut off, refused or
+    paused (`events.LENGTH`, `REFUSED`, `PAUSED`) is not final.
     """
 
     text: str
@@ -48,6 +49,7 @@ class ModelTurn(msgspec.Struct, frozen=True):
     provider_state: dict[str, Any] = {}
     usage: TokenUsage | None = None
     finish_reason: str = ""
+    finish_word: str = ""
 
 
 class DeltaKind(StrEnum):

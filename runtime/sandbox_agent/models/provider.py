@@ -12,13 +12,12 @@ from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.futures import call_soon, resolve
 from sandbox_agent_ipc.messages import ToolSpec
-from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Piece
+from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Finish, Piece
 from sandbox_agent_ipc.token import CancelToken, RunToken
 
 from sandbox_agent.config.model_settings import RETRIES, TIMEOUT, USUAL, check_params
 from sandbox_agent.config.settings import Interrupt
 from sandbox_agent.errors import ConfigError, ModelError
-from sandbox_agent.journal.events import LENGTH
 from sandbox_agent.journal.history import AssistantMessage, Message, answers_in
 from sandbox_agent.journal.usage import TokenUsage
 from sandbox_agent.models import DeltaKind, Model, ModelCall, ModelDelta, ModelTurn, OnDelta
@@ -222,9 +221,10 @@ class ProviderModel(Model):
 
 
 def _without_trailing_empty_turns(history: Sequence[Message]) -> Sequence[Message]:
-    """The history without trailing assistant turns that made no call, are empty or cut off, and got
-    no reply: the same request is made again. Some providers would continue a trailing assistant
-    turn instead, and some refuse it."""
+    """The history without trailing assistant turns that made no call, are empty, cut off or
+    refused, and got no reply: the same request is made again. Some providers would continue a
+    trailing assistant turn instead, and some refuse it. A paused turn stays: its provider continues
+    it."""
     end = len(history)
     while end and _led_to_nothing(history[end - 1]):
         end -= 1
@@ -258,11 +258,12 @@ def _turn(answer: Answer) -> ModelTurn:
     return ModelTurn(
         text=answer.text,
         calls=calls,
-        final=bool(not calls and answer.text.strip() and answer.finish != LENGTH),
+        final=bool(not calls and answer.text.strip() and answer.finish is Finish.STOP),
         reasoning=answer.reasoning,
         provider_state=answer.provider_state,
         usage=_usage(answer),
-        finish_reason=answer.finish,
+        finish_reason=answer.finish.value,
+        finish_word=answer.finish_word,
     )
 
 

@@ -177,4 +177,5 @@ def _model_turn(turn: TurnTaken) -> ModelTurn:
         provider_state=turn.provider_state,
         usage=turn.usage,
         finish_reason=turn.finish_reason,
+        finish_word=turn.finish_word,
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-import msgspec
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.token import RunToken
@@ -19,6 +18,7 @@ from sandbox_agent.journal.events import Stamp, ToolCall, Verified
 from sandbox_agent.models import STOPPED
 from sandbox_agent.run.call import Caller, Request
 from sandbox_agent.run.run_journal import RunJournal
+from sandbox_agent.tools.arguments import BadArguments, read_arguments
 from sandbox_agent.tools.registry import SHELL, Registry, time_for
 
 T = TypeVar("T")
@@ -67,26 +67,37 @@ class CallGroup:
 
     # --- calls -------------------------------------------------------------------------------
 
-    async def make(self, calls: Sequence[ToolCall], caller: Caller, registry: Registry) -> None:
-        """Make the calls of a turn. When this returns, each has ended."""
+    async def make(
+        self,
+        calls: Sequence[ToolCall],
+        caller: Caller,
+        registry: Registry,
+        unmade: Mapping[str, str],
+    ) -> None:
+        """Make the calls of a turn. When this returns, each has ended.
+
+        unmade: what the model is told of those that must not be made, by their ids.
+        """
         waiting = deque(calls)
         going: set[asyncio.Task[Any]] = set()
         while waiting or going:
             # Once the run is stopped, the rest is started at once: each call is skipped.
             while waiting and (len(going) < self._parallel or self._run_token.is_cancelled):
                 call = waiting.popleft()
-                going.add(self.spawn(self._one(call, caller, registry)))
+                going.add(self.spawn(self._one(call, caller, registry, unmade.get(call.id))))
             await self._shield.wait(going, first=True)
             self._report_bugs(task for task in going if task.done())
             going = {task for task in going if not task.done()}
 
-    async def _one(self, call: ToolCall, caller: Caller, registry: Registry) -> None:
+    async def _one(
+        self, call: ToolCall, caller: Caller, registry: Registry, unmade: str | None
+    ) -> None:
         token = self._tokens.get(call.id) or self.new_token(call.id)
         try:
             if token.is_cancelled:
                 caller.skip(call.id, token)
                 return
-            request = _request(call, registry, caller.time_limit)
+            request = unmade or _request(call, registry, caller.time_limit)
             if isinstance(request, str):
                 caller.refuse(call.id, request)
             else:
@@ -146,11 +157,9 @@ def _request(call: ToolCall, registry: Registry, time_limit: float | None) -> Re
     if tool is None:
         known = ", ".join(spec.name for spec in registry.specs) or "none at all"
         return f"there is no tool {call.tool!r}; the tools are: {known}"
-    arguments = call.arguments
-    if isinstance(arguments, str):
-        try:
-            arguments = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            return f"arguments of {call.tool} are not a JSON object: {error}"
+    try:
+        arguments = read_arguments(call.tool, call.arguments)
+    except BadArguments as error:
+        return str(error)
     time = time_for(tool, arguments, time_limit)
     return Request(call.id, call.tool, tool.spec.function, arguments, time)

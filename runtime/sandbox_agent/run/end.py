@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
@@ -10,8 +10,20 @@ from sandbox_agent_sandbox.outcome import Survivor
 
 from sandbox_agent.errors import AgentFailed, exit_code_of
 from sandbox_agent.exit_codes import ExitCode
+from sandbox_agent.journal.events import LENGTH, REFUSED, ToolCall
 from sandbox_agent.journal.status import EXIT_CODES, Status
 from sandbox_agent.models import ModelTurn
+
+WINDOW_WORDS = frozenset({"model_length", "model_context_window_exceeded"})
+"""Providers' words for a cut that raising `max_tokens` does not help against."""
+
+_SHOWN = 500
+"""Characters of a refusal that the reason of a run has."""
+
+_CUT_CALL = (
+    "not made: the limit of your output (max_tokens) cut your answer off, so this call may be "
+    "incomplete; make it again in smaller parts, such as a long file in several writes"
+)
 
 
 @dataclass(frozen=True)
@@ -38,19 +50,62 @@ def end_by_error(error: BaseException) -> End:
     return End(status, str(error) or repr(error), exit_code_of(error), error)
 
 
-def cut_off(turn: ModelTurn) -> End:
-    """The end of a run whose model reached its length limit in the middle of its last answer.
+def end_by_answer(turn: ModelTurn, was_cut_before: bool) -> End | None:
+    """The end of a run whose model refused, or could not finish its answer; None if it goes on.
 
-    The model is not asked again: with the same limit, the answer would end in the same place.
+    was_cut_before: the answer before this one was cut off in its only call too. After the first cut
+    in a call the model is told, and may write less. Without a call it is not asked again: with the
+    same limit, the answer would end in the same place.
     """
+    if turn.finish_reason == REFUSED:
+        return _refused(turn)
+    if turn.finish_reason == LENGTH and len(turn.calls) <= was_cut_before:
+        return cut_off(turn)
+    return None
+
+
+def _refused(turn: ModelTurn) -> End:
+    said = " ".join(turn.text.split())
+    said = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}..."
+    if turn.finish_word.lower() == "refusal":
+        return End(Status.FAILED, "the model refused" + (f": {said}" if said else ""))
+    word = turn.finish_word or turn.finish_reason
+    before = f"; before that it said: {said}" if said else ""
+    return End(Status.FAILED, f"the provider's filter stopped the model's answer ({word}){before}")
+
+
+def cut_off(turn: ModelTurn) -> End:
+    """The end of a run whose model reached a limit in the middle of its last answer."""
     after = turn.usage.output if turn.usage is not None else 0
     used = f", after {after} tokens" if after else ""
     said = "its text is incomplete" if turn.text.strip() else "it has no text at all"
+    if turn.calls:
+        said = "its call is incomplete, twice in a row"
+    word = "" if turn.finish_word in ("", LENGTH) else f" ({turn.finish_word})"
+    if turn.finish_word.lower() in WINDOW_WORDS:
+        return End(
+            Status.FAILED,
+            f"the model's answer was cut off because its context window is full{used}, and "
+            f"{said}{word}; start a new run, or resume with a model that has a larger one",
+        )
     return End(
         Status.FAILED,
-        f"the model's answer was cut off by its length limit{used}, and {said}; raise the limit "
-        f"with model.params.max_tokens, and resume",
+        f"the model's answer was cut off by its length limit{used}, and {said}{word}; raise "
+        f"the limit with model.params.max_tokens, and resume",
     )
+
+
+def not_made(turn: ModelTurn, calls: Sequence[ToolCall]) -> dict[str, str]:
+    """Which of the calls of an answer must not be made, by id, with what the model is told.
+
+    A limit that cuts an answer off may have cut its last call, also where what is left of it reads
+    like a whole one.
+    """
+    if turn.finish_reason == LENGTH and calls:
+        return {calls[-1].id: _CUT_CALL}
+    if turn.finish_reason == REFUSED:
+        return {call.id: "not made: the answer that asked for it was refused" for call in calls}
+    return {}
 
 
 def end_by_stop(

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
 
-import msgspec
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.token import Cancelled
@@ -25,11 +23,12 @@ from sandbox_agent.models import ModelCall, ModelDelta, ModelTurn
 from sandbox_agent.run.budget import BudgetTracker
 from sandbox_agent.run.call import Caller
 from sandbox_agent.run.call_group import CallGroup
-from sandbox_agent.run.end import STOPPED, End, cut_off, end_by_error
+from sandbox_agent.run.end import STOPPED, End, end_by_answer, end_by_error, not_made
 from sandbox_agent.run.record_writer import RecordWriter
 from sandbox_agent.run.run_journal import RunJournal
 from sandbox_agent.run.setup import Setup
 from sandbox_agent.run.time_budget import time_budget
+from sandbox_agent.tools.arguments import recordable, recordable_name
 from sandbox_agent.tools.registry import Registry
 
 _MODEL_MARGIN = 0.1
@@ -61,6 +60,8 @@ class Loop:
         self._record = record
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._on_delta = setup.callbacks.on_delta
+        self._was_cut = False
+        """The last answer was cut off in its only call."""
 
     def wake(self) -> None:
         """Stop waiting for the sandbox or the model: the run was stopped."""
@@ -99,14 +100,17 @@ class Loop:
                 break
             calls, number = self._record_turn(turn), self._state.turns
             if calls:
-                await self._calls.make(calls, self._caller(), registry)
+                unmade = not_made(turn, calls)
+                await self._calls.make(calls, self._caller(), registry, unmade)
                 self._setup.model.review(self._state)
                 await self._sync()
-            elif turn.final or turn.finish_reason == LENGTH:
+            end = end_by_answer(turn, self._was_cut)
+            self._was_cut = turn.finish_reason == LENGTH and len(calls) == 1
+            if end is not None or (turn.final and not calls):
                 if self._state.unanswered() or number in self._recorded.resumed_after:
                     self._record.message = None  # The conversation goes on after it.
                     continue
-                return await self._verify() if turn.final else cut_off(turn)
+                return end or await self._verify()
             results = self._state.results(calls)
             why = self._budget.repeats(number, turn.text, calls, results, self._state.user_messages)
             if why is not None:
@@ -201,7 +205,7 @@ class Loop:
             self._calls.new_token(call.id)
         text = without_surrogates(turn.text)
         if turn.final and not calls:
-            self._record.message = text
+            self._record.message = self._state.words_before_pause() + text
         self._journal.record(
             TurnTaken,
             turn=number,
@@ -212,6 +216,7 @@ class Loop:
             provider_state=turn.provider_state,
             usage=turn.usage,
             finish_reason=without_surrogates(turn.finish_reason),
+            finish_word=without_surrogates(turn.finish_word),
             starts_segment=self._recorded.starts_segment(number),
         )
         try:
@@ -259,13 +264,6 @@ class Loop:
 
 
 def _asked(call_id: str, call: ModelCall) -> ToolCall:
-    """A model's call as the journal can hold it. Arguments that are not JSON are kept as text;
-    the call then ends as an error that quotes them."""
-    arguments: dict[str, Any] | str
-    try:
-        arguments = msgspec.json.decode(msgspec.json.encode(call.arguments))
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
-        arguments = without_surrogates(repr(call.arguments))
-    if not isinstance(arguments, dict | str):
-        arguments = without_surrogates(repr(call.arguments))
-    return ToolCall(call_id, without_surrogates(call.name), arguments, call.provider_state)
+    """A model's call as the journal can hold it."""
+    arguments = recordable(call.arguments)
+    return ToolCall(call_id, recordable_name(call.name), arguments, call.provider_state)

@@ -417,15 +417,6 @@ def test_an_error_in_the_middle_of_a_stream_is_repeated(asker: Asker, model: str
     assert "overloaded" in asked.said("restart")[0].lower()
 
 
-@both
-@either_way
-def test_a_content_filter_is_reported(asker: Asker, model: str, stream: bool) -> None:
-    finish = "content_filter" if model == GPT else "refusal"
-    with Stub([Say(text="I was", finish=finish)]) as stub:
-        failure = asker.failure(model, api_base=base(stub, model), stream=stream, retries=3)
-    assert (failure.kind, failure.attempts) == (FailureKind.CONTENT_POLICY, 1)
-
-
 OVERLOADED = b'{"error": {"message": "Provider XYZ is overloaded", "code": 502}}'
 PAGE = b"<html><head><style>p {}</style></head><body>Welcome to nginx!%b</body></html>" % (
     b"<p>x" * 9999

@@ -72,6 +72,7 @@ class Rich(Model):
             provider_state={"thinking": [{"signature": "abc"}]},
             usage=TokenUsage(10, 5, 3, 2, 0.25),
             finish_reason="tool_calls",
+            finish_word="tool_use",
         ),
         ModelTurn("Done.", final=True, usage=TokenUsage(1, 1)),
     )

@@ -63,6 +63,7 @@ class AnswerBuilder:
         self._unsigned: list[str] = []
         self._fields: dict[str, Any] = {}
         self._details: list[dict[str, Any]] = []
+        self._refusal = ""
 
     def add(self, delta: Any, *, whole: bool = False) -> bool:
         """Adds a delta of a stream, or a whole message. Returns whether it had any content.
@@ -74,7 +75,7 @@ class AnswerBuilder:
         for block in getattr(delta, "thinking_blocks", None) or ():
             self._add_thinking(json_data(block))
         self._add_text("text", self._text, getattr(delta, "content", None))
-        self._add_text("text", self._text, getattr(delta, "refusal", None))
+        self.add_refusal(getattr(delta, "refusal", None))
         for place, call in enumerate(getattr(delta, "tool_calls", None) or ()):
             # Calls of a whole message have no index.
             self._add_call(call, place if whole else getattr(call, "index", None))
@@ -83,6 +84,21 @@ class AnswerBuilder:
             self._add_part(self._opened(None, "", function), function)
         self._add_fields(delta)
         return self._size > before
+
+    def add_text(self, text: str) -> None:
+        """Adds text that no delta has."""
+        self._add_text("text", self._text, text)
+
+    def add_refusal(self, text: Any) -> None:
+        """Adds what the model said in the field in which it refuses."""
+        if isinstance(text, str) and text:
+            self._refusal += text
+            self._add_text("text", self._text, text)
+
+    @property
+    def refusal(self) -> str:
+        """The part of the text that refuses; blank if the model did not refuse."""
+        return clean(self._refusal)
 
     @property
     def text(self) -> str:
@@ -98,6 +114,11 @@ class AnswerBuilder:
             AnswerCall(clean(call.name), clean("".join(call.arguments)), call.provider_state)
             for call in self._calls
         ]
+
+    @property
+    def calls_are_whole(self) -> bool:
+        """Whether the arguments of every call are a complete JSON object, or there are none."""
+        return all(call.is_whole() for call in self._calls)
 
     @property
     def is_empty(self) -> bool:

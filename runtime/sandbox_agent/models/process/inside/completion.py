@@ -8,16 +8,18 @@ import gc
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
-from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Piece
+from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Finish, Piece
 
 from . import keys
 from .answer_builder import AnswerBuilder, AnswerTooLong
 from .error_text import TEXT_LIMIT, message_in_body
+from .finish import finish_of
 from .openai_speedup import skip_message_transform
+from .own_end import OwnEnd
 from .provider_errors import ProviderError, provider_error_of, without_wrapper
 from .request import (
     arguments_of,
@@ -150,7 +152,9 @@ async def _attempt(ask: Ask, tell: Tell) -> Answer:
     get = _streamed if ask.stream else _in_one_piece
     try:
         with limits.applied():
-            finish, usage = await get(arguments_of(ask, provider), builder, limits, ask.timeout)
+            came = await get(arguments_of(ask, provider), builder, limits, ask.timeout)
+        limits.end.close()
+        _add_what_litellm_leaves_out(builder, limits.end)
     except ProviderError:
         raise
     except AnswerTooLong:
@@ -166,15 +170,34 @@ async def _attempt(ask: Ask, tell: Tell) -> Answer:
             text = f"{READ_LIMIT >> 20} MiB came without one complete piece of an answer"
             raise ProviderError(FailureKind.PROVIDER, text) from None
         raise _provider_error(error, ask, provider) from None
-    if finish == "content_filter":
-        raise ProviderError(FailureKind.CONTENT_POLICY, "the provider's filter stopped the answer")
-    return _answer(ask, provider, builder, finish, usage)
+    ended = finish_of(limits.end, came.finish, builder, is_made_up=came.is_made_up)
+    if ended is None:
+        raise _broken_off(builder, limits)
+    return _answer(ask, provider, builder, ended, came.usage)
+
+
+@dataclass(frozen=True)
+class _Came:
+    """What came beside the pieces. finish: litellm's reason. is_made_up: litellm received none."""
+
+    finish: str
+    usage: Any
+    is_made_up: bool = False
+
+
+def _add_what_litellm_leaves_out(builder: AnswerBuilder, end: OwnEnd) -> None:
+    """Of an answer in one piece, litellm drops OpenAI's field for refusals, and the text of an
+    answer that Gemini's filter stopped."""
+    if end.refusal and not builder.refusal:
+        builder.add_refusal(end.refusal)
+    if end.partial and builder.is_empty:
+        builder.add_text(end.partial)
 
 
 async def _streamed(
     arguments: dict[str, Any], builder: AnswerBuilder, limits: StreamLimits, silence: float
-) -> tuple[str, Any]:
-    """The finish reason and the usage of a streamed answer."""
+) -> _Came:
+    """Reads a streamed answer."""
     import litellm
 
     finish, usage, stream = "", None, None
@@ -190,16 +213,11 @@ async def _streamed(
                 await limits.yield_to_loop()
     finally:
         await _close(stream)
-    if not _was_finished(stream, finish):
-        raise _broken_off(builder, limits)
-    return finish, usage
+    return _Came(finish, usage, not _was_finished(stream, finish))
 
 
 def _was_finished(stream: Any, finish: str) -> bool:
-    """Whether the provider sent a finish reason: litellm makes one up for a stream that broke off.
-
-    For Gemini litellm does not say which. There only an incomplete HTTP body is noticed.
-    """
+    """Whether litellm received a finish reason: it makes one up for a stream that broke off."""
     return any(getattr(stream, name, finish) for name in _FINISHED)
 
 
@@ -208,8 +226,8 @@ _FINISHED = ("received_finish_reason", "intermittent_finish_reason")
 
 async def _in_one_piece(
     arguments: dict[str, Any], builder: AnswerBuilder, limits: StreamLimits, silence: float
-) -> tuple[str, Any]:
-    """The finish reason and the usage of an answer that is not streamed."""
+) -> _Came:
+    """Reads an answer that is not streamed."""
     import litellm
 
     async with limits.silence(silence):
@@ -218,7 +236,7 @@ async def _in_one_piece(
     if not choices:
         raise _broken_off(builder, limits)
     builder.add(choices[0].message, whole=True)
-    return choices[0].finish_reason or "", getattr(response, "usage", None)
+    return _Came(choices[0].finish_reason or "", getattr(response, "usage", None))
 
 
 async def _close(stream: Any) -> None:
@@ -252,7 +270,9 @@ def _broken_off(builder: AnswerBuilder, limits: StreamLimits) -> ProviderError:
     )
 
 
-def _answer(ask: Ask, provider: str, builder: AnswerBuilder, finish: str, usage: Any) -> Answer:
+def _answer(
+    ask: Ask, provider: str, builder: AnswerBuilder, ended: tuple[Finish, str], usage: Any
+) -> Answer:
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     counted = bool(prompt or completion)  # litellm makes up zeros
     return Answer(
@@ -260,7 +280,8 @@ def _answer(ask: Ask, provider: str, builder: AnswerBuilder, finish: str, usage:
         calls=builder.calls,
         reasoning=builder.reasoning,
         provider_state=builder.provider_state(reasoning=wants_reasoning(provider)),
-        finish=finish,
+        finish=ended[0],
+        finish_word=ended[1],
         input=prompt if counted else None,
         output=completion if counted else None,
         cached=_count(getattr(usage, "prompt_tokens_details", None), "cached_tokens"),

@@ -16,6 +16,8 @@ from typing import Any
 
 from sandbox_agent_ipc.model_messages import Piece
 
+from .own_end import OwnEnd
+
 READ_LIMIT = 8 * 2**20
 """Bytes, compressed or not, of an answer that is not streamed, of an error, or of a stream between
 two pieces of its answer. An answer has 1 MiB at most (`Ask.answer_limit`); written with an escape
@@ -40,12 +42,13 @@ class ReadLimitExceeded(Exception):
 class StreamLimits:
     """The limits of one attempt. tell: gets an "alive" piece now and then while bytes arrive.
 
-    head: the beginning of the last body. exceeded: `ReadLimitExceeded` was raised; libraries wrap
-    it or replace it by another exception.
+    head: the beginning of the last body. end: how that body says that its answer ended.
+    exceeded: `ReadLimitExceeded` was raised; libraries wrap it or replace it by another exception.
     """
 
     def __init__(self, tell: Callable[[Piece], None]) -> None:
         self.head = b""
+        self.end = OwnEnd()
         self.exceeded = False
         self._tell = tell
         self._loop = asyncio.get_running_loop()
@@ -76,6 +79,7 @@ class StreamLimits:
     def new_body(self) -> None:
         """Another body begins."""
         self.head = b""
+        self.end = OwnEnd()
         self.progress()
 
     def progress(self) -> None:
@@ -100,6 +104,7 @@ class StreamLimits:
             self.head += data[: _HEAD - len(self.head)]
         self._decoded += len(data)
         self._check(self._decoded)
+        self.end.feed(data)
 
     async def yield_to_loop(self) -> None:
         """Lets other tasks run, if this one has not for `_LONGEST_BLOCK`."""
