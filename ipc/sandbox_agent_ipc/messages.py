@@ -134,6 +134,8 @@ class Call(Message, frozen=True, tag="call"):
     arguments: a JSON object as bytes; None when they come in a sealed memfd with this message.
     cwd: absolute path inside the sandbox.  env: the tool's whole environment.
     output_limit: bytes of result text that the host will keep.
+    has_stdin: with this message comes the read end of a pipe, the tool's standard input. It is the
+    first of the descriptors.
     """
 
     id: str
@@ -144,6 +146,7 @@ class Call(Message, frozen=True, tag="call"):
     cwd: str
     env: dict[str, str]
     output_limit: int
+    has_stdin: bool = False
 
 
 class Describe(Message, frozen=True, tag="describe"):

@@ -59,6 +59,8 @@ class Conversation:
     - on_delta: called with each `ModelDelta` of an answer that is still coming.
     - separate_output: True to give each call's standard error a pipe of its own. Otherwise all
       comes as "stdout", in the order in which it was written.
+    - stdin: a descriptor, open for reading, that calls get as standard input. Use a pipe: a tool
+      could open the file of another one for writing. Default: there is nothing to read.
     - durable: True to sync the journal to the disk once per turn, against power cuts.
 
     Callbacks are called in the thread of the run and must not block. They may call `interrupt` and

@@ -30,8 +30,9 @@ class ExitCode(IntEnum):
     DENIED = 6, "an approval was refused"
     SURVIVORS = 7, "a process could not be stopped; this code takes precedence over all others"
     INTERNAL = 70, "a bug in sandbox-agent"  # EX_SOFTWARE of sysexits.h
+    OUTPUT_LOST = 74, "output could not be written"  # EX_IOERR
     COMMAND_TIMEOUT = 124, "the time limit of the command was reached"
-    EXEC_FAILED = 125, "sandbox-agent could not run the command"
+    EXEC_FAILED = 125, "sandbox-agent could not run the command, or not pass its data on"
     NOT_EXECUTABLE = 126, "the command cannot be executed"
     NOT_FOUND = 127, "the command was not found"
     HUNG_UP = 129, "HUP, or the death of the parent process, interrupted the run"

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 from pathlib import Path
 
 import pytest
-from sandbox_agent.cli.console import QUEUE_BYTES, Stream
 from sandbox_agent.reports.escape import TerminalFilter, escape_text, one_line
 from sandbox_agent.reports.workspace_changes import MAX_LINES, Snapshot, summary
 
@@ -41,47 +37,6 @@ def test_a_commands_colours_pass_and_everything_else_does_not(size: int) -> None
     assert shown.decode() == (
         "\x1b[1;31mrot\x1b[0m\r50%\\x1b[2J\\x1b]0;title\\x07 é🙂 \\x1b[6n\\xff|"
     )
-
-
-def test_a_stuck_reader_blocks_no_writer_for_longer_than_it_wants() -> None:
-    read_end, write_end = os.pipe()
-    try:
-        stream = Stream(write_end)
-        stream.write(b"x" * QUEUE_BYTES)
-        asked = threading.Event()
-
-        def give_up() -> bool:
-            asked.set()
-            return True
-
-        stream.write(b"y", give_up)
-        assert asked.is_set()
-        assert not stream.flush(0)
-        received = 0
-        while received < QUEUE_BYTES:
-            received += len(os.read(read_end, 65536))
-        assert stream.flush(time.monotonic() + 20)
-        stream.write(b"z")
-        assert stream.flush(time.monotonic() + 20)
-        assert os.read(read_end, 100) == b"\n[... 1 bytes left out ...]\nz"
-        assert stream.close(time.monotonic() + 20)
-    finally:
-        os.close(read_end)
-        os.close(write_end)
-
-
-def test_a_reader_that_leaves_ends_the_writing_only() -> None:
-    read_end, write_end = os.pipe()
-    os.close(read_end)
-    try:
-        stream = Stream(write_end)
-        stream.write(b"x")
-        assert stream.flush(time.monotonic() + 20)
-        assert isinstance(stream.error, BrokenPipeError)
-        stream.write(b"y")
-        assert stream.close(time.monotonic() + 20)
-    finally:
-        os.close(write_end)
 
 
 def test_changes_are_reported_by_name_and_size(tmp_path: Path) -> None:

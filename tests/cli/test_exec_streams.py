@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
 from pathlib import Path
 
+import pytest
 from identity import BIN, Person
+from observer import eventually
 
 # Pipes are the same for every user.
 PERSONS = ["user"]
@@ -40,3 +45,94 @@ def test_a_reader_that_does_not_read_slows_the_command_and_holds_no_interrupt(
 def test_large_output_arrives_whole(person: Person) -> None:
     ran = person.run([AGENT, "exec", "--", "head", "-c", "20000000", "/dev/zero"])
     assert len(ran.stdout) == 20_000_000
+
+
+def test_a_slow_reader_gets_everything(person: Person) -> None:
+    """It begins to read when the command has long ended."""
+    script = "seq 1 20000; touch written"
+    with person.start([AGENT, "exec", "--", "sh", "-c", script]) as command:
+        eventually((person.work / "written").exists, 30)
+        with pytest.raises(subprocess.TimeoutExpired):
+            command.wait(3)
+        out, err = command.communicate(timeout=30)
+    assert (command.returncode, err) == (0, "")
+    assert out.splitlines() == [str(number) for number in range(1, 20001)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_wait_for_a_reader_and_the_loss_is_said(
+    person: Person, number: signal.Signals
+) -> None:
+    with person.start([AGENT, "exec", "--", "sh", "-c", "seq 1 20000; touch written"]) as command:
+        eventually((person.work / "written").exists, 30)
+        with pytest.raises(subprocess.TimeoutExpired):
+            command.wait(1)
+        command.send_signal(number)
+        assert command.wait(30) == 128 + number
+        assert command.stderr is not None
+        said = command.stderr.read()
+    assert re.fullmatch(
+        r"sandbox-agent: \d+ bytes of standard output were lost: its reader does not read\n", said
+    )
+
+
+def test_the_time_limit_ends_the_wait_for_a_reader(person: Person) -> None:
+    options = ["--timeout", "2s", "--grace", "100ms"]
+    with person.start([AGENT, "exec", *options, "--", "yes"]) as command:
+        assert command.wait(30) == 124
+        assert command.stderr is not None
+        said = command.stderr.read()
+    assert "the time limit of the command was reached" in said
+    assert "bytes of standard output were lost" in said
+
+
+ONE_BY_ONE = "for i in 1 2 3 4 5 6 7 8 9; do echo out $i; echo err $i >&2; done"
+IN_ORDER = "".join(f"out {number}\nerr {number}\n" for number in range(1, 10))
+
+
+@pytest.mark.parametrize("where", ["2>&1 | cat", ">both 2>&1; cat both", ">both 2>>both; cat both"])
+def test_both_streams_keep_their_order_in_one_file(person: Person, where: str) -> None:
+    done = person.run(["sh", "-c", f"{AGENT} exec -- sh -c '{ONE_BY_ONE}' {where}"])
+    assert (done.stdout, done.stderr) == (IN_ORDER, "")
+
+
+@pytest.mark.parametrize("redirection", ["2>&1", "2>/dev/tty"])
+def test_both_streams_keep_their_order_on_one_terminal(person: Person, redirection: str) -> None:
+    command = f"{AGENT} exec -- sh -c '{ONE_BY_ONE}' {redirection}"
+    done = person.run(["script", "-qec", command, "/dev/null"])
+    assert done.stdout.replace("\r", "") == IN_ORDER
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("echo hi", 125),
+        ("echo hi; exit 3", 125),
+        ("yes", 125),
+        ("echo hi >&2", 0),
+        ("true", 0),
+    ],
+)
+def test_output_that_cannot_be_written_is_125(person: Person, command: str, code: int) -> None:
+    with open("/dev/full", "wb") as full:
+        done = person.run([AGENT, "exec", "--", "sh", "-c", command], stdout=full)
+    assert done.returncode == code
+    message = "sandbox-agent: standard output could not be written: No space left on device\n"
+    assert done.stderr == (message if code else "hi\n" if "2" in command else "")
+
+
+def test_errors_of_the_command_that_cannot_be_written_are_125(person: Person) -> None:
+    with open("/dev/full", "wb") as full:
+        done = person.run([AGENT, "exec", "--", "sh", "-c", "echo out; echo hi >&2"], stderr=full)
+    assert (done.returncode, done.stdout) == (125, "out\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("yes", 141), ("seq 1 20000", 141), ("seq 1 20000; exit 3", 3), ("echo 1", 0)],
+)
+def test_a_reader_that_closes_early(person: Person, command: str, code: int) -> None:
+    text = f"{AGENT} exec -- sh -c '{command}' | head -1; echo ${{PIPESTATUS[0]}}"
+    done = person.run(["bash", "-c", text])
+    assert done.stdout.splitlines()[1:] == [str(code)]
+    assert done.stderr == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -40,6 +41,7 @@ def test_help_imports_nothing_but_argparse_and_its_like(argv: list[str]) -> None
         "sandbox_agent.reports.escape",
         "sandbox_agent.cli.parser",
         "sandbox_agent.cli.signals",
+        "sandbox_agent.cli.stream",
         "sandbox_agent.exit_codes",
     }
 
@@ -71,38 +73,64 @@ def test_wrong_usage_is_reported_with_the_hint(argv: list[str], code: int) -> No
     assert done.stderr.rstrip().endswith("--help")
 
 
-def test_a_full_disk_or_a_reader_that_has_left_is_no_traceback() -> None:
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["schema"], ["doctor"]])
+def test_what_could_not_be_printed_is_an_error(argv: list[str]) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "sandbox_agent", "--help"],
+            [sys.executable, "-m", "sandbox_agent", *argv],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
         )
-    assert "Traceback" not in done.stderr
-    assert "Exception" not in done.stderr
+    message = "sandbox-agent: standard output could not be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (74, message)
 
 
-def test_a_reader_that_does_not_read_does_not_hold_the_exit() -> None:
+def test_a_reader_that_has_closed_ends_a_listing_as_sigpipe_would() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "sandbox_agent", "schema"],
+            stdout=write_end,
+            stderr=subprocess.PIPE,
+        )
+    finally:
+        os.close(write_end)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_a_slow_reader_is_waited_for_until_a_signal_comes() -> None:
     read_end, write_end = os.pipe()
     try:
         os.set_blocking(write_end, False)
         with open(write_end, "wb", buffering=0, closefd=False) as pipe:
-            while pipe.write(b"x" * 4096):
-                pass
+            filled = sum(iter(lambda: pipe.write(b"x" * 4096) or 0, 0))
         os.set_blocking(write_end, True)
-        done = subprocess.run(
-            [sys.executable, "-m", "sandbox_agent", "schema"], stdout=write_end, timeout=20
-        )
-        assert done.returncode == 0
+        command = [sys.executable, "-m", "sandbox_agent", "schema"]
+        with subprocess.Popen(command, stdout=write_end) as waiting:
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(3)
+            waiting.terminate()
+            assert waiting.wait(20) == 128 + signal.SIGTERM
+        with subprocess.Popen(command, stdout=write_end) as waiting:
+            os.close(write_end)
+            with open(read_end, "rb", closefd=False) as reader:
+                assert len(reader.read()) > filled + 1000
+            assert waiting.wait(20) == 0
     finally:
         os.close(read_end)
-        os.close(write_end)
 
 
 def test_closed_standard_descriptors_do_no_harm() -> None:
+    """A closed descriptor is an error only for what is written to it."""
+    script = 'exec "$0" -m sandbox_agent "$@" <&- >&-'
+    done = subprocess.run(["sh", "-c", f"{script} 2>&-", sys.executable, "fly"], timeout=20)
+    assert done.returncode == 2
     done = subprocess.run(
-        ["sh", "-c", 'exec "$0" -m sandbox_agent schema <&- >&- 2>&-', sys.executable],
-        timeout=20,
+        ["sh", "-c", script, sys.executable, "schema"], stderr=subprocess.PIPE, timeout=20
     )
-    assert done.returncode == 0
+    assert (done.returncode, done.stderr) == (
+        74,
+        b"sandbox-agent: standard output could not be written: Bad file descriptor\n",
+    )

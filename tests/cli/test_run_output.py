@@ -64,8 +64,8 @@ def test_a_pipe_without_reader_does_not_block_the_exit(me: Person) -> None:
     pipe = me.work / "pipe"
     os.mkfifo(pipe)
     done = me.run([AGENT, "run", task, "-o", str(pipe)])
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert "the final message cannot be written: it has no reader" in done.stderr
+    assert (done.returncode, done.stdout) == (74, "All\ndone.\n"), done.stderr
+    assert "pipe: the final message was not written: it has no reader\n" in done.stderr
     assert record(me)[0]["status"] == "done"
     with me.start([AGENT, "run", task, "-o", str(pipe)]) as agent:
         assert pipe.read_text() == "All\ndone.\n"
@@ -84,7 +84,7 @@ def test_a_reader_that_has_left_costs_no_record(me: Person) -> None:
     os.close(read_end)
     with me.start([AGENT, "run", task, "--json"], stdout=write_end, stderr=write_end) as agent:
         os.close(write_end)
-        assert agent.wait(30) == 0
+        assert agent.wait(30) == 74
     result, journal = record(me)
     assert (result["status"], journal[-1]["event"]) == ("done", "segment_ended")
 
@@ -108,9 +108,14 @@ def test_a_full_disk_under_standard_output_is_reported(me: Person) -> None:
     task = str(struck.write_task(me, STEPS))
     with open("/dev/full", "wb") as full, me.start([AGENT, "run", task], stdout=full) as agent:
         _, told = agent.communicate(timeout=30)
-    assert agent.returncode == 0
-    assert "standard output could not be written: No space left on device" in told
+    assert agent.returncode == 74
+    [folder] = (me.folder / "runs").iterdir()
+    assert told.endswith(
+        "sandbox-agent: standard output could not be written: No space left on device\n"
+        f"  hint: the final message is in {folder / 'result.json'}\n"
+    )
     assert record(me)[0]["status"] == "done"
+    assert record(me)[0]["message"] == "All\ndone."
 
 
 def test_an_output_folder_that_cannot_be_is_a_usage_error(me: Person) -> None:

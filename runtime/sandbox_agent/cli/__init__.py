@@ -8,6 +8,7 @@ the run (see `signals`).
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -34,8 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with signals.later:
             from sandbox_agent.cli.console import Console, fill_standard_descriptors
 
-            fill_standard_descriptors()
-            console = Console(signals.later)
+            console = Console(signals.later, fill_standard_descriptors())
             warnings.showwarning = console.warn
             # Ours are said, whatever PYTHONWARNINGS or -W hide.
             warnings.simplefilter("always", UserWarning)
@@ -45,12 +45,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             signals.end()
     except Stopped as stopped:
         signals.end()
+        signals.late = stopped.signum
         code = by_signal(stopped.signum)
-    finally:
-        if console is not None:
-            console.close()
+    if console is not None:
+        code = _finish(code, console, signals)
+    signals.close()
     _leave_no_thread_waiting(code)
     return code
+
+
+def _finish(code: int, console: Console, signals: Signals) -> int:
+    """Waits until all output is written, or until a signal comes. Returns the exit code."""
+    loss = console.finish(lambda: signals.late is not None)
+    if code or loss is None:
+        return code
+    if loss.reader_has_closed:
+        return by_signal(signal.SIGPIPE)
+    if loss.error is None and signals.late is not None:
+        return by_signal(signals.late)
+    return ExitCode.OUTPUT_LOST
 
 
 def _run(argv: list[str], console: Console, signals: Signals) -> int:

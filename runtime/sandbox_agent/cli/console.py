@@ -1,153 +1,80 @@
-"""Standard output and error, each written by a thread.
+"""Standard output and error of a command: results on the one, progress and notes on the other.
 
-A reader that does not read (a stuck pager, a stopped terminal) blocks write(2) for ever. That must
-not block an interrupt or the exit, so `write` only queues, and the exit waits one second.
+Where both lead to one file (a terminal, a pipe, a log), one thread writes both, so what comes out
+has the order in which it was written.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
-import select
-import threading
+import struct
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sandbox_agent_sandbox import capture
-
+from sandbox_agent.cli.stream import GiveUp, Stream
 from sandbox_agent.reports.escape import TerminalFilter, escape_text
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.outcome import Survivor
 
-QUEUE_BYTES = 1024 * 1024
-"""Bytes that one stream queues for a slow reader."""
 CLOSE_SECONDS = 1.0
-"""Seconds that the exit waits for a reader."""
+"""Seconds that a run which was stopped waits for a reader, and that the last note waits for one."""
+
+_TIOCGDEV = 0x80045432
+"""Which terminal a descriptor leads to, also by /dev/tty: linux/tty.h. Since Linux 3.3."""
 
 
-def fill_standard_descriptors() -> None:
-    """Opens /dev/null in place of closed standard descriptors (`>&-`).
+def fill_standard_descriptors() -> frozenset[int]:
+    """Opens /dev/null in place of closed standard descriptors (`>&-`), and returns which were.
 
     Otherwise the next opened file, for example the journal, becomes standard output.
     """
+    closed = set()
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
+            closed.add(fd)
             opened = os.open(os.devnull, os.O_RDWR)
             if opened != fd:  # open(2) takes the lowest free number
                 os.dup2(opened, fd)
                 os.close(opened)
+    return frozenset(closed)
 
 
-class Stream:
-    """One descriptor and the thread that writes to it. Errors are kept, never raised."""
+@dataclass(frozen=True)
+class Loss:
+    """Output that was not written. error: why; None if its reader did not read."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self.is_terminal = os.isatty(fd)
-        self.error: OSError | None = None
-        self._queue: deque[bytes] = deque()
-        self._queued = 0
-        self._dropped = 0
-        self._closing = False
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+    error: OSError | None
 
-    def write(self, data: bytes, give_up: Callable[[], bool] | None = None) -> None:
-        """Queues `data`. If the queue is full, it waits until there is room or `give_up()` is True
-        (called ten times a second); then, or without `give_up`, `data` is dropped and counted."""
-        if not data or self.error is not None:
-            return
-        while True:
-            with self._changed:
-                if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._work, name=f"stream {self._fd}", daemon=True
-                    )
-                    self._thread.start()
-                if self._queued < QUEUE_BYTES:
-                    if self._dropped:
-                        note = capture.note(self._dropped)
-                        self._queue.append(note)
-                        self._queued += len(note)
-                        self._dropped = 0
-                    self._queue.append(data)
-                    self._queued += len(data)
-                    self._changed.notify_all()
-                    return
-                if self.error is not None:
-                    return
-                if give_up is None or give_up():
-                    self._dropped += len(data)
-                    return
-                self._changed.wait(0.1)
-
-    def close(self, until: float) -> bool:
-        """Waits until all is written, at most until `until` (CLOCK_MONOTONIC seconds), and lets
-        the thread end when the queue is empty. Returns whether all was written."""
-        done = self.flush(until)
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        if done and self._thread is not None:
-            self._thread.join(max(0, until - time.monotonic()))
-        return done
-
-    def flush(self, until: float) -> bool:
-        """Waits until all is written, at most until `until`. Returns whether all was written."""
-        with self._changed:
-            while self._queued and self.error is None:
-                left = until - time.monotonic()
-                if left <= 0:
-                    return False
-                self._changed.wait(left)
-        return True
-
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._queue:
-                    if self._closing:
-                        return
-                    self._changed.wait()
-                data = self._queue.popleft()
-            try:
-                self._write_all(data)
-            except OSError as error:  # EPIPE: the reader has closed; the run continues
-                with self._changed:
-                    self.error = error
-                    self._queue.clear()
-                    self._queued = 0
-                    self._changed.notify_all()
-                return
-            with self._changed:
-                self._queued -= len(data)
-                self._changed.notify_all()
-
-    def _write_all(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._fd, view[:65536]) :]
-            except BlockingIOError:  # another process made the shared file non-blocking
-                select.select([], [self._fd], [])
+    @property
+    def reader_has_closed(self) -> bool:
+        """Whether the reader wants no more, as `head` does not."""
+        return self.error is not None and self.error.errno == errno.EPIPE
 
 
 class Console:
-    """The output of a command: results on standard output, the rest on standard error.
+    """The output of a command.
 
-    later: a context that delays signals; entered while a lock is held.
+    later: a context that delays signals; entered while a lock is held. closed: standard descriptors
+    that were closed when the command began. one_file: whether both streams lead to one file.
+    says_closed: whether a reader that has closed is worth a message.
     """
 
-    def __init__(self, later: AbstractContextManager[object]) -> None:
+    def __init__(self, later: AbstractContextManager[object], closed: Collection[int] = ()) -> None:
         self._later = later
-        self.stdout = Stream(1)
-        self.stderr = Stream(2)
+        lost = OSError(errno.EBADF, os.strerror(errno.EBADF)) if 1 in closed else None
+        self.one_file = not closed and _is_one_file(1, 2)
+        self.stdout = Stream(1, lost)
+        self.stderr = self.stdout if self.one_file else Stream(2)
+        self.says_closed = False
+        self._told: set[Stream] = set()
 
     def out(self, text: str) -> None:
         """Writes a result. Control characters are escaped only for a terminal."""
@@ -159,7 +86,7 @@ class Console:
         """Writes progress and notes. Control characters are always escaped."""
         data = escape_text(text).encode("utf-8", "backslashreplace")
         with self._later:
-            self.stderr.write(data)
+            self.stderr.note(data)
 
     def error(self, message: str) -> None:
         """Writes an error message."""
@@ -172,16 +99,17 @@ class Console:
 
     def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
         """Writes a warning; a `warnings.showwarning`. May be called from any thread."""
-        self.stderr.write(escape_text(f"warning: {message}\n").encode("utf-8", "backslashreplace"))
+        self.stderr.note(escape_text(f"warning: {message}\n").encode("utf-8", "backslashreplace"))
 
-    def passer(self) -> Callable[[str, bytes, Callable[[], bool] | None], bool]:
+    def passer(self) -> Callable[[str, bytes, GiveUp], bool]:
         """Returns a function that passes on a command's output: `f("stdout", data, give_up)`.
 
-        The function returns False once the reader has closed its end (`... | head`)."""
+        The function returns False once the stream cannot be written any more, for example after
+        `... | head` has closed it."""
         streams = {"stdout": self.stdout, "stderr": self.stderr}
         filters = {name: TerminalFilter() for name, s in streams.items() if s.is_terminal}
 
-        def pass_on(name: str, data: bytes, give_up: Callable[[], bool] | None) -> bool:
+        def pass_on(name: str, data: bytes, give_up: GiveUp) -> bool:
             if name in filters:
                 data = filters[name].feed(data)
             streams[name].write(data, give_up)
@@ -189,11 +117,59 @@ class Console:
 
         return pass_on
 
-    def close(self) -> None:
-        """Waits until the queues are written, at most a second in all."""
-        until = time.monotonic() + CLOSE_SECONDS
-        self.stdout.close(until)
-        error = self.stdout.error
-        if error is not None and error.errno != errno.EPIPE:
-            self.error(f"standard output could not be written: {error.strerror}")
-        self.stderr.close(until)
+    def finish(self, give_up: GiveUp) -> Loss | None:
+        """Waits until all is written, for as long as the readers live, or until `give_up()`. Says
+        what was lost and returns it, once."""
+        losses = []
+        for name, stream in self._streams():
+            stream.finish(give_up)
+            loss = Loss(stream.error) if stream.lost or _is_failure(stream.error) else None
+            if loss is None or stream in self._told:
+                continue
+            self._told.add(stream)
+            losses.append(loss)
+            if loss.error is None:
+                self.error(f"{stream.lost} bytes of {name} were lost: its reader does not read")
+            elif not loss.reader_has_closed:
+                self.error(f"{name} could not be written: {loss.error.strerror}")
+            elif self.says_closed:
+                self.error(f"{name} could not be written: its reader has closed it")
+        if losses:
+            self.stderr.finish(patience(CLOSE_SECONDS))
+        # A failure counts for more than a reader that wants no more.
+        return min(losses, key=lambda loss: loss.reader_has_closed, default=None)
+
+    def _streams(self) -> list[tuple[str, Stream]]:
+        if self.one_file:
+            return [("standard output", self.stdout)]
+        return [("standard output", self.stdout), ("standard error", self.stderr)]
+
+
+def patience(seconds: float) -> GiveUp:
+    """A `give_up` that is True after so many seconds."""
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() >= until
+
+
+def _is_failure(error: OSError | None) -> bool:
+    """Whether an error is more than a reader that has closed. A closed descriptor that nothing was
+    written to is no failure either."""
+    return error is not None and error.errno not in (errno.EPIPE, errno.EBADF)
+
+
+def _is_one_file(one: int, other: int) -> bool:
+    """Whether two descriptors lead to one pipe, socket, terminal or file, and can both be written
+    to."""
+    modes = {fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE for fd in (one, other)}
+    if os.O_RDONLY in modes:
+        return False
+    if os.isatty(one) and os.isatty(other):
+        try:
+            return _terminal(one) == _terminal(other)
+        except OSError:
+            pass
+    return os.path.sameopenfile(one, other)
+
+
+def _terminal(fd: int) -> int:
+    return int(struct.unpack("I", fcntl.ioctl(fd, _TIOCGDEV, b"\0" * 4))[0])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import stat
-import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from sandbox_agent.cli.console import CLOSE_SECONDS, Stream
+from sandbox_agent.cli.console import CLOSE_SECONDS
+from sandbox_agent.cli.stream import GiveUp, Stream
 from sandbox_agent.errors import ConfigError
 
 _POLL_SECONDS = 0.01
@@ -26,7 +28,7 @@ class MessageFile:
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
         self._descriptor = _own_descriptor(name)
         # A link stays a link, and its target is replaced.
         self._path = Path(os.path.realpath(name))
@@ -45,21 +47,16 @@ class MessageFile:
                 f"-o {name} cannot be written", file="command line", hint="name a file in a folder"
             )
 
-    def write(self, text: str) -> None:
-        """Writes the message. Raises ConfigError. Blocks for a second at most if a pipe has no
-        reader, because no signal ends the command after the run."""
+    def write(self, text: str, give_up: GiveUp) -> None:
+        """Writes the message. Raises OSError. Waits for the reader of a pipe for as long as it
+        lives, or until `give_up()`; for a second if the pipe has no reader."""
         data = text.encode("utf-8", "backslashreplace")
-        try:
-            if self._descriptor is not None:
-                _pass_on(os.dup(self._descriptor), data)
-            elif self._is_pipe():
-                _pass_on(_opened(self._path), data)
-            else:
-                _replace(self._path, data)
-        except OSError as error:
-            raise ConfigError(
-                f"the final message cannot be written: {error.strerror}", file=self._name
-            ) from None
+        if self._descriptor is not None:
+            _pass_on(os.dup(self._descriptor), data, give_up)
+        elif self._is_pipe():
+            _pass_on(_opened(self._path), data, give_up)
+        else:
+            _replace(self._path, data)
 
     def _is_pipe(self) -> bool:
         """Whether the target is a pipe, a device, or anything but a regular file."""
@@ -99,26 +96,26 @@ def _opened(path: Path) -> int:
         time.sleep(_POLL_SECONDS)
 
 
-def _pass_on(fd: int, data: bytes) -> None:
+def _pass_on(fd: int, data: bytes, give_up: GiveUp) -> None:
     stream = Stream(fd)
     stream.write(data)
-    if not stream.close(time.monotonic() + CLOSE_SECONDS):
-        raise OSError(
-            errno.EAGAIN, "its reader does not read"
-        )  # the thread still writes to the descriptor
+    stream.finish(give_up)
+    if stream.lost and stream.error is None:
+        # The thread still writes to the descriptor, so it stays open.
+        raise OSError(errno.EAGAIN, f"{stream.lost} bytes are lost, its reader does not read")
     os.close(fd)
     if stream.error is not None:
         raise stream.error
 
 
 def _replace(path: Path, data: bytes) -> None:
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = f"{path.parent}/.{secrets.token_hex(8)}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with open(fd, "wb") as file:
             file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+            with suppress(FileNotFoundError):
+                os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -111,13 +111,15 @@ class Later:
 class Signals:
     """The signal handlers of this process. Only the main thread moves from state to state.
 
-    first: the signal that decides the exit code, or None. later: see `Later`. parent: the pid of
+    first: the signal that decides the exit code, or None. late: a signal that came after the end,
+    or None: whoever waits for a reader then gives up. later: see `Later`. parent: the pid of
     the parent process, taken early: after its death getppid(2) gives another one.
     """
 
     def __init__(self) -> None:
         self.state = State.BEFORE_RUN
         self.first: int | None = None
+        self.late: int | None = None
         self.later = Later()
         self.parent = os.getppid()
         self._interrupt: Callable[[int], None] | None = None
@@ -163,12 +165,14 @@ class Signals:
             interrupt(self.first)
 
     def end(self) -> None:
-        """The end is recorded: from now on a signal changes nothing. May be called twice.
-
-        Signals are ignored rather than handled: when the interpreter exits, it restores the default
-        action of handled signals, and a late signal would then kill this process.
-        """
+        """The end is recorded: from now on a signal only ends the wait for a reader. May be called
+        twice."""
         self._move(State.ENDED)
+
+    def close(self) -> None:
+        """Nothing is left to wait for, so signals are ignored. They are not handled: when the
+        interpreter exits, it restores the default action of handled signals, and a late signal
+        would then kill this process."""
         for signum in HANDLED:
             if signal.getsignal(signum) == self._handle:
                 with contextlib.suppress(ValueError):
@@ -189,6 +193,7 @@ class Signals:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.state is State.ENDED:
+            self.late = signum
             return
         if self.first is None:
             self.first = signum

@@ -57,7 +57,7 @@ class Caller:
 
     folder: of the run. output_limit: how many bytes of a call's output are kept. time_limit:
     seconds that any call may take. on_output: gets the output as it comes. separate_output: keep
-    standard error apart.
+    standard error apart. stdin: a descriptor that calls get as standard input.
     """
 
     cell: Cell
@@ -68,6 +68,7 @@ class Caller:
     time_limit: float | None
     on_output: OnOutput | None
     separate_output: bool
+    stdin: int | None
 
     async def call(self, request: Request, token: RunToken) -> Ended | None:
         """Make one call. When this returns, its end is recorded and its processes are gone.
@@ -130,6 +131,7 @@ class Caller:
                     # Without a listener the cell keeps the output, and slows down floods.
                     on_output=None if self.on_output is None else on_output,
                     separate_output=self.separate_output,
+                    stdin=self.stdin,
                 ),
                 token=token,
             )

@@ -260,6 +260,7 @@ class Loop:
             time_limit=limits.timeout,
             on_output=self._setup.callbacks.on_output,
             separate_output=self._setup.callbacks.separate_output,
+            stdin=self._setup.callbacks.stdin,
         )
 
 

@@ -51,6 +51,7 @@ class Options(TypedDict, total=False):
     on_output: OnOutput | None
     on_delta: OnDelta | None
     separate_output: bool
+    stdin: int | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Callbacks:
     on_output: OnOutput | None = None
     on_delta: OnDelta | None = None
     separate_output: bool = False
+    stdin: int | None = None
 
 
 @dataclass(frozen=True)

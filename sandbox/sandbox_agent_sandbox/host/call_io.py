@@ -115,7 +115,8 @@ class CallIO(WorkerLink[CallState]):
         channels = make_channels(separate_output=request.separate_output)
         with channels.inbox:
             try:
-                send_with_body(channels.inbox, message, "arguments")
+                stdin = () if request.stdin is None else (request.stdin,)
+                send_with_body(channels.inbox, message, "arguments", stdin)
             except (IpcError, OSError) as error:
                 why = explained(error) if isinstance(error, OSError) else str(error)
                 self._not_sent = f"it could not be sent: {why}"

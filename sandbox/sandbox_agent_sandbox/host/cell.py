@@ -132,6 +132,7 @@ class Cell:
                 cwd=request.cwd,
                 env={**self._plan.environment, **request.env},
                 output_limit=request.output_limit,
+                has_stdin=request.stdin is not None,
             )
 
         try:

@@ -20,7 +20,8 @@ class CallRequest:
     seconds; None for no limit. output_limit: bytes kept, of output and of the result each.
     on_started: called when the tool's code begins to run. on_output: called with the output as it
     comes; the result has none then. Without separate_output all of it is "stdout". Both are called
-    in the event loop, and must not block.
+    in the event loop, and must not block. stdin: a descriptor, open for reading, that the worker
+    gets as its standard input; None for /dev/null. It stays the caller's.
     """
 
     id: str
@@ -33,3 +34,4 @@ class CallRequest:
     on_started: Callable[[], None] = lambda: None
     on_output: OnOutput | None = None
     separate_output: bool = False
+    stdin: int | None = None

@@ -60,6 +60,7 @@ def main(plan: Plan, trees: list[int] | None, go: int, host: HostEnds) -> NoRetu
         os.close(go)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # no tool may trace or inspect init
+        starters_umask = os.umask(0o022)  # the folders of the view are for the sandbox's user too
         step = Step.NO_NESTING
         try:
             forbid_nested_user_namespaces()
@@ -75,6 +76,7 @@ def main(plan: Plan, trees: list[int] | None, go: int, host: HostEnds) -> NoRetu
         except OSError as error:
             send_datagram(host.control, InitFailed(PROTOCOL, step, str(error)))
             os._exit(1)
+        os.umask(starters_umask)  # the workers inherit it, and what tools create has it
         send_datagram(host.control, InitHello(PROTOCOL))
         _serve(plan, host)
     except BaseException as error:

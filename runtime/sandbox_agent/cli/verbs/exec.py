@@ -6,7 +6,9 @@ So it has a journal and a record, and is stopped like every other call.
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +19,10 @@ from sandbox_agent_sandbox.inside.tools.shell import exec_argv
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 from sandbox_agent_sandbox.policy.policy import Policy
 
-from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.console import CLOSE_SECONDS, Console, patience
 from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
+from sandbox_agent.cli.standard_input import StandardInput
 from sandbox_agent.cli.verbs.run_under_signals import is_stopping, run_under_signals
 from sandbox_agent.config.policy_file import read_policy
 from sandbox_agent.config.settings import Interrupt, ToolChoice
@@ -79,7 +82,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     grace = seconds_of("--grace", arguments.grace)
     interrupt = Interrupt() if grace is None else Interrupt(grace=grace)
     ended: list[events.Ended] = []
-    passer = console.passer()
+    passer, stdin = console.passer(), StandardInput()
     deadline: list[float] = []
     conversation: Conversation | None = None
 
@@ -89,8 +92,12 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         return late or is_stopping(conversation, signals)
 
     def on_event(event: events.AnyEvent) -> None:
-        if isinstance(event, events.Started) and policy.limits.timeout is not None:
-            deadline.append(time.monotonic() + policy.limits.timeout)
+        if isinstance(event, events.Started):
+            stdin.start()
+            if policy.limits.timeout is not None:
+                deadline.append(time.monotonic() + policy.limits.timeout)
+        elif isinstance(event, events.CancelRequested):
+            stdin.pause()
         elif isinstance(event, events.Ended):
             ended.append(event)
 
@@ -104,11 +111,15 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         name="exec",
         on_event=on_event,
         on_output=lambda call, stream, data: passer(stream, data, give_up),
-        separate_output=True,
+        separate_output=not console.one_file,
+        stdin=None if stdin.read_end is None else stdin.read_end.number,
     )
     signals.hold()
     tell(conversation, " ".join(argv))
-    result = run_under_signals(conversation, signals, die_with_parent=arguments.die_with_parent)
+    try:
+        result = run_under_signals(conversation, signals, die_with_parent=arguments.die_with_parent)
+    finally:
+        stdin.stop()
     console.survivors(result.survivors)
     if result.survivors:
         return ExitCode.SURVIVORS
@@ -116,17 +127,33 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         if result.exit_code < 128:
             console.error(result.reason)
         return result.exit_code if result.exit_code >= 128 else ExitCode.EXEC_FAILED
-    end = ended[0]
-    if end.outcome in _STOPPED and result.exit_code >= 128:
-        return result.exit_code
+    return _report(ended[0], result.exit_code, stdin, console, signals)
+
+
+def _report(
+    end: events.Ended, run_code: int, stdin: StandardInput, console: Console, signals: Signals
+) -> int:
+    """Waits until the output is written, and says what is lost. Returns the exit code."""
+    interrupted = end.outcome in _STOPPED and run_code >= 128
     code = _exit_code(end)
-    if code == ExitCode.COMMAND_TIMEOUT and end.outcome is Outcome.TIMEOUT:
+    if end.outcome is Outcome.TIMEOUT:
         console.error("the time limit of the command was reached")
     elif end.outcome in (Outcome.OK, Outcome.ERROR) and end.detail:
         console.error(end.detail)
-    elif code == ExitCode.EXEC_FAILED and end.exit_status != ExitCode.EXEC_FAILED:
+    elif code == ExitCode.EXEC_FAILED and end.exit_status != code and not interrupted:
         console.error(end.detail or end.content or f"the command ended as {end.outcome.value}")
-    return code
+    stopped = interrupted or end.outcome is Outcome.TIMEOUT
+    patient = patience(CLOSE_SECONDS if stopped else math.inf)
+    loss = console.finish(lambda: signals.late is not None or patient())
+    if stdin.error is not None:
+        console.error(f"standard input could not be read: {stdin.error.strerror}")
+    if stopped:
+        return run_code if interrupted else code
+    if signals.late is not None and loss is not None and loss.error is None:
+        return by_signal(signals.late)
+    if stdin.error is not None or (loss is not None and not loss.reader_has_closed):
+        return ExitCode.EXEC_FAILED
+    return code or (0 if loss is None else by_signal(signal.SIGPIPE))
 
 
 def _exit_code(end: events.Ended) -> int:

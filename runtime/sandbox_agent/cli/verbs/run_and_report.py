@@ -10,13 +10,15 @@ from pathlib import Path
 
 import msgspec
 
-from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.console import CLOSE_SECONDS, Console, patience
 from sandbox_agent.cli.message_file import MessageFile
 from sandbox_agent.cli.signals import Signals
+from sandbox_agent.cli.stream import GiveUp
 from sandbox_agent.cli.verbs.run_under_signals import is_stopping, run_under_signals
 from sandbox_agent.conversation import Conversation, OnEvent, RunResult
+from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
-from sandbox_agent.journal.result_file import Usage
+from sandbox_agent.journal.result_file import RESULT_FILE, Usage
 from sandbox_agent.reports.lines import Progress
 from sandbox_agent.reports.workspace_changes import Snapshot, summary
 
@@ -63,15 +65,26 @@ def run_and_report(
     signals.hold()
     conversation = make(on_event)
     result = run_under_signals(conversation, signals, die_with_parent=arguments.die_with_parent)
+    stopped = is_stopping(conversation, signals)
     _report(result, console)
     for line in summary(before, Snapshot.take(workspace, runs)):
         console.err(line + "\n")
-    _final_message(result, message_file, arguments.json, console)
-    return result.exit_code
+    patient = patience(CLOSE_SECONDS if stopped else until - time.monotonic())
+    written = _final_message(
+        result,
+        message_file,
+        arguments.json,
+        console,
+        lambda: signals.late is not None or patient(),
+    )
+    if result.exit_code or written:
+        return result.exit_code
+    return ExitCode.OUTPUT_LOST if signals.late is None else by_signal(signals.late)
 
 
 def _report(result: RunResult, console: Console) -> None:
-    console.err(": ".join(filter(None, (result.status.value, result.reason))) + "\n")
+    status, reason = result.status.value, result.reason
+    console.err(f"{status}\n" if reason in ("", status) else f"{status}: {reason}\n")
     console.survivors(result.survivors)
     if used := _used(result.record.usage):
         console.err(f"used: {used}\n")
@@ -90,13 +103,29 @@ def _used(usage: Usage) -> str:
 
 
 def _final_message(
-    result: RunResult, message_file: MessageFile | None, as_json: bool, console: Console
-) -> None:
-    message = result.message
-    if message is None:
-        return
-    text = message if message.endswith("\n") else message + "\n"
-    if message_file is not None:
-        message_file.write(text)
-    if not as_json:
+    result: RunResult,
+    message_file: MessageFile | None,
+    as_json: bool,
+    console: Console,
+    give_up: GiveUp,
+) -> bool:
+    """Writes the message and waits until all output is written. Returns whether it was; if not,
+    says so."""
+    text = result.message
+    if text is not None and not text.endswith("\n"):
+        text += "\n"
+    if text is not None and not as_json:
         console.out(text)
+    console.says_closed = True
+    loss = console.finish(give_up)
+    if loss is not None and text is not None:
+        console.err(f"  hint: the final message is in {result.run_dir / RESULT_FILE}\n")
+    if text is not None and message_file is not None:
+        try:
+            message_file.write(text, give_up)
+        except OSError as error:
+            console.error(
+                f"{message_file.name}: the final message was not written: {error.strerror}"
+            )
+            return False
+    return loss is None

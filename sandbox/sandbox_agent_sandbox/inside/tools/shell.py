@@ -91,7 +91,8 @@ def shell(
 
 
 def exec_argv(argv: list[str], *, token: CancelToken) -> ToolResult:
-    """Run one program with its arguments, without a shell; found in PATH.
+    """Run one program with its arguments, without a shell; found in PATH. Its standard input is the
+    worker's own.
 
     As in sh, the exit status is 127 for a program that is not there and 126 for one that cannot be
     executed, with a message on standard error.
@@ -104,15 +105,23 @@ def exec_argv(argv: list[str], *, token: CancelToken) -> ToolResult:
     arguments = [encode_argument("argv", item) for item in argv]
     if any(b"\0" in item for item in arguments):
         raise ToolError("argv has an item with a NUL byte, which no argument can hold")
-    stdin = _stdin_file(None)
+    null = _stdin_file(None)
+
+    def start() -> int:
+        pid = _spawn(arguments, {})
+        # The command alone holds its standard input: whoever fills it gets EPIPE once the command
+        # has closed it.
+        os.dup2(null, 0)
+        return pid
+
     try:
-        return _run(lambda: _spawn(arguments, {0: stdin}), token)
+        return _run(start, token)
     except OSError as error:
         os.write(2, f"{argv[0]}: {os.strerror(error.errno or 0)}\n".encode(errors="replace"))
         status = 127 if error.errno == errno.ENOENT else 126
         return ToolResult("", is_error=True, exit_status=status)
     finally:
-        os.close(stdin)
+        os.close(null)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,6 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
-    os.umask(0o022)
     # Line buffered: what a tool has printed must have left the process when SIGKILL comes.
     sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
@@ -100,6 +99,10 @@ def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     if isinstance(message, Serve):
         serve(message, inbox, outbox, board_fd)
         return
+    if message.has_stdin:
+        stdin = received.pop(0)
+        os.dup2(stdin, 0)
+        os.close(stdin)
     arguments = message.arguments
     if arguments is None:
         arguments = read_arguments(received[0], _MAX_ARGUMENTS)

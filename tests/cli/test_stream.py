@@ -1,0 +1,128 @@
+"""Writing without waiting for a reader, and knowing what did not arrive."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from identity import Person
+from sandbox_agent.cli.stream import QUEUE_BYTES, GiveUp, Stream
+
+# Pipes are the same for every user; the limit of processes does not hold for root.
+PERSONS = ["user"]
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe, (read end, write end)."""
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+def within(seconds: float) -> GiveUp:
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() > until
+
+
+def read(fd: int, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        data += os.read(fd, min(65536, count - len(data)))
+    return data
+
+
+def test_what_the_reader_does_not_read_is_counted_and_nothing_comes_after_a_gap(
+    pipe: tuple[int, int],
+) -> None:
+    stream = Stream(pipe[1])
+    stream.write(b"x" * QUEUE_BYTES, lambda: True)
+    asked = threading.Event()
+
+    def give_up() -> bool:
+        asked.set()
+        return True
+
+    stream.write(b"gap", give_up)
+    assert asked.is_set()
+    assert stream.lost == 3
+    assert read(pipe[0], QUEUE_BYTES) == b"x" * QUEUE_BYTES
+    stream.write(b"after", lambda: False)
+    assert stream.lost == 8
+    stream.finish(within(20))
+    os.set_blocking(pipe[0], False)
+    with pytest.raises(BlockingIOError):
+        os.read(pipe[0], 1)
+
+
+def test_a_note_is_left_out_where_the_reader_is_slow_and_a_line_says_so(
+    pipe: tuple[int, int],
+) -> None:
+    stream = Stream(pipe[1])
+    stream.note(b"x" * QUEUE_BYTES)
+    stream.note(b"left out")
+    assert read(pipe[0], QUEUE_BYTES) == b"x" * QUEUE_BYTES
+    stream.finish(within(20))
+    stream.note(b"z")
+    stream.finish(within(20))
+    assert os.read(pipe[0], 100) == b"\n[... 8 bytes left out ...]\nz"
+    assert stream.lost == 0
+
+
+def test_a_slow_reader_is_waited_for_until_one_gives_up(pipe: tuple[int, int]) -> None:
+    stream = Stream(pipe[1])
+    stream.write(b"x" * 300_000)
+    stream.finish(within(0.5))
+    # 64 KiB are in the pipe.
+    assert 300_000 - 2 * 65536 <= stream.lost <= 300_000 - 65536
+    begin = time.monotonic()
+    stream.note(b"more")
+    stream.finish(lambda: False)
+    assert time.monotonic() - begin < 10, "a reader that was given up is waited for again"
+
+
+def test_a_reader_that_closes_ends_the_writing_only() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        stream = Stream(write_end)
+        stream.write(b"x")
+        stream.finish(within(20))
+        assert isinstance(stream.error, BrokenPipeError)
+        stream.write(b"yz", lambda: False)
+        stream.finish(within(20))
+        assert stream.lost == 3
+    finally:
+        os.close(write_end)
+
+
+def test_a_descriptor_that_another_process_made_non_blocking(pipe: tuple[int, int]) -> None:
+    os.set_blocking(pipe[1], False)
+    stream = Stream(pipe[1])
+    stream.write(b"x" * 300_000)
+    assert read(pipe[0], 300_000) == b"x" * 300_000
+    stream.finish(within(20))
+    assert (stream.lost, stream.error) == (0, None)
+
+
+NO_THREADS = """
+import resource
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+from sandbox_agent.cli.stream import Stream
+stream = Stream(1)
+stream.write(b"all the same")
+stream.finish(lambda: False)
+"""
+
+
+def test_what_is_written_arrives_where_no_thread_can_be_started(person: Person) -> None:
+    done = person.run([sys.executable, "-c", NO_THREADS], stderr=subprocess.STDOUT)
+    assert (done.returncode, done.stdout) == (0, "all the same")
