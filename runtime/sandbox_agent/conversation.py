@@ -18,9 +18,9 @@ from sandbox_agent_sandbox.utf8 import without_surrogates
 
 from sandbox_agent.embedding.blocking import run_async
 from sandbox_agent.embedding.ctrl_c import CtrlC
-from sandbox_agent.errors import ConfigError, StateError
+from sandbox_agent.errors import StateError
 from sandbox_agent.journal.events import AnyEvent, UserText
-from sandbox_agent.journal.folder import default_output_dir, new_run_id
+from sandbox_agent.journal.folder import default_output_dir, new_run_id, unwritable
 from sandbox_agent.journal.recorder import OnEvent as OnEvent
 from sandbox_agent.journal.result import RunResult as RunResult
 from sandbox_agent.journal.status import Status, move
@@ -232,11 +232,8 @@ class Conversation:
         try:
             self._recorder.make_folder()
         except OSError as error:
-            raise ConfigError(
-                f"the folder of the run cannot be made: {error}",
-                field="output.dir",
-                hint="name a folder that you may write to",
-            ) from None
+            what = f"the folder of the run cannot be made: {self.run_dir}"
+            raise unwritable(what, error) from None
 
     # --- stopping ----------------------------------------------------------------------------
 
@@ -315,7 +312,8 @@ class Conversation:
 
     @property
     def events(self) -> tuple[AnyEvent, ...]:
-        """Every event of the journal so far."""
+        """Every event of the journal so far. Those from before a resume are read from the disk:
+        raises OSError if that fails."""
         return self._recorder.events
 
     # --- closing -----------------------------------------------------------------------------

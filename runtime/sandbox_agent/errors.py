@@ -96,6 +96,13 @@ class NotGoing(StateError):
     exit_code: int = ExitCode.FAILED
 
 
+class NotRecorded(AgentError):
+    """What happened could not be written down, or not be read again: the disk is full, fails, is
+    read-only by now, or the run's folder is gone. Says what is missing."""
+
+    exit_code: int = ExitCode.SANDBOX
+
+
 class JournalError(AgentError):
     """A journal cannot be read: it is damaged in the middle, or its version is not known."""
 

@@ -26,7 +26,10 @@ class ExitCode(IntEnum):
     USAGE = 2, "the command line, the task file or the policy is wrong"
     BUDGET = 3, "a budget is spent"
     MODEL = 4, "the model or its provider failed"
-    SANDBOX = 5, "the sandbox cannot be enforced, could not start, or broke"
+    SANDBOX = (
+        5,
+        "the sandbox cannot be enforced, cannot start or breaks, or the run cannot be recorded",
+    )
     DENIED = 6, "an approval was refused"
     SURVIVORS = 7, "a process could not be stopped; this code takes precedence over all others"
     INTERNAL = 70, "a bug in sandbox-agent"  # EX_SOFTWARE of sysexits.h

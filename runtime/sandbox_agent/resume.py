@@ -14,11 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sandbox_agent.errors import ConfigError, StateError
+from sandbox_agent.errors import ConfigError, NotRecorded, StateError
 from sandbox_agent.journal.events import RecordedSettings, UserText
-from sandbox_agent.journal.file import JOURNAL_FILE, LOCK_PATIENCE, JournalWriter, parse_journal
-from sandbox_agent.journal.recording import state_of_file
+from sandbox_agent.journal.file import JOURNAL_FILE, LOCK_PATIENCE, JournalWriter
+from sandbox_agent.journal.result_file import complete_record
+from sandbox_agent.journal.state import load_state
 from sandbox_agent.journal.status import Status
+from sandbox_agent.journal.stored import Source
 from sandbox_agent.models import Model
 from sandbox_agent.run.setup import Options, Setup, make_setup
 
@@ -28,9 +30,11 @@ class PastRun:
 
     Use it in `with`. The end of `with` releases the lock, unless a conversation took it over.
 
-    path: the run's folder, or the journal in it. Raises StateError if the run is going,
-    JournalError if the journal is damaged or of another version, ConfigError if there is none,
-    OSError.
+    path: the run's folder, or the journal in it. state: what the journal says; long events stay on
+    the disk until they are asked for. end: where its last whole line ends.
+
+    Raises StateError if the run is going, JournalError if the journal is damaged or of another
+    version, ConfigError if there is none, NotRecorded if the disk fails.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -40,8 +44,11 @@ class PastRun:
         writer = self._open()
         self._writer: JournalWriter | None = writer
         try:
-            self.events = parse_journal(writer.read(), str(self.journal))
-            self.state = state_of_file(self.events, self.journal)
+            source = Source(writer.read_part, str(self.journal))
+            self.state, self.end = load_state(source, writer.size)
+        except OSError as error:
+            self.close()
+            raise NotRecorded(f"{self.journal} cannot be read: {error.strerror}") from None
         except BaseException:
             self.close()
             raise
@@ -69,6 +76,17 @@ class PastRun:
         assert self._writer is not None
         writer, self._writer = self._writer, None
         return writer
+
+    def mend_record(self) -> bool:
+        """Write `result.json` anew if it does not say what the journal says about the end of the
+        run. Returns whether that was done. Raises NotRecorded."""
+        try:
+            return complete_record(self.folder, self.state)
+        except OSError as error:
+            raise NotRecorded(
+                f"the run {self.folder.name} is over, but its record cannot be written: "
+                f"{error.strerror}"
+            ) from None
 
     def close(self) -> None:
         """Close and unlock the journal, unless it was taken over."""
@@ -101,7 +119,7 @@ def setup_from_journal(
     setup = _setup(past, model, options)
     recorder, writer = setup.recorder, past._take_writer()
     try:
-        recorder.continue_journal(writer, past.events, past.state)
+        recorder.continue_journal(writer, past.state, past.end)
         if message is not None:
             recorder.add(UserText, text=message.encode("utf-8", "replace").decode())
     except BaseException:
@@ -115,9 +133,10 @@ def _refuse_what_is_over(past: PastRun, message: str | None) -> None:
     if message is not None:
         return
     if state.status() is Status.DONE and not state.unanswered():
+        mended = " (its result.json did not say so, and does now)" if past.mend_record() else ""
         raise StateError(
-            f"the run {name} is done; give the agent something more to do, with message= or "
-            f"--prompt"
+            f"the run {name} is done{mended}; give the agent something more to do, with message= "
+            f"or --prompt"
         )
     if state.segment is None and not state.conversation:
         raise StateError(

@@ -74,8 +74,8 @@ MUTANTS = (
         "ten times 0.1 dollars are less than 1",
         f"{_BUDGET_TEST}::test_ten_times_ten_cents_are_a_dollar",
         _BUDGET,
-        "return round(self.usage.cost_usd, _DIGITS)",
-        "return self.usage.cost_usd",
+        "else rounded(self.usage.cost_usd)",
+        "else self.usage.cost_usd",
     ),
     mutant(
         "an answer without a known price costs nothing",

@@ -315,9 +315,13 @@ def test_a_damaged_line_is_named(ended: Conversation) -> None:
 def test_an_event_that_cannot_follow_is_named(ended: Conversation) -> None:
     path = ended.run_dir / JOURNAL_FILE
     all_lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([*all_lines, *all_lines[3:4]]))
+    path.write_bytes(b"".join([*all_lines, *all_lines[4:5]]))
     number = len(all_lines) + 1
     refused(ended.run_dir, JournalError, rf"journal.jsonl:{number}: call .* the journal is damaged")
+    path.write_bytes(b"".join([*all_lines, *all_lines[3:4]]))
+    refused(
+        ended.run_dir, JournalError, rf"journal.jsonl:{number}: turn 1 was taken before; the jo"
+    )
 
 
 def test_a_model_that_cannot_be_made_from_its_name_must_be_given(ended: Conversation) -> None:

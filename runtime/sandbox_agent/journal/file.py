@@ -3,6 +3,10 @@
 Every event is one write(2) to a file that is open for appending, so a written event survives
 whatever happens to this process. A power cut may take what the kernel has not yet written to the
 disk; `sync` prevents that.
+
+A disk that becomes full must not cost a run its end. So the writer keeps room behind the end of
+the journal: blocks that the file system has reserved for this file (see `room`). When it gets no
+more room, it says so in `shortage`, while what it has still suffices for the end.
 """
 
 from __future__ import annotations
@@ -13,13 +17,14 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 from sandbox_agent_ipc.after_fork import call_after_fork
 
 from sandbox_agent.errors import JournalError
+from sandbox_agent.journal import room
 from sandbox_agent.journal.events import VERSION, AnyEvent, JournalOpened
 
 JOURNAL_FILE = "journal.jsonl"
@@ -29,6 +34,17 @@ TORN_SUFFIX = ".torn"
 LOCK_PATIENCE = 0.5
 """Seconds to wait for a lock whose holder may be dying: the kernel closes its files one by one."""
 _LOCK_PAUSE = 0.01
+
+ROOM = 128 * 1024
+"""Bytes that are kept free behind the journal's end, for the last events of a run."""
+_STEP = 256 * 1024
+"""Bytes beyond that which are reserved at once, so that most events need no reservation."""
+
+_PART = 1 << 20
+"""Bytes that are read from a journal at once."""
+
+ReadPart = Callable[[int, int], bytes]
+"""Reads so many bytes (the second number) from an offset (the first). Fewer at the end."""
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
@@ -59,14 +75,22 @@ class JournalWriter:
     journal: it was never an event, and the next event appended to it would be unreadable. A last
     line that lacks only its newline is complete, and gets the newline.
 
-    Raises BlockingIOError if another process has the lock. This and `append` raise OSError, for
-    instance for a full disk. After a failed `append` the file holds whole events only, and `append`
-    may be tried again.
+    room: bytes that are kept free behind the end of the file. shortage: the error of the file
+    system when it has no more room for this journal; else None. What was reserved before is still
+    there.
+
+    Raises BlockingIOError if another process has the lock. This and `append` raise OSError. A
+    write that fails is tried once more. After a failed `append` the file holds whole events only,
+    and `append` may be tried again.
     """
 
     def __init__(self, path: Path, *, create: bool = True, patience: float = 0.0) -> None:
         self.path = path
-        self._size = -1
+        self.room = ROOM
+        self.shortage: OSError | None = None
+        self._size = -1  # -1: not looked at yet
+        self._is_torn = False  # a failed write may have left a part behind `_size`
+        self._room_until = 0
         flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         self._fd = os.open(path, flags, 0o600)
         try:
@@ -76,30 +100,36 @@ class JournalWriter:
             raise
         call_after_fork(self)
 
-    def read(self) -> bytes:
-        """The content of the file. No other process changes it, because it is locked."""
-        end = os.fstat(self._fd).st_size
-        data = bytearray()
-        while len(data) < end and (part := os.pread(self._fd, end - len(data), len(data))):
-            data += part
-        return bytes(data)
+    @property
+    def size(self) -> int:
+        """The length of the file, in bytes."""
+        return os.fstat(self._fd).st_size
+
+    def read_part(self, offset: int, length: int) -> bytes:
+        """A part of the file. No other process changes it, because it is locked. Works after
+        `close` too, as long as the file has its path. Raises OSError."""
+        if self._fd >= 0:
+            return os.pread(self._fd, length, offset)
+        with open(self.path, "rb", buffering=0) as file:
+            return os.pread(file.fileno(), length, offset)
 
     def append(self, event: AnyEvent) -> None:
         """Write one event. Raises OSError if it was not written as a whole."""
-        if self._size < 0:
-            self._size = self._complete_last_line()
         line = encode(event)
-        written = 0
         try:
-            # One write, unless the disk becomes full in the middle: the next write says so.
-            while written < len(line):
-                written += os.write(self._fd, line[written:])
+            self._write(line)
         except OSError:
-            if written:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._fd, self._size)
-            raise
-        self._size += len(line)
+            self._write(line)  # A disk may fail once, or be full for a moment.
+        self._keep_room()
+
+    def check_place(self) -> None:
+        """Raises OSError if the journal has not its path any more: then nobody finds the run."""
+        try:
+            there = os.path.samestat(os.stat(self.path), os.fstat(self._fd))
+        except (FileNotFoundError, NotADirectoryError):
+            there = False
+        if not there:
+            raise OSError(errno.ENOENT, _MOVED, str(self.path))
 
     def sync(self) -> None:
         """Have the kernel write all data to the disk: fdatasync(2). Blocks, so do not call it in
@@ -109,19 +139,67 @@ class JournalWriter:
     def close(self) -> None:
         """Close the file. Closing twice is fine."""
         fd, self._fd = self._fd, -1
-        if fd >= 0:
+        if fd < 0:
+            return
+        if self._room_until:
+            # To cut a file at its end gives back what is reserved behind it.
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, os.fstat(fd).st_size)
+        # What close(2) may report, on NFS, is too late for anybody to act on.
+        with contextlib.suppress(OSError):
             os.close(fd)
 
     def after_fork_in_child(self) -> None:
         """Close the file. The lock belongs to the open file, and stays with the parent."""
+        self._room_until = 0  # It is the parent's, too.
         self.close()
+
+    def _write(self, line: bytes) -> None:
+        if self._size < 0:
+            self._size = self._complete_last_line()
+        self._check_end()
+        written = 0
+        try:
+            # One write, unless the disk becomes full in the middle: the next write says so.
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+        except OSError:
+            # Whatever the error says, something may have been written.
+            self._is_torn = True
+            with contextlib.suppress(OSError):
+                self._check_end()
+            raise
+        self._size += len(line)
+
+    def _check_end(self) -> None:
+        """Make sure that the next event goes behind the last one. Raises OSError."""
+        state = os.fstat(self._fd)
+        if not state.st_nlink:
+            raise OSError(errno.ENOENT, _MOVED, str(self.path))
+        if self._is_torn and state.st_size > self._size:
+            os.ftruncate(self._fd, self._size)
+            self._room_until = 0
+        elif state.st_size != self._size:
+            raise OSError(errno.EIO, "another program changed its length", str(self.path))
+        self._is_torn = False
+
+    def _keep_room(self) -> None:
+        if self._room_until - self._size >= self.room:
+            return
+        wanted = self.room + _STEP
+        try:
+            if room.reserve(self._fd, self._size, wanted):
+                self._room_until = self._size + wanted
+            self.shortage = None
+        except OSError as error:
+            self.shortage = error
 
     def _complete_last_line(self) -> int:
         """Make the file end with a newline. Returns its length."""
         end = os.fstat(self._fd).st_size
-        whole = _complete_length(self._fd)
+        whole = complete_length(self.read_part, end)
         tail = os.pread(self._fd, end - whole, whole)
-        if _is_whole(tail):
+        if is_whole(tail):
             return end + os.write(self._fd, b"\n")
         if tail:
             aside = self.path.with_name(self.path.name + TORN_SUFFIX)
@@ -130,6 +208,9 @@ class JournalWriter:
                 file.write(tail + b"\n")
             os.ftruncate(self._fd, whole)
         return whole
+
+
+_MOVED = "it was removed, renamed or replaced while the run was going"
 
 
 def in_use(path: Path) -> bool:
@@ -156,56 +237,114 @@ def _lock(fd: int, kind: int, patience: float) -> None:
         time.sleep(_LOCK_PAUSE)
 
 
+def open_regular_file(path: Path) -> int:
+    """A descriptor of a regular file, to read. Raises OSError if it is not one."""
+    # O_NONBLOCK: opening a named pipe would wait for a writer.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no ordinary file")
+    return fd
+
+
+def read_regular_file(path: Path) -> bytes:
+    """The content of a regular file. Raises OSError if it is not one or cannot be read."""
+    with open(open_regular_file(path), "rb") as file:
+        return file.read()
+
+
 def read_journal(path: Path) -> tuple[AnyEvent, ...]:
     """All complete events of a journal. It may end at any byte.
 
     Raises JournalError for another version and for a line that is not an event, and names the line.
     Raises OSError if the file cannot be read.
     """
-    return parse_journal(read_regular_file(path), str(path))
-
-
-def read_regular_file(path: Path) -> bytes:
-    """The content of a regular file. Raises OSError if it is not one or cannot be read."""
-    # O_NONBLOCK: opening a named pipe would wait for a writer.
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    fd = open_regular_file(path)
+    try:
+        size = os.fstat(fd).st_size
+        read = read_from(fd)
+        return tuple(line.event for line in read_lines(read, size, str(path)))
+    finally:
         os.close(fd)
-        raise OSError(errno.EINVAL, "it is no ordinary file")
-    with open(fd, "rb") as file:
-        return file.read()
+
+
+def read_from(fd: int) -> ReadPart:
+    """Reads parts of an open file."""
+    return lambda offset, length: os.pread(fd, length, offset)
 
 
 def parse_journal(data: bytes, name: str = JOURNAL_FILE) -> tuple[AnyEvent, ...]:
     """As `read_journal`, of bytes. `name` is for messages."""
-    return tuple(_events(data, name))
+
+    def read(offset: int, length: int) -> bytes:
+        return data[offset : offset + length]
+
+    return tuple(line.event for line in read_lines(read, len(data), name))
 
 
-def _events(data: bytes, name: str) -> Iterator[AnyEvent]:
-    lines = data.split(b"\n")
-    # After the last newline comes nothing, a line that a crash cut off, or a line of which only the
-    # newline is missing.
-    if not _is_whole(lines[-1]):
-        lines.pop()
-    for number, line in enumerate(lines, 1):
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """A line of a journal. number: counted from 1. offset, length: where it is, in bytes."""
+
+    number: int
+    offset: int
+    length: int
+    event: AnyEvent
+
+
+def read_lines(read: ReadPart, size: int, name: str) -> Iterator[Line]:
+    """The complete lines of the first `size` bytes of a journal, one after the other, so that the
+    memory for one suffices. name: for messages. Raises as `read_journal`."""
+    for number, (offset, line) in enumerate(_split(read, size), 1):
         if number == 1:
-            _check_version(line, name)
-        try:
-            event = _decoder.decode(line)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise JournalError(
-                f"{name}:{number}: this line is not an event: {error}; the journal is damaged\n"
-                f"  hint: to go on from before it, remove this line and all lines after it"
-            ) from None
+            check_version(line, name)
+        event = decode_line(line, name, number)
         if isinstance(event, JournalOpened) is not (number == 1):
             raise JournalError(f"{name}:{number}: a `journal` event belongs in the first line only")
-        yield event
+        yield Line(number, offset, len(line), event)
 
 
-def _check_version(line: bytes, name: str) -> None:
+def _split(read: ReadPart, size: int) -> Iterator[tuple[int, bytes]]:
+    """Each complete line, with its offset."""
+    done = at = 0
+    begun: list[bytes] = []  # parts of a line whose end is not read yet
+    while done < size and (part := read(done, min(_PART, size - done))):
+        done += len(part)
+        *lines, last = part.split(b"\n")
+        if lines:
+            lines[0] = b"".join((*begun, lines[0]))
+            begun = []
+            for line in lines:
+                yield at, line
+                at += len(line) + 1
+        begun.append(last)
+    # After the last newline comes nothing, a line that a crash cut off, or a line of which only the
+    # newline is missing.
+    tail = b"".join(begun)
+    if is_whole(tail):
+        yield at, tail
+
+
+def decode_line(line: bytes, name: str, number: int) -> AnyEvent:
+    """The event of a line. Raises JournalError if it is not one."""
+    try:
+        return _decoder.decode(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise damaged(name, number, f"this line is not an event: {error}") from None
+
+
+def damaged(name: str, number: int, what: str) -> JournalError:
+    """The error about one line of a journal."""
+    return JournalError(
+        f"{name}:{number}: {what}; the journal is damaged\n"
+        f"  hint: to go on from before it, remove this line and all lines after it"
+    )
+
+
+def check_version(line: bytes, name: str) -> None:
+    """Raises JournalError if a first line is not that of a journal of this version."""
     try:
         first = _version_decoder.decode(line)
-    except (msgspec.MsgspecError, ValueError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         first = None
     if first is None or first.event != "journal":
         raise JournalError(f"{name}:1: this is not a journal of sandbox-agent")
@@ -217,7 +356,7 @@ def _check_version(line: bytes, name: str) -> None:
         )
 
 
-def _is_whole(tail: bytes) -> bool:
+def is_whole(tail: bytes) -> bool:
     """Whether a last line without a newline lacks nothing else. Events are JSON objects, and an
     object without its end is not JSON."""
     try:
@@ -227,12 +366,12 @@ def _is_whole(tail: bytes) -> bool:
     return True
 
 
-def _complete_length(fd: int) -> int:
+def complete_length(read: ReadPart, size: int) -> int:
     """The length of the file up to its last newline, which is included."""
-    end = os.fstat(fd).st_size
+    end = size
     while end > 0:
         start = max(0, end - 65536)
-        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        newline = read(start, end - start).rfind(b"\n")
         if newline >= 0:
             return start + newline + 1
         end = start

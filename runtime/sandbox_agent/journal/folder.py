@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -10,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from sandbox_agent.embedding.warn import notify
-from sandbox_agent.errors import ConfigError
+from sandbox_agent.errors import AgentError, ConfigError, NotRecorded
 
 OUTPUT_FOLDER = "output"
 """The folder in a run folder for output that was too long for the model."""
@@ -62,6 +63,26 @@ def make_run_folder(path: Path) -> None:
     """Make a run's folder with mode 0700. Raises FileExistsError if it is there, and OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.mkdir(mode=0o700)
+
+
+def unwritable(what: str, error: OSError) -> AgentError:
+    """Why a run cannot begin. what: says what cannot be done.
+
+    The user named a wrong folder, or the host has no disk, descriptors or memory left for it.
+    """
+    if error.errno in _FAULTS_OF_THE_HOST:
+        return NotRecorded(f"the run cannot be recorded: {what}: {error.strerror}")
+    return ConfigError(
+        f"{what}: {error.strerror}",
+        field="output.dir",
+        hint="name a folder that you may write to, with --out",
+    )
+
+
+_FAULTS_OF_THE_HOST = (
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,
+    errno.ENOLCK, errno.EFBIG,
+)  # fmt: skip
 
 
 def hidden_from_tools(folder: Path, output_dir: Path, workspace: Path) -> list[Path]:

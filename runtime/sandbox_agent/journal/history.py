@@ -6,7 +6,7 @@ its calls, in their order, however the calls ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, overload
 
@@ -15,6 +15,7 @@ from sandbox_agent_ipc.messages import Image
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 
 from sandbox_agent.journal.events import Ended, ToolCall
+from sandbox_agent.journal.stored import Stored
 
 
 class UserMessage(msgspec.Struct, frozen=True):
@@ -50,19 +51,31 @@ class ToolMessage(msgspec.Struct, frozen=True):
 Message = UserMessage | AssistantMessage | ToolMessage
 
 
+Kept = Message | Stored[Any] | None
+"""A message as a state keeps it. Stored: its event is on the disk. None: the result of a call that
+has not ended."""
+
+
 class History(Sequence[Message]):
     """The messages of a conversation up to now. Does not change when the conversation goes on.
 
     It keeps `messages` itself and its length, because that list only grows. So making a history of
     a long conversation costs no more than making one of a short one. answers: how many of the
-    messages are a model's.
+    messages are a model's. make: makes the message of an event that is stored; None
+    where none is.
     """
 
-    __slots__ = ("_length", "_messages", "answers")
+    __slots__ = ("_length", "_make", "_messages", "answers")
 
-    def __init__(self, messages: list[Message], answers: int) -> None:
-        self._messages = messages
+    def __init__(
+        self,
+        messages: list[Message],
+        answers: int,
+        make: Callable[[Stored[Any]], Message] | None = None,
+    ) -> None:
+        self._messages: list[Any] = messages
         self._length = len(messages)
+        self._make = make
         self.answers = answers
 
     def __len__(self) -> int:
@@ -74,12 +87,21 @@ class History(Sequence[Message]):
     def __getitem__(self, place: slice) -> list[Message]: ...
     def __getitem__(self, place: int | slice) -> Message | list[Message]:
         if isinstance(place, slice):
-            return [self._messages[at] for at in range(*place.indices(self._length))]
+            return [self._at(at) for at in range(*place.indices(self._length))]
         # The range checks the index, and counts a negative one from this history's end.
-        return self._messages[range(self._length)[place]]
+        return self._at(range(self._length)[place])
 
     def __iter__(self) -> Iterator[Message]:
-        return islice(self._messages, self._length)
+        if self._make is None:
+            return islice(self._messages, self._length)
+        return map(self._at, range(self._length))
+
+    def _at(self, place: int) -> Message:
+        kept = self._messages[place]
+        if self._make is not None and isinstance(kept, Stored):
+            return self._make(kept)
+        message: Message = kept
+        return message
 
     def starts_with(self, earlier: Sequence[Message]) -> bool:
         """Whether `earlier` is a history of the same conversation, and not longer than this."""

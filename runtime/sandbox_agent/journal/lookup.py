@@ -142,7 +142,7 @@ def is_command(folder: Path) -> bool:
     try:
         with open(folder / JOURNAL_FILE, "rb") as file:
             opened = msgspec.json.decode(file.readline(_FIRST_LINE), type=JournalOpened)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return False  # whatever is wrong with it is told to whom asks for it
     settings = opened.settings
     return opened.name == COMMAND and settings is not None and settings.model == COMMAND

@@ -22,12 +22,19 @@ from sandbox_agent.journal.events import (
     RecordedSettings,
     Stamp,
 )
-from sandbox_agent.journal.file import JOURNAL_FILE, JournalWriter
+from sandbox_agent.journal.file import JOURNAL_FILE, ROOM, JournalWriter, read_lines
 from sandbox_agent.journal.folder import make_run_folder
 from sandbox_agent.journal.lookup import COMMAND, note_order
 from sandbox_agent.journal.state import RunState, unfinished
 
 E = TypeVar("E", bound=AnyEvent)
+
+_GOING = 64
+"""Calls that may be going at the same time."""
+_RESULT = 36 * 1024
+"""Bytes that the end of such a call takes: what a model gets of its output, and the rest."""
+_SKIPPED = 256
+"""Bytes that the end of a call takes that was never started."""
 
 OnEvent = Callable[[AnyEvent], object]
 
@@ -55,18 +62,24 @@ class Recorder:
         self._lock = threading.RLock()
         self._writer: JournalWriter | None = None
         self._folder_made = False
+        self._earlier: Callable[[], tuple[AnyEvent, ...]] | None = None
         self._events: list[AnyEvent] = []
+        """Of this process. What was in the journal before stays on the disk."""
         self._written = 0
 
-    def continue_journal(
-        self, writer: JournalWriter, events: tuple[AnyEvent, ...], state: RunState
-    ) -> None:
-        """Continue an existing journal, before any event is added. events, state: what it holds.
+    def continue_journal(self, writer: JournalWriter, state: RunState, end: int) -> None:
+        """Continue an existing journal, before any event is added. state: what its first `end`
+        bytes hold.
 
         Each call that has no end gets one, which says what the journal proves. Raises OSError.
         """
-        self._writer, self._folder_made = writer, True
-        self._events, self._written, self.state = list(events), len(events), state
+
+        def earlier() -> tuple[AnyEvent, ...]:
+            lines = read_lines(writer.read_part, end, str(writer.path))
+            return tuple(line.event for line in lines)
+
+        self._writer, self._folder_made, self._earlier = writer, True, earlier
+        self.state = state
         self.end_open_calls(self.add)
 
     def end_open_calls(self, add: Callable[..., object]) -> None:
@@ -80,8 +93,15 @@ class Recorder:
 
     @property
     def events(self) -> tuple[AnyEvent, ...]:
-        """Every event so far."""
-        return tuple(self._events)
+        """Every event so far. Those of a run that was resumed are read from its journal: raises
+        OSError and JournalError if that is not possible."""
+        earlier = () if self._earlier is None else self._earlier()
+        return (*earlier, *self._events)
+
+    @property
+    def shortage(self) -> OSError | None:
+        """The error of a disk that has no more room for the journal; None if it has."""
+        return None if self._writer is None else self._writer.shortage
 
     def add(self, kind: type[E], /, stamp: Stamp | None = None, **fields: Any) -> E:
         """Add one event. stamp: when it happened; None for now.
@@ -92,8 +112,7 @@ class Recorder:
         """
         with self._lock:
             first = len(self._events)
-            if not self._events:
-                self._take(self._first())
+            self._begin()
             when = stamp or Stamp.now()
             event = kind(at=when.at, monotonic=when.monotonic, **fields)
             self._take(event)
@@ -103,6 +122,25 @@ class Recorder:
         finally:
             for item in new:
                 self._call_listener(item)
+        return event
+
+    def add_if_written(self, kind: type[E], /, **fields: Any) -> E:
+        """As `add`, of an event that has not happened unless it is in the journal. Raises OSError
+        if it is not; then nobody has heard of it. Also if the journal has left its place."""
+        with self._lock:
+            first = len(self._events)
+            self._begin()
+            self._write()
+            when = Stamp.now()
+            event = kind(at=when.at, monotonic=when.monotonic, **fields)
+            assert self._writer is not None
+            self._writer.check_place()
+            self._writer.append(event)
+            self._take(event)
+            self._written += 1
+            new = self._events[first:]
+        for item in new:
+            self._call_listener(item)
         return event
 
     def make_folder(self) -> None:
@@ -124,9 +162,12 @@ class Recorder:
                 self._writer.close()
                 self._writer = None
 
-    def _first(self) -> JournalOpened:
+    def _begin(self) -> None:
+        """Begin the journal, unless that is done."""
+        if self.state.opened is not None:
+            return
         when = Stamp.now()
-        return JournalOpened(
+        opened = JournalOpened(
             at=when.at,
             monotonic=when.monotonic,
             version=VERSION,
@@ -134,6 +175,7 @@ class Recorder:
             name=self._name,
             settings=self._settings,
         )
+        self._take(opened)
 
     def _take(self, event: AnyEvent) -> None:
         self.state.apply(event)
@@ -146,6 +188,8 @@ class Recorder:
             try:
                 if self._writer is None:
                     self._writer = JournalWriter(self.folder / JOURNAL_FILE)
+                opened = self.state.open_count
+                self._writer.room = ROOM + _RESULT * min(opened, _GOING) + _SKIPPED * opened
                 while self._written < len(self._events):
                     self._writer.append(self._events[self._written])
                     self._written += 1

@@ -24,8 +24,8 @@ from sandbox_agent.journal.events import (
     UserText,
     Verified,
 )
-from sandbox_agent.journal.file import JOURNAL_FILE, parse_journal, read_regular_file
-from sandbox_agent.journal.state import RunState, unfinished
+from sandbox_agent.journal.file import JOURNAL_FILE, read_journal
+from sandbox_agent.journal.state import RunState, at_line, unfinished
 from sandbox_agent.journal.status import Status
 
 
@@ -96,7 +96,7 @@ def read_recording(path: Path | str) -> Recording:
     """
     given = Path(path).absolute()
     file = given / JOURNAL_FILE if given.is_dir() else given
-    events = parse_journal(_read(file), str(file))
+    events = _read(file)
     turns: list[TurnTaken] = []
     user_messages: dict[int, tuple[str, ...]] = {}
     verdicts: dict[int, dict[str, Verdict]] = {}
@@ -156,7 +156,7 @@ def state_of_file(events: tuple[AnyEvent, ...], file: Path) -> RunState:
         try:
             state.apply(event)
         except JournalError as error:
-            raise JournalError(f"{file}:{number}: {error}") from None
+            raise at_line(str(file), number, error) from None
     return state
 
 
@@ -165,9 +165,9 @@ def _end_of_verify(state: RunState, event: Verified) -> Ended | None:
     return call.ended if call is not None else None
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path) -> tuple[AnyEvent, ...]:
     try:
-        return read_regular_file(file)
+        return read_journal(file)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise _unreadable(file, why or str(error)) from None

@@ -33,3 +33,8 @@ class TokenUsage(msgspec.Struct, frozen=True):
             self.reasoning + other.reasoning,
             sum(costs) if costs else None,
         )
+
+
+def rounded(cost: float | None) -> float | None:
+    """Dollars. Rounding makes ten times 0.1 one dollar, and not a bit less as floats have it."""
+    return None if cost is None else round(cost, 9)

@@ -20,12 +20,9 @@ from sandbox_agent.errors import ModelError
 from sandbox_agent.journal.events import ToolCall
 from sandbox_agent.journal.history import ToolMessage
 from sandbox_agent.journal.recording import RecordedSegments
-from sandbox_agent.journal.usage import TokenUsage
+from sandbox_agent.journal.usage import TokenUsage, rounded
 from sandbox_agent.models import ModelTurn
 from sandbox_agent.run.loop_detector import LoopDetector
-
-_DIGITS = 9
-"""Of a dollar. Rounding makes ten times 0.1 one dollar, and not a bit less as floats have it."""
 
 
 class Used:
@@ -49,9 +46,7 @@ class Used:
     @property
     def cost_usd(self) -> float | None:
         """Of the answers whose price is known; None when none is."""
-        if self.usage is None or self.usage.cost_usd is None:
-            return None
-        return round(self.usage.cost_usd, _DIGITS)
+        return None if self.usage is None else rounded(self.usage.cost_usd)
 
 
 class BudgetTracker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,8 @@ from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
 from sandbox_agent.embedding.warn import complain
 from sandbox_agent.journal.events import Dispatching, Ended, Started
 from sandbox_agent.journal.folder import OUTPUT_FOLDER
-from sandbox_agent.run.run_journal import RunJournal
+from sandbox_agent.run.run_journal import RunJournal, not_written
 from sandbox_agent.run.truncate import MODEL_BYTES, cut
-from sandbox_agent.tools.killed_writes import remove_leftover
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.cell import Cell
@@ -56,17 +56,15 @@ class _InFlight:
 class Caller:
     """Makes calls in one sandbox and records them.
 
-    folder: of the run. writable: the folders that tools can write. output_limit: how many bytes of
-    a call's output are kept. time_limit: seconds that any call may take. on_output: gets the output
-    as it comes. separate_output: keep standard error apart. stdin: a descriptor that calls get as
-    standard input.
+    folder: of the run. output_limit: how many bytes of a call's output are kept. time_limit:
+    seconds that any call may take. on_output: gets the output as it comes. separate_output: keep
+    standard error apart. stdin: a descriptor that calls get as standard input.
     """
 
     cell: Cell
     journal: RunJournal
     folder: Path
     workspace: Path
-    writable: tuple[str, ...]
     output_limit: int
     time_limit: float | None
     on_output: OnOutput | None
@@ -92,14 +90,7 @@ class Caller:
         if dispatched is None or token.is_cancelled:
             return self.skip(request.id, token)
         state = _InFlight(self.output_limit)
-        result = await self._dispatch(request, token, state)
-        self.clean_up(request.function, result.outcome, request.arguments)
-        return self._end(result, state.output)
-
-    def clean_up(self, function: FunctionRef, outcome: Outcome, arguments: object) -> None:
-        """Remove the temporary file that a file tool left, if it was killed."""
-        path = arguments.get("path") if isinstance(arguments, Mapping) else None
-        remove_leftover(function, outcome, path, str(self.workspace), self.writable)
+        return self._end(await self._dispatch(request, token, state), state.output)
 
     def skip(self, call_id: str, token: RunToken) -> Ended | None:
         """Record the end of a call that was never sent."""
@@ -177,7 +168,7 @@ class Caller:
         try:
             file = self._spill(result.id, text)
         except OSError as error:
-            self.journal.fail(error, f"a call's output cannot be written: {error}")
+            self.journal.fail(not_written(f"the output of {result.id}", error))
         return self.journal.record(
             Ended,
             call=result.id,
@@ -192,7 +183,6 @@ class Caller:
             output_file=file,
             detail=result.detail,
             images=result.images,
-            private_files=result.private_files,
         )
 
     def _spill(self, call_id: str, text: bytes) -> str | None:
@@ -203,6 +193,11 @@ class Caller:
         folder = self.folder / OUTPUT_FOLDER
         folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / f"{call_id}.txt"
-        path.touch(mode=0o600)
-        path.write_bytes(text)
+        try:
+            path.touch(mode=0o600)
+            path.write_bytes(text)
+        except OSError:
+            with contextlib.suppress(OSError):
+                path.unlink()  # A part of it would look like the whole.
+            raise
         return str(path.relative_to(self.folder))

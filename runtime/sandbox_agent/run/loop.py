@@ -25,7 +25,7 @@ from sandbox_agent.run.call import Caller
 from sandbox_agent.run.call_group import CallGroup
 from sandbox_agent.run.end import STOPPED, End, end_by_answer, end_by_error, not_made
 from sandbox_agent.run.record_writer import RecordWriter
-from sandbox_agent.run.run_journal import RunJournal
+from sandbox_agent.run.run_journal import RunJournal, not_written
 from sandbox_agent.run.setup import Setup
 from sandbox_agent.run.time_budget import time_budget
 from sandbox_agent.tools.arguments import recordable, recordable_name
@@ -86,7 +86,6 @@ class Loop:
         registry = await self._open()
         if registry is None:
             return STOPPED
-        self._clean_up_after_killed_agent(registry)
         if self._record.message is not None and not self._state.unanswered():
             return await self._verify()
         self._record.message = None
@@ -146,16 +145,6 @@ class Loop:
         # nothing else of this run is going on.
         self._host.drop()
         await self._shield.wait({opening}, timeout=1)
-
-    def _clean_up_after_killed_agent(self, registry: Registry) -> None:
-        """Remove temporary files of calls that were in flight when an agent was killed: those of
-        the last turn."""
-        asked = self._state.conversation
-        turn = next((event for event in reversed(asked) if isinstance(event, TurnTaken)), None)
-        for call in turn.calls if turn is not None else ():
-            tool, ended = registry.get(call.tool), self._state.calls[call.id].ended
-            if tool is not None and ended is not None:
-                self._caller().clean_up(tool.spec.function, ended.outcome, call.arguments)
 
     def _begin_segment(self) -> None:
         registry = self._host.registry
@@ -234,6 +223,7 @@ class Loop:
             self._budget.count(turn, number, self._setup.model.name)
         except ModelError as error:
             self._journal.fail(error)  # The run is stopped, so the calls are skipped.
+        self._record.keep_room()
         return calls
 
     async def _sync(self) -> None:
@@ -243,7 +233,7 @@ class Loop:
         await self._shield.wait({syncing})
         error = syncing.exception()
         if isinstance(error, OSError):
-            self._journal.fail(error, f"the journal cannot be written: {error}")
+            self._journal.fail(not_written("the journal", error))
 
     async def _verify(self) -> End:
         caller, failed = self._caller(), []
@@ -267,7 +257,6 @@ class Loop:
             journal=self._journal,
             folder=self._setup.recorder.folder,
             workspace=self._setup.settings.workspace.path,
-            writable=self._host.writable(),
             output_limit=limits.output,
             time_limit=limits.timeout,
             on_output=self._setup.callbacks.on_output,

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from dataclasses import replace
+from itertools import islice
+from typing import Any
 
+from sandbox_agent.errors import NotRecorded
 from sandbox_agent.journal.events import SegmentEnded, wall_clock
 from sandbox_agent.journal.result_file import (
     Record,
+    RecordFile,
     Times,
     Usage,
     calls_of,
+    encoded,
     verified_of,
-    write_record,
 )
 from sandbox_agent.journal.status import Status
 from sandbox_agent.run.budget import BudgetTracker
-from sandbox_agent.run.end import End, end_by_stop, with_survivors
-from sandbox_agent.run.run_journal import RunJournal
+from sandbox_agent.run.end import End, end_by_error, end_by_stop, with_survivors
+from sandbox_agent.run.run_journal import RunJournal, not_written
 from sandbox_agent.run.setup import Setup
+
+_SPARE_ROOM = 32 * 1024
+"""Bytes for what a record gets at its end: a reason, `verify` commands, survivors."""
+_CALL_SIZE = 768
+"""Bytes that a call takes in a record, at most: ladder, exit status and names included."""
 
 
 class RecordWriter:
@@ -44,11 +55,35 @@ class RecordWriter:
         self._begun = time.monotonic()
         self._times = Times(wall_clock())
         self._end: End | None = None
+        self._file = RecordFile(setup.recorder.folder, durable=setup.callbacks.durable)
+        self._size = self._room = 0
         self.message = self._state.final_words()
 
     def write_running(self) -> None:
-        """Write `result.json` with the status `running`."""
-        self._write(self._record(End(Status.RUNNING, "")))
+        """Write `result.json` with the status `running`, and keep room for its end."""
+        record = self._record(End(Status.RUNNING, ""))
+        try:
+            self._file.stage(record)
+            self._file.commit()
+        except OSError as error:
+            self._journal.fail(not_written("the record", error))
+            return
+        self._size = len(encoded(record)) + _SPARE_ROOM
+        self.keep_room()
+
+    def keep_room(self) -> None:
+        """Keep room on the disk for the record, which grows with each call. Without it the run
+        ends now, while its end can still be written."""
+        message = len(self.message or "")
+        calls = len(self._state.calls) - self._calls_before
+        wanted = self._size + 2 * message + _CALL_SIZE * calls
+        if wanted <= self._room:
+            return
+        try:
+            self._file.keep_room(wanted + _SPARE_ROOM)
+            self._room = wanted + _SPARE_ROOM
+        except OSError as error:
+            self._journal.fail(not_written("the record", error))
 
     def conclude(self, end: End) -> tuple[Record, BaseException | None]:
         """Decide the run's end, unless that is done, and write it.
@@ -56,21 +91,49 @@ class RecordWriter:
         end: the run's own end, which counts unless the run was stopped. Returns the record, and the
         error that ended the run, if one did. If a signal handler raises in here, call this again:
         what is written already is not written twice.
+
+        The record is written first, under another name; then the end of the journal; then the
+        record gets its name. So a disk that fails before the last step changes the end in all
+        three: the exit code, the record and the journal. If it fails at the last step, the journal
+        has the end, the old record is removed, and `resume` writes the record.
         """
         self._journal.end_open_calls()
         if self._end is None:
             self._end = self._decide(end)
         self._journal.record_stop()
-        record = self._record(self._end)
         ended = self._state.segment_end
         if ended is None or ended.number != self.segment:
-            self._record_end(self._end, record)
-        self._write(record)
-        error = self._journal.first_error
-        if error is not None and record.status is not Status.ERROR:
-            # The disk failed after the end was decided. At least the caller sees the error.
-            record = self._record(End(Status.ERROR, f"the record cannot be written: {error}"))
-        return record, self._end.error or error
+            self._write_end(self._end)
+        record = self._record(self._end)
+        try:
+            self._file.commit()
+        except OSError as error:
+            self._file.withdraw()
+            lost = self._not_recorded("the record", error, self._end)
+            record, self._end = self._record(lost), lost
+        self._file.close()
+        return record, self._end.error or self._journal.first_error
+
+    def _write_end(self, end: End) -> None:
+        what = "the record"
+        try:
+            self._file.stage(self._record(end))
+            what = "the journal"
+            self._journal.record_end(**self._end_of(end))
+        except OSError as error:
+            self._end = end = self._not_recorded(what, error, end)
+            with contextlib.suppress(OSError):
+                self._file.stage(self._record(end))
+            self._journal.record(SegmentEnded, **self._end_of(end))
+
+    def _not_recorded(self, what: str, error: OSError, end: End) -> End:
+        """The end of a run whose end cannot be recorded: it is no success."""
+        lost = not_written(what, error)
+        self._journal.fail(lost)
+        if isinstance(end.error, NotRecorded):
+            return end  # It says so already.
+        reason = f"{lost}; the run itself ended as {end.status.value}: {end.reason}"
+        return replace(end_by_error(lost), reason=reason)
 
     def _decide(self, end: End) -> End:
         decision = self._journal.decision
@@ -81,24 +144,25 @@ class RecordWriter:
             return end
         return end_by_stop(reason, decision.why, decision.exit_code, self._journal.first_error)
 
-    def _record_end(self, end: End, record: Record) -> None:
-        self._journal.record(
-            SegmentEnded,
-            number=self.segment,
-            status=record.status.value,
-            exit_code=end.code if record.exit_code is None else record.exit_code,
-            reason=record.reason,
-            requests=record.usage.requests,
-            calls=record.usage.calls,
-            seconds=record.times.seconds,
-            survivors=record.survivors,
-            usage=self._budget.used.usage,
-        )
+    def _end_of(self, end: End) -> dict[str, Any]:
+        """The fields of `segment_ended`."""
+        record = self._record(end)
+        return {
+            "number": self.segment,
+            "status": record.status.value,
+            "exit_code": record.exit_code,
+            "reason": record.reason,
+            "requests": record.usage.requests,
+            "calls": record.usage.calls,
+            "seconds": record.times.seconds,
+            "survivors": record.survivors,
+            "usage": self._budget.used.usage,
+        }
 
     def _record(self, end: End) -> Record:
-        calls = list(self._state.calls.values())[self._calls_before :]
+        calls = list(islice(self._state.calls.values(), self._calls_before, None))
         survivors = tuple(
-            survivor for call in calls if call.ended for survivor in call.ended.survivors
+            survivor for call in calls if call.brief for survivor in call.brief.survivors
         )
         end, used, host = with_survivors(end, survivors), self._budget.used, self._setup.host
         return Record(
@@ -124,9 +188,3 @@ class RecordWriter:
             calls=calls_of(self._state),
             plan=host.plan_summary(),
         )
-
-    def _write(self, record: Record) -> None:
-        try:
-            write_record(self._setup.recorder.folder, record, durable=self._setup.callbacks.durable)
-        except OSError as error:
-            self._journal.fail(error, f"the record cannot be written: {error}")

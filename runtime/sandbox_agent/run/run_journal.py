@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from typing import Any, TypeVar
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_sandbox.errors import SandboxError
 
-from sandbox_agent.journal.events import AnyEvent, CancelRequested, Ended, Stamp
+from sandbox_agent.errors import NotRecorded
+from sandbox_agent.journal.events import AnyEvent, CancelRequested, Ended, SegmentEnded, Stamp
 from sandbox_agent.journal.recorder import Recorder
 from sandbox_agent.run.stop_decision import StopDecision
 
 E = TypeVar("E", bound=AnyEvent)
+
+
+def not_written(what: str, error: OSError) -> NotRecorded:
+    """The end of a run of which `what` cannot be written."""
+    why = error.strerror or str(error)
+    hint = "; make room on that disk, and resume" if error.errno in _FULL else ""
+    return NotRecorded(f"{what} cannot be written: {why}{hint}")
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RunJournal:
@@ -41,10 +53,18 @@ class RunJournal:
         if kind is Ended:
             self.record_cancelled_call(fields["call"])
         try:
-            return self._recorder.add(kind, **fields)
+            event = self._recorder.add(kind, **fields)
         except OSError as error:
-            self.fail(error, f"the journal cannot be written: {error}")
+            self.fail(not_written("the journal", error))
             return None
+        if self.first_error is None and (shortage := self._recorder.shortage) is not None:
+            # The event is written, and there is room for the end: now is the time to end.
+            self.fail(not_written("the journal", shortage))
+        return event
+
+    def record_end(self, **fields: Any) -> SegmentEnded:
+        """Write the end of the run. Raises OSError if it is not written; then it is no end."""
+        return self._recorder.add_if_written(SegmentEnded, **fields)
 
     def end_open_calls(self) -> None:
         """Record an end for each call that has none."""
@@ -54,7 +74,7 @@ class RunJournal:
         """Stop the run because of an error. why: what its end says, instead of the error's text."""
         if self.first_error is None:
             self.first_error = error
-            if isinstance(error, OSError | SandboxError):
+            if isinstance(error, OSError | SandboxError | NotRecorded):
                 # The error lives as long as the result does. Its frames would keep the sandbox's
                 # descriptors open for that long. Only a bug needs the frames.
                 error.with_traceback(None)

@@ -19,6 +19,7 @@ from sandbox_agent.config.task_file import prompt_of
 from sandbox_agent.config.yaml_source import PathTuple, Position, SourceMap
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ConfigError
+from sandbox_agent.journal.folder import unwritable
 from sandbox_agent.journal.recorder import OnEvent
 from sandbox_agent.models import Model
 from sandbox_agent.models.by_name import make_model
@@ -84,16 +85,12 @@ def settings_of(task: Task) -> dict[str, Any]:
 def tell(conversation: Conversation, text: str) -> None:
     """Send the first message, with which the run's folder is made.
 
-    Raises ConfigError if it cannot be made.
+    Raises ConfigError if it cannot be made, NotRecorded if the disk is full or fails.
     """
     try:
         conversation.send_message(text)
     except OSError as error:
-        raise ConfigError(
-            f"{conversation.run_dir} cannot be written: {error.strerror}",
-            field="output.dir",
-            hint="name a folder that you may write to, with --out",
-        ) from None
+        raise unwritable(f"{conversation.run_dir} cannot be written", error) from None
 
 
 def with_place(error: ConfigError, task: Task, source: SourceMap) -> ConfigError:

@@ -454,8 +454,8 @@ VARIANTS = (
         (
             (
                 f"{_RUN}/journal/recorder.py",
-                "len(events), state\n        self.end_open_calls(self.add)\n",
-                "len(events), state\n",
+                "        self.state = state\n        self.end_open_calls(self.add)\n",
+                "        self.state = state\n",
             ),
         ),
         "resume: ",

@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 from sandbox_agent.journal.file import JournalWriter, encode
 from sandbox_agent.journal.history import Message
+from sandbox_agent.journal.result_file import RecordFile
 from sandbox_agent.models import Model, ModelCall, ModelTurn
-from sandbox_agent.run import record_writer
 from sandbox_agent_ipc.messages import NewCall
 from sandbox_agent_sandbox.host import cell
 from sandbox_agent_sandbox.host.sandbox_process import SandboxProcess
@@ -126,9 +126,8 @@ class Striker:
         JournalWriter.append = strike_append  # type: ignore[method-assign]
         SandboxProcess.send = strike_send  # type: ignore[method-assign]
         cell.Cell.call = strike_call  # type: ignore[method-assign]
-        record_writer.write_record = self.around(
-            "before-record", "after-record", record_writer.write_record
-        )
+        commit = self.around("before-record", "after-record", RecordFile.commit)
+        RecordFile.commit = commit  # type: ignore[method-assign]
 
 
 def main(folder: Path, where: str, number: int) -> None:

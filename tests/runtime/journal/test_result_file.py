@@ -9,7 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from sandbox_agent.errors import JournalError
-from sandbox_agent.journal.result_file import RESULT_FILE, Record, Times, read_record, write_record
+from sandbox_agent.journal.result_file import (
+    RESULT_FILE,
+    SPARE_FILE,
+    Record,
+    Times,
+    read_record,
+    write_record,
+)
 from sandbox_agent.journal.status import Status
 
 RECORD = Record(
@@ -42,7 +49,7 @@ def test_a_record_is_replaced_as_a_whole(tmp_path: Path, durable: bool) -> None:
 def test_a_record_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     write_record(tmp_path, RECORD)
     # A folder in the way of the temporary file: fails for root as well.
-    (tmp_path / f".{RESULT_FILE}.{os.getpid()}").mkdir()
+    (tmp_path / SPARE_FILE).mkdir()
     with pytest.raises(OSError, match="Is a directory"):
         write_record(tmp_path, msgspec.structs.replace(RECORD, status=Status.DONE))
     assert read_record(tmp_path) == RECORD

@@ -10,12 +10,12 @@ from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.embedding.control import request_interrupt, wait_until_over
-from sandbox_agent.errors import AgentError, ConfigError, JournalError, NotGoing
+from sandbox_agent.errors import AgentError, ConfigError, NotGoing, NotRecorded
 from sandbox_agent.exit_codes import ExitCode
-from sandbox_agent.journal.file import JOURNAL_FILE, in_use, read_journal
+from sandbox_agent.journal.events import SegmentEnded
+from sandbox_agent.journal.file import JOURNAL_FILE, in_use
 from sandbox_agent.journal.lookup import find_run
-from sandbox_agent.journal.result_file import Record, read_record
-from sandbox_agent.journal.state import state_of
+from sandbox_agent.journal.standing import Head, standing_of
 from sandbox_agent.journal.status import Status
 
 
@@ -46,21 +46,21 @@ def _request(folder: Path) -> int:
             field="RUN",
             hint="cancel it as the user that started it",
         ) from None
+    except OSError as error:
+        raise NotRecorded(f"the run {folder.name} cannot be read: {error.strerror}") from None
     return control
 
 
 def _why_not(folder: Path) -> str:
     """Why the run does not answer."""
-    name, path, record = folder.name, folder / JOURNAL_FILE, _record(folder)
+    name, path = folder.name, folder / JOURNAL_FILE
     if in_use(path):
         return f"the run {name} is not active now, but a program has it open; try again"
-    events = read_journal(path)
-    if not events:
+    standing = standing_of(folder)
+    if standing.is_empty:
         return f"the run {name} has not begun: its journal is empty\n  hint: start a new run"
-    end = state_of(events).segment_end
-    begun = record if record is not None and record.status is Status.RUNNING else None
-    # The agent may have died after it wrote an end, or before it wrote the next beginning.
-    if end is not None and (begun is None or begun.segment <= end.number):
+    end, begun = standing.end, standing.begun
+    if end is not None and begun is None:
         return f"the run {name} is over: {end.status}: {end.reason}"
     process = f" (process {begun.pid})" if begun is not None else ""
     return (
@@ -70,16 +70,18 @@ def _why_not(folder: Path) -> str:
 
 
 def _report(folder: Path, console: Console) -> int:
-    record = _record(folder)
-    if record is None or record.status is Status.RUNNING:
-        raise NotGoing(_why_not(folder))
-    console.err(f"{record.status.value}: {record.reason}\n")
-    console.survivors(record.survivors)
-    return ExitCode.SURVIVORS if record.survivors else ExitCode.DONE
-
-
-def _record(folder: Path) -> Record | None:
+    """The end of a run that was waited for: as its journal has it, or its record if the journal
+    could not be written."""
     try:
-        return read_record(folder)
-    except (OSError, JournalError):
-        return None
+        standing = standing_of(folder)
+    except OSError as error:
+        raise NotRecorded(f"the run {folder.name} cannot be read: {error.strerror}") from None
+    end: SegmentEnded | Head | None = standing.end if standing.begun is None else None
+    record = standing.record
+    if end is None and record is not None and record.status is not Status.RUNNING:
+        end = record
+    if end is None:
+        raise NotGoing(_why_not(folder))
+    console.err(f"{end.status}: {end.reason}\n")
+    console.survivors(end.survivors)
+    return ExitCode.SURVIVORS if end.survivors else ExitCode.DONE

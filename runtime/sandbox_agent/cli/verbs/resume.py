@@ -11,7 +11,7 @@ from sandbox_agent.cli.task_arguments import SHARED_FLAGS, overrides_of, prompt_
 from sandbox_agent.cli.verbs.run_and_report import run_and_report
 from sandbox_agent.config.settings import settings_from
 from sandbox_agent.conversation import Conversation
-from sandbox_agent.errors import ConfigError
+from sandbox_agent.journal.folder import unwritable
 from sandbox_agent.journal.lookup import find_run
 from sandbox_agent.journal.recorder import OnEvent
 from sandbox_agent.resume import PastRun
@@ -30,7 +30,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
             try:
                 conversation = Conversation.resume(past, message=message, **options)
             except OSError as error:
-                raise ConfigError(f"{past.journal} cannot be written: {error.strerror}") from None
+                raise unwritable(f"{past.journal} cannot be written", error) from None
             console.err(f"run {folder.name}, resumed\n")
             return conversation
 

@@ -1,0 +1,173 @@
+"""A disk that fails at any file operation of a run: the run says so, and claims nothing false."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import struck
+from faults import Faults, Operation, Short
+from identity import BIN, Person
+from sandbox_agent.journal.events import SegmentEnded
+from sandbox_agent.journal.file import read_journal
+
+AGENT = str(BIN / "sandbox-agent")
+LONG = "head -c 40000 /dev/zero | tr '\\0' y"
+STEPS: list[dict[str, Any]] = [
+    {"calls": [{"shell": {"command": "echo one >> one"}}, {"shell": {"command": LONG}}]},
+    {"calls": [{"shell": {"command": "echo two >> two"}}]},
+    {"final": "Done."},
+]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the n-th operation returns; lasting: and each one after it."""
+
+    number: int
+    fate: int | Short
+    lasting: bool
+
+    def __call__(self, operation: Operation) -> int | Short | None:
+        is_hit = operation.number == self.number or (
+            self.lasting and operation.number > self.number
+        )
+        return self.fate if is_hit else None
+
+    def __str__(self) -> str:
+        kind = errno.errorcode[self.fate] if isinstance(self.fate, int) else "short"
+        return f"{kind} at {self.number}{' and after' if self.lasting else ''}"
+
+
+FATES: tuple[int | Short, ...] = (
+    errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, Short(7), errno.EFBIG,
+)  # fmt: skip
+ALL = [(fate, lasting) for fate in FATES for lasting in (False, True)]
+
+
+def a_run(person: Person) -> tuple[list[str], Path]:
+    task = struck.write_task(person, STEPS, verify=["true"])
+    return [AGENT, "run", str(task)], person.folder / "runs"
+
+
+def operations(person: Person) -> list[Operation]:
+    """The file operations of a run on its folder."""
+    argv, runs = a_run(person)
+    with Faults(runs, lambda operation: None) as faults:
+        done = faults.run(person, argv)
+    assert done.returncode == 0, done.stderr
+    _clean(person)
+    return faults.seen
+
+
+def _clean(person: Person) -> None:
+    for path in (person.folder / "runs", person.folder / "task"):
+        subprocess.run(["rm", "-rf", path], check=True)
+    for name in ("one", "two"):
+        (person.work / name).unlink(missing_ok=True)
+
+
+def strike(person: Person, fault: Fault) -> list[str]:
+    """Runs with one fault, then resumes without. Returns what is wrong."""
+    argv, runs = a_run(person)
+    with Faults(runs, fault) as faults:
+        done = faults.run(person, argv)
+    wrong = list(judged(done, runs))
+    if runs.exists() and any(runs.iterdir()):
+        wrong += resumed(person, runs)
+    _clean(person)
+    what = f"{fault}: {', '.join(map(str, faults.struck[:3]))}"
+    return [f"{what}: {one}\n    exit {done.returncode}: {done.stderr.strip()}" for one in wrong]
+
+
+def end_of(folder: Path) -> SegmentEnded | None:
+    last = [*read_journal(folder / "journal.jsonl")][-1:]
+    return last[0] if last and isinstance(last[0], SegmentEnded) else None
+
+
+def record_of(folder: Path) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    except FileNotFoundError:
+        return None
+    return record
+
+
+def judged(done: subprocess.CompletedProcess[str], runs: Path) -> list[str]:
+    wrong = []
+    if done.returncode not in (0, 2, 5):
+        wrong.append("the exit code says something else")
+    if "Traceback" in done.stderr or "bug" in done.stderr:
+        wrong.append("a bug is reported")
+    says_so = any(word in done.stderr for word in ("cannot be written", "cannot be recorded"))
+    if done.returncode and not says_so:
+        wrong.append("nobody is told what is missing")
+    folders = list(runs.iterdir()) if runs.exists() else []
+    if not folders or not (folders[0] / "journal.jsonl").exists():
+        return wrong if done.returncode else [*wrong, "there is no record"]
+    (folder,) = folders
+    end, record = end_of(folder), record_of(folder)
+    told = None if end is None else (end.status, end.exit_code)
+    recorded = None if record is None else (record["status"], record["exit_code"])
+    if done.returncode == 0 and not told == recorded == ("done", 0):
+        wrong.append(f"the journal says {told}, the record {recorded}")
+    if told is not None and recorded is not None and told != recorded and not says_so:
+        wrong.append(f"the journal says {told}, the record {recorded}, and nobody is told")
+    if recorded == ("done", 0) and told != recorded:
+        wrong.append(f"the record claims a success that the journal ({told}) does not have")
+    return wrong
+
+
+def resumed(person: Person, runs: Path) -> list[str]:
+    again = person.run([AGENT, "resume", "last", "--out", str(runs)])
+    if "Traceback" in again.stderr or again.returncode not in (0, 2):
+        return [f"resume: {again.returncode}: {again.stderr}"]
+    if again.returncode == 2:
+        reasons = ("is done", "there are no runs", "ends before the first message")
+        if not any(reason in again.stderr for reason in reasons):
+            return [f"resume: {again.stderr}"]
+        if "is done" not in again.stderr:
+            return []
+    (folder,) = runs.iterdir()
+    end, record = end_of(folder), record_of(folder)
+    assert end is not None and record is not None
+    if not (end.status, end.exit_code) == (record["status"], record["exit_code"]) == ("done", 0):
+        return [f"after resume the journal says {end}, the record {record}"]
+    # A call that could not be recorded before it was sent is skipped; none is made twice.
+    paths = [person.work / name for name in ("one", "two")]
+    ran = [path.read_text().count("\n") for path in paths if path.exists()]
+    return [] if max(ran, default=0) <= 1 else [f"the calls ran {ran} times"]
+
+
+def test_a_run_whose_disk_fails_once_or_from_then_on_tells_the_truth(person: Person) -> None:
+    """A sample: each kind of operation, with each kind of fault in turn."""
+    seen = operations(person)
+    kinds = Counter((one.name, os.path.basename(one.path)) for one in seen)
+    assert len(kinds) > 8, kinds
+    firsts: dict[tuple[str, str], int] = {}
+    lasts: dict[tuple[str, str], int] = {}
+    for one in seen:
+        firsts.setdefault((one.name, os.path.basename(one.path)), one.number)
+        lasts[one.name, os.path.basename(one.path)] = one.number
+    numbers = sorted({*firsts.values(), *lasts.values()})
+    wrong: list[str] = []
+    for place, number in enumerate(numbers):
+        fate, lasting = ALL[place % len(ALL)]
+        wrong += strike(person, Fault(number, fate, lasting))
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize("fate", FATES, ids=str)
+def test_every_operation_with_every_fault(person: Person, fate: int | Short, lasting: bool) -> None:
+    wrong: list[str] = []
+    for one in operations(person):
+        wrong += strike(person, Fault(one.number, fate, lasting))
+    assert not wrong, "\n".join(wrong)
