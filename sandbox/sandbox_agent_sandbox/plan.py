@@ -40,10 +40,26 @@ class Symlink(msgspec.Struct, frozen=True):
 
 
 class Mask(msgspec.Struct, frozen=True):
-    """A path inside a bind that is hidden: an empty folder or file is mounted over it."""
+    """A path inside a bind that is hidden: an empty folder or file is mounted over it.
+
+    unreadable: the file is not even an empty one to its readers. So git fails at a file that it
+    keeps, and does not commit that the file is empty.
+    """
 
     path: str
     folder: bool
+    unreadable: bool = False
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file of the sandbox's own. Where the host has one too, it is mounted over that, read-only.
+
+    appended: the text comes after that of the host's file.
+    """
+
+    path: str
+    text: str
+    appended: bool = False
 
 
 class Protected(msgspec.Struct, frozen=True):
@@ -71,6 +87,7 @@ class Plan(msgspec.Struct, frozen=True):
     binds: outermost first. network: "none" for a network namespace with loopback only, "host" for
     the host's network. environment: what every tool gets. user, home: of the account inside; the
     environment may say otherwise. import_path: the workers' `sys.path`.
+    notes: what the user is told before the start, because inside it is not as it is outside.
     """
 
     workspace: str
@@ -85,3 +102,5 @@ class Plan(msgspec.Struct, frozen=True):
     user: str
     home: str
     import_path: tuple[str, ...]
+    files: tuple[File, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutants.mutant import SANDBOX, mutant
 
 _PLAN = f"{SANDBOX}/policy/make_plan.py"
+_ENVIRONMENT = f"{SANDBOX}/policy/environment.py"
 _POLICY = f"{SANDBOX}/policy/policy.py"
 _GOLDEN = "sandbox/policy/test_make_plan.py"
 _REFUSED = "sandbox/policy/test_make_plan_refusals.py"
@@ -14,38 +15,45 @@ MUTANTS = (
     mutant(
         "the host's resolv.conf is shown without the host's network",
         _GOLDEN,
-        _PLAN,
-        '_ETC + (_ETC_NETWORK if network == "host" else ())',
-        "_ETC + _ETC_NETWORK",
+        f"{SANDBOX}/policy/system.py",
+        'hidden = _SECRETS if network == "host" else (*_SECRETS, *_RESOLVER)',
+        "hidden = _SECRETS",
+    ),
+    mutant(
+        "what not every account may read in /etc is shown",
+        _GOLDEN,
+        f"{SANDBOX}/policy/system.py",
+        "if not _for_everybody(entry)]",
+        "if not entry]",
     ),
     mutant(
         "entries of $PATH that contain $HOME are shown",
         _GOLDEN,
-        _PLAN,
-        " or real in home.parents:",
-        ":",
+        f"{SANDBOX}/policy/programs.py",
+        "if is_inside(self._home, real) or",
+        "if",
     ),
-    mutant("LANG is wrong", _GOLDEN, _PLAN, '"LANG": "C.UTF-8"', '"LANG": "C"'),
+    mutant("LANG is wrong", _GOLDEN, _ENVIRONMENT, '"LANG": "C.UTF-8"', '"LANG": "C"'),
     mutant(
         "our own code is not guarded",
         _GOLDEN,
         _PLAN,
-        "    _guard_own_code(binds, identity, facts)\n",
-        "",
+        "        view.guard(root)\n",
+        "        pass\n",
     ),
     mutant(
         "what is protected stays writable",
         _GOLDEN,
         _PLAN,
-        "        add(real, remap=True)\n",
-        "        add(real, writable=True)\n",
+        "        view.add(real, remap=True)\n",
+        "        view.add(real, writable=True)\n",
     ),
     mutant(
         "what is to be read is writable",
         _GOLDEN,
         _PLAN,
-        'add(_resolve(path, "read"), remap=True)',
-        'add(_resolve(path, "read"), writable=True)',
+        '"read", shared)\n        view.add(path.absolute(), remap=True)',
+        '"read", shared)\n        view.add(path.absolute(), writable=True)',
     ),
     mutant(
         "the network is always the host's",
@@ -57,16 +65,16 @@ MUTANTS = (
     mutant(
         "tools get the whole environment of the agent",
         _GOLDEN,
-        _PLAN,
+        _ENVIRONMENT,
         "    for name in policy.env.pass_:\n",
         "    for name in facts.environment:\n",
     ),
     mutant(
         "a policy cannot set HOME",
         _GOLDEN,
-        _PLAN,
+        _ENVIRONMENT,
         "    environment.update(policy.env.set)\n",
-        '    environment.update({**policy.env.set, "HOME": _HOME})\n',
+        '    environment.update({**policy.env.set, "HOME": HOME})\n',
     ),
     mutant(
         "records in reach of the tools are not hidden",
@@ -85,7 +93,7 @@ MUTANTS = (
     mutant(
         "binds are ordered from the inside out",
         _GOLDEN,
-        _PLAN,
+        f"{SANDBOX}/policy/view.py",
         'key=lambda bind: (bind.path.count("/"), bind.path)',
         'key=lambda bind: (-bind.path.count("/"), bind.path)',
     ),
@@ -100,7 +108,7 @@ MUTANTS = (
         "/proc can be shared",
         _REFUSED,
         _PLAN,
-        'if _is_inside(real, _KERNEL_FOLDERS) or real == Path("/"):',
+        'if is_inside_any(str(real), _KERNEL_FOLDERS) or real == Path("/"):',
         'if real == Path("/"):',
     ),
     mutant(

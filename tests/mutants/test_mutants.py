@@ -39,7 +39,7 @@ def test_every_named_test_is_there(test: str) -> None:
     assert name in functions if name else any(one.startswith("test_") for one in functions)
 
 
-_PLAN = f"{SANDBOX}/policy/make_plan.py"
+_PLAN = f"{SANDBOX}/policy/environment.py"
 _GOLDEN = "sandbox/policy/test_make_plan.py::test_the_default_policy_of_an_ordinary_user"
 _LANG = '"LANG": "C.UTF-8",'
 CAUGHT = mutant("caught", _GOLDEN, _PLAN, _LANG, '"LANG": "C",')

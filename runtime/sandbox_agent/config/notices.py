@@ -25,8 +25,8 @@ def notices(policy: Policy, workspace: Path, environ: Mapping[str, str]) -> Iter
         if tracked:
             files = "a file" if tracked == 1 else f"{tracked} files"
             yield (
-                f"sandbox.hide: {hidden} holds {files} that git tracks. Inside they are missing, "
-                "and `git add -A` or `git commit -a` by a tool records that as a deletion\n"
+                f"sandbox.hide: {hidden} holds {files} that git tracks. Tools do not see them: git "
+                "says `Permission denied` there, and commits neither a deletion nor a change\n"
                 "  hint: keep what must be hidden out of the repository, or tell the agent not to "
                 "commit"
             )

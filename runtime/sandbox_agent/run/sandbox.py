@@ -15,6 +15,7 @@ from sandbox_agent_sandbox.outcome import Survivor
 
 from sandbox_agent.config.settings import Settings
 from sandbox_agent.embedding.log import LOGGER
+from sandbox_agent.embedding.warn import notify
 from sandbox_agent.source_root import SOURCE_ROOT
 from sandbox_agent.tools.registry import Registry, import_roots, resolve
 
@@ -80,6 +81,8 @@ class ConversationSandbox:
             # The first is for `from sandbox_agent import tool` in tools' modules.
             tool_paths=[SOURCE_ROOT, *import_roots(settings.tools)],
         )
+        for note in plan.notes:
+            notify(note)
         interrupt = settings.interrupt
         return plan, Cell(
             plan, grace=interrupt.grace, term=interrupt.term, deadlines=self.deadlines
@@ -87,11 +90,12 @@ class ConversationSandbox:
 
     def plan_summary(self) -> dict[str, Any] | None:
         """The plan as data for the record; of the environment the names only, since values that
-        the policy passes on are often secrets."""
+        the policy passes on are often secrets, and of files the paths only."""
         if self.plan is None:
             return None
         summary: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.plan))
         summary["environment"] = sorted(self.plan.environment)
+        summary["files"] = [file.path for file in self.plan.files]
         return summary
 
     def escalate(self) -> None:

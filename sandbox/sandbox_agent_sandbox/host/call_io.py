@@ -28,7 +28,7 @@ from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.capture import Capture
-from sandbox_agent_sandbox.host.descriptors import make_channels
+from sandbox_agent_sandbox.host.descriptors import give, make_channels
 from sandbox_agent_sandbox.host.request import CallRequest
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.host.verdict import Evidence, decide
@@ -59,7 +59,10 @@ class CallState(Enum):
 
 
 class CallIO(WorkerLink[CallState]):
-    """Runs one call. Made with a claimed slot, used once, closed always."""
+    """Runs one call. Made with a claimed slot, used once, closed always.
+
+    owner: the uid and gid, outside, that the call's tools run as.
+    """
 
     RECEIVES = FromWorker
     MOVES: ClassVar[Moves[CallState]] = {
@@ -74,9 +77,16 @@ class CallIO(WorkerLink[CallState]):
         CallState.ANSWERED_AT_ONCE: {},
     }
 
-    def __init__(self, request: CallRequest, slot: Slot, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        request: CallRequest,
+        slot: Slot,
+        supervisor: Supervisor,
+        owner: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__(supervisor, CallState.WAITING)
         self._request = request
+        self._owner = owner
         self._slot = slot
         self._capture = Capture(request.output_limit)
         self._answer: Result | Described | None = None
@@ -112,10 +122,12 @@ class CallIO(WorkerLink[CallState]):
     def _send(self, message: Call | Describe) -> None:
         """Have the worker started, with the message in its inbox. Raises OSError."""
         request = self._request
-        channels = make_channels(separate_output=request.separate_output)
+        channels = make_channels(separate_output=request.separate_output, owner=self._owner)
         with channels.inbox:
             try:
                 stdin = () if request.stdin is None else (request.stdin,)
+                if request.stdin is not None and self._owner is not None:
+                    give(request.stdin, self._owner)
                 send_with_body(channels.inbox, message, "arguments", stdin)
             except (IpcError, OSError) as error:
                 why = explained(error) if isinstance(error, OSError) else str(error)

@@ -225,7 +225,9 @@ class Cell:
         message: Callable[[int, int], Call | Describe],
     ) -> CallIO:
         slot = await self._claim(request.id, token, request.timeout)
-        exchange = CallIO(request, slot, self._supervisor)
+        identity = self._plan.identity
+        owner = (identity.outside_uid, identity.outside_gid)
+        exchange = CallIO(request, slot, self._supervisor, owner)
         try:
             # The host looks after its last wait. The worker looks again before the tool's code.
             _look(token)

@@ -68,8 +68,11 @@ class Channels:
     worker: list[Descriptor]
 
 
-def make_channels(*, separate_output: bool = False) -> Channels:
-    """All channels of a new worker. separate_output: keep standard error apart. Raises OSError."""
+def make_channels(
+    *, separate_output: bool = False, owner: tuple[int, int] | None = None
+) -> Channels:
+    """All channels of a new worker. separate_output: keep standard error apart. owner: the uid and
+    gid, outside, of the tools that write to the outputs. Raises OSError."""
     inbox_host, inbox_worker = call_socketpair()
     outbox_read, outbox_write = pipe()
     wake_read, wake_write = wake_pipe()
@@ -82,6 +85,9 @@ def make_channels(*, separate_output: bool = False) -> Channels:
     if separate_output:
         stderr_read, stderr_write = pipe()
         outputs.append(("stderr", stderr_read))
+    if owner is not None:
+        for end in {stdout_write.number, stderr_write.number}:
+            give(end, owner)
     worker = [
         Descriptor(inbox_worker.detach()),
         outbox_write,
@@ -91,6 +97,17 @@ def make_channels(*, separate_output: bool = False) -> Channels:
         stderr_write,
     ]
     return Channels(inbox_host, outbox_read, wake_write, status_read, tuple(outputs), worker)
+
+
+def give(pipe_end: int, owner: tuple[int, int]) -> None:
+    """Give a pipe to the tools' user, who may then open it by /dev/stderr and the like.
+
+    These lead to /proc/self/fd, where the owner and mode of the pipe decide; proc_pid_fd(5). A host
+    that may not do it (fchown(2)) leaves it as it is.
+    """
+    if owner[0] != os.geteuid():
+        with suppress(OSError):
+            os.fchown(pipe_end, *owner)
 
 
 def wake_pipe() -> tuple[Descriptor, Descriptor]:

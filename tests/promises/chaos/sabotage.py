@@ -385,7 +385,7 @@ VARIANTS = (
         "keys in the environment of tools",
         (
             (
-                f"{_CELL}/policy/make_plan.py",
+                f"{_CELL}/policy/environment.py",
                 '        "SANDBOX_AGENT": "1",\n',
                 '        "SANDBOX_AGENT": "1",\n'
                 '        **{k: v for k, v in os.environ.items() if "_KEY" in k},\n',

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 from sandbox_agent_sandbox.plan import (
     Bind,
+    File,
     Identity,
     Mask,
     Plan,
@@ -30,16 +31,17 @@ from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts
 
 FOLDERS = (
-    "root/usr/bin", "root/usr/lib", "root/etc/ssl", "root/var/lib", "root/opt",
+    "root/usr/bin", "root/usr/lib", "root/etc/ssl/private", "root/var/lib", "root/opt",
     "home/agent/.ssh", "home/agent/.local/bin", "home/agent/project",
-    "opt/tools/bin", "opt/wide", "python/lib", "venv/bin", "venv/site-packages",
+    "opt/tools/bin", "opt/wide", "python/lib", "venv/bin", "venv/site-packages", "own/bin",
     "src/ipc", "src/sandbox", "src/runtime", "tools", "data", "out",
     "work/tests", "work/hidden", "work/node_modules/.bin", "work/.venv/bin", "work/records",
     "work/ipc", "work/sandbox", "work/tools",
 )  # fmt: skip
 FILES = (
-    "root/usr/bin/bash", "root/etc/os-release", "root/etc/passwd", "root/etc/shadow",
-    "root/etc/hosts", "root/etc/resolv.conf", "home/agent/.netrc", "data/readme", "work/secret",
+    "root/usr/bin/bash", "root/etc/os-release", "root/etc/passwd", "root/etc/group",
+    "root/etc/shadow", "root/etc/hosts", "root/etc/resolv.conf", "root/etc/restricted",
+    "own/pyvenv.cfg", "home/agent/.netrc", "data/readme", "work/secret",
 )  # fmt: skip
 LINKS = {
     "root/bin": "usr/bin",
@@ -57,6 +59,7 @@ def layout(tmp_path: Path) -> Path:
         (top / name).mkdir(parents=True, exist_ok=True)
     for name in FILES:
         (top / name).write_text(name)
+    (top / "root/etc/restricted").chmod(0o640)
     for name, target in LINKS.items():
         (top / name).symlink_to(target)
     return top
@@ -65,7 +68,7 @@ def layout(tmp_path: Path) -> Path:
 def facts(top: Path, **changes: Any) -> HostFacts:
     """An ordinary user's, whose $PATH has a bit of everything."""
     path = (
-        "venv/bin", "opt/alias", "home/agent/.local/bin",  # shown
+        "own/bin", "opt/alias", "home/agent/.local/bin",  # shown
         "home/agent", "home", "missing", "work/node_modules/.bin",  # not: holds $HOME, and so on
     )  # fmt: skip
     plain = HostFacts(
@@ -79,7 +82,10 @@ def facts(top: Path, **changes: Any) -> HostFacts:
         import_path=(
             "", *(str(top / n) for n in ("src/runtime", "python/lib", "venv/site-packages"))
         ),
-        environment={"LANG": "de_DE.ISO-8859-1", "PASSED": "on", "API_KEY": "k3y", "HOME": "/h"},
+        environment={
+            "TZ": "Asia/Tokyo", "PASSED": "on", "API_KEY": "k3y", "HOME": "/h",
+            "VIRTUAL_ENV": str(top / "own"), "https_proxy": "http://proxy:3128",
+        },
         root=top / "root",
     )  # fmt: skip
     return replace(plain, **changes)
@@ -93,19 +99,31 @@ def writable(path: str) -> Bind:
     return Bind(path, writable=True)
 
 
-SYSTEM = read_only("{T}/root/etc/os-release", "{T}/root/etc/ssl")
-"""No passwd, shadow, hosts or resolv.conf; and nothing else of the root folder but usr."""
-PROGRAMS = read_only("{T}/root/usr/bin", "{T}/root/usr/lib")
-CODE = read_only("{T}/src/ipc", "{T}/src/sandbox")
+SYSTEM = read_only("{T}/root/etc", "{T}/root/usr")
+"""Nothing else of the root folder."""
+SECRETS = (
+    Mask("{T}/root/etc/shadow", False, unreadable=True),
+    Mask("{T}/root/etc/ssl/private", True),
+)
+RESOLVER = Mask("{T}/root/etc/resolv.conf", False)
+RESTRICTED = Mask("{T}/root/etc/restricted", False, unreadable=True)
+HIDDEN = (*SECRETS, RESOLVER, RESTRICTED)
+"""Of /etc: what is a secret by its name, and what not everybody on the host may read."""
 LINKED = (
     Symlink("{T}/opt/alias", "tools/bin"),
     Symlink("{T}/root/bin", "usr/bin"),
     Symlink("{T}/root/lib", "usr/lib"),
 )
+NOBODY = "nobody:x:65534:65534::/:/bin/false\n"
+GIT = """\
+# Made by sandbox-agent from your own configuration: what is harmless in it.
+[safe]
+\tdirectory = "*"
+"""
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 ENVIRONMENT = {
-    "PATH": "{T}/venv/bin:{T}/opt/alias:{T}/home/agent/.local/bin:{T}/work/node_modules/.bin:"
-    + SYSTEM_PATH,
+    "PATH": "{T}/own/bin:{T}/opt/alias:{T}/home/agent/.local/bin:{T}/work/node_modules/.bin:"
+    "{T}/venv/bin:" + SYSTEM_PATH,
     "HOME": "/tmp/home",
     "TMPDIR": "/tmp",
     "USER": "agent",
@@ -114,22 +132,35 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "TERM": "dumb",
     "SANDBOX_AGENT": "1",
-    "VIRTUAL_ENV": "{T}/venv",
+    "TZ": "Asia/Tokyo",
+    "VIRTUAL_ENV": "{T}/own",
 }
+
+
+def files_inside(uid: int, gid: int) -> tuple[File, ...]:
+    return (
+        File("/tmp/home/.gitconfig", GIT),
+        File("{T}/root/etc/passwd", f"agent:x:{uid}:{gid}:agent:/tmp/home:/bin/sh\n" + NOBODY),
+        File("{T}/root/etc/group", f"agent:x:{gid}:\nnogroup:x:65534:\n"),
+        File(
+            "{T}/root/etc/hosts",
+            "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 sandbox\n",
+        ),
+    )
+
+
 USER = Plan(
     workspace="{T}/work",
     identity=Identity(1234, 1235, 1234, 1235),
     binds=(
-        *read_only("{T}/python", "{T}/venv"),
+        *read_only("{T}/own", "{T}/python", "{T}/venv"),
         writable("{T}/work"),
-        *read_only("{T}/root/usr", "{T}/src/ipc", "{T}/src/sandbox", "{T}/venv/bin"),
-        *read_only("{T}/venv/site-packages", "{T}/opt/tools/bin"),
         *SYSTEM,
-        *PROGRAMS,
+        *read_only("{T}/src/ipc", "{T}/src/sandbox", "{T}/opt/tools/bin"),
         *read_only("{T}/home/agent/.local/bin"),
     ),
     symlinks=LINKED,
-    masks=(),
+    masks=HIDDEN,
     protected=(),
     network="none",
     limits=ResourceLimits(
@@ -149,6 +180,7 @@ USER = Plan(
         "{T}/venv/site-packages",
         "{T}/python/lib",
     ),
+    files=files_inside(1234, 1235),
 )
 """The plan of an ordinary user's default policy. The other plans are written as changes to it."""
 
@@ -189,11 +221,22 @@ def test_the_default_policy_of_an_ordinary_user(layout: Path) -> None:
     check(make_plan(Policy(), facts(layout), workspace=layout / "work"), USER, layout)
 
 
+HOST_NETWORK = but(
+    USER,
+    network="host",
+    masks=(*SECRETS, RESTRICTED),
+    environment=ENVIRONMENT | {"https_proxy": "http://proxy:3128"},
+    files=tuple(
+        File(file.path, "127.0.1.1 sandbox\n", appended=True) if "hosts" in file.path else file
+        for file in USER.files
+    ),
+)
+
+
 def test_only_the_hosts_network_shows_how_names_are_resolved(layout: Path) -> None:
+    """And how they are reached: by which proxy."""
     plan = make_plan(Policy(network="host"), facts(layout), workspace=layout / "work")
-    resolver = read_only("{T}/root/etc/hosts", "{T}/root/etc/resolv.conf")
-    expected = but(USER, network="host", binds=outermost_first(*USER.binds, *resolver))
-    check(plan, expected, layout)
+    check(plan, HOST_NETWORK, layout)
 
 
 def test_what_a_policy_names(layout: Path) -> None:
@@ -225,7 +268,7 @@ def test_what_a_policy_names(layout: Path) -> None:
     expected = but(
         USER,
         binds=outermost_first(*USER.binds, *shown, writable("{T}/opt/wide")),
-        masks=(Mask("{T}/work/hidden", True), Mask("{T}/work/secret", False)),
+        masks=(*HIDDEN, Mask("{T}/work/hidden", True), Mask("{T}/work/secret", False)),
         protected=(Protected("{T}/work/tests", 0, 0), Protected("{T}/out", 0, 0)),
         limits=ResourceLimits(64 << 20, 10, 3, 40, 1000, 2 << 20),
         environment=ENVIRONMENT
@@ -242,7 +285,7 @@ def test_a_workspace_in_the_home_folder_shows_no_more_of_it(layout: Path) -> Non
             *others(USER, "{T}/work"),
             writable("{T}/home/agent/project"),
             # Not the workspace's any more, but anybody's.
-            *read_only("{T}/work/node_modules/.bin"),
+            *read_only("{T}/work/node_modules"),
         ),
     )
     plan = make_plan(Policy(), facts(layout), workspace=layout / "home/agent/project")
@@ -257,7 +300,7 @@ def below_tmp() -> Iterator[Path]:
 
 def test_a_workspace_below_tmp(layout: Path, below_tmp: Path) -> None:
     """It comes first: of all binds its path has the fewest slashes."""
-    rest = outermost_first(*others(USER, "{T}/work"), *read_only("{T}/work/node_modules/.bin"))
+    rest = outermost_first(*others(USER, "{T}/work"), *read_only("{T}/work/node_modules"))
     workspace = str(below_tmp)
     expected = but(USER, workspace=workspace, binds=(writable(workspace), *rest))
     check(make_plan(Policy(), facts(layout), workspace=below_tmp), expected, layout)
@@ -274,15 +317,13 @@ def test_an_environment_inside_the_workspace_is_read_only(layout: Path) -> None:
     expected = but(
         USER,
         binds=(
-            *read_only("{T}/python"),
+            *read_only("{T}/own", "{T}/python"),
             writable("{T}/work"),
-            *read_only("{T}/root/usr", "{T}/src/ipc", "{T}/work/.venv"),
             *SYSTEM,
-            *PROGRAMS,
+            *read_only("{T}/src/ipc", "{T}/work/.venv"),
         ),
         symlinks=LINKED[1:],
-        environment=ENVIRONMENT
-        | {"PATH": "{T}/work/.venv/bin:" + SYSTEM_PATH, "VIRTUAL_ENV": "{T}/work/.venv"},
+        environment=ENVIRONMENT | {"PATH": "{T}/work/.venv/bin:" + SYSTEM_PATH},
         import_path=("{T}/src/ipc", "{T}/python/lib"),
     )
     check(make_plan(Policy(), known, workspace=layout / "work"), expected, layout)
@@ -293,15 +334,13 @@ def test_an_interpreter_without_an_environment(layout: Path) -> None:
     expected = but(
         USER,
         binds=(
-            *read_only("{T}/python"),
+            *read_only("{T}/own", "{T}/python"),
             writable("{T}/work"),
-            *read_only("{T}/root/usr", "{T}/src/ipc"),
             *SYSTEM,
-            *PROGRAMS,
+            *read_only("{T}/src/ipc"),
         ),
         symlinks=LINKED[1:],
-        environment={k: v for k, v in ENVIRONMENT.items() if k != "VIRTUAL_ENV"}
-        | {"PATH": "{T}/python/bin:" + SYSTEM_PATH},
+        environment=ENVIRONMENT | {"PATH": "{T}/python/bin:" + SYSTEM_PATH},
         import_path=("{T}/src/ipc", "{T}/python/lib"),
     )
     check(make_plan(Policy(), known, workspace=layout / "work"), expected, layout)
@@ -313,7 +352,7 @@ def test_our_own_code_inside_the_workspace_is_read_only(layout: Path) -> None:
     expected = but(
         USER,
         binds=outermost_first(
-            *others(USER, "{T}/src/ipc", "{T}/src/sandbox", "{T}/venv/site-packages"),
+            *others(USER, "{T}/src/ipc", "{T}/src/sandbox"),
             *read_only("{T}/work/ipc", "{T}/work/sandbox"),
         ),
         import_path=(
@@ -332,7 +371,7 @@ def test_our_own_code_is_read_only_where_the_policy_would_have_it_written(layout
     expected = but(
         USER,
         workspace="{T}/src/ipc",
-        binds=outermost_first(*others(USER, "{T}/work"), *read_only("{T}/work/node_modules/.bin")),
+        binds=outermost_first(*others(USER, "{T}/work"), *read_only("{T}/work/node_modules")),
     )
     check(make_plan(policy, facts(layout), workspace=layout / "src/ipc"), expected, layout)
 
@@ -351,22 +390,21 @@ def test_folders_of_tools_are_read_only_and_imported_from_last(layout: Path) -> 
 def test_records_that_tools_could_reach_are_hidden(layout: Path) -> None:
     hidden = [layout / "work/records", layout / "data"]
     plan = make_plan(Policy(), facts(layout), workspace=layout / "work", hidden=hidden)
-    check(plan, but(USER, masks=(Mask("{T}/work/records", True),)), layout)
+    check(plan, but(USER, masks=(*HIDDEN, Mask("{T}/work/records", True))), layout)
 
 
 def test_a_sandbox_without_a_workspace(layout: Path) -> None:
     """Whether {T} lies below /tmp must not matter, so $PATH has nothing of it."""
     plan = make_plan(Policy(), facts(layout, path=("/usr/bin",)), workspace=None)
-    shown = others(
-        USER, "{T}/work", "{T}/venv/bin", "{T}/opt/tools/bin", "{T}/home/agent/.local/bin"
-    )
+    shown = others(USER, "{T}/work", "{T}/own", "{T}/opt/tools/bin", "{T}/home/agent/.local/bin")
     expected = but(
         USER,
         workspace="/tmp",
         binds=(*read_only("/usr/bin"), *shown),
         symlinks=LINKED[1:],
-        environment=ENVIRONMENT
-        | {"PATH": "{T}/venv/bin:/usr/bin:/usr/local/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"},
+        environment={k: v for k, v in ENVIRONMENT.items() if k != "VIRTUAL_ENV"}
+        | {"PATH": "/usr/bin:{T}/venv/bin:/usr/local/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"},
+        files=USER.files[1:],
     )
     check(plan, expected, layout)
 
@@ -389,6 +427,7 @@ ROOT = but(
     USER,
     identity=Identity(1000, 1000, 1912602624, 1912602624),
     binds=outermost_first(*others(USER, "{T}/work"), owned_by_root("{T}/work", writable=True)),
+    files=files_inside(1000, 1000),
 )
 """A workspace that is root's appears inside as the tools' own; the system's folders do not."""
 
@@ -406,11 +445,11 @@ def test_as_root_what_a_policy_names_is_the_tools_own(layout: Path, as_root: Hos
         network="host",
     )
     expected = but(
-        ROOT,
-        network="host",
+        HOST_NETWORK,
+        identity=ROOT.identity,
+        files=(*ROOT.files[:3], HOST_NETWORK.files[3]),
         binds=outermost_first(
             *ROOT.binds,
-            *read_only("{T}/root/etc/hosts", "{T}/root/etc/resolv.conf"),
             owned_by_root("{T}/data/readme"),
             Bind("{T}/out", True, idmapped=True, owner_uid=4321, owner_gid=4322),
             owned_by_root("{T}/work/tests"),
@@ -429,6 +468,7 @@ def test_as_root_the_tools_are_the_workspaces_owner(
     expected = but(
         USER,
         identity=Identity(4321, inside, 4321, inside),
+        files=files_inside(4321, inside),
         binds=outermost_first(*USER.binds, owned_by_root("{T}/data/readme")),
     )
     policy = Policy(read=[layout / "data/readme"])
@@ -441,11 +481,11 @@ def test_as_root_a_sandbox_without_a_workspace(layout: Path, as_root: HostFacts)
         ROOT,
         workspace="/tmp",
         binds=tuple(
-            others(
-                ROOT, "{T}/work", "{T}/venv/bin", "{T}/opt/tools/bin", "{T}/home/agent/.local/bin"
-            )
+            others(ROOT, "{T}/work", "{T}/own", "{T}/opt/tools/bin", "{T}/home/agent/.local/bin")
         ),
         symlinks=LINKED[1:],
-        environment=ENVIRONMENT | {"PATH": "{T}/venv/bin:" + SYSTEM_PATH},
+        environment={k: v for k, v in ENVIRONMENT.items() if k != "VIRTUAL_ENV"}
+        | {"PATH": "{T}/venv/bin:" + SYSTEM_PATH},
+        files=ROOT.files[1:],
     )
     check(plan, expected, layout)

@@ -144,11 +144,27 @@ def test_only_text_can_be_told_to_the_sandbox(top: Path) -> None:
     assert made.environment["EVEN"] == "é"
 
 
-def test_only_a_path_that_is_a_link_makes_one_inside(top: Path) -> None:
-    """Not one that passes through a link: only the last part of a path is made anew inside."""
+def test_each_link_on_the_way_to_a_path_is_made_inside_too(top: Path) -> None:
+    """Be it the path itself, or above it, or the target of another link."""
+    link = Symlink(str(top / "link"), "data")
     made = plan(top, workspace=top / "link")
-    assert made.symlinks == (Symlink(str(top / "link"), "data"),)
+    assert made.symlinks == (link,)
     assert made.workspace == str(top / "data")
     made = plan(top, workspace=top / "link/inner")
-    assert made.symlinks == ()
+    assert made.symlinks == (link,)
     assert made.workspace == str(top / "data/inner")
+    (top / "chain").symlink_to(top / "link/inner/../file")
+    made = plan(top, read=["chain"])
+    assert made.symlinks == (Symlink(str(top / "chain"), str(top / "link/inner/../file")), link)
+    assert str(top / "data/file") in shown(made)
+
+
+def test_a_link_that_tools_can_write_shows_nothing_elsewhere(top: Path) -> None:
+    """Else a tool of one run could decide what the next one sees. The target may be named."""
+    (top / "work/out").symlink_to(top / "data")
+    (top / "work/in").symlink_to("tests")
+    for field in ("read", "write"):
+        with refused(f"^{field}: .*work/out.* which tools can write; it leads to .*data"):
+            plan(top, **{field: ["work/out/inner"]})
+        assert str(top / "data/inner") in shown(plan(top, **{field: ["data/inner"]}))
+    assert str(top / "work") in shown(plan(top, read=["work/in"]))

@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.walls.idmap import map_owner
 from sandbox_agent_sandbox.inside.walls.proc import mount_proc
-from sandbox_agent_sandbox.plan import Mask, Plan
+from sandbox_agent_sandbox.plan import Plan
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _SAFE = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
@@ -45,19 +46,18 @@ def build_root(plan: Plan, trees: Sequence[int]) -> None:
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     root = next(folder for folder in ("/tmp", "/mnt", "/usr") if os.path.isdir(folder))
     _tmpfs(root, "size=16m,mode=755")
-    for folder in ("dev", "proc", "etc", "tmp", "run", "var"):
+    for folder in ("dev", "proc", "etc", "tmp", "run", "var", "var/tmp"):
         os.mkdir(f"{root}/{folder}")
-    os.symlink("/tmp", f"{root}/var/tmp")
     _devices(f"{root}/dev", plan)
     mount_proc(f"{root}/proc", device=f"{root}/dev/null")
     _tmpfs(f"{root}/tmp", f"size={plan.limits.tmp},mode=1777")
-    _accounts(f"{root}/etc", plan)
+    # One and the same, and no link: a workspace may lie below each of them.
+    syscalls.mount(f"{root}/tmp", f"{root}/var/tmp", None, syscalls.MS_BIND)
     for link in plan.symlinks:
         _symlink(root + link.path, link.target)
     for bind, tree in zip(plan.binds, trees, strict=True):
         _attach(tree, root + bind.path)
-    for mask in plan.masks:
-        _mask(root, mask)
+    _cover(root, plan)
     os.makedirs(f"{root}{plan.home}", 0o700, exist_ok=True)
     os.chdir(root)
     syscalls.pivot_root(".", ".")
@@ -104,19 +104,6 @@ def _devices(dev: str, plan: Plan) -> None:
     )
 
 
-def _accounts(etc: str, plan: Plan) -> None:
-    """Names for the ids, so that `whoami`, git and `~` work."""
-    uid, gid = plan.identity.inside_uid, plan.identity.inside_gid
-    home, user = plan.home, plan.user
-    _write(
-        f"{etc}/passwd",
-        f"{user}:x:{uid}:{gid}:{user}:{home}:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
-    )
-    _write(f"{etc}/group", f"{user}:x:{gid}:\nnogroup:x:65534:\n")
-    if plan.network == "none":
-        _write(f"{etc}/hosts", "127.0.0.1 localhost\n::1 localhost\n")
-
-
 def _attach(tree: int, target: str) -> None:
     if stat.S_ISDIR(os.fstat(tree).st_mode):
         os.makedirs(target, exist_ok=True)
@@ -127,12 +114,51 @@ def _attach(tree: int, target: str) -> None:
     os.close(tree)
 
 
-def _mask(root: str, mask: Mask) -> None:
-    target = root + mask.path
-    if mask.folder:
-        _tmpfs(target, "size=4k,nr_inodes=2,mode=555", syscalls.MS_RDONLY | syscalls.MS_NOEXEC)
-    else:
-        syscalls.mount(f"{root}/dev/null", target, None, syscalls.MS_BIND)
+def _cover(root: str, plan: Plan) -> None:
+    """Mount the sandbox's own files and the masks over what the host has at their places.
+
+    They lie in a file system of their own, which is read-only and has no path in the end.
+    """
+    own = f"{root}/run/own"
+    os.mkdir(own)
+    _tmpfs(own, "mode=755")
+    covers = []
+    for number, file in enumerate(plan.files):
+        target = root + file.path
+        if os.path.lexists(target):
+            before = _text_of(target) if file.appended else ""
+            _write(f"{own}/{number}", before + file.text)
+            covers.append((f"{own}/{number}", target))
+        else:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            _write(target, file.text)
+    # A folder that can be listed and not entered: it is empty to `cp` and `find`. But git cannot
+    # look for the files in it that it keeps, says so, and does not take them for deleted.
+    os.mkdir(f"{own}/folder", 0o444)
+    _write(f"{own}/empty", "", 0o444)
+    _write(f"{own}/unreadable", "", 0)
+    for mask in plan.masks:
+        kind = "folder" if mask.folder else "unreadable" if mask.unreadable else "empty"
+        covers.append((f"{own}/{kind}", root + mask.path))
+    # A bind has the attributes of the mount that it is made from.
+    syscalls.mount_setattr(
+        syscalls.AT_FDCWD, own, 0, _SAFE | syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOEXEC
+    )
+    for source, target in covers:
+        # What even init cannot reach is below a folder of somebody else, which shuts tools out too.
+        with suppress(PermissionError):
+            syscalls.mount(source, target, None, syscalls.MS_BIND)
+    syscalls.umount(own, syscalls.MNT_DETACH)
+    os.rmdir(own)
+
+
+def _text_of(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read()
+    except PermissionError:
+        return ""
+    return text if not text or text.endswith("\n") else f"{text}\n"
 
 
 def _symlink(path: str, target: str) -> None:
@@ -145,6 +171,7 @@ def _touch(path: str) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
-def _write(path: str, text: str) -> None:
-    with open(path, "x", encoding="utf-8") as file:
+def _write(path: str, text: str, mode: int = 0o644) -> None:
+    with open(path, "x", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
+        os.fchmod(file.fileno(), mode)

@@ -1,0 +1,124 @@
+"""The environment of the tools: an allow-list, with what the sandbox sets itself."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from sandbox_agent_sandbox.errors import PolicyError
+from sandbox_agent_sandbox.policy.policy import Policy
+from sandbox_agent_sandbox.policy.secrets import looks_secret
+from sandbox_agent_sandbox.policy.view import View
+from sandbox_agent_sandbox.utf8 import is_utf8
+
+_SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
+
+_PASSED = re.compile(
+    r"TZ|LANG|LANGUAGE|LC_[A-Z]+|CI|NO_COLOR"
+    r"|GIT_(AUTHOR|COMMITTER)_(NAME|EMAIL)|EMAIL"
+    r"|(PYENV|RBENV|NODENV|GOENV|JENV)_VERSION|RUSTUP_TOOLCHAIN|CONDA_DEFAULT_ENV"
+)
+"""Variables that tools get as they are outside: time zone, language, who commits, and which
+installed version is in use. TERM and FORCE_COLOR are none of them: nothing inside is a terminal."""
+
+_FOLDERS = ("VIRTUAL_ENV", "CONDA_PREFIX", "JAVA_HOME", "GOROOT", "MISE_CONFIG_DIR")
+"""Variables that tools get where the folder is visible, and otherwise a note names them."""
+
+_PROXIES = re.compile(r"(?i:(https?|ftp|all|no|socks|rsync)_proxy)")
+"""Variables that tools get with the host's network, unless they hold a password."""
+
+CERTIFICATES = re.compile(
+    r"SSL_CERT_(FILE|DIR)|(REQUESTS|CURL|AWS)_CA_BUNDLE|NODE_EXTRA_CA_CERTS|GIT_SSL_CA(INFO|PATH)"
+    r"|PIP_CERT|CARGO_HTTP_CAINFO|NIX_SSL_CERT_FILE|GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
+    r"|HTTPLIB2_CA_CERTS|CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE|DENO_CERT|BUNDLE_SSL_CA_CERT"
+    r"|PERL_LWP_SSL_CA_FILE|FTP_CA_FILE|UV_SSL_CERT"
+)
+"""Variables that name files or folders of certificates. With the host's network tools get them, and
+the files are shown."""
+
+
+def show_certificates(view: View, network: str) -> None:
+    """Show the certificates that the environment names."""
+    if network != "host":
+        return
+    for name, value in view.facts.environment.items():
+        if CERTIFICATES.fullmatch(name) and value.startswith("/") and is_utf8(value):
+            followed = view.follow(value)
+            exists = not followed.loop and os.path.exists(followed.real)
+            if exists and followed.left is None and not view.is_too_wide(followed.real):
+                view.add_unseen(value)
+
+
+def make_environment(policy: Policy, view: View) -> dict[str, str]:
+    """What every tool gets. Notes what it does not get and might be expected to."""
+    facts = view.facts
+    environment = {
+        "PATH": ":".join(dict.fromkeys(_path(view))),
+        "HOME": HOME,
+        "TMPDIR": "/tmp",
+        "USER": facts.user,
+        "LOGNAME": facts.user,
+        "SHELL": "/bin/bash" if (facts.root / "bin/bash").exists() else "/bin/sh",
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+        "SANDBOX_AGENT": "1",
+        **_inherited(policy, view),
+        **view.variables,
+    }
+    for name in policy.env.pass_:
+        if name in facts.environment:
+            value = environment[name] = facts.environment[name]
+            if not is_utf8(value):
+                raise PolicyError(
+                    f"env.pass: the value of {name} is not UTF-8; give it a value that is"
+                )
+    environment.update(policy.env.set)
+    return environment
+
+
+HOME = "/tmp/home"
+"""The home folder inside."""
+
+
+def _path(view: View) -> list[str]:
+    """The user's own $PATH first, as far as it is visible; our interpreter, the system."""
+    shown = []
+    for entry in view.facts.path:
+        if not is_utf8(entry):
+            continue
+        if not entry.startswith("/"):
+            view.note(
+                f"PATH: the relative entry {entry} is left out: it names another folder in every"
+                " working folder; write its full path"
+            )
+        elif view.leads_to(entry) is not None:
+            shown.append(entry)
+    return [*shown, f"{view.facts.prefix}/bin", *_SYSTEM_PATH]
+
+
+def _inherited(policy: Policy, view: View) -> dict[str, str]:
+    """The variables of the host that tools get without being asked for."""
+    named = {*policy.env.pass_, *policy.env.set}
+    inherited = {}
+    for name, value in view.facts.environment.items():
+        if name in named or not value or not is_utf8(name + value):
+            continue
+        if _PASSED.fullmatch(name):
+            inherited[name] = value
+        elif name in _FOLDERS or (policy.network == "host" and CERTIFICATES.fullmatch(name)):
+            if not value.startswith("/") or view.leads_to(value) is not None:
+                inherited[name] = value
+            elif os.path.exists(value):
+                view.note(
+                    f"{name} is not passed to tools: it names {value}, which they do not see; add"
+                    " that to sandbox.read"
+                )
+        elif policy.network == "host" and _PROXIES.fullmatch(name):
+            if "@" not in value and looks_secret("", value) is None:
+                inherited[name] = value
+            else:
+                view.note(
+                    f"{name} is not passed to tools: it holds a password; to pass it, name it in"
+                    " sandbox.env.pass"
+                )
+    return inherited
