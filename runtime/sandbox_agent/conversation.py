@@ -18,7 +18,7 @@ from sandbox_agent_sandbox.utf8 import without_surrogates
 
 from sandbox_agent.embedding.blocking import run_async
 from sandbox_agent.embedding.ctrl_c import CtrlC
-from sandbox_agent.errors import StateError
+from sandbox_agent.errors import ConfigError, StateError
 from sandbox_agent.journal.events import AnyEvent, UserText
 from sandbox_agent.journal.folder import default_output_dir, new_run_id, unwritable
 from sandbox_agent.journal.recorder import OnEvent as OnEvent
@@ -27,7 +27,7 @@ from sandbox_agent.journal.status import Status, move
 from sandbox_agent.models import Model
 from sandbox_agent.run.call import OnOutput as OnOutput
 from sandbox_agent.run.run import Run
-from sandbox_agent.run.setup import Options, Setup, make_setup
+from sandbox_agent.run.setup import Options, Setup, make_setup, refuse_empty
 
 if TYPE_CHECKING:
     from sandbox_agent.resume import PastRun
@@ -82,6 +82,8 @@ class Conversation:
         name: str | None = None,
         **options: Unpack[Options],
     ) -> None:
+        if output_dir is not None and not str(output_dir):
+            raise ConfigError("is empty", field="output_dir", hint="name a folder, or leave it out")
         base = Path(output_dir or default_output_dir()).absolute()
         setup = make_setup(base / new_run_id(), model, name, options)
         self._begin_with(setup, Status.IDLE, segments=0)
@@ -99,7 +101,7 @@ class Conversation:
 
         path: a run's folder or its journal. message: something more to tell the agent; a run that
         is done needs one. model, options: instead of what the journal says; budgets given as a
-        mapping replace only what they name. Each `run()` has its own budgets, counted from its
+        mapping replaces only what it names. Each `run()` has its own budgets, counted from its
         start.
 
         Before anything else the journal gets an end for each call that was in flight when the
@@ -137,9 +139,11 @@ class Conversation:
     def send_message(self, text: str) -> None:
         """Tell the agent something. During a run the model gets it with its next turn.
 
-        Raises OSError when it cannot be written down, StateError after `close()`.
+        Raises ConfigError for an empty text, OSError when it cannot be written down, StateError
+        after `close()`.
         """
         self._check_open()
+        refuse_empty(text)
         self._recorder.add(UserText, text=without_surrogates(text))
 
     def run(self) -> RunResult:

@@ -22,7 +22,7 @@ from sandbox_agent.journal.state import load_state
 from sandbox_agent.journal.status import Status
 from sandbox_agent.journal.stored import Source
 from sandbox_agent.models import Model
-from sandbox_agent.run.setup import Options, Setup, make_setup
+from sandbox_agent.run.setup import Options, Setup, make_setup, refuse_empty
 
 
 class PastRun:
@@ -115,6 +115,8 @@ def setup_from_journal(
     Raises StateError and ConfigError; ModelError for a provider's model that cannot answer here;
     OSError if the journal cannot be written.
     """
+    if message is not None:
+        refuse_empty(message)
     _refuse_what_is_over(past, message)
     setup = _setup(past, model, options)
     recorder, writer = setup.recorder, past._take_writer()

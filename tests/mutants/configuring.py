@@ -15,7 +15,7 @@ MUTANTS = (
     mutant(
         "a base file wins over the nearer one",
         f"{_TASK_TEST}::test_extends_merges_and_the_nearer_file_wins",
-        _COMMAND_LINE,
+        f"{RUNTIME}/config/settings.py",
         "            merged[key] = value\n",
         "            merged.setdefault(key, value)\n",
     ),

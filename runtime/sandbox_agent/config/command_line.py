@@ -131,15 +131,3 @@ def forget_other_prompt(farther: dict[str, Any], nearer: Mapping[str, Any]) -> N
     for name, other in (_PROMPTS, _PROMPTS[::-1]):
         if nearer.get(name) is not None and nearer.get(other) is None:
             farther.pop(other, None)
-
-
-def merge(farther: Mapping[str, Any], nearer: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, field by field; the nearer wins."""
-    merged = dict(farther)
-    for key, value in nearer.items():
-        below = merged.get(key)
-        if isinstance(value, dict) and isinstance(below, dict):
-            merged[key] = merge(below, value)
-        else:
-            merged[key] = value
-    return merged

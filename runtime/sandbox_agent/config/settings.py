@@ -271,17 +271,39 @@ def settings_from(
 ) -> Settings:
     """The settings that a program gives; None stands for the default of each.
 
-    recorded: what a journal says, for what is not given. Of budgets given as a mapping only what
-    it names is replaced. Raises ConfigError, and JournalError for a record that is damaged.
+    recorded: what a journal says, for what is not given. A mapping replaces only what it names.
+    Raises ConfigError, and JournalError for a record that is damaged.
     """
-    data = {**from_record(recorded or {}), **options}
-    if recorded and isinstance(options.get("budgets"), Mapping):
-        data["budgets"] = {**recorded.get("budgets", {}), **options["budgets"]}
+    known = from_record(recorded or {})
+    data = {**known, **options}
+    for name, given in options.items():
+        if isinstance(given, Mapping) and isinstance(known.get(name), Mapping):
+            data[name] = merge(known[name], _by_alias(given))
     if isinstance(data.get("workspace"), str | Path):
         data["workspace"] = {"path": data["workspace"]}
     if isinstance(data.get("interrupt"), tuple) and len(data["interrupt"]) == 2:
         data["interrupt"] = dict(zip(("grace", "term"), data["interrupt"], strict=True))
     return Settings(**{name: value for name, value in data.items() if value is not None})
+
+
+def _by_alias(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A policy's data with `env.pass` under the name that a record has: Python calls it `pass_`."""
+    env = given.get("env")
+    if not isinstance(env, Mapping) or "pass_" not in env:
+        return given
+    return {**given, "env": {"pass" if key == "pass_" else key: env[key] for key in env}}
+
+
+def merge(farther: Mapping[str, Any], nearer: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, field by field; the nearer wins."""
+    merged = dict(farther)
+    for key, value in nearer.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def as_record(settings: Settings) -> dict[str, Any]:

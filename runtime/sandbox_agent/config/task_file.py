@@ -21,8 +21,9 @@ from typing import Any
 from pydantic import ValidationError
 from sandbox_agent_sandbox.policy.explain import suggest
 
-from sandbox_agent.config.command_line import CommandLine, Given, forget_other_prompt, merge
+from sandbox_agent.config.command_line import CommandLine, Given, forget_other_prompt
 from sandbox_agent.config.model_settings import USUAL
+from sandbox_agent.config.settings import merge
 from sandbox_agent.config.task import LOCAL, Task
 from sandbox_agent.config.validation_errors import config_error
 from sandbox_agent.config.yaml_source import PathTuple, Position, SourceMap, load
@@ -192,7 +193,7 @@ def _read_file(
         )
     if len(chain) > MAX_EXTENDS:
         raise source.error(("extends",), f"more than {MAX_EXTENDS} files in a row", "use fewer")
-    if not base_path.exists():
+    if not os.path.exists(base_path):
         raise source.error(("extends",), f"there is no file {base_path}", "check the path")
     base, base_source = _read_file(base_path, variables, chain, used)
     forget_other_prompt(base, data)

@@ -99,6 +99,9 @@ def make_setup(
     given: dict[str, Any] = dict(options)
     names = given.keys() & {field.name for field in fields(Callbacks)}
     callbacks = Callbacks(**{name: given.pop(name) for name in names})
+    _check_callbacks(callbacks)
+    if name is not None and not name.strip():
+        raise ConfigError("is empty", field="name", hint="name the task, or leave it out")
     for unknown in given.keys() - Settings.model_fields:
         raise TypeError(f"an unexpected keyword argument {unknown!r}")
     settings = settings_from(given, None if recorded is None else recorded.task)
@@ -130,6 +133,28 @@ def make_setup(
         recorder=Recorder(run_dir, name, _logged(run_dir.name, callbacks.on_event), keep),
         name=name,
     )
+
+
+def refuse_empty(message: str) -> None:
+    """Raises ConfigError for a message to the agent that says nothing."""
+    if not message.strip():
+        raise ConfigError("the message is empty", field="message", hint="write some text")
+
+
+def _check_callbacks(callbacks: Callbacks) -> None:
+    """Refuses a callback that cannot be called and a switch that is none: they would have no effect
+    but for a warning, or the other one."""
+    for field in fields(Callbacks):
+        value = getattr(callbacks, field.name)
+        if isinstance(field.default, bool):
+            if not isinstance(value, bool):
+                raise ConfigError(
+                    f"must be True or False, not {value!r}", field=field.name, hint="write one"
+                )
+        elif field.name.startswith("on_") and value is not None and not callable(value):
+            raise ConfigError(
+                f"{value!r} cannot be called", field=field.name, hint="give a function, or None"
+            )
 
 
 def _logged(run: str, on_event: OnEvent | None) -> OnEvent:

@@ -32,6 +32,8 @@ def explain(detail: Mapping[str, Any], model: type[BaseModel]) -> tuple[str, str
         return "there is no such field", suggest(str(loc[-1]), _fields(model, loc[:-1]))
     if kind == "string_type" and isinstance(value, bool | int | float):
         return f"must be text, not {_shown(value)}", f'put it in quotes: "{_shown(value)}"'
+    if kind in ("bool_type", "bool_parsing"):
+        return f"must be true or false, not {_shown(value)}", "write true or false"
     if kind in ("string_type", "path_type"):
         return f"must be text, not {kind_of(value)}", "write text"
     if kind == "list_type":
