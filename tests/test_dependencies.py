@@ -24,6 +24,7 @@ ORDER = (
     "sandbox_agent_sandbox.errors",
     "sandbox_agent_sandbox.utf8",
     "sandbox_agent_sandbox.capture",
+    "sandbox_agent_sandbox.temporary_files",
     "sandbox_agent_sandbox.images",
     "sandbox_agent_sandbox.steps",
     "sandbox_agent_sandbox.plan",

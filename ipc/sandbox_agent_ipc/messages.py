@@ -43,13 +43,15 @@ class FunctionRef(msgspec.Struct, frozen=True):
 class ToolSpec(msgspec.Struct, frozen=True, tag=True):
     """The description of a tool for a model, and where a worker finds it.
 
-    parameters: a JSON Schema object (type, properties, required).
+    parameters: a JSON Schema object (type, properties, required). exclusive: no other call of a
+    turn runs while a call of this tool does.
     """
 
     name: str
     description: str
     parameters: dict[str, Any]
     function: FunctionRef
+    exclusive: bool = False
 
 
 class ToolProblem(msgspec.Struct, frozen=True, tag=True):
@@ -184,7 +186,8 @@ class Result(Message, frozen=True, tag="result"):
     left, left_count: the processes that were still there and end with the call: the first commands,
     and how many there were.
     exit_status: of a command that the tool ran, also of one that was stopped. A negative number is
-    a signal, as in `subprocess`.
+    a signal, as in `subprocess`. private_files: that a file tool wrote in a place that is lost with
+    the sandbox.
     """
 
     kind: ResultKind
@@ -193,6 +196,7 @@ class Result(Message, frozen=True, tag="result"):
     images: tuple[Image, ...] = ()
     left: tuple[str, ...] = ()
     left_count: int = 0
+    private_files: tuple[str, ...] = ()
 
 
 class Described(Message, frozen=True, tag="described"):

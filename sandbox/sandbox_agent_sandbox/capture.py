@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 
+MODEL_BYTES = 32 * 1024
+"""A model gets at most this much of one call. The host cuts what is longer in the middle; the file
+tools cut their results themselves, where reading can go on."""
+
 
 class Capture:
     """The first and the last half of `limit` bytes of a stream. total: bytes of the stream."""
@@ -51,12 +55,13 @@ def join(head: bytes, tail: bytes, left_out: int) -> bytes:
     """Head and tail of UTF-8 text; when `left_out` is more than 0, with a note between them."""
     if left_out <= 0:
         return head + tail
-    whole_head, whole_tail = _without_torn_end(head), _without_torn_start(tail)
+    whole_head, whole_tail = without_torn_end(head), _without_torn_start(tail)
     left_out += len(head) - len(whole_head) + len(tail) - len(whole_tail)
     return whole_head + note(left_out) + whole_tail
 
 
-def _without_torn_end(data: bytes) -> bytes:
+def without_torn_end(data: bytes) -> bytes:
+    """UTF-8 text without the beginning of a character at its end."""
     for back in range(1, min(3, len(data)) + 1):
         byte = data[-back]
         if byte & 0xC0 != 0x80:  # the first byte of a character tells how many bytes it has

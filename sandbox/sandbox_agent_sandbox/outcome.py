@@ -66,6 +66,7 @@ class CallResult(msgspec.Struct, frozen=True):
     rung: the last rung taken; None when the call ended without a flag. rungs_ms: milliseconds from
     the flag to each rung that was taken, and to `ended`.
     survivors: processes that could not be ended; normally empty.
+    private_files: that a file tool wrote in a place of the sandbox's own; they are lost with it.
     """
 
     id: str
@@ -80,3 +81,4 @@ class CallResult(msgspec.Struct, frozen=True):
     survivors: tuple[Survivor, ...] = ()
     detail: str = ""
     images: tuple[Image, ...] = ()
+    private_files: tuple[str, ...] = ()

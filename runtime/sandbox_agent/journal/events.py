@@ -161,7 +161,8 @@ class Ended(Event, frozen=True, tag="ended"):
     content: what the tool printed and returned, cut to what the model gets. output_bytes: how much
     the tool printed. output_file: the file with the whole content, relative to the run folder; None
     if nothing was cut. detail: the reason, if the outcome alone does not tell it. images: from the
-    tool, for the model to see (data in base64).
+    tool, for the model to see (data in base64). private_files: that `write_file` or `edit_file`
+    wrote in a place of the sandbox's own, such as /tmp; they are lost with the sandbox.
     """
 
     call: str
@@ -176,6 +177,7 @@ class Ended(Event, frozen=True, tag="ended"):
     output_file: str | None = None
     detail: str = ""
     images: tuple[Image, ...] = ()
+    private_files: tuple[str, ...] = ()
 
 
 class CancelRequested(Event, frozen=True, tag="cancel_requested"):

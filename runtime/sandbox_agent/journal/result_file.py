@@ -56,7 +56,8 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class CallRecord(msgspec.Struct, frozen=True):
-    """One call of the whole run. outcome: None while it is in flight."""
+    """One call of the whole run. outcome: None while it is in flight. private_files: as in
+    `Ended`."""
 
     id: str
     tool: str
@@ -66,6 +67,7 @@ class CallRecord(msgspec.Struct, frozen=True):
     rung: Rung | None = None
     rungs_ms: dict[str, float] = {}
     survivors: tuple[Survivor, ...] = ()
+    private_files: tuple[str, ...] = ()
 
 
 class VerifyRecord(msgspec.Struct, frozen=True):
@@ -122,6 +124,7 @@ def _call(call: CallState) -> CallRecord:
         rung=ended.rung,
         rungs_ms=ended.rungs_ms,
         survivors=ended.survivors,
+        private_files=ended.private_files,
     )
 
 

@@ -21,6 +21,7 @@ from sandbox_agent.journal.events import Dispatching, Ended, Started
 from sandbox_agent.journal.folder import OUTPUT_FOLDER
 from sandbox_agent.run.run_journal import RunJournal, not_written
 from sandbox_agent.run.truncate import MODEL_BYTES, cut
+from sandbox_agent.tools.killed_writes import remove_leftover
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.cell import Cell
@@ -56,15 +57,17 @@ class _InFlight:
 class Caller:
     """Makes calls in one sandbox and records them.
 
-    folder: of the run. output_limit: how many bytes of a call's output are kept. time_limit:
-    seconds that any call may take. on_output: gets the output as it comes. separate_output: keep
-    standard error apart. stdin: a descriptor that calls get as standard input.
+    folder: of the run. writable: the folders that tools can write. output_limit: how many bytes of
+    a call's output are kept. time_limit: seconds that any call may take. on_output: gets the output
+    as it comes. separate_output: keep standard error apart. stdin: a descriptor that calls get as
+    standard input.
     """
 
     cell: Cell
     journal: RunJournal
     folder: Path
     workspace: Path
+    writable: tuple[str, ...]
     output_limit: int
     time_limit: float | None
     on_output: OnOutput | None
@@ -90,7 +93,14 @@ class Caller:
         if dispatched is None or token.is_cancelled:
             return self.skip(request.id, token)
         state = _InFlight(self.output_limit)
-        return self._end(await self._dispatch(request, token, state), state.output)
+        result = await self._dispatch(request, token, state)
+        self.clean_up(request.function, result.outcome, request.arguments)
+        return self._end(result, state.output)
+
+    def clean_up(self, function: FunctionRef, outcome: Outcome, arguments: object) -> None:
+        """Remove the temporary file that a file tool left, if it was killed."""
+        path = arguments.get("path") if isinstance(arguments, Mapping) else None
+        remove_leftover(function, outcome, path, str(self.workspace), self.writable)
 
     def skip(self, call_id: str, token: RunToken) -> Ended | None:
         """Record the end of a call that was never sent."""
@@ -183,6 +193,7 @@ class Caller:
             output_file=file,
             detail=result.detail,
             images=result.images,
+            private_files=result.private_files,
         )
 
     def _spill(self, call_id: str, text: bytes) -> str | None:

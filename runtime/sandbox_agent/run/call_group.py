@@ -6,10 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
+from sandbox_agent_ipc.futures import resolve
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.outcome import Outcome
 
@@ -40,7 +42,11 @@ class CallGroup:
         self._shield = shield
         self._tokens: dict[str, RunToken] = {}
         """Of every call that the model asked for and that has not ended."""
+        self._woken: asyncio.Future[None] | None = None
+        """Resolved when a call was cancelled, which may be one that waits in `make`."""
+        self._look_for_cancelled = False
         self.tasks: set[asyncio.Task[Any]] = set()
+        self._run_token.add_callback(partial(home.call_soon, self._wake))
 
     # --- tokens ------------------------------------------------------------------------------
 
@@ -58,7 +64,13 @@ class CallGroup:
             self._journal.cancel_stamps.setdefault(call_id, Stamp.now())
         if token.cancel(CancelReason.CANCEL_CALL):
             self._home.call_soon(self._journal.record_cancelled_call, call_id)
+            self._home.call_soon(self._wake)
         return True
+
+    def _wake(self) -> None:
+        self._look_for_cancelled = True
+        if self._woken is not None:
+            resolve(self._woken)
 
     def _drop_token(self, call_id: str) -> None:
         token = self._tokens.pop(call_id, None)
@@ -76,18 +88,47 @@ class CallGroup:
     ) -> None:
         """Make the calls of a turn. When this returns, each has ended.
 
+        They begin in the order in which the model asked for them, so none overtakes another. A call
+        of an exclusive tool has the turn for itself: it begins when all earlier calls have ended,
+        and the later ones wait for its end. A call that is cancelled while it waits leaves the
+        queue at once.
+
         unmade: what the model is told of those that must not be made, by their ids.
         """
         waiting = deque(calls)
         going: set[asyncio.Task[Any]] = set()
+        alone: asyncio.Task[Any] | None = None
         while waiting or going:
-            # Once the run is stopped, the rest is started at once: each call is skipped.
-            while waiting and (len(going) < self._parallel or self._run_token.is_cancelled):
-                call = waiting.popleft()
-                going.add(self.spawn(self._one(call, caller, registry, unmade.get(call.id))))
-            await self._shield.wait(going, first=True)
+            while waiting and alone is None and len(going) < self._parallel:
+                call = waiting[0]
+                exclusive = registry.is_exclusive(call.tool) and call.id not in unmade
+                if exclusive and going:
+                    break
+                waiting.popleft()
+                task = self.spawn(self._one(call, caller, registry, unmade.get(call.id)))
+                going.add(task)
+                alone = task if exclusive else None
+            if self._look_for_cancelled:
+                self._look_for_cancelled = False
+                cancelled = self._take_cancelled(waiting)
+                for call in cancelled:
+                    going.add(self.spawn(self._one(call, caller, registry, unmade.get(call.id))))
+            self._woken = asyncio.get_running_loop().create_future()
+            await self._shield.wait({*going, self._woken}, first=True)
             self._report_bugs(task for task in going if task.done())
             going = {task for task in going if not task.done()}
+            alone = alone if alone in going else None
+
+    def _take_cancelled(self, waiting: deque[ToolCall]) -> list[ToolCall]:
+        """Take the calls out of `waiting` that are cancelled, and return them."""
+        calls = list(waiting)
+        cancelled: list[ToolCall] = []
+        waiting.clear()
+        for call in calls:
+            token = self._tokens.get(call.id)
+            gone = token is not None and token.is_cancelled
+            (cancelled if gone else waiting).append(call)
+        return cancelled
 
     async def _one(
         self, call: ToolCall, caller: Caller, registry: Registry, unmade: str | None

@@ -86,6 +86,7 @@ class Loop:
         registry = await self._open()
         if registry is None:
             return STOPPED
+        self._clean_up_after_killed_agent(registry)
         if self._record.message is not None and not self._state.unanswered():
             return await self._verify()
         self._record.message = None
@@ -145,6 +146,16 @@ class Loop:
         # nothing else of this run is going on.
         self._host.drop()
         await self._shield.wait({opening}, timeout=1)
+
+    def _clean_up_after_killed_agent(self, registry: Registry) -> None:
+        """Remove temporary files of calls that were in flight when an agent was killed: those of
+        the last turn."""
+        asked = self._state.conversation
+        turn = next((event for event in reversed(asked) if isinstance(event, TurnTaken)), None)
+        for call in turn.calls if turn is not None else ():
+            tool, ended = registry.get(call.tool), self._state.calls[call.id].ended
+            if tool is not None and ended is not None:
+                self._caller().clean_up(tool.spec.function, ended.outcome, call.arguments)
 
     def _begin_segment(self) -> None:
         registry = self._host.registry
@@ -257,6 +268,7 @@ class Loop:
             journal=self._journal,
             folder=self._setup.recorder.folder,
             workspace=self._setup.settings.workspace.path,
+            writable=self._host.writable(),
             output_limit=limits.output,
             time_limit=limits.timeout,
             on_output=self._setup.callbacks.on_output,

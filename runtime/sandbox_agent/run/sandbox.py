@@ -98,6 +98,11 @@ class ConversationSandbox:
         summary["files"] = [file.path for file in self.plan.files]
         return summary
 
+    def writable(self) -> tuple[str, ...]:
+        """The real paths of the folders of the host that tools can write."""
+        binds = self.plan.binds if self.plan is not None else ()
+        return tuple(bind.path for bind in binds if bind.writable)
+
     def escalate(self) -> None:
         """Every cancelled call straight to SIGTERM. From any thread and signal handlers."""
         cell = self.cell

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from sandbox_agent_sandbox.capture import MODEL_BYTES as MODEL_BYTES
 from sandbox_agent_sandbox.capture import join
-
-MODEL_BYTES = 32 * 1024
-"""A model gets at most this much of one call."""
 
 
 def cut(data: bytes, limit: int = MODEL_BYTES) -> bytes:

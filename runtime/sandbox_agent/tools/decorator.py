@@ -18,16 +18,18 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class ToolMark:
-    """What `@tool` leaves on a function. name: for the model; None for the function's own."""
+    """What `@tool` leaves on a function. name: for the model; None for the function's own.
+    exclusive: no other call of a turn runs while a call of this tool does."""
 
     name: str | None = None
+    exclusive: bool = False
 
 
 @overload
 def tool(function: Function, /) -> Function: ...
 @overload
-def tool(*, name: str | None = None) -> Callable[[Function], Function]: ...
-def tool(function: Any = None, /, *, name: str | None = None) -> Any:
+def tool(*, name: str | None = None, exclusive: bool = False) -> Callable[[Function], Function]: ...
+def tool(function: Any = None, /, *, name: str | None = None, exclusive: bool = False) -> Any:
     """Mark a function as a tool for a model; `@tool` or `@tool(name="search")`.
 
     The function itself is returned, and you can call it as before. The model gets its signature
@@ -37,9 +39,15 @@ def tool(function: Any = None, /, *, name: str | None = None) -> Any:
     name: the tool's name for the model, at most 64 of `A-Z a-z 0-9 _ -`. Default: the name of the
     function.
 
-    Raises TypeError for something that is not a function, and ValueError for a name that a model
-    cannot use.
+    exclusive: True for a tool that changes what other tools read or change. Calls of one turn run
+    at the same time. A call of an exclusive tool begins when all earlier calls of the turn have
+    ended, and later ones wait for its end. The model is told so.
+
+    Raises TypeError for something that is not a function and for an `exclusive` that is not a bool,
+    and ValueError for a name that a model cannot use.
     """
+    if not isinstance(exclusive, bool):
+        raise TypeError(f"@tool(exclusive={exclusive!r}): True or False")
     if name is not None and not _NAME.fullmatch(name):
         raise ValueError(
             f"@tool(name={name!r}): a tool's name is 1 to 64 letters, digits, '_' or '-'"
@@ -53,7 +61,7 @@ def tool(function: Any = None, /, *, name: str | None = None) -> Any:
         # The attribute of a class is the function below a static or class method: mark that.
         target = getattr(marked, "__func__", marked)
         try:
-            setattr(target, MARK, ToolMark(name))
+            setattr(target, MARK, ToolMark(name, exclusive))
         except AttributeError as error:
             raise TypeError(f"@tool cannot mark {marked!r}; wrap it in a function") from error
         return marked

@@ -22,11 +22,19 @@ from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.events import ToolEntry
 
 _OURS = "sandbox_agent_sandbox.inside.tools"
-_FILES = ("read_file", "write_file", "edit_file", "list_files", "find_files", "search_files")
+_FILES = {
+    "read_file": "files",
+    "write_file": "writing",
+    "edit_file": "writing",
+    "list_files": "files",
+    "find_files": "finding",
+    "search_files": "searching",
+}
+"""The tools of the set `files`, and the module of each."""
 
 BUILT_IN: Mapping[str, tuple[FunctionRef, ...]] = {
     "shell": (FunctionRef(f"{_OURS}.shell", "shell"),),
-    "files": tuple(FunctionRef(f"{_OURS}.files", name) for name in _FILES),
+    "files": tuple(FunctionRef(f"{_OURS}.{module}", name) for name, module in _FILES.items()),
 }
 """Built-in names (`config.settings.BUILT_IN_TOOLS`) and the functions that each stands for."""
 
@@ -61,6 +69,12 @@ class Registry:
 
     def get(self, name: str) -> ToolEntry | None:
         return self._tools.get(name)
+
+    def is_exclusive(self, name: str) -> bool:
+        """Whether a call of this tool runs alone in its turn. False for a name that is not known:
+        such a call runs nothing."""
+        tool = self._tools.get(name)
+        return tool is not None and tool.spec.exclusive
 
 
 def time_for(tool: ToolEntry, arguments: Mapping[str, Any], limit: float | None) -> float | None:

@@ -44,6 +44,10 @@ TERM_WINDOW = 0.25
 """Seconds. A SIGTERM to a call counts as a part of the run's cancellation if that follows so soon:
 Jenkins and systemd terminate descendants first."""
 
+_MAX_FILES = 16
+_MAX_PATH = 4096
+"""How many paths, and of what length, are kept of a result. Our tools name one at most."""
+
 _TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)
 """Exit statuses of a command that SIGTERM ended, and of a shell whose last command it ended."""
 
@@ -205,6 +209,9 @@ class CallIO(WorkerLink[CallState]):
 
 def _bounded(result: Result, limit: int) -> Result:
     """A worker cuts its own result; one that a tool has taken over need not."""
+    files = tuple(path for path in result.private_files[:_MAX_FILES] if len(path) <= _MAX_PATH)
+    if files != result.private_files:
+        result = msgspec.structs.replace(result, private_files=files)
     if result.images:
         result = msgspec.structs.replace(result, images=select_images(result.images)[0])
     data = result.content.encode("utf-8", "replace")

@@ -63,6 +63,7 @@ def decide(seen: Evidence) -> CallResult:
         survivors=seen.survivors,
         detail=detail,
         images=result.images if result is not None else (),
+        private_files=result.private_files if result is not None else (),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import stat
@@ -15,17 +16,13 @@ import pytest
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.token import Cancelled, RunToken
-from sandbox_agent_sandbox.inside.tools import files, tree
-from sandbox_agent_sandbox.inside.tools.files import (
-    edit_file,
-    find_files,
-    list_files,
-    read_file,
-    search_files,
-    write_file,
-)
+from sandbox_agent_sandbox.capture import MODEL_BYTES
+from sandbox_agent_sandbox.inside.tools import files, finding, searching, tree, writing
+from sandbox_agent_sandbox.inside.tools.files import list_files, read_file
+from sandbox_agent_sandbox.inside.tools.finding import find_files
+from sandbox_agent_sandbox.inside.tools.searching import search_files
 from sandbox_agent_sandbox.inside.worker.signature import describe
-from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
+from sandbox_agent_sandbox.inside.worker.tool_result import ToolError, ToolResult
 from worker_child import WorkerChild
 
 TOKEN = RunToken()
@@ -39,6 +36,14 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     yield folder
 
 
+def write_file(path: str, content: str) -> str | ToolResult:
+    return writing.write_file(path, content, token=TOKEN)
+
+
+def edit_file(path: str, old: str, new: str, replace_all: bool = False) -> str | ToolResult:
+    return writing.edit_file(path, old, new, replace_all, token=TOKEN)
+
+
 def find(pattern: str, path: str = ".") -> list[str]:
     return find_files(pattern, path, token=TOKEN).splitlines()
 
@@ -48,7 +53,15 @@ def search(pattern: str, path: str = ".", glob: str | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "function", [read_file, write_file, edit_file, list_files, find_files, search_files]
+    "function",
+    [
+        read_file,
+        writing.write_file,
+        writing.edit_file,
+        list_files,
+        find_files,
+        search_files,
+    ],
 )
 def test_every_file_tool_and_parameter_is_explained_to_the_model(function: Any) -> None:
     spec = describe(function, FunctionRef("m", function.__name__))
@@ -81,20 +94,13 @@ def test_a_huge_file_is_never_read_whole(workspace: Path) -> None:
         file.write(b"x" * 10_000 + b"\n" + (b"line\n" * 100_000))
         file.truncate(1 << 40)
     text = read_file("huge")
-    assert len(text) < files.MAX_READ + 100
+    assert isinstance(text, str) and len(text) < MODEL_BYTES
     notice = text.splitlines()[-1]
     assert notice.startswith("[the file goes on: offset=")
     following = read_file("huge", offset=int(notice.split("=")[1][:-1]), limit=1)
-    assert following.startswith("line\n[")
+    assert isinstance(following, str) and following.startswith("line\n[")
     with pytest.raises(ToolError, match="too many to edit here"):
         edit_file("huge", "line", "x", replace_all=True)
-
-
-def test_one_endless_line_is_cut_and_said_to_be(workspace: Path) -> None:
-    (workspace / "a").write_text("é" * files.MAX_READ)
-    assert read_file("a").endswith("[line 1 is longer than 262144 bytes; this is its start]")
-    with pytest.raises(ToolError, match="its last line is 1"):
-        read_file("a", offset=2)
 
 
 @pytest.mark.parametrize("tool", ["read", "write", "edit", "search"])
@@ -127,7 +133,11 @@ def test_a_binary_file_is_named_as_such(workspace: Path) -> None:
         read_file("b")
     with pytest.raises(ToolError, match="binary"):
         edit_file("b", "abc", "x")
-    assert search("abc") == ["[no line matches]"]
+    assert search("abc") == [
+        "[no line matches; 0 files were searched]",
+        "[binary files, not searched: b]",
+    ]
+    assert search("abc", "b") == search("abc")
 
 
 @pytest.mark.parametrize("path", ["missing", "no/such/folder", "nul\0byte", "\ud800", "x" * 300])
@@ -250,9 +260,10 @@ def test_long_listings_are_cut_with_a_notice(
     for number in range(5):
         (workspace / f"f{number}").write_text("x\nx\n")
     monkeypatch.setattr(files, "MAX_NAMES", 3)
-    monkeypatch.setattr(files, "MAX_MATCHES", 3)
+    monkeypatch.setattr(finding, "MAX_NAMES", 3)
+    monkeypatch.setattr(searching, "MAX_MATCHES", 3)
     assert len(list_files().splitlines()) == 4
-    assert list_files().endswith("[there are more than 3; find_files finds by name]")
+    assert list_files().endswith("[5 names, of which 3 are shown; find_files finds by name]")
     assert find("*") == ["f0", "f1", "f2", "[there are more than 3; narrow the pattern]"]
     assert search("x")[3:] == ["[there are more than 3 matches; narrow the search]"]
     monkeypatch.setattr(tree, "MAX_ENTRIES", 2)
@@ -263,28 +274,186 @@ def test_long_listings_are_cut_with_a_notice(
     ("pattern", "found"),
     [
         ("*.py", ["a.py", "src/b.py", "src/deep/er/c.py"]),
-        ("src/*.py", ["src/b.py"]),
-        ("./src/**/*.py", ["src/b.py", "src/deep/er/c.py"]),
-        ("**/deep/**", ["src/deep/er/[x].txt", "src/deep/er/c.py"]),
-        ("**/er/c.py", ["src/deep/er/c.py"]),
         ("src/**/er/*", ["src/deep/er/[x].txt", "src/deep/er/c.py"]),
-        ("[!ab].p?", ["src/deep/er/c.py"]),
-        ("[[]x].txt", ["src/deep/er/[x].txt"]),
-        ("a.py[", ["[no file matches]"]),
-        ("*.PY", ["[no file matches]"]),
+        ("*.{py,txt}", ["a.py", "src/b.py", "src/deep/er/[x].txt", "src/deep/er/c.py"]),
     ],
 )
-def test_globs_find_by_name_and_by_path(workspace: Path, pattern: str, found: list[str]) -> None:
+def test_files_are_found_by_name_and_by_path(
+    workspace: Path, pattern: str, found: list[str]
+) -> None:
     for name in ("a.py", "src/b.py", "src/deep/er/c.py", "src/deep/er/[x].txt", ".git/d.py"):
         write_file(name, "")
     (workspace / "src/round").symlink_to("..")
-    assert find(pattern) == found
+    assert find(pattern) == [*found, "[links to folders, not followed: src/round]"]
+    (workspace / "src/round").unlink()
+    assert find(pattern, str(workspace)) == [str(workspace / name) for name in found]
 
 
-@pytest.mark.parametrize("pattern", ["", "[z-a]"])
-def test_a_glob_that_cannot_be_is_refused(pattern: str) -> None:
-    with pytest.raises(ToolError):
-        find(pattern)
+def test_what_is_not_found_is_said_with_what_was_not_looked_at(workspace: Path) -> None:
+    for name in ("README.md", "src/a.py", ".git/b.py"):
+        write_file(name, "")
+    assert find("*.rs") == ["[no file matches; .git was left out]"]
+    assert find("*.rs *.go")[0].startswith("[no file matches; alternatives are written {a,b}")
+    assert find("readme.*")[1:] == ["[1 match in other upper and lower case: README.md]"]
+    assert find("src")[1:] == ["[folders match: src/; `NAME/**` finds the files in a folder]"]
+    assert search("x", glob="*.rs")[0].startswith("[no file matches the glob '*.rs'")
+    assert search("x") == ["[no line matches; 2 files were searched; .git was left out]"]
+    assert "matched within one line" in search("a\\nb")[0]
+    with pytest.raises(ToolError, match="does not match the glob"):
+        search("x", "README.md", "*.py")
+
+
+def test_what_cannot_be_searched_is_named_with_the_reason(workspace: Path) -> None:
+    (workspace / "a").write_text("x")
+    (workspace / "b").write_bytes(b"x\0")
+    (workspace / "gone").symlink_to("nowhere")
+    (workspace / "loop").symlink_to("loop")
+    (workspace / "real").mkdir()
+    (workspace / "real/c").write_text("x")
+    (workspace / "linked").symlink_to("real")
+    (workspace / "long").write_text("y" * 1_100_000 + "x\nx")
+    assert search("x$") == [
+        "a:1: x",
+        f"long:1: ...{'y' * 100}x",
+        "long:2: x",
+        "real/c:1: x",
+        "[long: lines of more than 1048576 bytes were searched in pieces]",
+        "[binary files, not searched: b]",
+        "[could not be read (No such file or directory): gone]",
+        "[could not be read (Too many levels of symbolic links): loop]",
+        "[links to folders, not followed: linked]",
+    ]
+
+
+def test_a_link_in_a_circle_and_one_that_leads_nowhere_are_listed_like_any_name(
+    workspace: Path,
+) -> None:
+    (workspace / "loop").symlink_to("loop")
+    (workspace / "gone").symlink_to("nowhere")
+    (workspace / "a").touch()
+    assert list_files().splitlines() == ["a", "gone", "loop"]
+    assert find("*") == ["a", "gone", "loop"]
+    with pytest.raises(ToolError, match="cannot read 'loop': Too many levels"):
+        read_file("loop")
+    with pytest.raises(ToolError, match="cannot write 'loop': Too many levels"):
+        write_file("loop", "")
+
+
+def test_a_folder_that_cannot_be_entered_is_named(workspace: Path) -> None:
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o755)
+        for name in ("open", "shut"):
+            Path(top, name).mkdir()
+            Path(top, name, "f").write_text("x")
+        Path(top, "way").symlink_to("shut/f")
+        Path(top, "shut").chmod(0)
+
+        def function(token: Any) -> object:
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            return list_files(top) + "|" + search_files("x", top, token=token)
+
+        with WorkerChild(function) as child:
+            said = child.ended().value
+        Path(top, "shut").chmod(0o755)
+    listed, found = said.split("|")
+    assert listed.splitlines() == ["open/", "shut/", "way"]
+    assert found.replace(top, "TOP").splitlines() == [
+        "TOP/open/f:1: x",
+        "[could not be read (Permission denied): TOP/way]",
+        "[folders that cannot be read (Permission denied): shut]",
+    ]
+
+
+def read_all(path: str) -> str:
+    """The file, read on at every offset that a result names; each fits into what a model gets."""
+    text, at = "", {}
+    for _ in range(10_000):
+        page = read_file(path, **at)
+        assert isinstance(page, str) and len(page.encode()) <= MODEL_BYTES
+        lines = re.search(r"\[the file goes on: offset=(\d+)\]\Z", page)
+        inside = re.search(r"\n\[line .* To go on: offset=(\d+), column=(\d+)\]\Z", page)
+        if lines:
+            text += page[: lines.start()]
+            assert text.endswith("\n")
+            at = {"offset": int(lines[1])}
+        elif inside:
+            text += page[: inside.start()]
+            at = {"offset": int(inside[1]), "column": int(inside[2])}
+        else:
+            return text + page
+    raise AssertionError("it does not end")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"x{n} = compute()  # some more text\n" for n in range(2550)),
+        "é" * 300_000,
+        "short\n" + "€" * 50_000 + "\nlast line",
+        ("a" * 40_000 + "\n") * 3,
+        "a" * (MODEL_BYTES - 512) + "\n",
+        "a" * (MODEL_BYTES - 513) + "\nb",
+        "\n" * 70_000,
+    ],
+    ids=["89 KB", "one line", "a long line in the middle", "long lines", "edge", "edge 2", "empty"],
+)
+def test_a_long_file_is_read_in_whole_lines_and_nothing_is_lost(workspace: Path, text: str) -> None:
+    (workspace / "a").write_bytes(text.encode())
+    assert read_all("a") == text
+
+
+def test_what_is_not_utf8_is_shown_and_said(workspace: Path) -> None:
+    (workspace / "a").write_bytes(b"\xe9t\xe9\n" * 20_000)
+    page = read_file("a")
+    assert isinstance(page, str) and len(page.encode()) <= MODEL_BYTES
+    *lines, goes_on, note = page.splitlines()
+    assert set(lines) == {"\ufffdt\ufffd"}
+    assert goes_on == f"[the file goes on: offset={len(lines) + 1}]"
+    assert note == "[bytes that are not UTF-8 are shown as \ufffd]"
+
+
+def test_a_column_that_the_line_has_not_is_an_error(workspace: Path) -> None:
+    (workspace / "a").write_text("abc\nde\n")
+    assert read_file("a", offset=2, column=2) == "e\n"
+    with pytest.raises(ToolError, match="line 1 of 'a' has only 4 bytes"):
+        read_file("a", column=7)
+
+
+def test_a_listing_is_cut_at_a_line_to_what_the_model_gets(workspace: Path) -> None:
+    for number in range(300):
+        (workspace / f"{number:03}{'n' * 200}").touch()
+    for text in (list_files(), find_files("*", token=TOKEN)):
+        *names, notice = text.splitlines()
+        assert len(text.encode()) <= MODEL_BYTES
+        assert {len(name) for name in names} == {203}
+        assert notice == f"[{300 - len(names)} more lines do not fit; narrow what you ask for]"
+
+
+def test_the_home_folder_is_meant_by_a_tilde(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    assert write_file("~/notes.md", "x y") == f"created {home}/notes.md: 3 bytes"
+    assert read_file("~/notes.md") == "x y"
+    assert edit_file("~/notes.md", "x", "z") == f"edited {home}/notes.md: 1 replacement"
+    assert list_files("~") == "notes.md"
+    assert find("*", "~") == find("~/*", "~") == [f"{home}/notes.md"]
+    assert search("y", "~") == search("y", "~/notes.md") == [f"{home}/notes.md:1: z y"]
+    assert os.listdir(workspace) == []
+    write_file("~nobody-of-this-name", "x")
+    assert os.listdir(workspace) == ["~nobody-of-this-name"]
+
+
+def test_an_image_that_is_too_large_is_an_error_with_the_limit(workspace: Path) -> None:
+    with open(workspace / "a.png", "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n\0")
+        file.truncate(1 << 21)
+    with pytest.raises(ToolError, match=r"image/png has 2097152 bytes; .* at most 1048576"):
+        read_file("a.png")
 
 
 def test_search_gives_path_line_and_text(workspace: Path) -> None:
@@ -298,10 +467,14 @@ def test_search_gives_path_line_and_text(workspace: Path) -> None:
         f"long:1: import {'y' * 493}...",
         "src/a.py:1: import os",
         "src/b.txt:1: import this",
-        "[1 files could not be read]",
+        "[not regular files, not searched: fifo]",
     ]
     assert search("os$", "src", "*.py") == ["src/a.py:1: import os"]
     assert search(r"x\s=", "src/a.py") == ["src/a.py:2: x = 1"]
+    write_file("wide", "a" * 300 + "b" + "c" * 900)
+    assert search("b", "wide") == [f"wide:1: {'a' * 300}b{'c' * 199}..."]
+    assert search("bc*$", "wide") == [f"wide:1: ...{'a' * 100}b{'c' * 399}..."]
+    assert search("cc$", "wide") == [f"wide:1: ...{'c' * 102}"]
     with pytest.raises(ToolError, match=r"not a regular expression.*backslash"):
         search("(")
     with pytest.raises(ToolError, match="cannot read 'missing': No such file"):
@@ -311,7 +484,7 @@ def test_search_gives_path_line_and_text(workspace: Path) -> None:
 def test_search_reads_a_bounded_part_of_a_huge_file(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MAX_SEARCHED", 10_000)
+    monkeypatch.setattr(searching, "MAX_SEARCHED", 10_000)
     write_file("a", "first\n" + "x" * 20_000 + "\nlast\n")
     assert search("first|last") == ["a:1: first", "[a: only its first 10000 bytes were searched]"]
 

@@ -40,6 +40,10 @@ def say(text): os.write(1, text.encode())
 class Point:
     x: int
 
+@dataclass
+class Half:
+    y: float
+
 def greet(name: str, times: int = 1) -> str:
     """Greet somebody."""
     return f"hello {name}" * times
@@ -48,6 +52,9 @@ def nothing(): say("printed")
 def raw(): return b"a\\xff"
 def point() -> Point: return Point(1)
 def mixed(): return {"path": pathlib.Path("a/b"), "set": {1}, "other": object}
+def numbers(default: float = float("nan")):
+    return [default, {"a": float("inf"), "b": -float("inf")}, Half(float("nan")), None, "null", "é"]
+def one_number() -> float: return float("nan")
 def circle():
     items = []
     items.append(items)
@@ -175,6 +182,8 @@ def run(name: str, arguments: str = "{}", **more: Any) -> Result:
         ("raw", "{}", "a�"),
         ("point", "{}", '{"x":1}'),
         ("mixed", "{}", '{"path":"a/b","set":[1],"other":"<class \'object\'>"}'),
+        ("numbers", "{}", '[NaN,{"a":Infinity,"b":-Infinity},{"y":NaN},null,"null","é"]'),
+        ("one_number", "{}", "NaN"),
         ("circle", "{}", "[[...]]"),
         ("surrogate", "{}", "a\\udc80"),
         ("async_ok", '{"name": "x"}', "async x"),
@@ -394,6 +403,54 @@ def test_the_working_folder_hides_no_module_of_the_standard_library(workspace: P
     (workspace / "this.py").write_text("raise AssertionError")
     (workspace / "usertools.py").write_text("import this\ndef f(): return 'fine'")
     assert run("f").content == "fine"
+
+
+@pytest.mark.parametrize("how", ["module", "script"])
+@pytest.mark.parametrize("name", ["queue", "json", "msgspec", "sandbox_agent", "sandbox_agent_ipc"])
+def test_no_file_of_a_workspace_comes_before_the_standard_library_or_installed_packages(
+    workspace: Path, name: str, how: str
+) -> None:
+    """`json` is a package, `queue` is rarely loaded, and the others are not standard."""
+    for file in (f"{name}.py", f"scripts/{name}.py"):
+        (workspace / file).parent.mkdir(exist_ok=True)
+        (workspace / file).write_text("raise ImportError('planted')")
+    code = f"def f():\n    import {name}, own\n    return [{name}.__file__, own.WHERE]\n"
+    (workspace / "scripts/own.py").write_text("WHERE = 'beside the script'")
+    if how == "module":
+        (workspace / "own.py").write_text("WHERE = 'in the workspace'")
+        (workspace / "theirs.py").write_text(code)
+        result = run("theirs:f")
+    else:
+        (workspace / "scripts/agent.py").write_text(code)
+        result = run("scripts/agent.py:f")
+    assert result.kind is ResultKind.OK, result.content
+    origin, own = msgspec.json.decode(result.content)
+    assert not origin.startswith(str(workspace))
+    assert own == ("in the workspace" if how == "module" else "beside the script")
+
+
+def test_a_tool_whose_module_another_one_hides_is_refused_with_the_reason(workspace: Path) -> None:
+    (workspace / "queue.py").write_text("def f(): pass")
+    (workspace / "json").mkdir()
+    (workspace / "json/tools.py").write_text("def f(): pass")
+    for name in ("queue:f", "json.tools:f"):
+        result = run(name)
+        assert result.kind is ResultKind.ERROR
+        module = name.partition(":")[0].partition(".")[0]
+        assert f"{workspace}/{module}" in result.content
+        assert f"because {module} of " in result.content
+        assert result.content.endswith("give it another name")
+
+
+def test_a_default_that_json_cannot_say_is_not_shown_as_null() -> None:
+    before = list(sys.path)
+    try:
+        [spec] = describe_all([FunctionRef("usertools", "numbers")])
+    finally:
+        sys.path[:] = before
+        sys.modules.pop("usertools", None)
+    assert isinstance(spec, ToolSpec)
+    assert "default" not in spec.parameters["properties"]["default"]
 
 
 def test_describe_all_answers_for_each_in_order() -> None:

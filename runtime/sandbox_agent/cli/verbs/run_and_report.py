@@ -20,7 +20,7 @@ from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
 from sandbox_agent.journal.result_file import RESULT_FILE, Usage
 from sandbox_agent.reports.lines import Progress
-from sandbox_agent.reports.workspace_changes import Snapshot, summary
+from sandbox_agent.reports.workspace_changes import Snapshot, lost_files, summary
 
 
 def run_and_report(
@@ -41,6 +41,7 @@ def run_and_report(
     named = arguments.message_file
     message_file = None if named is None else MessageFile(named)
     progress = Progress()
+    private: list[str] = []
     conversation: Conversation | None = None
     until = time.monotonic() + (time_limit or math.inf)
 
@@ -53,6 +54,8 @@ def run_and_report(
         line = progress.line(event)
         if line is not None:
             console.err(line + "\n")
+        if isinstance(event, events.Ended):
+            private.extend(event.private_files)
         if arguments.json:
             console.stdout.write(msgspec.json.encode(event) + b"\n", give_up)
         if isinstance(event, events.TurnTaken) and conversation is not None:
@@ -67,7 +70,7 @@ def run_and_report(
     result = run_under_signals(conversation, signals, die_with_parent=arguments.die_with_parent)
     stopped = is_stopping(conversation, signals)
     _report(result, console)
-    for line in summary(before, Snapshot.take(workspace, runs)):
+    for line in summary(before, Snapshot.take(workspace, runs)) + lost_files(private):
         console.err(line + "\n")
     patient = patience(CLOSE_SECONDS if stopped else until - time.monotonic())
     written = _final_message(

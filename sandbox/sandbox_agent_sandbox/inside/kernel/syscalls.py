@@ -1,7 +1,7 @@
 """System calls that Python's `os` lacks, through ctypes. Each raises OSError.
 
 Numbers from 424 on are the same on every architecture (Documentation/process/adding-syscalls.rst);
-the only older one is pivot_root.
+the older ones are pivot_root and renameat2, which not every C library wraps.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ MOUNT_ATTR_NODEV = 0x04
 MOUNT_ATTR_NOEXEC = 0x08
 MOUNT_ATTR_IDMAP = 0x100000
 
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+
+_FALLOC_FL_KEEP_SIZE = 1
+
 _OPEN_TREE_CLONE = 1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH = 0x04
@@ -51,6 +56,7 @@ _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_CLOSE_RANGE = 436
 _SYS_MOUNT_SETATTR = 442
+_SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276}.get(platform.machine(), -1)
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(platform.machine(), -1)
 
 PR_SET_PDEATHSIG = 1
@@ -152,6 +158,19 @@ def mount_setattr(
 def close_range(first: int, last: int) -> None:
     """Close every descriptor from `first` to `last`, both included. close_range(2)."""
     _syscall(_SYS_CLOSE_RANGE, "close_range", first, last, 0)
+
+
+def renameat2(folder: int, old: str, new: str, flags: int) -> None:
+    """Rename within a folder: RENAME_NOREPLACE or RENAME_EXCHANGE. renameat2(2)."""
+    names = os.fsencode(old), os.fsencode(new)
+    _syscall(_SYS_RENAMEAT2, "renameat2", folder, names[0], folder, names[1], flags)
+
+
+def reserve_space(fd: int, size: int) -> None:
+    """Have the file system keep space for a file's first `size` bytes; the file's size stays.
+    fallocate(2)."""
+    arguments = ctypes.c_int(_FALLOC_FL_KEEP_SIZE), ctypes.c_int64(0), ctypes.c_int64(size)
+    _check(_libc.fallocate(ctypes.c_int(fd), *arguments), "fallocate")
 
 
 def prctl(option: int, argument: int = 0, third: int = 0) -> int:

@@ -1,13 +1,12 @@
-"""Reading and replacing regular files. Nothing here hangs on a file, or reads without a bound."""
+"""Reading regular files. Nothing here hangs on a file, or reads without a bound."""
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
 
@@ -22,8 +21,6 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 
-_SECOND_FILE_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV}
-
 
 @contextmanager
 def explain_os_errors(action: str, path: str) -> Iterator[None]:
@@ -31,7 +28,10 @@ def explain_os_errors(action: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ToolError(f"cannot {action} {path!r}: {error.strerror or error}") from error
+        where = ""
+        if action == "write" and error.errno == errno.EROFS:
+            where = f"; you can write in the workspace, {os.getcwd()}"
+        raise ToolError(f"cannot {action} {path!r}: {error.strerror or error}{where}") from error
     except ValueError as error:  # a NUL byte, a lone surrogate
         raise ToolError(f"cannot {action} {path!r}: it is not a valid path ({error})") from error
 
@@ -73,66 +73,31 @@ def check_text(path: str, fd: int) -> None:
         raise ToolError(f"{path!r} is a binary file of {os.fstat(fd).st_size} bytes")
 
 
-def read_whole(path: str, limit: int) -> bytes:
-    """A text file's bytes. Raises ToolError for a binary file, or for more than `limit` bytes."""
-    fd = open_regular(path)
-    try:
-        with explain_os_errors("read", path):
-            check_text(path, fd)
-            data = bytearray()
-            while len(data) <= limit:  # stat(2) may give a wrong size, as in /proc
-                chunk = os.read(fd, 1 << 20)
-                if not chunk:
-                    return bytes(data)
-                data += chunk
-    finally:
-        os.close(fd)
+def read_text(fd: int, path: str, limit: int) -> bytes:
+    """A text file's bytes, from the descriptor's position on. Raises ToolError for a binary file,
+    or for more than `limit` bytes."""
+    check_text(path, fd)
+    data = bytearray()
+    while len(data) <= limit:  # stat(2) may give a wrong size, as in /proc
+        chunk = os.read(fd, 1 << 20)
+        if not chunk:
+            return bytes(data)
+        data += chunk
     raise ToolError(
         f"{path!r} has more than {limit} bytes, too many to edit here; use a shell command"
     )
 
 
-def replace_file(path: str, data: bytes) -> bool:
-    """Write a file so that every reader sees either all of the old content or all of the new.
-
-    It follows symbolic links and keeps the mode. Where a second file in the folder is refused (the
-    folder is read-only, or the file itself is a mount point), it writes the file in place.
-    Returns whether the file is new. Raises ToolError.
-    """
-    with explain_os_errors("write", path):
-        target = os.path.realpath(path)
-        try:
-            mode = os.stat(target).st_mode
-        except FileNotFoundError:
-            mode = None
-        if mode is not None:
-            check_regular(path, mode)
-            # A replacement needs no permission on the file itself; a read-only file stays as it is.
-            if not os.access(target, os.W_OK):
-                raise ToolError(f"cannot write {path!r}: it is read-only")
-        beside = os.path.join(os.path.dirname(target), f".tmp-{secrets.token_hex(8)}")
-        try:
-            _write(beside, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, data, mode)
-            os.replace(beside, target)
-        except OSError as error:
-            # Only where the second file was refused: on a full disk, writing in place would fail
-            # as well, and destroy the old content.
-            if mode is None or error.errno not in _SECOND_FILE_REFUSED:
-                raise
-            _write(target, os.O_TRUNC | os.O_NONBLOCK, data, None)
-        finally:
-            with suppress(OSError):  # normally renamed by now; but SIGTERM may raise at any point
-                os.unlink(beside)
-    return mode is None
+def shown(name: str) -> str:
+    """A path as one printable line, whatever bytes it has."""
+    plain = os.fsencode(name).decode(errors="backslashreplace")
+    return plain if plain.isprintable() else plain.encode("unicode_escape").decode()
 
 
-def _write(path: str, flags: int, data: bytes, mode: int | None) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o666)
+def leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether a name is a folder, or a link to one. A link in a circle, or one whose target cannot
+    be looked at, is none: is_dir() raises OSError for it."""
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        if mode is not None:
-            os.fchmod(fd, stat.S_IMODE(mode))
-    finally:
-        os.close(fd)
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -1,37 +1,67 @@
-"""Walking a folder, bounded in memory, and matching paths with globs."""
+"""Walking a folder, bounded in memory."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from sandbox_agent_ipc.token import CancelToken
 
-from sandbox_agent_sandbox.inside.tools.textfile import explain_os_errors
-from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
+from sandbox_agent_sandbox.inside.tools.textfile import explain_os_errors, leads_to_folder, shown
 
 MAX_ENTRIES = 200_000
 """Names that one walk looks at. Beyond them the walk ends, with a notice."""
+
+
+class LeftOut:
+    """What a tool did not look into: for each reason, how many and the first names."""
+
+    def __init__(self, names_shown: int = 3) -> None:
+        self._names_shown = names_shown
+        self._found: dict[str, list[str]] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, why: str, name: str) -> None:
+        """why: the beginning of a line, such as "binary files, not searched"."""
+        names = self._found.setdefault(why, [])
+        self._counts[why] = self._counts.get(why, 0) + 1
+        if len(names) < self._names_shown:
+            names.append(name)
+
+    def notices(self) -> list[str]:
+        """A line for each reason: `[binary files, not searched: a.o, b.o, c.o and 2 more]`."""
+        return [self._notice(why) for why in sorted(self._found)]
+
+    def _notice(self, why: str) -> str:
+        names, count = self._found[why], self._counts[why]
+        more = f" and {count - len(names)} more" if count > len(names) else ""
+        return f"[{why}: {', '.join(map(shown, names))}{more}]"
 
 
 class Walk:
     """The files below a folder, as paths relative to it, sorted by name.
 
     It does not follow links to folders, which may form a circle, and leaves out `.git`. Iterating
-    raises Cancelled once the token is cancelled. Afterwards `notices` lists what was left out.
+    raises Cancelled once the token is cancelled.
+
+    on_folder: called with the path of each folder. Afterwards `notices` lists what was left out,
+    and `has_git` says whether a `.git` was.
     """
 
-    def __init__(self, top: str, token: CancelToken) -> None:
+    def __init__(
+        self, top: str, token: CancelToken, on_folder: Callable[[str], object] = lambda _: None
+    ) -> None:
         self._top = top
         self._token = token
         self._left = MAX_ENTRIES
-        self._unreadable = 0
+        self._left_out = LeftOut()
+        self._on_folder = on_folder
+        self.has_git = False
 
     def __iter__(self) -> Iterator[str]:
         with explain_os_errors("list", self._top):
-            entries = self._list(self._top)
+            entries = self._list("")
         waiting = list(reversed(entries))
         # A stack, not recursion: a tree may be deeper than Python recurses.
         while waiting:
@@ -40,67 +70,32 @@ class Walk:
             if not is_folder:
                 yield path
                 continue
+            self._on_folder(path)
             try:
-                below = self._list(os.path.join(self._top, path))
-            except OSError:
-                self._unreadable += 1
+                below = self._list(path)
+            except OSError as error:
+                self._left_out.add(f"folders that cannot be read ({error.strerror})", path)
                 continue
-            waiting += reversed([(os.path.join(path, name), folder) for name, folder in below])
+            waiting += reversed(below)
 
     @property
     def notices(self) -> list[str]:
         found = []
         if self._left <= 0:
             found.append(f"[only the first {MAX_ENTRIES} names were looked at; name a subfolder]")
-        if self._unreadable:
-            found.append(f"[{self._unreadable} folders could not be read]")
-        return found
+        return found + self._left_out.notices()
 
-    def _list(self, folder: str) -> list[tuple[str, bool]]:
-        with os.scandir(folder) as entries:
-            found = [
-                (entry.name, entry.is_dir(follow_symlinks=False))
-                for entry in islice(entries, max(self._left, 0))
-            ]
+    def _list(self, path: str) -> list[tuple[str, bool]]:
+        with os.scandir(os.path.join(self._top, path)) as entries:
+            found = []
+            for entry in islice(entries, max(self._left, 0)):
+                name = os.path.join(path, entry.name)
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder and entry.name == ".git":
+                    self.has_git = True
+                    continue
+                if entry.is_symlink() and leads_to_folder(entry):
+                    self._left_out.add("links to folders, not followed", name)
+                found.append((name, is_folder))
         self._left -= len(found)
-        return sorted(entry for entry in found if entry != (".git", True))
-
-
-def glob_matcher(pattern: str) -> re.Pattern[str]:
-    """A glob as a regular expression for `fullmatch` on a relative path.
-
-    `*` and `?` stay within a name, `**` crosses folders, `[ab]` is one of these characters. A
-    pattern without a slash matches a file's name in every folder. Raises ToolError for an empty
-    pattern.
-    """
-    pattern = pattern.removeprefix("./")
-    if not pattern:
-        raise ToolError("the pattern is empty; give a glob such as `*.py` or `src/**/test_*`")
-    if "/" not in pattern:
-        pattern = f"**/{pattern}"
-    out = []
-    at = 0
-    while at < len(pattern):
-        char = pattern[at]
-        end = pattern.find("]", at + 2 + pattern.startswith(("[!", "[^"), at))
-        if pattern.startswith("**/", at) and (at == 0 or pattern[at - 1] == "/"):
-            out.append("(?:[^/]+/)*")
-            at += 3
-            continue
-        if pattern.startswith("**", at):
-            out.append(".*")
-            at += 2
-            continue
-        if char == "[" and end > 0:
-            inside = pattern[at + 1 : end]
-            negated = "^" if inside[0] in "!^" else ""
-            escaped = re.sub(r"([\\\[\]^&~|])", r"\\\1", inside[len(negated) :])
-            out.append(f"(?!/)[{negated}{escaped}]")
-            at = end + 1
-            continue
-        out.append({"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char)))
-        at += 1
-    try:
-        return re.compile("".join(out), re.DOTALL)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ToolError(f"the glob {pattern!r} cannot be used: {error}") from error
+        return sorted(found)

@@ -32,7 +32,11 @@ from sandbox_agent_sandbox.inside.worker.signature import (
     describe,
     read_signature,
 )
-from sandbox_agent_sandbox.inside.worker.tool_result import CommandCancelled, ToolError
+from sandbox_agent_sandbox.inside.worker.tool_result import (
+    CommandCancelled,
+    FileResult,
+    ToolError,
+)
 
 
 class NotStarted(Exception):
@@ -57,10 +61,13 @@ def invoke(call: Call, arguments: bytes, token: CallToken, started: Callable[[],
         positional, by_name = _read(signature, arguments, token)
         begun = True  # before `started`: a Cancelled in between must not become "skipped"
         started()
-        result = to_tool_result(_run(function, positional, by_name, token))
+        returned = _run(function, positional, by_name, token)
+        result = to_tool_result(returned)
         kind = ResultKind.ERROR if result.is_error else ResultKind.OK
         text = truncate(result.content, call.output_limit, result.images)
-        return Result(kind, text, _status(result.exit_status), result.images)
+        private = returned.private_files if isinstance(returned, FileResult) else ()
+        status = _status(result.exit_status)
+        return Result(kind, text, status, result.images, private_files=private)
     except NotStarted:
         return Result(ResultKind.SKIPPED, "")
     except BaseException as error:

@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +28,8 @@ class LoadError(SandboxError):
 
 
 def load(reference: FunctionRef) -> Callable[..., Any]:
-    """Import a tool's function, from installed packages or from the working folder.
+    """Import a tool's function, from installed packages or from the working folder. When both have
+    a module of one name, it comes from the installed packages; see `_arrange_path`.
 
     Raises LoadError, and Cancelled when SIGTERM arrives meanwhile.
     """
@@ -41,7 +43,7 @@ def load(reference: FunctionRef) -> Callable[..., Any]:
         if reference.file is not None:
             module = _script(reference.file)
         else:
-            _add_working_folder()
+            _arrange_path()
             module = importlib.import_module(reference.module)
     except Cancelled:
         raise
@@ -49,6 +51,7 @@ def load(reference: FunctionRef) -> Callable[..., Any]:
         raise LoadError(
             f"tool {shown} cannot be imported: there is no module {error.name!r}{_where(error)}; "
             "a worker finds modules in the installed packages and in the workspace"
+            f"{_hidden(error.name or reference.module)}"
         ) from error
     except BaseException as error:  # also SystemExit, of a script that does not guard its main part
         guard = ""
@@ -64,6 +67,7 @@ def load(reference: FunctionRef) -> Callable[..., Any]:
         except AttributeError as error:
             raise LoadError(
                 f"tool {shown} cannot be found: {error}; check the name after the colon"
+                f"{_hidden(reference.module)}"
             ) from error
     if not callable(found):
         raise LoadError(f"tool {shown} is a {type(found).__name__}, not a function")
@@ -82,9 +86,7 @@ def _script(file: str) -> ModuleType:
         return known
     # Compiled here, not by an importer, which would leave a __pycache__ beside the script.
     code = compile(Path(file).read_bytes(), file, "exec")
-    folder = os.path.dirname(file)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)  # the script's own imports come from there
+    _arrange_path(os.path.dirname(file))  # the script's own imports come from there
     module = ModuleType(MAIN)
     module.__file__ = file
     sys.modules[MAIN] = module  # before it runs: dataclasses look up their module
@@ -96,18 +98,47 @@ def _script(file: str) -> ModuleType:
     return module
 
 
-def _add_working_folder() -> None:
-    """Put the working folder on the path: before installed packages, so that a project's own
-    version wins, and after the standard library, so that its `queue.py` does not hide ours.
+def _arrange_path(script_folder: str | None = None) -> None:
+    """Put the folders that modules come from into their order, in `sys.path`.
+
+    First the standard library, then installed packages and our own, then the folder of the user's
+    script, then the workspace. So no file that a tool can write hides a module of the first two:
+    neither `queue.py` nor `msgspec.py` of a workspace is imported in place of theirs.
     """
-    try:
-        folder = os.getcwd()
-    except FileNotFoundError:
-        return  # removed meanwhile; a tool that needs it reports that better than an import
-    if folder not in sys.path:
-        packages = ("site-packages", "dist-packages")
-        places = (i for i, entry in enumerate(sys.path) if entry.endswith(packages))
-        sys.path.insert(next(places, len(sys.path)), folder)
+    last = [] if script_folder is None else [script_folder]
+    with suppress(FileNotFoundError):
+        # Without the folder, a tool that needs it reports that better than an import.
+        last.append(os.getcwd())
+    others = [entry for entry in sys.path if entry not in last]
+    standard = [entry for entry in others if _is_standard(entry)]
+    installed = [entry for entry in others if entry not in standard]
+    sys.path[:] = [*standard, *installed, *dict.fromkeys(last)]
+
+
+def _is_standard(entry: str) -> bool:
+    """Whether this is a folder of the standard library, its zip file, or its `lib-dynload`."""
+    library = os.path.dirname(os.__file__)
+    archive = f"python{sys.version_info.major}{sys.version_info.minor}.zip"
+    return (
+        entry == library
+        or os.path.basename(entry) == "lib-dynload"
+        or entry == os.path.join(os.path.dirname(library), archive)
+    )
+
+
+def _hidden(name: str) -> str:
+    """A hint for a module of the workspace that another one of the same name hides, or ""."""
+    top = name.partition(".")[0]
+    found = sys.modules.get(top)
+    origin = getattr(found, "__file__", None) or getattr(found, "__name__", "")
+    for folder in (entry for entry in sys.path[-2:] if not _is_standard(entry)):
+        for path in (os.path.join(folder, f"{top}.py"), os.path.join(folder, top)):
+            if os.path.exists(path) and found is not None and not str(origin).startswith(path):
+                return (
+                    f"; {path} is not imported, because {top} of {origin} comes first: "
+                    "give it another name"
+                )
+    return ""
 
 
 def _where(error: BaseException) -> str:

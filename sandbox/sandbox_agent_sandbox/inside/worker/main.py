@@ -30,12 +30,14 @@ from sandbox_agent_ipc.messages import (
 )
 from sandbox_agent_ipc.token import Cancelled, CancelReason
 
+from sandbox_agent_sandbox.capture import MODEL_BYTES
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only, standard_streams
 from sandbox_agent_sandbox.inside.walls.rlimits import apply_rlimits
 from sandbox_agent_sandbox.inside.worker import leftovers
+from sandbox_agent_sandbox.inside.worker.call_facts import CallFacts, set_facts
 from sandbox_agent_sandbox.inside.worker.invoke import NotStarted, describe_all, invoke
 from sandbox_agent_sandbox.inside.worker.serving import serve
 from sandbox_agent_sandbox.plan import Plan
@@ -106,6 +108,8 @@ def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     arguments = message.arguments
     if arguments is None:
         arguments = read_arguments(received[0], _MAX_ARGUMENTS)
+    kept = tuple(bind.path for bind in plan.binds)
+    set_facts(CallFacts(min(message.output_limit, MODEL_BYTES), kept))
     outbox.send(_run(message, arguments, outbox, BoardView(board_fd), descriptors.wake))
 
 

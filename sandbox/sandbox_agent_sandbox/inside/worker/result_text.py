@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import traceback
 from collections.abc import Sequence
@@ -36,9 +37,30 @@ def to_tool_result(value: Any) -> ToolResult:
     if isinstance(value, bytes | bytearray | memoryview):
         return ToolResult(bytes(value).decode(errors="replace"))
     try:
-        return ToolResult(msgspec.json.encode(value, enc_hook=_plain).decode())
+        return ToolResult(_as_json(value))
     except Exception:  # a circle, keys that JSON does not have, a strange __repr__
         return ToolResult(repr(value))
+
+
+def _as_json(value: Any) -> str:
+    text = msgspec.json.encode(value, enc_hook=_plain)
+    if b"null" in text:
+        # msgspec writes null for NaN and infinity. Python's own JSON says NaN and Infinity.
+        plain = msgspec.to_builtins(value, enc_hook=_plain, str_keys=True)
+        if has_non_finite(plain):
+            import json  # rarely needed
+
+            return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+    return text.decode()
+
+
+def has_non_finite(value: Any) -> bool:
+    """Whether plain data (of `msgspec.to_builtins`) holds NaN or an infinity."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        return any(map(has_non_finite, value.values()))
+    return isinstance(value, list | tuple) and any(map(has_non_finite, value))
 
 
 def _checked(value: ToolResult) -> ToolResult:

@@ -21,12 +21,19 @@ from sandbox_agent_ipc.token import CancelToken
 
 from sandbox_agent_sandbox.errors import SandboxError
 from sandbox_agent_sandbox.inside.worker.docstring import read_docstring
+from sandbox_agent_sandbox.inside.worker.result_text import has_non_finite
 from sandbox_agent_sandbox.inside.worker.schema import object_schema
 
 TOOL_ATTRIBUTE = "__sandbox_agent_tool__"
 """The attribute that `@tool` sets on a function. By name, because the runtime is not imported."""
 
+_RUNS_ALONE = (
+    "This tool runs alone: its call begins when all earlier calls of the same turn have ended, and"
+    " later ones wait for its end."
+)
+
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PATHS = (Path, PosixPath, PurePath, PurePosixPath)
@@ -137,13 +144,27 @@ def describe(
             f"{name!r} cannot be a tool's name: a name has 1 to 64 letters, digits, '_' or '-'; "
             "set one with @tool(name=...)"
         )
-    return ToolSpec(name, description, schema, reference)
+    alone = is_exclusive(function)
+    if alone:
+        description = f"{description}\n\n{_RUNS_ALONE}".strip()
+    return ToolSpec(name, description, schema, reference, alone)
 
 
 def tool_name(function: Callable[..., Any]) -> str:
     """The name from `@tool(name=...)`, else the function's own."""
     marked = getattr(getattr(function, TOOL_ATTRIBUTE, None), "name", None)
     return str(marked or getattr(_innermost(function), "__name__", type(function).__name__))
+
+
+def is_exclusive(function: Callable[..., Any]) -> bool:
+    """Whether no other call of a turn may run at the same time: `@tool(exclusive=True)`."""
+    return getattr(getattr(function, TOOL_ATTRIBUTE, None), "exclusive", False) is True
+
+
+def runs_alone(function: F) -> F:
+    """What `@tool(exclusive=True)` does, for our own tools."""
+    setattr(function, TOOL_ATTRIBUTE, SimpleNamespace(name=None, exclusive=True))
+    return function
 
 
 def _innermost(function: Any) -> Any:
@@ -300,7 +321,10 @@ def _show_default(shown: dict[str, Any], default: Any) -> None:
     try:
         plain = msgspec.to_builtins(default, str_keys=True, enc_hook=_encode_path)
         msgspec.json.encode(plain)
+        has_no_form = has_non_finite(plain)  # it would be null
     except Exception:
+        has_no_form = True
+    if has_no_form:
         return  # JSON has no form for this default, such as a sentinel: the schema has none
     shown["default"] = plain
 

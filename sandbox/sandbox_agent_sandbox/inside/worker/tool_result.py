@@ -24,6 +24,15 @@ class ToolResult(msgspec.Struct, frozen=True):
     images: tuple[Image, ...] = ()
 
 
+class FileResult(ToolResult, frozen=True):
+    """The result of one of our tools that wrote files.
+
+    private_files: those in a place of the sandbox's own, which are lost with it.
+    """
+
+    private_files: tuple[str, ...] = ()
+
+
 class ToolError(SandboxError):
     """An expected failure of a tool: the model reads the message, and no traceback."""
 
