@@ -102,6 +102,29 @@ def test_a_step_that_names_an_unknown_tool_is_refused_with_its_line(me: Person) 
     assert nothing_started(me)
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--prompt", "a\udcffb"], "--prompt"),
+        (["--var", "name=a\udcffb"], "--var name"),
+        (["--set", "name=a\udcffb"], "--set name"),
+        (["--set", r'verify=["\ud83d"]'], "--set verify"),
+    ],
+)
+def test_text_that_is_no_text_is_refused_with_its_flag(
+    me: Person, flags: list[str], named: str
+) -> None:
+    """Bytes on a command line that are not UTF-8, and half a character."""
+    me.write(me.folder / "task.yaml", GOOD.replace("Touch", "${name} touch"))
+    me.write(me.folder / "steps.yaml", STEPS)
+    name = [] if "--var" in flags else ["--var", "name=x"]
+    done = me.run([AGENT, "run", "task.yaml", *name, *flags], cwd=me.folder)
+    assert done.returncode == 2, done.stderr
+    assert named in done.stderr
+    assert "hint:" in done.stderr
+    assert nothing_started(me)
+
+
 def test_a_missing_task_file_is_named(me: Person) -> None:
     done = me.run([AGENT, "run", "none.yaml"])
     assert done.returncode == 2

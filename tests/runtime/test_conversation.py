@@ -274,6 +274,18 @@ def test_a_tool_that_cannot_be_imported_is_a_config_error_and_recorded(
 
 
 @pytest.mark.parametrize(
+    "option",
+    [{"verify": ["a \ud83d"]}, {"name": "\udfff"}, {"sandbox": {"env": {"set": {"A": "\ud83d"}}}}],
+    ids=str,
+)
+def test_half_a_character_in_a_setting_is_refused(
+    tmp_path: Path, watch: Watch, option: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match="is not UTF-8"):
+        talk(tmp_path, watch, **option)
+
+
+@pytest.mark.parametrize(
     ("options", "field"),
     [
         ({"workspace": "/nowhere/at/all"}, "workspace"),

@@ -5,7 +5,12 @@ from __future__ import annotations
 GROUPS = {
     f"tests/runtime/models/{name}.py": group
     for group, names in {
-        "litellm, asked directly": ("test_completion", "test_answer_ends", "test_stream_limits"),
+        "litellm, asked directly": (
+            "test_completion",
+            "test_answer_ends",
+            "test_answer_fuzz",
+            "test_stream_limits",
+        ),
         "litellm, in a model process": ("test_images", "test_provider"),
     }.items()
     for name in names

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sandbox_agent_sandbox.utf8 import is_utf8
+
 from sandbox_agent.config.command_line import Given
 from sandbox_agent.config.task import Task
 from sandbox_agent.config.task_file import MAX_PROMPT, read_task
@@ -141,7 +143,7 @@ def _task_path(arguments: argparse.Namespace) -> Path | None:
 def prompt_text(text: str) -> str:
     """The text of `--prompt`; for `-` all of standard input. Raises ConfigError."""
     if text != "-":
-        return text
+        return _utf8("--prompt", text)
     with open(0, "rb", closefd=False) as stdin:
         raw = stdin.read(MAX_PROMPT + 1)
     if len(raw) > MAX_PROMPT:
@@ -160,5 +162,14 @@ def _variables(given: list[str]) -> dict[str, str]:
             raise ConfigError(f"--var {one} is not name=value", hint="write --var name=value")
         if name in variables:
             raise ConfigError(f"--var {name} is given twice", hint="remove one of them")
-        variables[name] = value
+        variables[name] = _utf8(f"--var {name}", value)
     return variables
+
+
+def _utf8(flag: str, text: str) -> str:
+    """The text of a flag. Raises ConfigError if its bytes are not UTF-8: nothing could record them
+    as they are."""
+    if is_utf8(text):
+        return text
+    shown = ascii(text if len(text) <= 60 else f"{text[:60]}...")
+    raise ConfigError(f"{shown} is not UTF-8", file=flag, hint="encode it in UTF-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+import msgspec
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.token import Cancelled
@@ -189,7 +190,7 @@ class Loop:
         if not asking.done() or asking.cancelled():
             return None
         try:
-            return asking.result()
+            return _checked(asking.result())
         except Cancelled:
             return None  # The model looked at its token, as a tool would.
         except (AgentError, SandboxError):
@@ -214,20 +215,19 @@ class Loop:
         )
         for call in calls:
             self._calls.new_token(call.id)
-        text = without_surrogates(turn.text)
         if turn.final and not calls:
-            self._record.message = self._state.words_before_pause() + text
+            self._record.message = self._state.words_before_pause() + turn.text
         self._journal.record(
             TurnTaken,
             turn=number,
-            text=text,
+            text=turn.text,
             final=turn.final,
             calls=calls,
-            reasoning=without_surrogates(turn.reasoning),
+            reasoning=turn.reasoning,
             provider_state=turn.provider_state,
             usage=turn.usage,
-            finish_reason=without_surrogates(turn.finish_reason),
-            finish_word=without_surrogates(turn.finish_word),
+            finish_reason=turn.finish_reason,
+            finish_word=turn.finish_word,
             starts_segment=self._recorded.starts_segment(number),
         )
         try:
@@ -275,6 +275,21 @@ class Loop:
             separate_output=self._setup.callbacks.separate_output,
             stdin=self._setup.callbacks.stdin,
         )
+
+
+def _checked(turn: ModelTurn) -> ModelTurn:
+    """The answer as the journal can hold it. A model of a program's own may give anything: what is
+    no answer raises TypeError or ValueError. Arguments of calls are checked call by call."""
+    bare = msgspec.structs.replace(turn, calls=())
+    msgspec.convert(msgspec.to_builtins(bare), ModelTurn)
+    for call in turn.calls:
+        if not isinstance(call, ModelCall) or not isinstance(call.name, str):
+            raise TypeError(f"{call!r} is no ModelCall with a name")
+    states = [turn.provider_state, *(call.provider_state for call in turn.calls)]
+    msgspec.json.encode((states, turn.usage))
+    texts = ("text", "reasoning", "finish_reason", "finish_word")
+    cleaned = {name: without_surrogates(getattr(turn, name)) for name in texts}
+    return msgspec.structs.replace(turn, **cleaned)
 
 
 def _asked(call_id: str, call: ModelCall) -> ToolCall:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from sandbox_agent_sandbox.utf8 import without_surrogates
+
 from sandbox_agent.errors import NotRecorded
 from sandbox_agent.journal.events import SegmentEnded, wall_clock
 from sandbox_agent.journal.result_file import (
@@ -170,7 +172,7 @@ class RecordWriter:
             task=self._setup.name,
             status=end.status,
             exit_code=None if end.status is Status.RUNNING else end.code,
-            reason=end.reason,
+            reason=without_surrogates(end.reason),
             pid=os.getpid(),
             segment=self.segment,
             model=self._setup.model.name,

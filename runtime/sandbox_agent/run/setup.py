@@ -122,7 +122,7 @@ def make_setup(
     for notice in notices(settings.sandbox, workspace, os.environ):
         notify(notice)
     keep = RecordedSettings(model.name, model.options, as_record(settings))
-    _refuse_other_bytes(keep)
+    _refuse_other_bytes(keep, name)
     hidden = hidden_from_tools(run_dir, run_dir.parent, workspace)
     return Setup(
         model=model,
@@ -166,12 +166,17 @@ def _logged(run: str, on_event: OnEvent | None) -> OnEvent:
     return tell
 
 
-def _refuse_other_bytes(settings: RecordedSettings) -> None:
-    """The journal is UTF-8: it cannot name a file whose name is not."""
+def _refuse_other_bytes(settings: RecordedSettings, name: str | None) -> None:
+    """The journal is UTF-8: it cannot name a file whose name is not, and holds no half of a
+    character."""
     try:
-        msgspec.json.encode(settings)
+        msgspec.json.encode((settings, name))
     except UnicodeEncodeError as error:
+        text = str(error.object)
+        try:
+            shown = repr(os.fsencode(text))
+        except UnicodeEncodeError:  # from a program: no file has such a name
+            shown = ascii(text)
         raise ConfigError(
-            f"{os.fsencode(str(error.object))!r} is not UTF-8, and the journal is",
-            hint="rename it, or name another",
+            f"{shown} is not UTF-8, and the journal is", hint="rename it, or name another"
         ) from None

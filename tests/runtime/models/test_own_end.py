@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from random import Random
 from typing import Any
 
 import pytest
+from odd_answers import odd_answer
 from sandbox_agent.models.process.inside.own_end import OwnEnd
 
 
@@ -140,6 +142,18 @@ def test_what_a_filter_stopped_and_what_refuses_is_kept() -> None:
     assert (whole.partial, whole.word) == ("Half of", "SPII")
     said = [choice(None, refusal="I will "), choice("stop", refusal="not."), choice(None)]
     assert read(sse(*said)).refusal == "I will not."
+
+
+def test_answers_made_up_at_random_are_read_or_not_and_nothing_breaks() -> None:
+    random = Random("bytes")
+    undamaged = 0
+    for odd in (odd_answer(random) for _ in range(600)):
+        end = read(odd.body, random.choice([100, 1000, 1 << 20]))
+        assert end.word.isprintable() or not odd.body.isascii()
+        if len(odd.allowed) == 1 and odd.allowed.isdisjoint({"failure", "empty"}):
+            undamaged += 1  # a damaged one may also fail
+            assert end.word
+    assert undamaged > 100
 
 
 def test_pieces_of_several_answers_in_one_stream_are_noticed() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sandbox_agent.errors import ModelError
 from sandbox_agent.journal.events import LENGTH, PAUSED, REFUSED, Verified
 from sandbox_agent.journal.history import Message, answers_in
 from sandbox_agent.journal.result import RunResult
@@ -230,3 +231,51 @@ def test_a_turn_of_5000_calls_gets_5000_ends(tmp_path: Path, watch: Watch) -> No
     result, ended = run(tmp_path, watch, ModelTurn("", (*calls, made)), DONE)
     assert (result.status, len(ended)) == (Status.DONE, 5001)
     assert (tmp_path / "work" / "made").exists()
+
+
+# --- models of a program's own ------------------------------------------------------------------
+
+
+NO_ANSWERS: dict[str, Any] = {
+    "nothing": None,
+    "a text": "Done.",
+    "a number for the text": ModelTurn(5, final=True),  # type: ignore[arg-type]
+    "no calls": ModelTurn("", None),  # type: ignore[arg-type]
+    "a number for a name": ModelTurn("", (ModelCall(7, {}),)),  # type: ignore[arg-type]
+    "no usage": ModelTurn("a", final=True, usage="much"),  # type: ignore[arg-type]
+    "a state without a form": ModelTurn("a", final=True, provider_state={"a": object()}),
+    "a state with half a character": ModelTurn("a", final=True, provider_state={"a": "\ud83d"}),
+    "such a state of a call": ModelTurn("", (ModelCall("shell", {}, {"a": "\ud83d"}),)),
+}
+
+
+@pytest.mark.parametrize("turn", NO_ANSWERS.values(), ids=NO_ANSWERS)
+def test_what_is_no_answer_is_the_models_fault(tmp_path: Path, watch: Watch, turn: Any) -> None:
+    result, ended = run(tmp_path, watch, turn)
+    assert (result.status, result.exit_code, ended) == (Status.ERROR, 4, {})
+    assert result.reason.startswith("model says failed: ")
+
+
+def test_halves_of_characters_are_replaced_wherever_a_model_says_them(
+    tmp_path: Path, watch: Watch
+) -> None:
+    half = "a\ud83db"
+    turn = ModelTurn(half, reasoning=half, finish_reason=REFUSED, finish_word=half)
+    result, _ = run(tmp_path, watch, turn)
+    assert result.reason == (
+        "the provider's filter stopped the model's answer (a?b); before that it said: a?b"
+    )
+
+
+class Fails(Says):
+    async def complete(self, *arguments: Any) -> ModelTurn:
+        raise ModelError("half a \ud83d character")
+
+
+def test_halves_of_characters_are_replaced_in_the_words_of_an_error(
+    tmp_path: Path, watch: Watch
+) -> None:
+    with talk(tmp_path, watch, model=Fails()) as conversation:
+        conversation.send_message("go")
+        result = conversation.run()
+    assert (result.exit_code, result.reason) == (4, "half a ? character")
