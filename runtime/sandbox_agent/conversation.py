@@ -164,7 +164,7 @@ class Conversation:
                 "run() was called in a thread whose event loop is running, which it would block; "
                 "await arun() there"
             )
-        with CtrlC(self.interrupt) as ctrl_c, asyncio.Runner() as runner:
+        with CtrlC(self._interrupt_if_going) as ctrl_c, asyncio.Runner() as runner:
             result = runner.run(self._arun_under(ctrl_c))
         if ctrl_c.pressed:
             raise KeyboardInterrupt
@@ -172,15 +172,16 @@ class Conversation:
 
     async def _arun_under(self, ctrl_c: CtrlC) -> RunResult:
         """`arun`, where Ctrl-C may have been pressed before there was a run to interrupt."""
-
-        def catch_up() -> None:
-            token = self.cancel_token
-            if ctrl_c.pressed and token is not None and not token.is_cancelled:
-                self.interrupt()
-
+        loop = asyncio.get_running_loop()
         # `arun` makes the run without a turn of the loop, so this comes first once there is one.
-        asyncio.get_running_loop().call_soon(catch_up)
+        loop.call_soon(ctrl_c.wake, loop)
         return await self.arun()
+
+    def _interrupt_if_going(self) -> bool:
+        """Interrupts the run. Returns whether there is one, and it is stopping."""
+        self.interrupt()
+        token = self.cancel_token
+        return token is not None and token.is_cancelled
 
     async def arun(self) -> RunResult:
         """Run until the agent is done or something ends it.

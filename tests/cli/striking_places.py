@@ -24,13 +24,17 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
 from sandbox_agent.cli import main
+from sandbox_agent.cli.signals import Signals
 
 LOOKS = frozenset({"RESUME", "CALL", "CALL_FUNCTION_EX", "CALL_KW", "JUMP_BACKWARD"})
+PATIENCE = 0.1
+"""Seconds."""
 LIMIT = 2_000
 """Attempts. More would be a command that is too much for this."""
 
@@ -41,12 +45,14 @@ def _instructions(code: CodeType) -> Mapping[int, str]:
 
 
 class Striker:
-    """A trace function that strikes at the n-th place. where: the place, once it has."""
+    """A trace function that strikes at the n-th place, and writes before where that is.
 
-    def __init__(self, parts: Sequence[str], nth: int) -> None:
+    place: the descriptor of a file for it."""
+
+    def __init__(self, parts: Sequence[str], nth: int, place: int) -> None:
         self._parts = parts
         self._left = nth
-        self.where = ""
+        self._place = place
 
     def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
         code = frame.f_code
@@ -72,8 +78,28 @@ class Striker:
         if self._left == 0:
             code = frame.f_code
             name = os.path.basename(code.co_filename)
-            self.where = f"{name}:{frame.f_lineno} {code.co_qualname}"
-            signal.raise_signal(signal.SIGINT)
+            where = f"{name}:{frame.f_lineno} {code.co_qualname}"
+            os.pwrite(self._place, where.encode(), 0)
+            signals = _signals(frame)
+            before = 0 if signals is None else signals.received
+            os.kill(os.getpid(), signal.SIGINT)
+            # Another thread takes it, while this one stays at the place. That thread waits for this
+            # one if the place is in a move from state to state, or before its start.
+            until = time.monotonic() + PATIENCE
+            while signals is not None and time.monotonic() < until:
+                if signals.received > before:
+                    break
+                time.sleep(0)
+
+
+def _signals(frame: FrameType | None) -> Signals | None:
+    """Those of the command, as `main` has them."""
+    while frame is not None:
+        found = frame.f_locals.get("signals") if frame.f_code is main.__code__ else None
+        if found is not None:
+            return found
+        frame = frame.f_back
+    return None
 
 
 def imports(argv: Sequence[str]) -> None:
@@ -90,13 +116,11 @@ def attempt(parts: Sequence[str], argv: list[str], nth: int) -> dict[str, Any]:
         if pid == 0:
             for stream in (1, 2):
                 os.dup2(told.fileno(), stream)
-            striker = Striker(parts, nth)
-            sys.settrace(striker)
+            sys.settrace(Striker(parts, nth, place.fileno()))
             try:
                 code = main([word.format(n=nth) for word in argv])
             finally:
                 sys.settrace(None)
-                os.pwrite(place.fileno(), striker.where.encode(), 0)
             sys.exit(code)
         _, status = os.waitpid(pid, 0)
         where = os.pread(place.fileno(), 1000, 0).decode()

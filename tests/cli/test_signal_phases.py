@@ -1,28 +1,53 @@
-"""A signal means something else before a run, while its record is begun, and after its end."""
+"""A signal means something else before a run, while its record is begun, and after its end.
+
+The main thread of each program blocks in a system call that no signal interrupts: the signals are
+blocked there, as in a process whose disk hangs.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 START = """
-import os, signal
-from sandbox_agent.cli.signals import Signals, Stopped
+import os, signal, sys, time
+from sandbox_agent.cli.signals import State, Signals
 
 class NoFreezer:
     freeze = thaw = lambda self: None
 
 def send(number):
+    before = signals.received
     os.kill(os.getpid(), number)
+    while signals.received == before:  # another thread takes it
+        time.sleep(0.001)
+    signals.catch_up()  # once more there is the lock, so it has been acted on
+
+def note(number):
+    got.append(number)
+    return True
+
+def hang():
+    print("hangs", flush=True)
+    os.read(os.pipe()[0], 1)
 
 got = []
 signals = Signals()
 signals.install()
+signals.on_leave = lambda words: os.write(1, b"last words: " + words.encode())
 """
+
+
+def program(then: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", START + then]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize(
@@ -30,29 +55,20 @@ signals.install()
     [
         (
             """
-try:
-    send(signal.SIGTERM)
-except Stopped as stopped:
-    send(signal.SIGINT)  # unwinding: once is enough
-    print(stopped.signum, signals.first)
-""",
-            "15 15",
-        ),
-        (
-            """
 signals.hold()
 send(signal.SIGHUP)
 send(signal.SIGINT)
-signals.attach(got.append, NoFreezer())
+print(signals.state is State.WAITING)
+signals.attach(note, NoFreezer())
 send(signal.SIGTERM)
 print(signals.first, got)
 """,
-            "1 [1, 15]",
+            "True\n1 [1, 15]",
         ),
         (
             """
 signals.hold()
-signals.attach(got.append, NoFreezer())
+signals.attach(note, NoFreezer())
 send(signal.SIGTERM)
 signals.strike(1)  # HUP: the parent died of the same, no second order
 send(signal.SIGINT)
@@ -63,7 +79,7 @@ print(signals.first, got)
         (
             """
 signals.hold()
-signals.attach(got.append, NoFreezer())
+signals.attach(note, NoFreezer())
 signals.strike(1)  # HUP: the parent was the first to go
 send(signal.SIGTERM)
 send(signal.SIGTERM)
@@ -73,13 +89,18 @@ print(signals.first, got)
         ),
         (
             """
-try:
-    send(signal.SIGTERM)
-except Stopped:
-    pass  # as a destructor swallows it
+there_is_a_run = False
+def interrupt(number):
+    got.append(number)
+    return there_is_a_run
+
 signals.hold()
-signals.attach(got.append, NoFreezer())
-signals.strike(1)  # HUP: the parent died of the same, no second order
+signals.attach(interrupt, NoFreezer())
+send(signal.SIGTERM)
+there_is_a_run = True
+got.clear()
+signals.catch_up()
+signals.catch_up()
 send(signal.SIGINT)
 print(signals.first, got)
 """,
@@ -88,20 +109,100 @@ print(signals.first, got)
         (
             """
 signals.hold()
-signals.attach(got.append, NoFreezer())
-signals.end()
+signals.attach(note, NoFreezer())
+signals.end(3)
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     send(number)
-print(signals.first, got)
+print(signals.first, got, signals.late, signals.state is State.HURRIED)
+signals.end(4)
+signals.close()
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    os.kill(os.getpid(), number)
 """,
-            "None []",
+            "None [] 2 True",
         ),
     ],
-    ids=["before", "held", "then the parent", "first the parent", "swallowed", "after"],
+    ids=["held", "then the parent", "first the parent", "no run yet", "after"],
 )
 def test_each_phase(then: str, printed: str) -> None:
-    done = subprocess.run([sys.executable, "-c", START + then], capture_output=True, text=True)
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, printed, "")
+    with program(then) as process:
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out.strip(), err) == (0, printed, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_before_a_run_a_signal_ends_a_command_that_hangs(number: int) -> None:
+    with program("hang()") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "hangs\n"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (128 + number, "last words: ", "")
+
+
+def test_an_insisting_signal_ends_a_command_whose_record_cannot_be_begun() -> None:
+    with program("signals.hold(); hang()") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "hangs\n"
+        begun = time.monotonic()
+        while process.poll() is None and time.monotonic() < begun + 30:
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+        took = time.monotonic() - begun
+        assert process.returncode == 143
+    assert took > 0.9  # what comes at once is the same event
+
+
+@pytest.mark.parametrize(("known", "code"), [(3, 3), (0, 130)])
+def test_after_the_end_a_signal_ends_a_command_that_hangs(known: int, code: int) -> None:
+    """As it would have ended, but a success that could not be said in full is none."""
+    with program(f"signals.end({known}); hang()") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "hangs\n"
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        took = time.monotonic() - begun
+    assert (process.returncode, out, err) == (
+        code,
+        "last words: SIGINT ended the command before all was said",
+        "",
+    )
+    assert took < 5
+
+
+def test_helper_processes_end_with_the_command_and_are_deaf_to_no_signal() -> None:
+    then = """
+import subprocess
+from sandbox_agent.cli.signals import nothing_blocked
+told = "while read -r line; do echo $line; done < /proc/self/status"  # by itself, not a child
+with nothing_blocked():
+    helper = subprocess.Popen(["sh", "-c", told + "; exec sleep 600"])
+print(helper.pid, flush=True)
+hang()
+"""
+    with program(then) as process:
+        assert process.stdout is not None
+        pid, sets = 0, dict[str, str]()
+        while "SigCgt" not in sets or not pid:
+            name, colon, value = process.stdout.readline().partition(":")
+            if colon:
+                sets[name] = value.strip()
+            elif name.strip().isdigit():
+                pid = int(name)
+        helper = os.pidfd_open(pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+        process.communicate()
+    try:
+        poller = select.poll()
+        poller.register(helper, select.POLLIN)
+        assert poller.poll(30_000)
+    finally:
+        os.close(helper)
+    assert int(sets["SigBlk"], 16) == 0
+    assert int(sets["SigIgn"], 16) == 0
 
 
 STOP = """
@@ -109,24 +210,38 @@ class Freezer:
     said = []
     def freeze(self):
         self.said.append("freeze")
-        send(signal.SIGTSTP)  # a second one, during the freeze
+        os.kill(os.getpid(), signal.SIGTSTP)  # a second one, during the freeze
     def thaw(self):
         self.said.append("thaw")
 
 signals.hold()
-signals.attach(got.append, Freezer())
-for _ in range(2):
-    send(signal.SIGTSTP)
+signals.attach(note, Freezer())
+for n in range(2):
+    os.kill(os.getpid(), signal.SIGTSTP)
+    while len(Freezer.said) < 2 * n + 2:
+        time.sleep(0.001)
+signals.end(0)
 print(Freezer.said)
 """
 
 
 def test_a_second_ctrl_z_during_the_first_one_changes_nothing() -> None:
-    command = [sys.executable, "-c", START + STOP]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with program(STOP) as process:
         for _ in range(2):
             _, status = os.waitpid(process.pid, os.WUNTRACED)
             assert os.WIFSTOPPED(status)
             process.send_signal(signal.SIGCONT)
         out, _ = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "['freeze', 'thaw', 'freeze', 'thaw']\n")
+
+
+def test_ctrl_z_before_a_run_and_after_its_end_stops_the_command() -> None:
+    with program("hang()") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "hangs\n"
+        process.send_signal(signal.SIGTSTP)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130

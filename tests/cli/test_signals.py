@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import resource
+import select
+import shutil
 import signal
 import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import identity
 import observer
@@ -125,55 +131,225 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(me: Person, moment: 
             assert (result["status"], result["exit_code"]) == ("interrupted", 143)
 
 
-def test_repeated_signals_end_a_command_that_reads_for_ever(me: Person) -> None:
-    """Its steps, for instance, from a pipe or a disk that hangs."""
-    task = struck.write_task(me, [{"final": "never"}])
-    steps = next(task.parent.glob("*steps*"))
-    steps.unlink()
-    os.mkfifo(steps)
-    me.own(steps)
-    until = time.monotonic() + 30
-    with me.start([str(BIN / "sandbox-agent"), "run", str(task)]) as agent:
-        while time.monotonic() < until:
-            try:
-                writer = os.open(steps, os.O_WRONLY | os.O_NONBLOCK)
-                break
-            except OSError:  # it does not read yet
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    agent.wait(0.01)
-        while agent.poll() is None and time.monotonic() < until:
+@pytest.mark.parametrize(
+    "hangs", ["an import", "the steps", "the workspace", "a prompt from standard input"]
+)
+def test_a_signal_ends_a_command_that_hangs_before_its_run(person: Person, hangs: str) -> None:
+    """On a disk that hangs, for instance. One signal is enough, and nothing is left behind."""
+    task = struck.write_task(person, [{"final": "never"}])
+    more: list[str] = []
+    event, part = {
+        "an import": ("import", "sandbox_agent.cli.verbs.run"),
+        "the steps": ("open", "steps.yaml"),
+        "the workspace": ("os.scandir", str(person.work)),
+        "a prompt from standard input": ("open", "nothing"),
+    }[hangs]
+    if "standard input" in hangs:
+        more = ["--prompt", "-"]
+    read, write = os.pipe()
+    try:
+        with hanging(person, event, part, "run", str(task), *more, stdin=read) as agent:
+            if "standard input" in hangs:
+                observer.eventually(lambda: sleeps_in_read(agent.pid, read), 30)
+            begun = time.monotonic()
             agent.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                agent.wait(0.1)
-        os.close(writer)
-        assert agent.returncode in (143, -signal.SIGTERM)
-    assert not (me.folder / "runs").exists()
+            out, err = agent.communicate(timeout=30)
+            assert (agent.returncode, out, err) == (143, "", "")
+            assert time.monotonic() - begun < 5
+    finally:
+        os.close(read)
+        os.close(write)
+    assert not (person.folder / "runs").exists()
 
 
-def test_repeated_signals_end_a_command_that_lost_the_first_one(me: Person) -> None:
-    """An exception that strikes in a destructor is lost; so it is here."""
-    loses = (
-        "import time\n"
-        "from sandbox_agent.cli.signals import Signals, Stopped\n"
-        "Signals().install()\n"
-        "while True:\n"
-        "    try:\n"
-        "        print('up', flush=True)\n"
-        "        while True:\n"
-        # It has nothing to do. Not by pause(2), which can begin just after the signal.
-        "            time.sleep(0.01)\n"
-        "    except Stopped:\n"
-        "        pass\n"
-    )
-    with me.start([sys.executable, "-c", loses]) as lost:
-        assert lost.stdout is not None
-        for _ in range(2):
-            assert lost.stdout.readline() == "up\n"
-            lost.terminate()
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            lost.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                lost.wait(0.1)
-                break
-        assert (lost.stdout.read(), lost.returncode) == ("", -signal.SIGTERM)
+def test_a_signal_ends_the_search_for_changes_and_nothing_else(person: Person) -> None:
+    """After the run the workspace hangs: the message is said, and the exit code is the run's."""
+    turns = [{"calls": [{"shell": {"command": "touch over"}}]}, {"final": "All is well."}]
+    task = struck.write_task(person, turns)
+    unless = str(person.work / "over")
+    with hanging(person, "os.scandir", str(person.work), "run", str(task), when=unless) as agent:
+        begun = time.monotonic()
+        agent.send_signal(signal.SIGINT)
+        out, err = agent.communicate(timeout=30)
+        assert time.monotonic() - begun < 5
+    assert (agent.returncode, out) == (0, "All is well.\n")
+    assert "SIGINT ended the search for changes in the workspace; none are listed" in err
+    (folder,) = (person.folder / "runs").iterdir()
+    assert json.loads((folder / "result.json").read_text())["status"] == "done"
+
+
+HANGS = """
+import os, sys
+pipe, event, part, when = sys.argv[1:5]
+def hook(name, arguments):
+    if name == event and part in str(arguments) and (not when or os.path.exists(when)):
+        os.write(int(pipe), b"hangs")
+        os.read(os.pipe()[0], 1)
+sys.addaudithook(hook)
+sys.argv[1:5] = []
+from sandbox_agent.cli import main
+sys.exit(main())
+"""
+"""A command that hangs as soon as it is about to do something. Signals are blocked where it hangs,
+as for a thread in uninterruptible sleep."""
+
+
+@contextlib.contextmanager
+def hanging(
+    me: Person, event: str, part: str, *argv: str, when: str = "", **options: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A command that hangs at the audit event `event` with `part` among its arguments, once the
+    file `when` is there. It hangs already, unless `part` is nothing."""
+    read, write = os.pipe()
+    command = [str(BIN / "python"), "-c", HANGS, str(write), event, part, when, *argv]
+    try:
+        with me.start(command, pass_fds=[write], **options) as agent:
+            try:
+                if part != "nothing":
+                    assert select.select([read], [], [], 60)[0], "it does not hang"
+                yield agent
+            finally:
+                agent.kill()
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def sleeps_in_read(pid: int, pipe: int) -> bool:
+    """Whether the main thread sleeps, and has the pipe as its standard input."""
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    where = Path(f"/proc/{pid}/wchan").read_text()
+    return state == "S" and "pipe" in where
+
+
+def test_a_signal_stops_the_work_while_the_disk_hangs(me: Person) -> None:
+    """The main thread is inside write(2), uninterruptible: the file system is frozen."""
+    with frozen_disk() as (folder, freeze, thaw):
+        mark = observer.new_mark()
+        turns = [
+            {
+                "calls": [
+                    {"shell": {"command": f"touch up; exec sleep 300.{mark}"}},
+                    {"shell": {"command": "while [ ! -e go ]; do sleep 0.05; done"}},
+                ]
+            },
+            {"final": "never"},
+        ]
+        task = struck.write_task(me, turns)
+        argv = [str(BIN / "sandbox-agent"), "run", str(task), "--out", str(folder / "runs")]
+        with me.start(argv) as agent:
+            try:
+                observer.eventually((me.work / "up").exists, 60)
+                freeze()
+                (me.work / "go").touch()
+                stat = Path(f"/proc/{agent.pid}/stat")
+                observer.eventually(lambda: stat.read_text().rpartition(") ")[2][0] == "D", 30)
+                agent.send_signal(signal.SIGINT)
+                with observer.watching(observer.marked(mark)) as handles:
+                    took, left = observer.wait_gone(handles, 30)
+                assert left == []
+                assert took < struck.GRACE + struck.TERM + 5  # a busy machine
+                assert agent.poll() is None  # the record waits for the disk
+                thaw()
+                assert agent.wait(30) == 130
+            finally:
+                thaw()
+                agent.kill()
+        (run,) = (folder / "runs").iterdir()
+        assert json.loads((run / "result.json").read_text())["status"] == "interrupted"
+
+
+@contextlib.contextmanager
+def frozen_disk() -> Iterator[tuple[Path, Callable[[], None], Callable[[], None]]]:
+    """An ext4 file system of its own, and what freezes and thaws it. fsfreeze(8)"""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    for tool in ("fsfreeze", "mkfs.ext4"):
+        if shutil.which(tool) is None:
+            pytest.skip("needs fsfreeze and mkfs.ext4")
+    with tempfile.TemporaryDirectory() as name:
+        image, folder = Path(name, "image"), Path(name, "disk")
+        folder.mkdir()
+        with open(image, "wb") as file:
+            file.truncate(32 << 20)
+        subprocess.run(["mkfs.ext4", "-q", image], check=True)
+        mounted = subprocess.run(["mount", "-o", "loop", image, folder], capture_output=True)
+        if mounted.returncode:
+            pytest.skip("needs a loop device")
+
+        def freeze() -> None:
+            subprocess.run(["fsfreeze", "-f", folder], check=True)
+
+        def thaw() -> None:
+            subprocess.run(["fsfreeze", "-u", folder], capture_output=True)
+
+        try:
+            yield folder, freeze, thaw
+        finally:
+            thaw()
+            subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_every_thread_blocks_the_signals_and_no_child_does(person: Person) -> None:
+    """But for a call's init, which waits for two signals as the signals' thread does."""
+    with struck.task_at_work(person) as run:
+        handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
+        ours = list(Path(f"/proc/{run.agent.pid}/task").iterdir())
+        assert len(ours) > 3
+        waiting = 0
+        for thread in ours:
+            blocked = signals_of(thread / "status", "SigBlk")
+            if not blocked >= set(handled):
+                waiting += 1  # sigwaitinfo(2) unblocks what it waits for
+        assert waiting <= 1
+        for process in observer.descendants(run.agent.pid):
+            status = Path(f"/proc/{process.pid}/status")
+            name = status.read_text().split()[1]
+            expected = {signal.SIGTERM, signal.SIGCHLD} if name == "sandbox-call" else set()
+            assert signals_of(status, "SigBlk") <= expected, process
+            if process.command.startswith("sleep 30") and " 304." not in process.command:
+                assert signal.SIGCHLD not in signals_of(status, "SigIgn")
+        run.strike(signal.SIGTERM)
+
+
+def signals_of(status: Path, name: str) -> set[int]:
+    """A set of signals in /proc/PID/status. proc(5)"""
+    for line in status.read_text().splitlines():
+        if line.startswith(name + ":"):
+            bits = int(line.split()[1], 16)
+            # Not 32 and 33, which glibc keeps for itself.
+            return {number for number in signal.valid_signals() if bits >> (number - 1) & 1}
+    raise AssertionError(f"no {name} in {status}")
+
+
+def become_subreaper() -> None:
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+
+
+INHERITED: dict[str, Callable[[], object]] = {
+    "SIGCHLD ignored": lambda: ignore(signal.SIGCHLD),
+    "all ignored": lambda: ignore(*(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})),
+    "all blocked": lambda: signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals()),
+    "no room for queued signals": lambda: resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0)),
+    "a subreaper": become_subreaper,
+    "nice": lambda: os.nice(5),
+    "no standard descriptors": lambda: os.closerange(0, 3),
+}
+
+
+@pytest.mark.parametrize("what", INHERITED)
+def test_what_a_parent_leaves_to_the_command_changes_nothing(person: Person, what: str) -> None:
+    """The command's status, its signals inside, and an interrupt are as ever."""
+    text = "grep -e SigBlk -e SigIgn /proc/self/status > seen; exit 5"
+    argv = [str(BIN / "sandbox-agent"), "exec", "--out", "runs", "--", "sh", "-c", text]
+    done = person.run(argv, preexec_fn=INHERITED[what])
+    assert done.returncode == 5, done.stderr
+    seen = person.work / "seen"
+    assert signals_of(seen, "SigBlk") == signals_of(seen, "SigIgn") == set()
+    mark = observer.new_mark()
+    argv[-3:] = ["sleep", f"300.{mark}"]
+    with person.start(argv, preexec_fn=INHERITED[what]) as agent:
+        observer.eventually(lambda: observer.marked(mark)[1:], 60)
+        agent.send_signal(signal.SIGINT)
+        assert agent.wait(30) == 130
+    assert observer.marked(mark) == []

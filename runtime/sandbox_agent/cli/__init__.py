@@ -12,45 +12,41 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sandbox_agent.cli.signals import Signals, Stopped
+from sandbox_agent.cli.signals import Signals
 from sandbox_agent.exit_codes import ExitCode, by_signal
 
 if TYPE_CHECKING:
     from sandbox_agent.cli.console import Console
 
+_LAST_WORDS_SECONDS = 0.5
+"""What a signal that ends the command leaves to the readers of what was said before."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code. argv: without the program's name.
-
-    A signal waits for the end of imports. Inside `__set_name__` Python replaces the exception of
-    the handler by another one. Inside msgspec's import of datetime, in C, the exception is lost,
-    and msgspec crashes at its first use.
-    """
-    signals, console = Signals(), None
+    """Runs one command and returns its exit code. argv: without the program's name."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    signals = Signals()
     try:
-        # First, so that no later import is interrupted by KeyboardInterrupt.
+        # First, so that no import is interrupted by KeyboardInterrupt.
         signals.install()
-        with signals.later:
-            from sandbox_agent.cli.console import Console, fill_standard_descriptors
+    except RuntimeError as error:
+        return _without_threads(arguments, error)
+    from sandbox_agent.cli.console import Console, fill_standard_descriptors
 
-            console = Console(signals.later, fill_standard_descriptors())
-            warnings.showwarning = console.warn
-            # Ours are said, whatever PYTHONWARNINGS or -W hide.
-            warnings.simplefilter("always", UserWarning)
-        try:
-            code = _run(sys.argv[1:] if argv is None else list(argv), console, signals)
-        finally:
-            signals.end()
-    except Stopped as stopped:
-        signals.end()
-        signals.late = stopped.signum
-        code = by_signal(stopped.signum)
-    if console is not None:
-        code = _finish(code, console, signals)
-    signals.close()
+    console = Console(fill_standard_descriptors())
+    signals.on_leave = partial(_last_words, console)
+    warnings.showwarning = console.warn
+    # Ours are said, whatever PYTHONWARNINGS or -W hide.
+    warnings.simplefilter("always", UserWarning)
+    code = _run(arguments, console, signals)
+    signals.end(code)
+    code = _finish(code, console, signals)
     _leave_no_thread_waiting(code)
+    signals.close()
     return code
 
 
@@ -71,21 +67,37 @@ def _run(argv: list[str], console: Console, signals: Signals) -> int:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     failed, own_bug = None, int(ExitCode.INTERNAL)
     try:
-        with signals.later:
-            from sandbox_agent.cli.parser import UsageError, parse
+        from sandbox_agent.cli.parser import UsageError, parse
 
-            try:
-                arguments = parse(argv)
-            except UsageError as error:
-                console.out(error.text) if error.code == 0 else console.err(error.text)
-                return error.code
-            failed, own_bug = arguments.failed_code, arguments.bug_code
-            verb = arguments.verb()
-        return verb(arguments.values, console, signals)
+        try:
+            arguments = parse(argv)
+        except UsageError as error:
+            console.out(error.text) if error.code == 0 else console.err(error.text)
+            return error.code
+        failed, own_bug = arguments.failed_code, arguments.bug_code
+        return arguments.verb()(arguments.values, console, signals)
     except Exception as error:
-        with signals.later:
-            signals.check()
-            return _report(error, console, failed, own_bug)
+        return _report(error, console, failed, own_bug)
+
+
+def _last_words(console: Console, words: str) -> None:
+    """Called in the thread of `signals`, before it ends the process."""
+    from sandbox_agent.cli.console import patience
+
+    if words:
+        console.error(words)
+    console.finish(patience(_LAST_WORDS_SECONDS))
+
+
+def _without_threads(argv: list[str], error: RuntimeError) -> int:
+    """Says why nothing works, without the thread that otherwise writes it."""
+    message = (
+        f"sandbox-agent: {error}\n"
+        "  hint: allow more processes and threads: ulimit -u, or pids.max of the cgroup\n"
+    )
+    with suppress(OSError):
+        os.write(2, message.encode())
+    return int(ExitCode.EXEC_FAILED if argv[:1] == ["exec"] else ExitCode.SANDBOX)
 
 
 def _report(error: Exception, console: Console, failed: int | None, own_bug: int) -> int:

@@ -12,7 +12,6 @@ import os
 import struct
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,13 +61,11 @@ class Loss:
 class Console:
     """The output of a command.
 
-    later: a context that delays signals; entered while a lock is held. closed: standard descriptors
-    that were closed when the command began. one_file: whether both streams lead to one file.
-    says_closed: whether a reader that has closed is worth a message.
+    closed: standard descriptors that were closed when the command began. one_file: whether both
+    streams lead to one file. says_closed: whether a reader that has closed is worth a message.
     """
 
-    def __init__(self, later: AbstractContextManager[object], closed: Collection[int] = ()) -> None:
-        self._later = later
+    def __init__(self, closed: Collection[int] = ()) -> None:
         lost = OSError(errno.EBADF, os.strerror(errno.EBADF)) if 1 in closed else None
         self.one_file = not closed and _is_one_file(1, 2)
         self.stdout = Stream(1, lost)
@@ -79,14 +76,11 @@ class Console:
     def out(self, text: str) -> None:
         """Writes a result. Control characters are escaped only for a terminal."""
         shown = escape_text(text) if self.stdout.is_terminal else text
-        with self._later:
-            self.stdout.write(shown.encode("utf-8", "surrogateescape"))
+        self.stdout.write(shown.encode("utf-8", "surrogateescape"))
 
     def err(self, text: str) -> None:
         """Writes progress and notes. Control characters are always escaped."""
-        data = escape_text(text).encode("utf-8", "backslashreplace")
-        with self._later:
-            self.stderr.note(data)
+        self.stderr.note(escape_text(text).encode("utf-8", "backslashreplace"))
 
     def error(self, message: str) -> None:
         """Writes an error message."""

@@ -55,17 +55,6 @@ def prepare(
     return conversation, prompts
 
 
-def converse(task: Task, source: SourceMap, on_event: OnEvent) -> Conversation:
-    """A conversation that was told the task's prompt and is ready to run. Starts nothing.
-
-    Raises as `prepare`.
-    """
-    conversation, prompts = prepare(task, source, on_event=on_event)
-    for prompt in prompts:
-        tell(conversation, prompt)
-    return conversation
-
-
 def model_of(task: Task, source: SourceMap, runs: Path | None = None) -> Model:
     """The task's model. runs: the folder of run folders, if not the task's. Raises as `prepare`."""
     named = source.position(("model", "name"))

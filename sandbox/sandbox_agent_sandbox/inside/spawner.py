@@ -27,6 +27,7 @@ from sandbox_agent_ipc.messages import PROTOCOL, InitBorn, InitFailed
 from sandbox_agent_sandbox.inside import init
 from sandbox_agent_sandbox.inside.init import HostEnds
 from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals
 from sandbox_agent_sandbox.inside.kernel.fork_apart import fork_apart
 from sandbox_agent_sandbox.inside.tools import shell  # noqa: F401
 
@@ -38,7 +39,8 @@ from sandbox_agent_sandbox.inside.worker import invoke  # noqa: F401
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 
-IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+"""The last two by Python itself: a write then fails with EPIPE or EFBIG. signal(7)"""
 
 
 class StepFailed(Exception):
@@ -58,9 +60,7 @@ def main(arguments: list[str]) -> None:
     plan_fd, control_fd, board_fd, host_fd = (int(argument) for argument in arguments)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.set_process_name("sandbox-spawner")
-    signal.pthread_sigmask(signal.SIG_SETMASK, set())  # the thread that started us blocks all
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    reset_signals(IGNORED)  # the thread that started us blocks all
     os.setsid()  # before any fork_apart, whose orphans must not be adopted within this session
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     host = HostEnds(socket.socket(fileno=control_fd), board_fd, host_fd)

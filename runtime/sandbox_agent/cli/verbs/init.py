@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from sandbox_agent.cli.console import Console
-from sandbox_agent.cli.signals import Signals
+from sandbox_agent.cli.signals import Signals, nothing_blocked
 from sandbox_agent.cli.verbs import demo_project
 from sandbox_agent.errors import ConfigError
 
@@ -22,6 +22,7 @@ _GIT = (
     *("-c", "core.hooksPath=/dev/null", "-c", "init.templateDir="),
 )
 """The demo's own identity, and no hooks: the user's git configuration is not used."""
+_GIT_SECONDS = 30.0
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
@@ -78,18 +79,31 @@ def _make_repository(target: Path) -> str | None:
     environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "A project with a bug")):
         try:
-            done = subprocess.run(
-                [git, *_GIT, *command],
-                cwd=target,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=30,
-            )
+            code, said = _run([git, *_GIT, *command], target, environment)
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
-        if done.returncode:
-            return f"git {command[0]}: {done.stderr.strip() or done.returncode}"
+        if code:
+            return f"git {command[0]}: {said.strip() or code}"
     return None
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Runs a command. Returns its exit code and what it wrote to standard error."""
+    with nothing_blocked():
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+    with process:
+        try:
+            _, said = process.communicate(timeout=_GIT_SECONDS)
+        except BaseException:
+            process.kill()
+            raise
+    return process.returncode, said

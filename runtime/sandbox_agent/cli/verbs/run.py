@@ -8,18 +8,29 @@ from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.task_arguments import assignment_of
 from sandbox_agent.cli.verbs.run_and_report import run_and_report
+from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.folder import default_output_dir
-from sandbox_agent.wiring.task import converse, with_place
+from sandbox_agent.journal.recorder import OnEvent
+from sandbox_agent.wiring.task import prepare, tell, with_place
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
     """Runs the task. Its end decides the exit code."""
     assignment = assignment_of(arguments)
     task, source = assignment.task, assignment.source
+
+    def make(on_event: OnEvent) -> Conversation:
+        # Reads what the task names, which may hang. A signal still ends the command.
+        conversation, prompts = prepare(task, source, on_event=on_event)
+        signals.hold()
+        for prompt in prompts:
+            tell(conversation, prompt)
+        return conversation
+
     try:
         return run_and_report(
-            lambda on_event: converse(task, source, on_event),
+            make,
             arguments,
             console,
             signals,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from sandbox_agent.cli.changes import Changes
 from sandbox_agent.cli.console import CLOSE_SECONDS, Console, patience
 from sandbox_agent.cli.message_file import MessageFile
 from sandbox_agent.cli.signals import Signals
@@ -20,7 +21,7 @@ from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
 from sandbox_agent.journal.result_file import RESULT_FILE, Usage
 from sandbox_agent.reports.lines import Progress
-from sandbox_agent.reports.workspace_changes import Snapshot, lost_files, summary
+from sandbox_agent.reports.workspace_changes import lost_files
 
 
 def run_and_report(
@@ -35,8 +36,9 @@ def run_and_report(
 ) -> int:
     """Runs the conversation of `make`, reports on it, and returns the exit code.
 
-    make: called with the listener for events. workspace: its changes are reported. runs: the folder
-    of run folders, which may be inside the workspace. time_limit: the run's, in seconds.
+    make: called with the listener for events; it calls `signals.hold()`. workspace: its changes are
+    reported. runs: the folder of run folders, which may be inside the workspace. time_limit: the
+    run's, in seconds.
     """
     named = arguments.message_file
     message_file = None if named is None else MessageFile(named)
@@ -63,14 +65,12 @@ def run_and_report(
             for text in conversation.model.user_messages(event.turn):
                 conversation.send_message(text)
 
-    workspace = workspace.absolute()  # like `runs`, which Snapshot leaves out
-    before = Snapshot.take(workspace, runs)
-    signals.hold()
+    changes = Changes(workspace, runs)
     conversation = make(on_event)
     result = run_under_signals(conversation, signals, die_with_parent=arguments.die_with_parent)
     stopped = is_stopping(conversation, signals)
     _report(result, console)
-    for line in summary(before, Snapshot.take(workspace, runs)) + lost_files(private):
+    for line in changes.lines(signals) + lost_files(private):
         console.err(line + "\n")
     patient = patience(CLOSE_SECONDS if stopped else until - time.monotonic())
     written = _final_message(

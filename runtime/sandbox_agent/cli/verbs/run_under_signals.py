@@ -24,29 +24,25 @@ def run_under_signals(
     die_with_parent: whether the death of the parent interrupts too; None: if `CI` is set.
     """
 
-    def interrupt(signum: int) -> None:
+    def interrupt(signum: int) -> bool:
         conversation.interrupt(exit_code=by_signal(signum))
+        token = conversation.cancel_token
+        return token is not None and token.is_cancelled
 
     async def run() -> RunResult:
         # An interrupt before the run exists does nothing. This callback is the first in the loop
-        # after the run was made, so it delivers a signal that came before. It does not interrupt
-        # a run that is stopping already, because a second interrupt skips the grace period.
-        asyncio.get_running_loop().call_soon(catch_up)
-        return await conversation.arun()
-
-    def catch_up() -> None:
-        token = conversation.cancel_token
-        if signals.first is not None and (token is None or not token.is_cancelled):
-            interrupt(signals.first)
+        # after the run was made.
+        asyncio.get_running_loop().call_soon(signals.catch_up)
+        result = await conversation.arun()
+        signals.end(result.exit_code)
+        return result
 
     try:
         with conversation:
             signals.attach(interrupt, conversation)
             if parent.wanted(die_with_parent):
                 parent.watch_parent(signals.strike, signals.parent)
-            result = asyncio.run(run())
-            signals.end()
-            return result
+            return asyncio.run(run())
     except Exception as error:
         # For the message that says where the traceback is.
         error.run_dir = conversation.run_dir  # type: ignore[attr-defined]

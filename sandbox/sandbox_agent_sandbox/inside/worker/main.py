@@ -33,6 +33,7 @@ from sandbox_agent_ipc.token import Cancelled, CancelReason
 from sandbox_agent_sandbox.capture import MODEL_BYTES
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
+from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only, standard_streams
 from sandbox_agent_sandbox.inside.walls.rlimits import apply_rlimits
@@ -77,10 +78,8 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     # Dumpable again, as after any exec: else /proc/self belongs to root, and tools cannot read it.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     # Signals that the host ignores (nohup, a background job's SIGINT) are not ignored in here.
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
+    reset_signals()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, set())
     # Line buffered: what a tool has printed must have left the process when SIGKILL comes.
     sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115

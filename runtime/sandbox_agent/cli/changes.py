@@ -1,0 +1,47 @@
+"""The lines about what a run changed in the workspace. No signal waits for them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from concurrent.futures import Future, wait
+from pathlib import Path
+
+from sandbox_agent.cli.signals import Signals
+from sandbox_agent.reports.workspace_changes import Snapshot, summary
+
+_LOOK_SECONDS = 0.05
+
+
+class Changes:
+    """What changes in `workspace` from now on. runs: a folder that is left out.
+
+    Making it reads the workspace, and the disk may hang. Before a run a signal ends the command
+    even so.
+    """
+
+    def __init__(self, workspace: Path, runs: Path) -> None:
+        self._workspace = workspace.absolute()  # like `runs`, which Snapshot leaves out
+        self._runs = runs
+        self._before = self._look()
+
+    def lines(self, signals: Signals) -> list[str]:
+        """Reads the workspace again, in a thread of its own, which a signal leaves behind. Then the
+        only line says so."""
+        after: Future[Snapshot] = Future()
+
+        def look() -> None:
+            try:
+                after.set_result(self._look())
+            except BaseException as error:
+                after.set_exception(error)
+
+        threading.Thread(target=look, name="sandbox-agent changes", daemon=True).start()
+        while not wait([after], _LOOK_SECONDS).done:
+            if signals.late is not None:
+                name = signal.Signals(signals.late).name
+                return [f"{name} ended the search for changes in the workspace; none are listed"]
+        return summary(self._before, after.result())
+
+    def _look(self) -> Snapshot:
+        return Snapshot.take(self._workspace, self._runs)
