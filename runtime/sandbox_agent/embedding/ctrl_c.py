@@ -44,23 +44,31 @@ class CtrlC:
         self._lock = threading.RLock()  # The handler may come while its own thread holds it.
         self._guards = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._read = self._write = self._before = _NONE
         self._thread: threading.Thread | None = None
+        self._ident = threading.get_ident()
+        self._read = self._write = _NONE
+        # The end to read from, until one place takes it and closes it. `list.pop` is atomic.
+        self._for_thread: list[int] = []
+        self._before: int | None = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
             return self
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        if (
-            signal.SIGINT in blocked
-            or signal.getsignal(signal.SIGINT) != signal.default_int_handler
-        ):
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            return self
+        if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
             return self
         self._guards = True
-        signal.signal(signal.SIGINT, self._handle)
-        # No descriptor or thread is left: then the handler does what it can, in the main thread.
-        with suppress(OSError, RuntimeError):
+        try:
+            signal.signal(signal.SIGINT, self._handle)
             self._start_thread()
+        except (OSError, RuntimeError):
+            # No descriptor or thread is left: the handler does what it can, in the main thread.
+            self._stop_thread()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        except BaseException:
+            self._leave()  # another handler of the program raised
+            raise
         return self
 
     def wake(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -77,65 +85,84 @@ class CtrlC:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._guards:
-            return
-        try:
-            if self._thread is not None:
-                # In this order: from here on a signal calls the handler. Those before are read.
-                signal.set_wakeup_fd(self._before)
-                os.write(self._write, bytes([_END]))
-                self._thread.join()
-                self._close_pipe()
-        finally:  # another handler of the program may raise
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        if self._guards:
+            self._leave()
 
     def after_fork_in_child(self) -> None:
         """A child has no thread that would take the signal."""
-        if self._thread is not None:
-            signal.set_wakeup_fd(_NONE)
-            self._close_pipe()
-            self._guards = False
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not self._guards or self._write == _NONE:
+            return
+        self._guards = False
+        signal.set_wakeup_fd(_NONE if self._before is None else self._before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if threading.get_ident() == self._ident:  # another thread has its own mask
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        read, write, self._read, self._write = self._read, self._write, _NONE, _NONE
+        os.close(read)
+        os.close(write)
+
+    def _leave(self) -> None:
+        self._guards = False
+        try:
+            self._stop_thread()
+        finally:  # another handler of the program may raise
+            # This calls our handler for what is pending. The other order could raise in between.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _start_thread(self) -> None:
         self._read, self._write = os.pipe2(os.O_CLOEXEC)
+        self._for_thread.append(self._read)
         os.set_blocking(self._write, False)
-        thread = threading.Thread(target=self._watch, name="sandbox-agent ctrl-c", daemon=True)
-        try:
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            thread.start()
-        except BaseException:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-            self._close_pipe()
-            raise
-        self._thread = thread
+        self._thread = threading.Thread(
+            target=self._watch, name="sandbox-agent ctrl-c", daemon=True
+        )
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self._thread.start()
         self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         call_after_fork(self)
 
-    def _close_pipe(self) -> None:
-        self._thread = None
-        os.close(self._read)
-        os.close(self._write)
+    def _stop_thread(self) -> None:
+        """Undoes `_start_thread`, however far that came."""
+        if self._before is not None:
+            # First: from here on a signal calls the handler. Those before it are read.
+            signal.set_wakeup_fd(self._before)
+        thread, self._thread = self._thread, None
+        if self._write == _NONE:
+            return
+        os.write(self._write, bytes([_END]))
+        if thread is not None and thread.is_alive():
+            thread.join()
+        with suppress(IndexError):  # Taken by the thread, which closes it itself.
+            os.close(self._for_thread.pop())
+        write, self._write = self._write, _NONE
+        os.close(write)
 
     def _watch(self) -> None:
-        others = signal.valid_signals() - {signal.SIGINT}
-        signal.pthread_sigmask(signal.SIG_SETMASK, others)
-        while True:
-            for number in os.read(self._read, 64):
-                if number == _END:
-                    return
-                if number == signal.SIGINT:
-                    self._take()
-                self._pass_on(number)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals() - {signal.SIGINT})
+        try:
+            read = self._for_thread.pop()
+        except IndexError:
+            return  # Stopped before it began.
+        try:
+            while _END not in (numbers := os.read(read, 64)):
+                self._act_on(numbers)
+            self._act_on(numbers.partition(bytes([_END]))[0])
+        finally:
+            os.close(read)
+
+    def _act_on(self, numbers: bytes) -> None:
+        for number in numbers:
+            if number == signal.SIGINT:
+                self._take()
+            self._pass_on(number)
 
     def _pass_on(self, number: int) -> None:
         """To the loop, and to the program's own wake-up descriptor."""
         if self._loop is not None:
             with suppress(RuntimeError):  # The loop is closed.
                 self._loop.call_soon_threadsafe(_nothing)
-        if self._before != _NONE:
+        if self._before not in (None, _NONE):
             with suppress(OSError):
                 os.write(self._before, bytes([number]))
 
@@ -147,7 +174,7 @@ class CtrlC:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """In the main thread, perhaps much later. If the signal went to our pipe, it has been
         taken."""
-        if self._thread is None:
+        if self._write == _NONE:
             self._take()
             return
         now = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
