@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -45,9 +46,15 @@ signals.on_leave = lambda words: os.write(1, b"last words: " + words.encode())
 """
 
 
-def program(then: str) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def program(then: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", START + then]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
@@ -178,20 +185,16 @@ import subprocess
 from sandbox_agent.cli.signals import nothing_blocked
 told = "while read -r line; do echo $line; done < /proc/self/status"  # by itself, not a child
 with nothing_blocked():
-    helper = subprocess.Popen(["sh", "-c", told + "; exec sleep 600"])
-print(helper.pid, flush=True)
-hang()
+    helper = subprocess.Popen(["sh", "-c", told + "; echo pid: $$; exec sleep 600"])
+os.read(os.pipe()[0], 1)
 """
     with program(then) as process:
         assert process.stdout is not None
-        pid, sets = 0, dict[str, str]()
-        while "SigCgt" not in sets or not pid:
-            name, colon, value = process.stdout.readline().partition(":")
-            if colon:
-                sets[name] = value.strip()
-            elif name.strip().isdigit():
-                pid = int(name)
-        helper = os.pidfd_open(pid)
+        told = dict[str, str]()
+        while "pid" not in told:
+            name, _, value = process.stdout.readline().partition(":")
+            told[name] = value.strip()
+        helper = os.pidfd_open(int(told["pid"]))
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 143
         process.communicate()
@@ -201,8 +204,8 @@ hang()
         assert poller.poll(30_000)
     finally:
         os.close(helper)
-    assert int(sets["SigBlk"], 16) == 0
-    assert int(sets["SigIgn"], 16) == 0
+    assert int(told["SigBlk"], 16) == 0
+    assert int(told["SigIgn"], 16) == 0
 
 
 STOP = """
