@@ -179,10 +179,13 @@ class Shortener:
     def _update_sent(self) -> None:
         if not self._changed:
             return
-        # A new list: the caller may still use the last one.
-        self._sent = list(self._history if self._sent is None else self._sent)
-        for place in self._changed:
-            self._sent[place] = self._now(place)
+        # A new list: the caller may still use the last one. What is shortened is made one by one:
+        # a long history is on the disk.
+        before = self._history if self._sent is None else self._sent
+        self._sent = [
+            self._now(place) if place in self._changed else before[place]
+            for place in range(len(before))
+        ]
         self._changed.clear()
 
 

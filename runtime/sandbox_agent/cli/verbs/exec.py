@@ -28,7 +28,7 @@ from sandbox_agent.config.policy_file import read_policy
 from sandbox_agent.config.settings import Interrupt, ToolChoice
 from sandbox_agent.config.workspace import problem_with
 from sandbox_agent.conversation import Conversation
-from sandbox_agent.errors import AgentFailed, ConfigError
+from sandbox_agent.errors import AgentFailed, ConfigError, NotRecorded
 from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
 from sandbox_agent.journal.history import AssistantMessage, Message
@@ -127,7 +127,13 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         if result.exit_code < 128:
             console.error(result.reason)
         return result.exit_code if result.exit_code >= 128 else ExitCode.EXEC_FAILED
-    return _report(ended[0], result.exit_code, stdin, console, signals)
+    code = _report(ended[0], result.exit_code, stdin, console, signals)
+    if isinstance(result.error, NotRecorded):
+        console.error(result.reason)
+        # The code of a command that was stopped for this is not its own.
+        own = ended[0].outcome in (Outcome.OK, Outcome.ERROR)
+        return code if own and code else ExitCode.EXEC_FAILED
+    return code
 
 
 def _report(

@@ -19,6 +19,7 @@ from sandbox_agent.cli.verbs.run_under_signals import is_stopping, run_under_sig
 from sandbox_agent.conversation import Conversation, OnEvent, RunResult
 from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
+from sandbox_agent.journal.file import JOURNAL_FILE
 from sandbox_agent.journal.result_file import RESULT_FILE, Usage
 from sandbox_agent.reports.lines import Progress
 from sandbox_agent.reports.workspace_changes import lost_files
@@ -91,7 +92,8 @@ def _report(result: RunResult, console: Console) -> None:
     console.survivors(result.survivors)
     if used := _used(result.record.usage):
         console.err(f"used: {used}\n")
-    console.err(f"record: {result.run_dir}\n")
+    if (result.run_dir / JOURNAL_FILE).exists():
+        console.err(f"record: {result.run_dir}\n")
 
 
 def _used(usage: Usage) -> str:
