@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,16 @@ from observer import eventually
 PERSONS = ["user"]
 
 AGENT = str(BIN / "sandbox-agent")
+
+
+@contextmanager
+def started(person: Person, argv: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A command that is ended by force where the test fails: it may wait for a reader for ever."""
+    with person.start(argv) as command:
+        try:
+            yield command
+        finally:
+            command.kill()
 
 
 def test_the_commands_standard_error_is_no_part_of_its_output(person: Person) -> None:
@@ -50,7 +62,7 @@ def test_large_output_arrives_whole(person: Person) -> None:
 def test_a_slow_reader_gets_everything(person: Person) -> None:
     """It begins to read when the command has long ended."""
     script = "seq 1 20000; touch written"
-    with person.start([AGENT, "exec", "--", "sh", "-c", script]) as command:
+    with started(person, [AGENT, "exec", "--", "sh", "-c", script]) as command:
         eventually((person.work / "written").exists, 30)
         with pytest.raises(subprocess.TimeoutExpired):
             command.wait(3)
@@ -63,7 +75,9 @@ def test_a_slow_reader_gets_everything(person: Person) -> None:
 def test_a_signal_ends_the_wait_for_a_reader_and_the_loss_is_said(
     person: Person, number: signal.Signals
 ) -> None:
-    with person.start([AGENT, "exec", "--", "sh", "-c", "seq 1 20000; touch written"]) as command:
+    with started(
+        person, [AGENT, "exec", "--", "sh", "-c", "seq 1 20000; touch written"]
+    ) as command:
         eventually((person.work / "written").exists, 30)
         with pytest.raises(subprocess.TimeoutExpired):
             command.wait(1)
@@ -78,7 +92,7 @@ def test_a_signal_ends_the_wait_for_a_reader_and_the_loss_is_said(
 
 def test_the_time_limit_ends_the_wait_for_a_reader(person: Person) -> None:
     options = ["--timeout", "2s", "--grace", "100ms"]
-    with person.start([AGENT, "exec", *options, "--", "yes"]) as command:
+    with started(person, [AGENT, "exec", *options, "--", "yes"]) as command:
         assert command.wait(30) == 124
         assert command.stderr is not None
         said = command.stderr.read()

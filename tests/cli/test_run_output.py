@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import identity
+import observer
 import pytest
 import struck
 from identity import BIN, Person
@@ -25,6 +30,16 @@ STEPS = [
 @pytest.fixture
 def me() -> Iterator[Person]:
     yield from identity.someone("root")  # whoever runs the tests
+
+
+@contextmanager
+def started(person: Person, argv: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A command that is ended by force where the test fails: it may wait for a reader for ever."""
+    with person.start(argv, **options) as agent:
+        try:
+            yield agent
+        finally:
+            agent.kill()
 
 
 def record(person: Person) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -163,3 +178,132 @@ def test_a_bug_of_ours_is_a_short_message_and_70(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 70
     assert done.stderr.startswith("Traceback")
+
+
+def test_progress_and_message_keep_their_order_on_one_terminal(me: Person) -> None:
+    task = struck.write_task(me, STEPS)
+    done = me.run(["script", "-qec", f"{AGENT} run {task}", "/dev/null"])
+    lines = done.stdout.replace("\r", "").splitlines()
+    assert lines[0].startswith("run ")
+    assert lines[-3:] == ["  A made  3 bytes", "All", "done."]
+    shutil.rmtree(me.folder / "runs")
+    done = me.run(["sh", "-c", f"{AGENT} run {task} 2>&1 | cat"])
+    assert done.stdout.splitlines()[-3:] == ["  M made  3 bytes", "All", "done."]
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "out"),
+    [
+        ("--json >/dev/full", 74, ""),
+        ("-o /dev/full", 74, "All\ndone.\n"),
+        ("-o /dev/full >/dev/full", 74, ""),
+        ("-o /dev/fd/7 7>/dev/full", 74, "All\ndone.\n"),
+        (">&-", 74, ""),
+        ("2>/dev/full", 74, "All\ndone.\n"),
+        ("2>&-", 0, "All\ndone.\n"),
+    ],
+)
+def test_a_message_that_cannot_be_written_is_74(
+    me: Person, redirection: str, code: int, out: str
+) -> None:
+    task = struck.write_task(me, STEPS)
+    done = me.run(["sh", "-c", f"exec {AGENT} run {task} {redirection}"])
+    assert (done.returncode, done.stdout) == (code, out), done.stderr
+    assert record(me)[0]["status"] == "done"
+    if code and "2>" not in redirection:
+        assert "written" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_failed_keeps_its_code_where_its_message_is_lost(me: Person) -> None:
+    task = struck.write_task(me, STEPS, verify=["false"])
+    done = me.run(["sh", "-c", f"exec {AGENT} run {task} -o /dev/full >/dev/full"])
+    assert done.returncode == 1
+    assert "standard output could not be written: No space left on device" in done.stderr
+
+
+def test_a_run_goes_on_without_the_reader_of_its_progress(me: Person) -> None:
+    task = str(struck.write_task(me, STEPS))
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with me.start([AGENT, "run", task], stderr=write_end) as agent:
+        os.close(write_end)
+        assert agent.stdout is not None
+        assert agent.stdout.read() == "All\ndone.\n"
+        assert agent.wait(30) == 0
+
+
+LARGE = [{"calls": [{"shell": {"command": "true"}}]}, {"final": "x" * 300_000}]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["-o", "pipe"]])
+def test_a_slow_reader_gets_the_whole_message(me: Person, arguments: list[str]) -> None:
+    task = str(struck.write_task(me, LARGE))
+    os.mkfifo(me.work / "pipe")
+    # Opened for both, so that it has a reader, and one that reads late.
+    pipe = os.open(me.work / "pipe", os.O_RDWR)
+    stdout = subprocess.DEVNULL if "-o" in arguments else pipe
+    with started(me, [AGENT, "run", task, *arguments], stdout=stdout) as agent:
+        assert agent.stderr is not None
+        for line in agent.stderr:
+            if "file changed" in line or "nothing changed" in line:
+                break
+        with pytest.raises(subprocess.TimeoutExpired):
+            agent.wait(2)
+        got = b""
+        while not got.endswith(b"\n") or (arguments == ["--json"] and b"segment_ended" not in got):
+            got += os.read(pipe, 65536)
+        assert agent.wait(30) == 0
+    os.close(pipe)
+    assert b"x" * 300_000 in got
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["-o", "pipe"]])
+def test_a_signal_ends_the_wait_for_a_reader(me: Person, arguments: list[str]) -> None:
+    task = str(struck.write_task(me, LARGE))
+    os.mkfifo(me.work / "pipe")
+    pipe = os.open(me.work / "pipe", os.O_RDWR)
+    stdout = subprocess.DEVNULL if "-o" in arguments else pipe
+    with started(me, [AGENT, "run", task, *arguments], stdout=stdout) as agent:
+        assert agent.stderr is not None
+        for line in agent.stderr:
+            if "file changed" in line or "nothing changed" in line:
+                break
+        with pytest.raises(subprocess.TimeoutExpired):
+            agent.wait(1)
+        agent.terminate()
+        assert agent.wait(30) == 143
+        said = agent.stderr.read()
+    os.close(pipe)
+    assert "its reader does not read" in said
+    assert record(me)[0]["status"] == "done"
+
+
+def test_the_time_budget_ends_the_wait_for_a_reader(me: Person) -> None:
+    task = str(struck.write_task(me, LARGE, budgets={"time": "5s"}))
+    with started(me, [AGENT, "run", task]) as agent:
+        assert agent.wait(60) == 74
+        assert agent.stderr is not None
+        assert "bytes of standard output were lost: its reader does not read" in agent.stderr.read()
+
+
+def test_an_interrupt_waits_for_no_reader(me: Person) -> None:
+    """Neither its progress nor its message has a reader, and both are full."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    with open(write_end, "wb", buffering=0, closefd=False) as full:
+        while full.write(b"x" * 4096):
+            pass
+    os.set_blocking(write_end, True)
+    steps = [{"calls": [{"shell": {"command": "touch begun; sleep 600"}}]}, {"final": "Never."}]
+    task = str(struck.write_task(me, steps, interrupt={"grace": 0.1, "term": 0.1}))
+    options = {"stdout": write_end, "stderr": write_end}
+    with started(me, [AGENT, "run", task, "--json"], **options) as agent:
+        observer.eventually((me.work / "begun").exists, 30)
+        begin = time.monotonic()
+        agent.send_signal(signal.SIGINT)
+        assert agent.wait(30) == 130
+        assert time.monotonic() - begin < 10
+    os.close(read_end)
+    os.close(write_end)
+    assert record(me)[0]["status"] == "interrupted"

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from identity import BIN, Person
@@ -76,6 +77,16 @@ SOURCES = [a_file, a_pipe, a_non_blocking_pipe, a_socket, a_non_blocking_socket]
 
 
 @contextmanager
+def started(person: Person, argv: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A command that is ended by force where the test fails: it may wait for input for ever."""
+    with person.start(argv, **options) as command:
+        try:
+            yield command
+        finally:
+            command.kill()
+
+
+@contextmanager
 def opened(source: Source, folder: Path, data: bytes) -> Iterator[int]:
     fd = source(folder, data)
     try:
@@ -122,8 +133,8 @@ def test_a_loop_that_reads_lines_keeps_them(person: Person) -> None:
 def test_the_end_comes_when_the_source_ends_and_the_exit_when_the_command_does(
     person: Person,
 ) -> None:
-    with person.start(
-        [AGENT, "exec", "--", "sh", "-c", "cat; read more || exit 9"], stdin=subprocess.PIPE
+    with started(
+        person, [AGENT, "exec", "--", "sh", "-c", "cat; read more || exit 9"], stdin=subprocess.PIPE
     ) as agent:
         assert agent.stdin is not None and agent.stdout is not None
         for line in ("first\n", "second\n"):
@@ -132,13 +143,15 @@ def test_the_end_comes_when_the_source_ends_and_the_exit_when_the_command_does(
             assert agent.stdout.readline() == line
         agent.stdin.close()
         assert agent.wait(LIMIT) == 9
-    with person.start([AGENT, "exec", "--", "true"], stdin=subprocess.PIPE) as agent:
+    with started(person, [AGENT, "exec", "--", "true"], stdin=subprocess.PIPE) as agent:
         assert agent.wait(LIMIT) == 0  # our end is open all the while
 
 
 def test_a_signal_ends_a_command_that_waits_for_input(person: Person) -> None:
-    with person.start(
-        [AGENT, "exec", "--", "sh", "-c", "echo up; cat; echo end of file"], stdin=subprocess.PIPE
+    with started(
+        person,
+        [AGENT, "exec", "--", "sh", "-c", "echo up; cat; echo end of file"],
+        stdin=subprocess.PIPE,
     ) as agent:
         assert agent.stdout is not None
         assert agent.stdout.readline() == "up\n"

@@ -79,8 +79,12 @@ class Console:
         self.stdout.write(shown.encode("utf-8", "surrogateescape"))
 
     def err(self, text: str) -> None:
-        """Writes progress and notes. Control characters are always escaped."""
-        self.stderr.note(escape_text(text).encode("utf-8", "backslashreplace"))
+        """Writes a note. Control characters are always escaped."""
+        self.stderr.note(_shown(text))
+
+    def progress(self, text: str) -> None:
+        """Writes a note that may be left out while the reader is slow."""
+        self.stderr.note(_shown(text), may_be_left_out=True)
 
     def error(self, message: str) -> None:
         """Writes an error message."""
@@ -93,7 +97,7 @@ class Console:
 
     def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
         """Writes a warning; a `warnings.showwarning`. May be called from any thread."""
-        self.stderr.note(escape_text(f"warning: {message}\n").encode("utf-8", "backslashreplace"))
+        self.stderr.note(_shown(f"warning: {message}\n"), may_be_left_out=True)
 
     def passer(self) -> Callable[[str, bytes, GiveUp], bool]:
         """Returns a function that passes on a command's output: `f("stdout", data, give_up)`.
@@ -137,6 +141,10 @@ class Console:
         if self.one_file:
             return [("standard output", self.stdout)]
         return [("standard output", self.stdout), ("standard error", self.stderr)]
+
+
+def _shown(note: str) -> bytes:
+    return escape_text(note).encode("utf-8", "backslashreplace")
 
 
 def patience(seconds: float) -> GiveUp:

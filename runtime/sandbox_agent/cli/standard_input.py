@@ -35,7 +35,10 @@ from sandbox_agent_sandbox.host.descriptors import Descriptor, pipe
 _PIECE = 4096
 """Bytes. A pipe of one page can be written to only when it is empty: pipe(7)."""
 
-_FILE_PIECE = 65536
+_LARGE_PIECE = 65536
+
+_SHORT, _LONG = 0.0001, 0.05
+"""Seconds between looks at a pipe of several pages that has to become empty."""
 
 _LOOK_AGAIN = 0.2
 """Seconds between looks at whether this process is in its terminal's foreground."""
@@ -120,14 +123,14 @@ class StandardInput:
         found = dict(self._room.poll())
         if self._pause.number in found:
             return False
-        self._source.settle()
         return self._check_reader(found)
 
     def _has_input(self) -> bool:
         """Waits until the source can be read. False once `pause` was called."""
-        while self._source.has_to_wait():
-            if self._pauses(_LOOK_AGAIN):
+        while seconds := self._source.wait():
+            if self._pauses(seconds):
                 return False
+        self._source.settle()
         found = dict(self._input.poll())
         return self._pause.number not in found and self._check_reader(found)
 
@@ -161,9 +164,10 @@ class _Source(ABC):
         """Consumes what the command has read, if `fill` did not."""
         return
 
-    def has_to_wait(self) -> bool:
-        """Whether the source must not be read now."""
-        return False
+    def wait(self) -> float:
+        """How many seconds to wait until one asks again whether the source may be read; 0: it
+        may."""
+        return 0
 
     def end(self) -> None:
         """Closes the pipe: the command finds the end after what is still in it."""
@@ -185,11 +189,11 @@ class _Plain(_Source):
 
 
 class _Terminal(_Plain):
-    def has_to_wait(self) -> bool:
+    def wait(self) -> float:
         try:
-            return os.tcgetpgrp(self.fd) != os.getpgrp()
+            return 0 if os.tcgetpgrp(self.fd) == os.getpgrp() else _LOOK_AGAIN
         except OSError:  # it is not the terminal of this session, so it sends no SIGTTIN
-            return False
+            return 0
 
     def fill(self) -> bool:
         try:
@@ -197,7 +201,7 @@ class _Terminal(_Plain):
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            if self.has_to_wait():
+            if self.wait():
                 raise BlockingIOError from None
             return False  # the terminal has hung up
 
@@ -211,7 +215,7 @@ class _File(_Source):
         self._rest = write_end
 
     def fill(self) -> bool:
-        data = os.pread(self.fd, _FILE_PIECE, self._begin + self._written)
+        data = os.pread(self.fd, _LARGE_PIECE, self._begin + self._written)
         self._written += self._write(data)
         return bool(data)
 
@@ -259,8 +263,12 @@ class _Peeked(_Source):
 
 
 class _Pipe(_Peeked):
+    """A command that reads all of it gets larger pieces. Of a pipe of several pages, no event tells
+    that it is empty."""
+
     def __init__(self, fd: int, write_end: Descriptor) -> None:
         super().__init__(fd, write_end)
+        self._piece, self._seconds = _PIECE, _SHORT
         # Imported here: it costs some ms, and only a pipe needs it. Python's os has no tee(2).
         import ctypes
 
@@ -268,11 +276,28 @@ class _Pipe(_Peeked):
         self._errno = ctypes.get_errno
         self._null = Descriptor(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
+    def wait(self) -> float:
+        if not _bytes_in(self.write_end):
+            if self._seconds == _LONG:
+                self._resize(_PIECE)
+            elif self._ahead == self._piece < _LARGE_PIECE:
+                self._resize(2 * self._piece)
+            self._seconds = _SHORT
+            return 0
+        self._seconds = min(2 * self._seconds, _LONG)
+        return self._seconds
+
+    def _resize(self, size: int) -> None:
+        with suppress(OSError):  # EPERM: this user has too much memory in pipes. pipe(7)
+            fcntl.fcntl(self.write_end.number, fcntl.F_SETPIPE_SZ, size)
+            self._piece = size
+
     def _peek(self) -> int:
-        copied: int = self._libc.tee(self.fd, self.write_end.number, _PIECE, _SPLICE_F_NONBLOCK)
+        to = self.write_end.number
+        copied: int = self._libc.tee(self.fd, to, self._piece, _SPLICE_F_NONBLOCK)
         if copied < 0:
-            number = self._errno()
-            raise OSError(number, os.strerror(number))
+            why = self._errno()
+            raise OSError(why, os.strerror(why))
         return copied
 
     def _consume(self, count: int) -> int:

@@ -30,8 +30,8 @@ GiveUp = Callable[[], bool]
 class Stream:
     """One descriptor and the thread that writes to it. Errors are kept, never raised.
 
-    Results must arrive: those that did not are counted. Notes may be left out while the reader is
-    slow; a line in their place says so. error: why nothing more can be written, or None. lost:
+    Results must arrive: those that did not are counted. Some notes may be left out while the reader
+    is slow; a line in their place says so. error: why nothing more can be written, or None. lost:
     bytes of results that were not written.
     """
 
@@ -65,23 +65,22 @@ class Stream:
             else:
                 self.lost += len(data)
 
-    def note(self, data: bytes) -> None:
-        """Queues a note. If the queue is full, the note is left out."""
+    def note(self, data: bytes, *, may_be_left_out: bool = False) -> None:
+        """Queues a note."""
         with self._changed:
             if self.error is not None:
                 return
-            if self._queued >= QUEUE_BYTES:
+            if may_be_left_out and self._queued >= QUEUE_BYTES:
                 self._left_out += len(data)
                 return
-            if self._left_out:
-                self._put(capture.note(self._left_out), is_result=False)
-                self._left_out = 0
+            self._say_what_is_left_out()
             self._put(data, is_result=False)
 
     def finish(self, give_up: GiveUp) -> None:
         """Waits until all is written, or until `give_up()`: then what is queued is lost, and from
         now on nobody waits for this reader."""
         with self._changed:
+            self._say_what_is_left_out()
             thread, self._closing = self._thread, True
             self._changed.notify_all()
         while thread is not None and not self._given_up:
@@ -111,6 +110,11 @@ class Stream:
                 self._closing = True
                 self._work()
         self._changed.notify_all()
+
+    def _say_what_is_left_out(self) -> None:
+        if self._left_out and self.error is None:
+            self._put(capture.note(self._left_out), is_result=False)
+            self._left_out = 0
 
     def _drop_queue(self) -> None:
         self.lost += sum(len(data) for data, is_result in self._queue if is_result)

@@ -8,6 +8,11 @@ from sandbox_agent.journal import events
 from sandbox_agent.reports.escape import one_line
 
 
+def how_it_ended(status: str, reason: str) -> str:
+    """The status of a run with its reason, if the reason says more than the status."""
+    return status if reason in ("", status) else f"{status}: {reason}"
+
+
 class Progress:
     """Makes the lines of one run. Keeps the tool and arguments of each call for later lines."""
 

@@ -17,6 +17,7 @@ from sandbox_agent.journal.file import JOURNAL_FILE, in_use
 from sandbox_agent.journal.lookup import find_run
 from sandbox_agent.journal.standing import Head, standing_of
 from sandbox_agent.journal.status import Status
+from sandbox_agent.reports.lines import how_it_ended
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
@@ -61,7 +62,7 @@ def _why_not(folder: Path) -> str:
         return f"the run {name} has not begun: its journal is empty\n  hint: start a new run"
     end, begun = standing.end, standing.begun
     if end is not None and begun is None:
-        return f"the run {name} is over: {end.status}: {end.reason}"
+        return f"the run {name} is over: {how_it_ended(end.status, end.reason)}"
     process = f" (process {begun.pid})" if begun is not None else ""
     return (
         f"the agent of the run {name}{process} is dead, and its calls ended with it\n"
@@ -82,6 +83,6 @@ def _report(folder: Path, console: Console) -> int:
         end = record
     if end is None:
         raise NotGoing(_why_not(folder))
-    console.err(f"{end.status}: {end.reason}\n")
+    console.err(how_it_ended(end.status, end.reason) + "\n")
     console.survivors(end.survivors)
     return ExitCode.SURVIVORS if end.survivors else ExitCode.DONE

@@ -21,7 +21,7 @@ from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
 from sandbox_agent.journal.file import JOURNAL_FILE
 from sandbox_agent.journal.result_file import RESULT_FILE, Usage
-from sandbox_agent.reports.lines import Progress
+from sandbox_agent.reports.lines import Progress, how_it_ended
 from sandbox_agent.reports.workspace_changes import lost_files
 
 
@@ -56,7 +56,7 @@ def run_and_report(
     def on_event(event: events.AnyEvent) -> None:
         line = progress.line(event)
         if line is not None:
-            console.err(line + "\n")
+            console.progress(line + "\n")
         if isinstance(event, events.Ended):
             private.extend(event.private_files)
         if arguments.json:
@@ -73,7 +73,8 @@ def run_and_report(
     _report(result, console)
     for line in changes.lines(signals) + lost_files(private):
         console.err(line + "\n")
-    patient = patience(CLOSE_SECONDS if stopped else until - time.monotonic())
+    left = 0 if stopped else until - time.monotonic()
+    patient = patience(max(left, CLOSE_SECONDS))
     written = _final_message(
         result,
         message_file,
@@ -87,8 +88,7 @@ def run_and_report(
 
 
 def _report(result: RunResult, console: Console) -> None:
-    status, reason = result.status.value, result.reason
-    console.err(f"{status}\n" if reason in ("", status) else f"{status}: {reason}\n")
+    console.err(how_it_ended(result.status.value, result.reason) + "\n")
     console.survivors(result.survivors)
     if used := _used(result.record.usage):
         console.err(f"used: {used}\n")
