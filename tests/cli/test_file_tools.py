@@ -73,6 +73,19 @@ def test_files_in_private_places_are_told_to_the_model_and_to_the_user(person: P
     assert record["calls"][0]["private_files"] == [str(outside)]
 
 
+def test_a_file_is_cut_at_a_line_also_where_less_of_an_output_is_kept(person: Person) -> None:
+    lines = [f"{number:04} some text" for number in range(1000)]
+    person.write(person.work / "f", "\n".join(lines))
+    limits = {"limits": {"output": "2k"}}
+    turns = files({"read_file": {"path": "f"}}, {"find_files": {"pattern": "*"}})
+    task = struck.write_task(person, turns, tools=["files"], sandbox=limits)
+    done = person.run([AGENT, "run", str(task)])
+    assert done.returncode == 0, done.stderr
+    *read, notice = ends(person)["call_1_1"]["content"].splitlines()
+    assert read == lines[: len(read)] and len(read) > 50
+    assert notice == f"[the file goes on: offset={len(read) + 1}]"
+
+
 def test_a_killed_agents_temporary_file_is_gone_after_the_resume(person: Person) -> None:
     (person.work / "sub").mkdir()
     file = person.write(person.work / "sub/f", "old")

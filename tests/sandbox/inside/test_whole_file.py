@@ -385,6 +385,36 @@ def test_a_group_that_the_file_had_is_kept(folder: Path) -> None:
     assert (info.st_gid, stat.S_IMODE(info.st_mode)) == (4322, 0o664)
 
 
+def test_flags_of_the_file_system_are_kept(folder: Path) -> None:
+    file = folder / "f"
+    file.write_bytes(b"old")
+    nodump, size = 0x40, struct.calcsize("l")
+    with open(file) as opened:
+        try:
+            fcntl.ioctl(opened, 0x40006602 | size << 16, struct.pack("l", nodump))
+        except OSError:
+            return  # this file system has no flags, so none can be lost
+    [note] = write_whole(str(file), b"new", TOKEN).notes
+    assert note == "written in place, because a new file would have other flags (chattr)"
+    with open(file) as opened:
+        [flags] = struct.unpack("l", fcntl.ioctl(opened, 0x80006601 | size << 16, bytes(size)))
+    assert (file.read_bytes(), flags & nodump) == (b"new", nodump)
+
+
+def test_capabilities_which_the_kernel_takes_from_a_written_file_are_said_to_be_lost(
+    folder: Path,
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    file = folder / "f"
+    file.write_bytes(b"old")
+    os.setxattr(file, "security.capability", struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0))
+    first, second = write_whole(str(file), b"new", TOKEN).notes
+    assert first.startswith("written in place")
+    assert second == "it lost security.capability"
+    assert "security.capability" not in os.listxattr(file)
+
+
 def test_a_set_user_id_bit_of_a_file_written_in_place_is_kept(folder: Path) -> None:
     file = folder / "f"
     file.write_bytes(b"old")

@@ -13,6 +13,7 @@ import fcntl
 import os
 import signal
 import stat
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -29,6 +30,11 @@ from sandbox_agent_sandbox.temporary_files import new_name
 
 _NOT_SUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY}
 _EXCHANGES = 100
+
+_GET_FLAGS = 0x80006601 | struct.calcsize("l") << 16
+"""FS_IOC_GETFLAGS"""
+_SETTABLE_FLAGS = 0x008380FF
+"""FS_FL_USER_MODIFIABLE and FS_NOCOW_FL. The others are how the file system stores the file."""
 
 
 class _Temporary:
@@ -130,6 +136,8 @@ def replace(folder: int, name: str, seen: Seen, old: bytes | None, data: bytes) 
                 return "a new file would have another owner or group"
             if status.st_mode != seen.status.st_mode:
                 return "a new file would have another mode"
+            if _flags(temporary.fd) != _flags(seen.fd):
+                return "a new file would have other flags (chattr)"
             leased = _lease(seen.fd)
             if leased is False:
                 return "a program has it open for writing"
@@ -179,6 +187,15 @@ def _exchange(
             break
         there = put
     raise Changed
+
+
+def _flags(fd: int) -> int:
+    """The file's flags, as far as chattr(1) sets them; 0 where there are none. ioctl_iflags(2)"""
+    try:
+        [flags] = struct.unpack("l", fcntl.ioctl(fd, _GET_FLAGS, bytes(struct.calcsize("l"))))
+    except OSError:
+        return 0
+    return int(flags) & _SETTABLE_FLAGS
 
 
 def _lease(fd: int) -> bool | None:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sandbox_agent_sandbox.inside.worker.call_facts import workspace
 from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
 
 _PROBE = 8192
@@ -30,7 +31,7 @@ def explain_os_errors(action: str, path: str) -> Iterator[None]:
     except OSError as error:
         where = ""
         if action == "write" and error.errno == errno.EROFS:
-            where = f"; you can write in the workspace, {os.getcwd()}"
+            where = f"; you can write in the workspace, {workspace()}"
         raise ToolError(f"cannot {action} {path!r}: {error.strerror or error}{where}") from error
     except ValueError as error:  # a NUL byte, a lone surrogate
         raise ToolError(f"cannot {action} {path!r}: it is not a valid path ({error})") from error

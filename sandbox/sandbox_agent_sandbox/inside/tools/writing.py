@@ -8,7 +8,7 @@ from sandbox_agent_ipc.token import CancelToken
 
 from sandbox_agent_sandbox.inside.tools.textfile import explain_os_errors, read_text, shown
 from sandbox_agent_sandbox.inside.tools.whole_file import Written, edit_whole, write_whole
-from sandbox_agent_sandbox.inside.worker.call_facts import current, expand_home
+from sandbox_agent_sandbox.inside.worker.call_facts import current, expand_home, workspace
 from sandbox_agent_sandbox.inside.worker.signature import runs_alone
 from sandbox_agent_sandbox.inside.worker.tool_result import (
     FileResult,
@@ -105,7 +105,7 @@ def _written(what: str, written: Written) -> str | ToolResult:
         return text
     notice = (
         f"[{shown(written.path)} is private to the sandbox: the user does not get it, and it is "
-        f"lost when the sandbox ends. What is to be kept belongs in the workspace, {os.getcwd()}]"
+        f"lost when the sandbox ends. What is to be kept belongs in the workspace, {workspace()}]"
     )
     return FileResult(f"{text}\n{notice}", private_files=(written.path,))
 

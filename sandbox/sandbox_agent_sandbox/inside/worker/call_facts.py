@@ -43,6 +43,14 @@ def set_facts(facts: CallFacts) -> None:
     _current = facts
 
 
+def workspace() -> str:
+    """The working folder, for a message."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "which was removed"
+
+
 def expand_home(path: str) -> str:
     """A path with a leading `~` replaced by the home folder inside, as a shell does it.
 
