@@ -77,11 +77,16 @@ class InitHello(Message, frozen=True, tag="init_hello"):
 
 
 class InitFailed(Message, frozen=True, tag="init_failed"):
-    """Spawner or init to host: the sandbox could not be built. The step says where."""
+    """Spawner or init to host: the sandbox could not be built. The step says where.
+
+    number: the errno; 0 for none. hint: for this very failure; "" where step and errno decide it.
+    """
 
     protocol: int
     step: str
     reason: str
+    number: int = 0
+    hint: str = ""
 
 
 class NewCall(Message, frozen=True, tag="new_call"):
@@ -114,10 +119,12 @@ class CallBorn(Message, frozen=True, tag="call_born"):
 
 
 class CallFailed(Message, frozen=True, tag="call_failed"):
-    """Init to host: the call's processes could not be made."""
+    """Init to host: the call's processes could not be made. number: the errno; 0 for none."""
 
     id: str
+    step: str
     reason: str
+    number: int = 0
 
 
 # --- worker --------------------------------------------------------------------------------
@@ -170,6 +177,8 @@ class ResultKind(StrEnum):
     ERROR = "error"
     CANCELLED = "cancelled"
     SKIPPED = "skipped"
+    UNMADE = "unmade"
+    """The call could not be made: its function cannot be imported, or its command not started."""
 
 
 class Image(msgspec.Struct, frozen=True):

@@ -1,21 +1,119 @@
-"""Messages for an OSError that means that the host has no descriptors left."""
+"""What the host has run out of, and what to do about it. One table for every process of ours."""
 
 from __future__ import annotations
 
 import errno
+import os
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
-_HINTS = {
-    errno.EMFILE: "raise the limit of this process (ulimit -n), or close some",
-    errno.ENFILE: "the machine has no more of them (sysctl fs.file-max)",
+
+class Shortage(NamedTuple):
+    """what: has run out, as a sentence. hint: what to do about it."""
+
+    what: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; hint: {self.hint}"
+
+
+_TASKS = Shortage(
+    "no more processes or threads can be started here",
+    "raise the limit of processes (ulimit -u; pids.max of the cgroup; TasksMax of a systemd unit)",
+)
+_MEMORY = Shortage(
+    "there is not enough memory",
+    "free some, or raise its limit (ulimit -v; memory.max of the cgroup)",
+)
+_DISK = "free some space there, or choose another place"
+
+SHORTAGES = {
+    errno.EMFILE: Shortage(
+        "too many open files", "raise the limit of this process (ulimit -n), or close some"
+    ),
+    errno.ENFILE: Shortage(
+        "too many open files on this machine", "raise its limit (sysctl fs.file-max)"
+    ),
+    errno.EAGAIN: _TASKS,
+    errno.ENOMEM: _MEMORY,
+    errno.ENOSPC: Shortage("no space is left on the device", _DISK),
+    errno.EDQUOT: Shortage("the disk quota is used up", _DISK),
+    errno.ECHILD: Shortage(
+        "SIGCHLD is ignored, so the ends of child processes are lost",
+        "restore it before (signal.signal(SIGCHLD, SIG_DFL); in a shell: trap - CHLD)",
+    ),
 }
+"""By errno, for system calls that start, open or store something. Elsewhere EAGAIN means that a
+call would block, and ENOSPC of unshare(2) that there are too many namespaces."""
+
+_DEFAULT_STACK = 8 << 20
+"""Bytes that a thread's stack takes where RLIMIT_STACK is unlimited, or more than enough."""
+
+_NO_THREAD = "can't start new thread"
+"""CPython's text for EAGAIN of pthread_create(3): it passes no errno on."""
+
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
+_WORDS = (
+    *((os.strerror(number), number) for number in SHORTAGES if number != errno.ECHILD),
+    (_NO_THREAD, errno.EAGAIN),
+    ("MemoryError", errno.ENOMEM),
+    ("failed to map segment", errno.ENOMEM),  # ld.so(8), of a module in C
+)
 
 
 def is_shortage(error: OSError) -> bool:
-    """Whether the host has run out of descriptors, and not refused something else."""
-    return error.errno in _HINTS
+    """Whether the host has run out of something, and not refused something else."""
+    return error.errno in SHORTAGES
 
 
-def explained(error: OSError) -> str:
-    """The error as text, with a hint where descriptors have run out. open(2)."""
-    hint = _HINTS.get(error.errno or 0)
-    return f"too many open files: {hint}" if hint else str(error)
+def explained(error: OSError | RuntimeError) -> str:
+    """The error as text, with a hint where something has run out."""
+    short = shortage_of(error)
+    if short is None:
+        return str(error)
+    file = getattr(error, "filename", None)
+    return str(Shortage(f"{short.what}: {file}", short.hint) if isinstance(file, str) else short)
+
+
+def shortage_of(error: BaseException) -> Shortage | None:
+    """What had run out when this error was raised, or an error that it follows from; or None."""
+    for one in _chain(error):
+        if isinstance(one, MemoryError):
+            return _MEMORY
+        if isinstance(one, OSError) and one.errno in SHORTAGES:
+            return SHORTAGES[one.errno]
+        if isinstance(one, RuntimeError) and str(one) == _NO_THREAD:
+            return _MEMORY if _has_no_room_for_a_stack() else _TASKS
+        if isinstance(one, ImportError) and (found := shortage_in(str(one))) is not None:
+            return found
+    return None
+
+
+def shortage_in(text: str) -> Shortage | None:
+    """What had run out, by the last line of a program that died of it; or None."""
+    if match := _ERRNO.search(text):
+        return SHORTAGES.get(int(match[1]))
+    return next((SHORTAGES[number] for words, number in _WORDS if words in text), None)
+
+
+def _has_no_room_for_a_stack() -> bool:
+    """Whether RLIMIT_AS is too low for another thread: pthread_create(3) calls that EAGAIN too."""
+    import resource  # only where a thread could not be started
+
+    limit, stack = (
+        resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_STACK)
+    )
+    if limit == resource.RLIM_INFINITY:
+        return False
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        size = int(statm.read().split()[0]) * resource.getpagesize()
+    return size + (stack if stack > 0 else _DEFAULT_STACK) > limit
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen = 0
+    while error is not None and seen < 20:
+        yield error
+        error, seen = error.__cause__ or error.__context__, seen + 1

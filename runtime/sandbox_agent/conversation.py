@@ -16,7 +16,7 @@ from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.utf8 import without_surrogates
 
-from sandbox_agent.embedding.blocking import run_async
+from sandbox_agent.embedding.blocking import in_executor, run_async
 from sandbox_agent.embedding.ctrl_c import CtrlC
 from sandbox_agent.errors import ConfigError, StateError
 from sandbox_agent.journal.events import AnyEvent, UserText
@@ -343,7 +343,7 @@ class Conversation:
         shield = CancelShield()
         if self._run is not None:
             await self._run.aclose(shield)
-        closing = loop.run_in_executor(None, self._host.close)
+        closing = in_executor(self._host.close)
         await shield.wait({closing})
         model = loop.create_task(self._setup.model.aclose())
         await shield.wait({model})

@@ -1,27 +1,53 @@
-"""The status pipe: the call's init sends the host the worker's wait status (waitpid(2))."""
+"""The status pipe: the call's init sends the host the worker's wait status (waitpid(2)), or why
+there is no worker."""
 
 from __future__ import annotations
 
 import os
 import struct
+from typing import NamedTuple
 
-_STATUS = struct.Struct("=i")
+from sandbox_agent_sandbox.steps import Step
+
+_STATUS = struct.Struct("=iii")
+_STEPS = tuple(Step)
+
+
+WORKER_FAILED = 70
+"""The exit code of a worker that failed itself: EX_SOFTWARE of sysexits.h."""
+
+
+class WorkerEnd(NamedTuple):
+    """How a worker ended. status: its exit code, negative for a signal; None if it never began, or
+    if init reported nothing. step, number: what failed, and its errno, if it never began."""
+
+    status: int | None = None
+    step: Step | None = None
+    number: int = 0
 
 
 def report_status(pipe: int, wait_status: int) -> None:
     """Write the worker's wait status; for the call's init."""
-    os.write(pipe, _STATUS.pack(wait_status))
+    os.write(pipe, _STATUS.pack(wait_status, -1, 0))
 
 
-def worker_status(pipe: int) -> int | None:
-    """The worker's exit code, negative for a signal; None when init reported nothing.
+def report_failure(pipe: int, step: Step, number: int) -> None:
+    """Write that there is no worker, since this step failed; for the call's init."""
+    os.write(pipe, _STATUS.pack(0, _STEPS.index(step), number))
+
+
+def worker_end(pipe: int) -> WorkerEnd:
+    """What the call's init reported.
 
     pipe: the read end, non-blocking. No process but the call's init ever had the write end.
     """
     try:
         data = os.read(pipe, _STATUS.size)
     except BlockingIOError:
-        return None
+        return WorkerEnd()
     if len(data) != _STATUS.size:
-        return None
-    return os.waitstatus_to_exitcode(_STATUS.unpack(data)[0])
+        return WorkerEnd()
+    status, step, number = _STATUS.unpack(data)
+    if step >= 0:
+        return WorkerEnd(None, _STEPS[step], number)
+    return WorkerEnd(os.waitstatus_to_exitcode(status))

@@ -67,6 +67,8 @@ class CallResult(msgspec.Struct, frozen=True):
     the flag to each rung that was taken, and to `ended`.
     survivors: processes that could not be ended; normally empty.
     private_files: that a file tool wrote in a place of the sandbox's own; they are lost with it.
+    made: False if the sandbox itself could not make the call: no process could be started for it,
+    the tool's function could not be imported, its command could not be started.
     """
 
     id: str
@@ -82,3 +84,4 @@ class CallResult(msgspec.Struct, frozen=True):
     detail: str = ""
     images: tuple[Image, ...] = ()
     private_files: tuple[str, ...] = ()
+    made: bool = True

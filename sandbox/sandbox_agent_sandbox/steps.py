@@ -1,4 +1,4 @@
-"""The steps of building a sandbox, as an error names them."""
+"""The steps of building a sandbox and of making a call, as an error names them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from enum import StrEnum
 class Step(StrEnum):
     """In the order in which they are done."""
 
+    START = "start the spawner"
     NAMESPACES = "make the namespaces"
     MAPS = "map the user into its namespace"
     INIT = "start init"
@@ -16,3 +17,6 @@ class Step(StrEnum):
     VIEW = "build the mount view"
     NAME = "name the sandbox"
     LOOPBACK = "bring up loopback"
+    CALL = "start the call's processes"
+    CALL_NAMESPACES = "make the call's namespaces"
+    CALL_PROC = "mount the call's /proc"

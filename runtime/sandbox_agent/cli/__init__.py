@@ -16,6 +16,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sandbox_agent_ipc.shortage import shortage_of
+
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.exit_codes import ExitCode, by_signal
 
@@ -26,6 +28,10 @@ _LAST_WORDS_SECONDS = 0.5
 """What a signal that ends the command leaves to the readers of what was said before."""
 
 
+_NEEDED = 8
+"""Descriptors of two event loops and of the files of a run, at their beginning."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. argv: without the program's name."""
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -33,16 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # First, so that no import is interrupted by KeyboardInterrupt.
         signals.install()
-    except RuntimeError as error:
-        return _without_threads(arguments, error)
-    from sandbox_agent.cli.console import Console, fill_standard_descriptors
+        from sandbox_agent.cli.console import Console, fill_standard_descriptors
 
-    console = Console(fill_standard_descriptors())
+        console = Console(fill_standard_descriptors())
+    except Exception as error:
+        return _without_console(arguments, error)
     signals.on_leave = partial(_last_words, console)
     warnings.showwarning = console.warn
     # Ours are said, whatever PYTHONWARNINGS or -W hide.
     warnings.simplefilter("always", UserWarning)
-    code = _run(arguments, console, signals)
+    try:
+        code = _run(arguments, console, signals)
+    except Exception as error:
+        code = _without_console(arguments, error)
     signals.end(code)
     code = _finish(code, console, signals)
     _leave_no_thread_waiting(code)
@@ -75,7 +84,9 @@ def _run(argv: list[str], console: Console, signals: Signals) -> int:
             console.out(error.text) if error.code == 0 else console.err(error.text)
             return error.code
         failed, own_bug = arguments.failed_code, arguments.bug_code
-        return arguments.verb()(arguments.values, console, signals)
+        verb = arguments.verb()
+        _look_for_descriptors()
+        return verb(arguments.values, console, signals)
     except Exception as error:
         return _report(error, console, failed, own_bug)
 
@@ -89,25 +100,29 @@ def _last_words(console: Console, words: str) -> None:
     console.finish(patience(_LAST_WORDS_SECONDS))
 
 
-def _without_threads(argv: list[str], error: RuntimeError) -> int:
-    """Says why nothing works, without the thread that otherwise writes it."""
-    message = (
-        f"sandbox-agent: {error}\n"
-        "  hint: allow more processes and threads: ulimit -u, or pids.max of the cgroup\n"
-    )
+def _without_console(argv: list[str], error: Exception) -> int:
+    """Says what the host has run out of, without the threads and imports that usually do."""
+    short = shortage_of(error)
+    if short is None:
+        raise error
     with suppress(OSError):
-        os.write(2, message.encode())
+        os.write(2, f"sandbox-agent: {short.what}\n  hint: {short.hint}\n".encode())
     return int(ExitCode.EXEC_FAILED if argv[:1] == ["exec"] else ExitCode.SANDBOX)
 
 
 def _report(error: Exception, console: Console, failed: int | None, own_bug: int) -> int:
     from sandbox_agent_ipc.errors import SandboxAgentError
 
-    from sandbox_agent.errors import exit_code_of
-
     if isinstance(error, SandboxAgentError):
+        from sandbox_agent.errors import exit_code_of
+
         console.error(str(error))
         return exit_code_of(error) if failed is None else failed
+    short = shortage_of(error)
+    if short is not None:
+        # Of the host, wherever it struck: a thread, an import, a file.
+        console.error(f"{short.what}\n  hint: {short.hint}")
+        return ExitCode.SANDBOX if failed is None else failed
     if isinstance(error, FileNotFoundError) and _has_no_current_folder():
         console.error("the current folder does not exist any more\n  hint: cd to another folder")
         return ExitCode.USAGE if failed is None else failed
@@ -115,6 +130,18 @@ def _report(error: Exception, console: Console, failed: int | None, own_bug: int
 
     report(error, console, getattr(error, "run_dir", None))
     return own_bug
+
+
+def _look_for_descriptors() -> None:
+    """Raises OSError if there are not even the descriptors that an event loop begins with. Here
+    that is one message; in the middle of a run it would be many."""
+    found: list[int] = []
+    try:
+        for _ in range(_NEEDED):
+            found.append(os.dup(2))
+    finally:
+        for number in found:
+            os.close(number)
 
 
 def _has_no_current_folder() -> bool:

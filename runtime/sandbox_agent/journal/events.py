@@ -162,7 +162,8 @@ class Ended(Event, frozen=True, tag="ended"):
     the tool printed. output_file: the file with the whole content, relative to the run folder; None
     if nothing was cut. detail: the reason, if the outcome alone does not tell it. images: from the
     tool, for the model to see (data in base64). private_files: that `write_file` or `edit_file`
-    wrote in a place of the sandbox's own, such as /tmp; they are lost with the sandbox.
+    wrote in a place of the sandbox's own, such as /tmp; they are lost with the sandbox. made:
+    False if the sandbox could not make the call.
     """
 
     call: str
@@ -178,6 +179,7 @@ class Ended(Event, frozen=True, tag="ended"):
     detail: str = ""
     images: tuple[Image, ...] = ()
     private_files: tuple[str, ...] = ()
+    made: bool = True
 
 
 class CancelRequested(Event, frozen=True, tag="cancel_requested"):

@@ -132,6 +132,9 @@ def tool_text(ended: Ended) -> str:
 
 def _ending(ended: Ended) -> str:
     """The line in brackets that says how a call ended; "" if the content says all."""
+    if not ended.made:
+        how = "not made: the sandbox could not make this call, and its tool did nothing"
+        return _line(f"{how}. Repeat it as it is if you need it", ended)
     match ended.outcome:
         case Outcome.OK | Outcome.ERROR:
             status = _exit(ended.exit_status) if ended.exit_status else ""

@@ -194,6 +194,7 @@ class Caller:
             detail=result.detail,
             images=result.images,
             private_files=result.private_files,
+            made=result.made,
         )
 
     def _spill(self, call_id: str, text: bytes) -> str | None:

@@ -146,10 +146,12 @@ class CallGroup:
         finally:
             self._drop_token(call.id)
 
-    async def verify(self, call_id: str, command: str, caller: Caller) -> bool:
-        """Run one `verify` command in a shell. Returns whether it passed.
+    async def verify(self, call_id: str, command: str, caller: Caller) -> bool | None:
+        """Run one `verify` command in a shell. Returns whether it passed; None if it could not be
+        started.
 
-        A command that was stopped with the run gets no `verify` event: it proves nothing.
+        A command that was stopped with the run, or not started, gets no `verify` event: it proves
+        nothing.
         """
         arguments = {"command": command}
         request = Request(call_id, "shell", SHELL, arguments, caller.time_limit, command)
@@ -161,6 +163,8 @@ class CallGroup:
         self._report_bugs([task])
         call = self._journal.state.calls.get(call_id)
         ended = call.ended if call is not None else None
+        if ended is not None and not ended.made:
+            return None
         passed = ended is not None and ended.outcome is Outcome.OK and not ended.exit_status
         stopped = ended is None or ended.outcome in STOPPED
         if call is not None and not (stopped and self._run_token.is_cancelled):

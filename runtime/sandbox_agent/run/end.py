@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
 from sandbox_agent_ipc.cancel_reason import CancelReason
-from sandbox_agent_sandbox.outcome import Survivor
+from sandbox_agent_sandbox.outcome import StartedState, Survivor
 
 from sandbox_agent.errors import AgentFailed, exit_code_of
 from sandbox_agent.exit_codes import ExitCode
-from sandbox_agent.journal.events import LENGTH, REFUSED, ToolCall
+from sandbox_agent.journal.events import LENGTH, REFUSED, Ended, ToolCall
+from sandbox_agent.journal.state import RunState
 from sandbox_agent.journal.status import EXIT_CODES, Status
 from sandbox_agent.models import ModelTurn
 
@@ -38,6 +40,45 @@ class End:
     @property
     def code(self) -> int:
         return int(EXIT_CODES[self.status] if self.exit_code is None else self.exit_code)
+
+
+class Unmade:
+    """The calls of a run that the sandbox could not make. A call that is repeated as it was and
+    then made does not count any more."""
+
+    def __init__(self) -> None:
+        self._calls: dict[tuple[str, bytes], Ended] = {}
+
+    def count(self, calls: Iterable[ToolCall], state: RunState) -> None:
+        """Look at the ends of a turn's calls."""
+        for call in calls:
+            ended = state.calls[call.id].brief
+            if ended is None or (ended.made and not self._calls):
+                continue
+            key = call.tool, msgspec.json.encode(call.arguments, order="sorted")
+            if not ended.made:
+                self._calls[key] = state.calls[call.id].ended or ended
+            elif ended.started is StartedState.YES:
+                self._calls.pop(key, None)
+
+    def end(self) -> End | None:
+        """The end of a run that would end by itself now; None if all calls were made."""
+        if not self._calls:
+            return None
+        (tool, _), ended = next(iter(self._calls.items()))
+        others = f" (and {len(self._calls) - 1} more)" if len(self._calls) > 1 else ""
+        what = f"the sandbox could not make {ended.call}, {tool}{others}: {_why(ended)}"
+        return End(Status.ERROR, what, ExitCode.SANDBOX)
+
+
+def verify_unmade(command: str, ended: Ended | None) -> End:
+    """The end of a run whose `verify` command could not be started: that is no verdict."""
+    why = "" if ended is None else f": {_why(ended)}"
+    return End(Status.ERROR, f"verify could not be started: {command}{why}", ExitCode.SANDBOX)
+
+
+def _why(ended: Ended) -> str:
+    return " ".join((ended.detail or ended.content).split())
 
 
 STOPPED = End(Status.INTERRUPTED, "stopped")

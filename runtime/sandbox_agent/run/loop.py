@@ -15,8 +15,10 @@ from sandbox_agent_ipc.token import Cancelled
 from sandbox_agent_sandbox.errors import SandboxError
 from sandbox_agent_sandbox.utf8 import without_surrogates
 
+from sandbox_agent.embedding.blocking import in_executor
 from sandbox_agent.embedding.warn import complain
-from sandbox_agent.errors import AgentError, ModelError
+from sandbox_agent.errors import AgentError, AgentFailed, ModelError
+from sandbox_agent.exit_codes import ExitCode
 from sandbox_agent.journal.events import LENGTH, SegmentStarted, ToolCall, TurnTaken
 from sandbox_agent.journal.recording import RecordedSegments
 from sandbox_agent.journal.status import Status
@@ -24,7 +26,15 @@ from sandbox_agent.models import ModelCall, ModelDelta, ModelTurn
 from sandbox_agent.run.budget import BudgetTracker
 from sandbox_agent.run.call import Caller
 from sandbox_agent.run.call_group import CallGroup
-from sandbox_agent.run.end import STOPPED, End, end_by_answer, end_by_error, not_made
+from sandbox_agent.run.end import (
+    STOPPED,
+    End,
+    Unmade,
+    end_by_answer,
+    end_by_error,
+    not_made,
+    verify_unmade,
+)
 from sandbox_agent.run.record_writer import RecordWriter
 from sandbox_agent.run.run_journal import RunJournal, not_written
 from sandbox_agent.run.setup import Setup
@@ -59,6 +69,7 @@ class Loop:
         self._budget = budget
         self._recorded = setup.model.recorded or RecordedSegments()
         self._record = record
+        self._unmade = Unmade()
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._on_delta = setup.callbacks.on_delta
         self._was_cut = False
@@ -76,6 +87,9 @@ class Loop:
                 self._record.write_running()
                 self._setup.model.start(self._setup.settings.interrupt)
                 return await self._turns()
+        except AgentFailed as error:
+            end = end_by_error(error)
+            return (self._unmade.end() or end) if end.code == ExitCode.FAILED else end
         except (AgentError, SandboxError) as error:
             return end_by_error(error)
 
@@ -97,6 +111,7 @@ class Loop:
             if (why := self._budget.spent()) is not None:
                 self._decision.stop(CancelReason.BUDGET, why)
                 break
+            self._host.check_folders()
             turn = await self._ask(registry)
             if turn is None:
                 break
@@ -104,6 +119,7 @@ class Loop:
             if calls:
                 unmade = not_made(turn, calls)
                 await self._calls.make(calls, self._caller(), registry, unmade)
+                self._unmade.count(calls, self._state)
                 self._setup.model.review(self._state)
                 await self._sync()
             end = end_by_answer(turn, self._was_cut)
@@ -116,7 +132,7 @@ class Loop:
             results = self._state.results(calls)
             why = self._budget.repeats(number, turn.text, calls, results, self._state.user_messages)
             if why is not None:
-                return End(Status.FAILED, why)
+                return self._unmade.end() or End(Status.FAILED, why)
         return STOPPED
 
     async def _open(self) -> Registry | None:
@@ -240,19 +256,25 @@ class Loop:
     async def _sync(self) -> None:
         if not self._setup.callbacks.durable or self._token.is_cancelled:
             return
-        syncing = asyncio.get_running_loop().run_in_executor(None, self._setup.recorder.sync)
+        syncing = in_executor(self._setup.recorder.sync)
         await self._shield.wait({syncing})
         error = syncing.exception()
         if isinstance(error, OSError):
             self._journal.fail(not_written("the journal", error))
 
     async def _verify(self) -> End:
+        self._host.check_folders()
+        if (end := self._unmade.end()) is not None:
+            return end
         caller, failed = self._caller(), []
         for place, command in enumerate(self._setup.settings.verify, 1):
             if self._token.is_cancelled:
                 return STOPPED
             call_id = f"verify_{self._record.segment}_{place}"
-            if not await self._calls.verify(call_id, command, caller):
+            passed = await self._calls.verify(call_id, command, caller)
+            if passed is None:
+                return verify_unmade(command, self._state.calls[call_id].ended)
+            if not passed:
                 failed.append(command)
         remark = self._setup.model.review(self._state)
         if failed:

@@ -16,7 +16,7 @@ from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import PolicyError
 
-from sandbox_agent.embedding.blocking import call_until_it_returns
+from sandbox_agent.embedding.blocking import call_until_it_returns, in_executor
 from sandbox_agent.embedding.control import Control, listen
 from sandbox_agent.embedding.home_loop import HomeLoop
 from sandbox_agent.errors import ConfigError, StateError
@@ -196,7 +196,7 @@ class Run:
         if self._stop_to_close():
             wait = partial(self._journal.run_over.wait, self._patience)
             end = self.end_without_loop if self._home.is_deserted else wait
-            await shield.wait({asyncio.get_running_loop().run_in_executor(None, end)})
+            await shield.wait({in_executor(end)})
 
     def _stop_to_close(self) -> bool:
         if not self.is_over:

@@ -7,6 +7,7 @@ import threading
 from typing import Any, TypeVar
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.shortage import shortage_of
 from sandbox_agent_sandbox.errors import SandboxError
 
 from sandbox_agent.errors import NotRecorded
@@ -19,7 +20,8 @@ E = TypeVar("E", bound=AnyEvent)
 
 def not_written(what: str, error: OSError) -> NotRecorded:
     """The end of a run of which `what` cannot be written."""
-    why = error.strerror or str(error)
+    short = None if error.errno in _FULL else shortage_of(error)
+    why = str(short or error.strerror or error)
     hint = "; make room on that disk, and resume" if error.errno in _FULL else ""
     return NotRecorded(f"{what} cannot be written: {why}{hint}")
 

@@ -5,11 +5,13 @@ The one place where the runtime opens a cell.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.outcome import Survivor
 
@@ -81,12 +83,18 @@ class ConversationSandbox:
             # The first is for `from sandbox_agent import tool` in tools' modules.
             tool_paths=[SOURCE_ROOT, *import_roots(settings.tools)],
         )
+        _refuse_shut(Path(plan.workspace))
         for note in plan.notes:
             notify(note)
         interrupt = settings.interrupt
         return plan, Cell(
             plan, grace=interrupt.grace, term=interrupt.term, deadlines=self.deadlines
         )
+
+    def check_folders(self) -> None:
+        """Raise SandboxBroken if a folder that tools write is not at its path any more."""
+        if self.cell is not None:
+            self.cell.check_folders()
 
     def plan_summary(self) -> dict[str, Any] | None:
         """The plan as data for the record; of the environment the names only, since values that
@@ -130,3 +138,13 @@ class ConversationSandbox:
         """Close it for good. What could not be stopped, ever, is returned. Blocks; idempotent."""
         self.drop()
         return tuple(self._survivors)
+
+
+def _refuse_shut(workspace: Path) -> None:
+    """Raise PolicyError for a workspace that the tools' user, who owns it, cannot enter. For root
+    the mode decides: root itself may enter every folder, and tools are never root."""
+    may = workspace.stat().st_mode & 0o100 if os.geteuid() == 0 else os.access(workspace, os.X_OK)
+    if not may:
+        raise PolicyError(
+            f"tools may not enter {workspace}", field="workspace", hint=f"chmod u+rwx {workspace}"
+        )

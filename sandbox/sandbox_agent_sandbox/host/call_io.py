@@ -175,8 +175,9 @@ class CallIO(WorkerLink[CallState]):
         """What became of the call, once `run` has returned or raised."""
         call_process = self._call_process
         if call_process is None:
+            unsent = self._not_sent
             return CallResult(
-                self._request.id, Outcome.SKIPPED, StartedState.NO, detail=self._not_sent
+                self._request.id, Outcome.SKIPPED, StartedState.NO, detail=unsent, made=not unsent
             )
         failure = self._not_sent or self._fault or call_process.failure
         if not failure and self._exit_status == 0:

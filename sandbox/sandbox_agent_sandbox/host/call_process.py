@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from sandbox_agent_ipc.board import Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
 
-from sandbox_agent_sandbox.call_status import worker_status
+from sandbox_agent_sandbox.call_status import WorkerEnd, worker_end
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.ladder import Ladder
 from sandbox_agent_sandbox.host.process import Process
@@ -66,9 +66,9 @@ class CallProcess:
         else:
             self.abort_sandbox()
 
-    def exit_status(self) -> int | None:
-        """The worker's, as `subprocess` gives it; None when its init died before it reported."""
-        return worker_status(self.status.number)
+    def worker_end(self) -> WorkerEnd:
+        """How the worker ended, as far as its init reported before it died."""
+        return worker_end(self.status.number)
 
     def close_descriptors(self) -> None:
         """Close the descriptors now, at the end of the call. Their owners refer to each other in a

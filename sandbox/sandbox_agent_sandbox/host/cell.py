@@ -7,7 +7,6 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.host.call_io import CallIO
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
+from sandbox_agent_sandbox.host.descriptors import Held
 from sandbox_agent_sandbox.host.request import CallRequest as CallRequest
 from sandbox_agent_sandbox.host.session import Session
 from sandbox_agent_sandbox.host.supervisor import Supervisor
@@ -66,6 +66,7 @@ class Cell:
             raise SandboxUnavailable(f"the sandbox cannot be built: {explained(error)}") from error
         self._slot_waiters: deque[asyncio.Future[None]] = deque()
         self._descriptions = itertools.count(1)
+        self._held: list[Held] = []
         self._opened = False
         self._closed = False
 
@@ -78,7 +79,11 @@ class Cell:
             if not done.done():
                 done.set_result(failure)
 
-        self._supervisor.open(partial(call_soon, loop, resolve))
+        try:
+            self._supervisor.open(partial(call_soon, loop, resolve))
+        except RuntimeError as error:
+            self.close()
+            raise SandboxUnavailable(f"the sandbox cannot be built: {explained(error)}") from None
         patience = self._supervisor.deadlines.open + self._supervisor.deadlines.launch
         while not done.done():
             await asyncio.wait({done}, timeout=patience)
@@ -88,6 +93,11 @@ class Cell:
         if failure is not None:
             self.close()
             raise failure
+        try:
+            self._held = [Held(bind.path) for bind in self._plan.binds if bind.writable]
+        except OSError as error:
+            self.close()
+            raise SandboxUnavailable(f"the sandbox cannot be built: {explained(error)}") from error
         self._opened = True
 
     async def describe(
@@ -109,7 +119,7 @@ class Cell:
         answer = exchange.answer
         if not isinstance(answer, Described) or len(answer.tools) != len(functions):
             result = exchange.result()
-            text = (result.output or result.detail).strip()
+            text = (result.content or result.output or result.detail).strip()
             raise SandboxBroken(f"the tools' modules cannot be imported: {result.outcome}: {text}")
         return list(answer.tools)
 
@@ -195,6 +205,8 @@ class Cell:
         if not self._closed:
             self._closed = True
             self._board.close()
+            for held in self._held:
+                held.close()
         return survivors
 
     @property
@@ -207,16 +219,33 @@ class Cell:
             raise CellClosed("this sandbox is not open; open it, or make another one")
         if self._supervisor.failure is not None:
             raise self._supervisor.failure
+        self.check_folders()
         for path in self._plan.protected:
-            with suppress(OSError):
+            try:
                 status = Path(path.path).stat()
                 if (status.st_dev, status.st_ino) == (path.device, path.inode):
                     continue
+            except PermissionError:
+                continue  # a tool has shut a folder above it, and only a tool can open that again
+            except OSError:
+                pass
             # A bind mount keeps the old inode: a file that was renamed over it is writable inside.
             raise SandboxBroken(
                 f"protect: {path.path} was replaced outside while the sandbox was open, so it is"
                 " no longer protected; run again"
             )
+
+    def check_folders(self) -> None:
+        """Raise SandboxBroken if a folder that tools write is not at its path any more: what they
+        write would be lost with it."""
+        for held in self._held:
+            if what := held.problem():
+                workspace = held.path == self._plan.workspace
+                name = f"the workspace {held.path}" if workspace else f"write: {held.path}"
+                raise SandboxBroken(
+                    f"{name} {what} outside while the sandbox was open, so what tools write does"
+                    " not arrive there; hint: leave it in its place, and run again"
+                )
 
     async def _exchange(
         self,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from sandbox_agent_ipc.messages import InitFailed
+from sandbox_agent_ipc.shortage import SHORTAGES, shortage_in
 
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.import_roots import import_roots
 from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.policy.probe import interpreter
 from sandbox_agent_sandbox.steps import Step
 
 _BOOT = (
@@ -53,12 +55,32 @@ class Launch:
         """Readable once the spawner has ended."""
         return self._pidfd.number
 
-    def last_log_line(self) -> str:
-        """The last line that the spawner wrote; of a traceback, the exception."""
+    def last_words(self) -> str:
+        """Why the spawner died, by the last line that it wrote; of a traceback, the exception."""
         size = os.fstat(self._log.number).st_size
-        text = os.pread(self._log.number, 2000, max(0, size - 2000)).decode(errors="replace")
+        text = os.pread(self._log.number, 4000, max(0, size - 4000)).decode(errors="replace")
         lines = text.strip().splitlines()
-        return lines[-1] if lines else "it left no message"
+        fatal = (line for line in lines if line.startswith("Fatal Python error"))
+        said = next(fatal, lines[-1] if lines else "")
+        short = next(filter(None, map(shortage_in, [*reversed(lines[-3:]), said])), None)
+        if short is not None:
+            return f"cannot {Step.START}: {short}"
+        if said:
+            return f"the sandbox's spawner died: {said}"
+        name = self._death_signal()
+        if not name:
+            return "the sandbox's spawner died and left no message"
+        kernel = ", or whether memory ran out (dmesg)" if name == "SIGKILL" else ""
+        return f"the sandbox's spawner was ended by {name}; hint: look for who sent it{kernel}"
+
+    def _death_signal(self) -> str:
+        """The signal that ended the spawner, or "". It is not reaped here: see `reap`."""
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        with suppress(OSError):
+            end = os.waitid(os.P_PIDFD, self._pidfd.number, flags)
+            if end is not None and end.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
+                return signal.Signals(end.si_status).name
+        return ""
 
     def kill(self) -> None:
         """SIGKILL to the spawner and to the processes that it started, before init has come.
@@ -123,7 +145,7 @@ def launch(plan: Plan, board_fd: int) -> Launch:
         os.write(plan_file.number, msgspec.msgpack.encode(plan))
         os.lseek(plan_file.number, 0, os.SEEK_SET)
         passed = (plan_file.number, theirs.number, board_fd, host.number)
-        command = [*_parent_death_prefix(), sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT]
+        command = [*_parent_death_prefix(), interpreter(), "-I", "-S", "-X", "utf8", "-c", _BOOT]
         process = subprocess.Popen(
             [*command, ":".join(import_roots()), *map(str, passed)],
             stdin=subprocess.DEVNULL,
@@ -147,40 +169,72 @@ def launch(plan: Plan, board_fd: int) -> Launch:
         theirs.close()
 
 
-_NAMESPACES = (
-    "allow user namespaces: sysctl -w user.max_user_namespaces=15000"
-    " kernel.unprivileged_userns_clone=1; on Ubuntu 24.04 and later also"
-    " kernel.apparmor_restrict_unprivileged_userns=0; in a container, a seccomp profile that"
-    " allows unshare"
+_FORBIDDEN = (
+    "allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1; on Ubuntu 24.04 and later"
+    " kernel.apparmor_restrict_unprivileged_userns=0; in a container, a seccomp profile that allows"
+    " unshare"
 )
-_MOUNTS = (
-    "in a container, unmask /proc (docker: --security-opt systempaths=unconfined); if it names a"
-    " path of the policy, take that out"
+_TOO_MANY = (
+    "raise the limits of namespaces, which may be 0: sysctl -w user.max_user_namespaces=15000, and"
+    " the other user.max_*_namespaces"
 )
+_KERNEL = "use a kernel with user, mount, pid, net, ipc, uts and cgroup namespaces"
+_PROC = "in a container, unmask /proc (docker: --security-opt systempaths=unconfined)"
+_OLD = "use Linux 5.12 or newer"
+_SCARCE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.EDQUOT, errno.ECHILD)
 
-_COPY = (
-    "Linux 5.12 or newer; root needs CAP_SYS_ADMIN over its mount namespace (in a container:"
-    " --privileged), so run as an ordinary user where root has not; if it names a path of the"
-    " policy, take that out"
-)
-
-_HINTS = {
-    Step.NAMESPACES: _NAMESPACES,
-    Step.MAPS: _NAMESPACES,
-    Step.NO_NESTING: _NAMESPACES,
-    Step.COPY: _COPY,
-    Step.VIEW: _MOUNTS,
+_HINTS: dict[tuple[Step, int], str] = {
+    (Step.NAMESPACES, errno.EPERM): _FORBIDDEN,
+    (Step.NAMESPACES, errno.EACCES): _FORBIDDEN,
+    (Step.NAMESPACES, errno.ENOSPC): _TOO_MANY,
+    (Step.NAMESPACES, errno.EUSERS): _TOO_MANY,
+    (Step.NAMESPACES, errno.EINVAL): _KERNEL,
+    (Step.NAMESPACES, errno.ENOSYS): _KERNEL,
+    (Step.MAPS, errno.EPERM): _FORBIDDEN,
+    (Step.MAPS, errno.EACCES): _FORBIDDEN,
+    (Step.NO_NESTING, errno.EACCES): _PROC,
+    (Step.NO_NESTING, errno.EPERM): _PROC,
+    (Step.NO_NESTING, errno.EROFS): _PROC,
+    (Step.NO_NESTING, errno.ENOENT): _PROC,
+    (Step.COPY, errno.ENOSYS): _OLD,
+    (Step.COPY, errno.EPERM): (
+        "root needs CAP_SYS_ADMIN over its mount namespace (in a container: --privileged); run as"
+        " an ordinary user where root has not"
+    ),
+    (Step.COPY, errno.EACCES): "take that path out of the policy, or let this user read it",
+    (Step.COPY, errno.ENOENT): "it was there a moment ago: run again",
+    (
+        Step.COPY,
+        errno.EINVAL,
+    ): "take that path out of the policy: its mount is locked",
+    (Step.VIEW, errno.EPERM): _PROC,
+    (Step.VIEW, errno.ENOSYS): _OLD,
+    (Step.VIEW, errno.ENOSPC): "raise sandbox.limits.tmp, or the number of mounts (fs.mount-max)",
+    (Step.CALL_NAMESPACES, errno.ENOSPC): _TOO_MANY,
+    (Step.CALL_NAMESPACES, errno.EUSERS): _TOO_MANY,
+    (Step.CALL_PROC, errno.EPERM): _PROC,
 }
+"""The hint for what a host refuses, by step and errno. What a host has run out of is in SHORTAGES;
+ENOSPC has a meaning of its own at each step. unshare(2), mount(2), mount_setattr(2)."""
+
+
+def why_failed(step: str, reason: str, number: int, hint: str = "") -> str:
+    """What a failed step means, with the one hint that is right for it, where there is one.
+
+    number: the errno, 0 for none. hint: where the step itself knows better.
+    """
+    if number in _SCARCE and not hint:
+        return f"cannot {step}: {SHORTAGES[number]}"
+    reason = reason.removeprefix(f"[Errno {number}] ") or os.strerror(number)
+    with suppress(ValueError):  # a step of another version
+        hint = hint or _HINTS.get((Step(step), number), "")
+    return f"cannot {step}: {reason}; hint: {hint}" if hint else f"cannot {step}: {reason}"
 
 
 def explain(failed: InitFailed) -> str:
-    """The message for a step that the host refused, with a hint where there is one."""
-    try:
-        hint = _HINTS.get(Step(failed.step), "")
-    except ValueError:
-        hint = ""
-    hint = f". Hint: {hint}" if hint else ""
-    return (
-        f"the sandbox cannot be built: {failed.step}: {failed.reason}{hint}"
-        " (`sandbox-agent doctor` shows what this host can do)"
+    """The message for a sandbox that could not be built."""
+    why = why_failed(failed.step, failed.reason, failed.number, failed.hint)
+    more = (
+        "" if failed.number in _SCARCE else " (`sandbox-agent doctor` shows what this host can do)"
     )
+    return f"the sandbox cannot be built: {why}{more}"

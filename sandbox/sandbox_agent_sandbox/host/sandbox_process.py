@@ -27,16 +27,16 @@ from sandbox_agent_ipc.messages import (
     Thaw,
     ToInit,
 )
-from sandbox_agent_ipc.shortage import explained
 
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
-from sandbox_agent_sandbox.host.launch import Launch, explain, launch
+from sandbox_agent_sandbox.host.launch import Launch, explain, launch, why_failed
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.host.sandbox_state import SandboxState, State
 from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.steps import Step
 
 OnOpen = Callable[[SandboxError | None], object]
 """Called once when the sandbox is built (None) or cannot be, from the supervisor's thread."""
@@ -84,9 +84,12 @@ class SandboxProcess:
         self.state.start(time.monotonic())
         try:
             self._launch = launch(self._plan, self._board_fd)
+        except SandboxUnavailable as error:
+            self.fail(error)
+            return False
         except OSError as error:
-            why = f"the sandbox's spawner cannot be started: {explained(error)}"
-            self.fail(SandboxUnavailable(why))
+            why = why_failed(Step.START, str(error), error.errno or 0)
+            self.fail(SandboxUnavailable(f"the sandbox cannot be built: {why}"))
             return False
         self.state.spawner_started()
         self._epoll.register(self._launch.control.fileno(), select.EPOLLIN)
@@ -193,8 +196,8 @@ class SandboxProcess:
     def _never_built(self, why: str = "") -> None:
         """No init has come. why: the reason, if it is not the spawner's death."""
         assert self._launch is not None
-        why = why or f"the sandbox's spawner died: {self._launch.last_log_line()}"
-        self.fail(SandboxUnavailable(why))
+        why = why or self._launch.last_words()
+        self.fail(SandboxUnavailable(f"the sandbox cannot be built: {why}"))
 
     def _init_ended(self) -> None:
         assert self._init is not None

@@ -25,7 +25,7 @@ from sandbox_agent_sandbox.host.command_queue import Command, CommandQueue
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.ladder import Ladder
-from sandbox_agent_sandbox.host.launch import kill_before_exec
+from sandbox_agent_sandbox.host.launch import kill_before_exec, why_failed
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.host.sandbox_process import AboutCalls, OnOpen, SandboxProcess
 from sandbox_agent_sandbox.host.sandbox_state import State
@@ -211,7 +211,9 @@ class Supervisor:
 
     def close(self) -> tuple[Survivor, ...]:
         """End the sandbox and everything in it; block until that is proven or given up."""
-        if self._thread.ident is None:
+        if self._thread.ident is None:  # never opened, or no thread could be started
+            self._commands.close()
+            self._epoll.close()
             return ()
         self._commands.add(self._close)
         self._thread.join(self.deadlines.launch)
@@ -335,7 +337,7 @@ class Supervisor:
         call_process = self._calls.get(message.id)
         if isinstance(message, CallFailed):
             if call_process is not None:
-                call_process.failure = f"its processes could not be made: {message.reason}"
+                call_process.failure = why_failed(message.step, message.reason, message.number)
                 self._end_call(call_process, proven=True)
             return
         if call_process is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import Result, ResultKind
 
+from sandbox_agent_sandbox.call_status import WORKER_FAILED
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState, Survivor
 
 _NAMED, _NAME = 8, 100
@@ -42,8 +43,15 @@ class Evidence:
 
 
 def decide(seen: Evidence) -> CallResult:
-    """The call's result. The worker says what its tool returned, and never how the call ended."""
+    """The call's result. The worker says what its tool returned, and never how the call ended.
+
+    A call that died before its tool began was not made: no tool's code had run. What comes later is
+    the tool's own end, unless the worker says that there was nothing to run.
+    """
     outcome, detail = _outcome(seen)
+    unmade = seen.reason is None and (
+        seen.result.kind is ResultKind.UNMADE if seen.result is not None else not seen.started
+    )
     result = seen.result
     exit_status = seen.exit_status
     if result is not None:
@@ -64,6 +72,7 @@ def decide(seen: Evidence) -> CallResult:
         detail=detail,
         images=result.images if result is not None else (),
         private_files=result.private_files if result is not None else (),
+        made=not unmade,
     )
 
 
@@ -77,6 +86,10 @@ def _outcome(seen: Evidence) -> tuple[Outcome, str]:
                 return Outcome.ERROR, _left(result)
             case ResultKind.SKIPPED:
                 return Outcome.SKIPPED, "it was cancelled before it began"
+            case ResultKind.UNMADE:
+                # The worker exits so when it failed itself, and not the import of the tool.
+                failed = seen.exit_status == WORKER_FAILED
+                return Outcome.CRASHED if failed else Outcome.ERROR, ""
     if seen.reason is not None:
         why = seen.reason.value
         if seen.reason is CancelReason.TIMEOUT:

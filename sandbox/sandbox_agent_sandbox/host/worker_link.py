@@ -23,6 +23,7 @@ from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.host.call_process import CallProcess
 from sandbox_agent_sandbox.host.descriptors import Channels, Descriptor
+from sandbox_agent_sandbox.host.launch import why_failed
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 
 S = TypeVar("S")
@@ -109,7 +110,10 @@ class WorkerLink(ABC, Generic[S]):
         for reader in self._readers:
             if not reader.closed:
                 reader.drain()
-        self._exit_status = self._call_process.exit_status()
+        end = self._call_process.worker_end()
+        self._exit_status = end.status
+        if end.step is not None and not self._call_process.failure:
+            self._call_process.failure = why_failed(end.step, "", end.number)
         self._call_process.close_descriptors()
 
     def _close_readers(self) -> None:

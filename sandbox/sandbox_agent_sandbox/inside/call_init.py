@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
-from sandbox_agent_sandbox.call_status import report_status
+from sandbox_agent_sandbox.call_status import report_failure, report_status
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
@@ -21,6 +21,7 @@ from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
 from sandbox_agent_sandbox.inside.walls.proc import mount_proc
 from sandbox_agent_sandbox.inside.worker.main import POKE, POKE_INTERVAL, run_worker
 from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.steps import Step
 
 _HANDLED = {signal.SIGTERM, signal.SIGCHLD}
 
@@ -32,14 +33,18 @@ REAPED_AT_ONCE = 32
 
 def main(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
     """Fork the worker, then reap until the call is over. Never returns."""
+    step: Step | None = Step.CALL_NAMESPACES
     try:
         # Blocked from the start: an early SIGTERM waits until it can be passed on.
         signal.pthread_sigmask(signal.SIG_SETMASK, _HANDLED)
         syscalls.set_process_name("sandbox-call")
         syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
+        step = Step.CALL_PROC
         # Without its own /proc, /proc/self is wrong and siblings are visible.
         mount_proc("/proc", device="/dev/null")
+        step = Step.CALL
         worker = os.fork()
+        step = None  # there is a worker, whose status counts
         if worker == 0:
             run_worker(plan, descriptors, board_fd)
         keep_only([descriptors.status])
@@ -48,6 +53,8 @@ def main(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
         _reap_until_over(worker, descriptors.status)
     except BaseException as error:
         with suppress(OSError):
+            if step is not None:
+                report_failure(descriptors.status, step, getattr(error, "errno", 0) or 0)
             os.write(2, f"sandbox call: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(1)

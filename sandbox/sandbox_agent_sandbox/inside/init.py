@@ -74,7 +74,8 @@ def main(plan: Plan, trees: list[int] | None, go: int, host: HostEnds) -> NoRetu
                 step = Step.LOOPBACK
                 loopback_up()
         except OSError as error:
-            send_datagram(host.control, InitFailed(PROTOCOL, step, str(error)))
+            number, hint = error.errno or 0, str(getattr(error, "hint", ""))
+            send_datagram(host.control, InitFailed(PROTOCOL, step, str(error), number, hint))
             os._exit(1)
         os.umask(starters_umask)  # the workers inherit it, and what tools create has it
         send_datagram(host.control, InitHello(PROTOCOL))
@@ -148,8 +149,10 @@ def _new_call(
     plan: Plan, message: NewCall, descriptors: list[int], host: HostEnds, own_namespace: int
 ) -> None:
     """Make a call's pid namespace and its init; send the host the pidfd, or why it failed."""
+    step = Step.CALL_NAMESPACES
     try:
         syscalls.unshare(syscalls.CLONE_NEWPID)
+        step = Step.CALL
         try:
             child = os.fork()
             if child == 0:
@@ -163,7 +166,8 @@ def _new_call(
         send_datagram(host.control, CallBorn(message.id), (pidfd,))
         os.close(pidfd)
     except (OSError, TypeError) as error:
-        send_datagram(host.control, CallFailed(message.id, str(error)))
+        number = getattr(error, "errno", 0) or 0
+        send_datagram(host.control, CallFailed(message.id, step, str(error), number))
     finally:
         for fd in descriptors:
             os.close(fd)

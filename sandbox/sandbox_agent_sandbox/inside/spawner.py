@@ -12,6 +12,7 @@ The builder exists because a pid namespace begins with the *child* of the proces
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import select
@@ -44,11 +45,13 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.
 
 
 class StepFailed(Exception):
-    """A step of building the sandbox failed. step: what the host reports."""
+    """A step of building the sandbox failed. step, number, hint: what the host reports."""
 
-    def __init__(self, step: Step, error: BaseException) -> None:
+    def __init__(self, step: Step, error: OSError) -> None:
         super().__init__(str(error))
         self.step = step
+        self.number = error.errno or 0
+        self.hint = str(getattr(error, "hint", ""))
 
 
 def main(arguments: list[str]) -> None:
@@ -70,14 +73,25 @@ def main(arguments: list[str]) -> None:
         plan = msgspec.msgpack.decode(file.read(), type=Plan)
     gc.collect()
     gc.freeze()
+    os.umask(0o022)  # else the folders of the mount view would have the starter's
     try:
         init_pid = _start_init(plan, host)
-    except StepFailed as failure:
-        send_datagram(host.control, InitFailed(PROTOCOL, failure.step, str(failure)))
-        sys.exit(1)
+    except StepFailed as failed:
+        _report(host, failed)
+    except OSError as error:
+        _report(host, StepFailed(Step.INIT, error))
+    except MemoryError:
+        _report(host, StepFailed(Step.INIT, OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))))
     host.control.close()
     os.close(board_fd)
     _wait_for_end(init_pid, host_fd)
+
+
+def _report(host: HostEnds, failed: StepFailed) -> NoReturn:
+    """Tell the host what failed, and exit. A builder that waits reads an end of file, and exits."""
+    message = InitFailed(PROTOCOL, failed.step, str(failed), failed.number, failed.hint)
+    send_datagram(host.control, message)
+    sys.exit(1)
 
 
 def _start_init(plan: Plan, host: HostEnds) -> int:
@@ -102,7 +116,7 @@ def _start_init(plan: Plan, host: HostEnds) -> int:
     said = os.read(report[0], 4096)
     if said != b"unshared":
         os.waitpid(builder, 0)
-        raise StepFailed(Step.NAMESPACES, OSError(said.decode() or "the builder died"))
+        raise StepFailed(Step.NAMESPACES, _error_in(said))
     try:
         write_maps(builder, plan.identity)
     except OSError as error:
@@ -113,7 +127,7 @@ def _start_init(plan: Plan, host: HostEnds) -> int:
     said = os.read(report[0], 4096)
     if not said.isdigit():
         os.waitpid(builder, 0)
-        raise StepFailed(Step.INIT, OSError(said.decode() or "the builder died"))
+        raise StepFailed(Step.INIT, _error_in(said))
     init_pid = int(said)
     pidfd = os.pidfd_open(init_pid)
     # Once the builder is reaped, init's parent is this process (a subreaper), and only then may
@@ -157,9 +171,15 @@ def _build(
         os.write(report, str(pid).encode())
         os.read(maps, 1)  # the end of file: the spawner holds a pidfd of init
     except OSError as error:
-        os.write(report, f"failed: {error}".encode())
+        os.write(report, f"failed {error.errno or 0} {error.strerror or error}".encode())
     finally:
         os._exit(0)
+
+
+def _error_in(said: bytes) -> OSError:
+    """The error that the builder reported. If it died without a word, it was killed."""
+    _, number, text = said.decode().split(maxsplit=2) if said else ("", "0", "the builder died")
+    return OSError(int(number), text)
 
 
 def _wait_for_end(init_pid: int, host_fd: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.import_roots import import_roots
 
 
@@ -41,6 +43,43 @@ class HostFacts:
     user: str = "agent"
     environment: Mapping[str, str] = field(default_factory=dict)
     root: Path = Path("/")
+
+
+def interpreter() -> str:
+    """The Python that sandboxes are started with: this process's own.
+
+    `sys.executable` is not Python where a program is frozen (PyInstaller) or embeds the interpreter
+    (uwsgi): whatever its arguments, it would start its own main program again. Then the
+    interpreter of the installation that this process uses is taken, if there is one.
+
+    Raises SandboxUnavailable where there is none. It starts nothing to find out.
+    """
+    given = sys.executable or ""
+    if getattr(sys, "frozen", False):
+        raise SandboxUnavailable(
+            f"this program is frozen: sys.executable is {given!r}, which is not Python, and"
+            " sandboxes are started with Python; hint: install sandbox-agent and the program into"
+            " an environment (pip), and run it with that Python"
+        )
+    if _PYTHON.fullmatch(os.path.basename(given)) and _is_program(given):
+        return os.path.abspath(given)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for prefix in dict.fromkeys((sys.prefix, sys.exec_prefix, sys.base_prefix)):
+        if _is_program(candidate := f"{prefix}/bin/{version}"):
+            return candidate
+    raise SandboxUnavailable(
+        f"there is no Python to start sandboxes with: sys.executable is {given!r}, and"
+        f" {sys.base_prefix}/bin has no {version}; hint: set sys.executable to the path of a"
+        f" Python {sys.version_info.major}.{sys.version_info.minor}"
+    )
+
+
+def _is_program(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
+
+
+_PYTHON = re.compile(r"(python|pypy|graalpy)[\d.]*[a-z]*(-\w+)?(\.exe)?", re.IGNORECASE)
+"""The names of interpreters: python, python3.11, python3.13t, pypy3, python3-dbg."""
 
 
 def host_facts() -> HostFacts:
@@ -121,8 +160,8 @@ _CHECKS = {
     "idmapped mounts (only for a workspace that root owns)": (
         "from sandbox_agent_sandbox.inside.walls.idmap import map_owner; "
         "from sandbox_agent_sandbox.plan import Bind, Identity; "
-        "fd = s.open_tree(os.environ['WORKSPACE']); "
-        "map_owner(fd, Bind('', True, True, 0, 0), Identity(1000, 1000, 1000, 1000))",
+        "path = os.environ['WORKSPACE']; fd = s.open_tree(path); "
+        "map_owner(fd, Bind(path, True, True, 0, 0), Identity(1000, 1000, 1000, 1000))",
         "run as an ordinary user, or give the workspace to one (chown)",
         False,
     ),
@@ -145,8 +184,9 @@ def probe(workspace: Path | None = None) -> list[Check]:
     """Try everything that a sandbox on this host needs, each in a child of its own.
 
     workspace: the folder whose file system must do idmapped mounts; None for the current folder.
+    Raises SandboxUnavailable where there is no Python to start a sandbox with.
     """
-    roots = ":".join(import_roots())
+    python, roots = interpreter(), ":".join(import_roots())
     checks = [
         Check(
             "Linux",
@@ -159,7 +199,7 @@ def probe(workspace: Path | None = None) -> list[Check]:
         if "idmapped" in name and os.geteuid() != 0:
             continue
         ran = subprocess.run(
-            [sys.executable, "-I", "-S", "-B", "-c", _PRELUDE + code + _LAST, roots],
+            [python, "-I", "-S", "-B", "-c", _PRELUDE + code + _LAST, roots],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

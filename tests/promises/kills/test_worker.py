@@ -47,10 +47,10 @@ TERMINATED = Told(Outcome.CANCELLED, YES, "interrupt", AT_TERM)
 KILLED = Told(Outcome.KILLED, YES, "interrupt", KILL)
 
 TABLE: dict[tuple[When, How], Told] = {
-    (When.HANDSHAKE, How.EXCEPTION): crashed(NO, STATUS.format(70)),
+    (When.HANDSHAKE, How.EXCEPTION): crashed(NO, ""),
     (When.HANDSHAKE, How.SIGKILL): crashed(NO, BY_SIGKILL),
     (When.HANDSHAKE, How.SIGSTOP): timed_out(NO, AT_TERM),
-    (When.HANDSHAKE, How.MEMORY): crashed(NO, STATUS.format(70)),
+    (When.HANDSHAKE, How.MEMORY): crashed(NO, ""),
     (When.MID_FRAME, How.EXIT): crashed(YES, STATUS.format(3)),
     (When.MID_FRAME, How.EXCEPTION): crashed(YES, TORN),
     (When.MID_FRAME, How.SIGKILL): crashed(YES, BY_SIGKILL),
@@ -91,12 +91,14 @@ TABLE: dict[tuple[When, How], Told] = {
 }
 
 CONTENT = {
+    (When.HANDSHAKE, How.EXCEPTION): "its worker could not begin: ",
+    (When.HANDSHAKE, How.MEMORY): "its worker could not begin: there is not enough memory; hint: ",
     (When.BEFORE_START, How.EXCEPTION): "cannot be imported: RuntimeError: gone wrong",
     (When.BEFORE_START, How.MEMORY): "cannot be imported: MemoryError",
     (When.MID_OUTPUT, How.EXCEPTION): "RuntimeError: gone wrong",
     (When.MID_OUTPUT, How.MEMORY): "MemoryError",
 }
-"""What the model is told, where the outcome is an error of the tool."""
+"""What the model is told, where an error was caught."""
 
 STATUSES = {How.EXIT: 3, How.SIGKILL: -9}
 """Of workers that ended without a result, as waitpid had it, also while they were being stopped."""
@@ -107,7 +109,10 @@ def test_a_worker_dies(tmp_path: Path, death: Death) -> None:
     told = TABLE[death.when, death.how]
     result, output = die(tmp_path, death)
     told.check(result)
+    assert result.made or result.started is StartedState.NO
     if death.when is When.HANDSHAKE:
+        assert result.made is (result.outcome is Outcome.TIMEOUT)
+        assert CONTENT.get((death.when, death.how), "") in result.content
         return
     assert output.startswith("half "), "output up to the end is kept"
     if told.outcome is Outcome.OK:

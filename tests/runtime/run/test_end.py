@@ -9,12 +9,14 @@ import re
 
 import pytest
 from sandbox_agent.errors import ModelError
+from sandbox_agent.journal.events import Ended, ToolCall
+from sandbox_agent.journal.state import CallState, Phase, RunState
 from sandbox_agent.journal.status import Status
 from sandbox_agent.journal.usage import TokenUsage
 from sandbox_agent.models import ModelTurn
-from sandbox_agent.run.end import End, cut_off, end_by_error, end_by_stop, with_survivors
+from sandbox_agent.run.end import End, Unmade, cut_off, end_by_error, end_by_stop, with_survivors
 from sandbox_agent_ipc.cancel_reason import CancelReason
-from sandbox_agent_sandbox.outcome import Survivor
+from sandbox_agent_sandbox.outcome import Outcome, StartedState, Survivor
 
 
 @pytest.mark.parametrize("status", [Status.DONE, Status.FAILED, Status.INTERRUPTED])
@@ -64,3 +66,50 @@ def test_a_cut_off_answer_is_a_failure_that_names_the_remedy(
     assert re.findall(r"after \d+ tokens", end.reason) == ["after 64 tokens"] * tokens
     assert text in end.reason
     assert "model.params.max_tokens" in end.reason
+
+
+def turn_of(*ends: bool | None, text: str = "ls") -> tuple[tuple[ToolCall, ...], RunState]:
+    """Calls, all alike, and a state in which each was made, was not, or was skipped (None)."""
+    calls = tuple(ToolCall(f"call_1_{n}", "shell", {"command": text}) for n in range(len(ends)))
+    state = RunState()
+    for call, made in zip(calls, ends, strict=True):
+        ended = Ended(
+            at="",
+            monotonic=0,
+            call=call.id,
+            outcome=Outcome.OK if made else Outcome.SKIPPED if made is None else Outcome.CRASHED,
+            started=StartedState.YES if made else StartedState.NO,
+            detail="" if made else "no more\nprocesses",
+            made=made is not False,
+        )
+        state.calls[call.id] = CallState(call.id, call.tool, Phase.ENDED, brief=ended)
+    return calls, state
+
+
+def test_a_run_whose_calls_were_all_made_ends_as_it_would() -> None:
+    unmade = Unmade()
+    unmade.count(*turn_of(True, True))
+    assert unmade.end() is None
+
+
+def test_a_call_that_could_not_be_made_ends_the_run_with_5_and_its_reason() -> None:
+    unmade = Unmade()
+    unmade.count(*turn_of(False))
+    unmade.count(*turn_of(True, text="another"))
+    unmade.count(*turn_of(None))  # asked for again, and skipped: still not made
+    end = unmade.end()
+    assert end is not None
+    assert (end.status, end.code) == (Status.ERROR, 5)
+    assert end.reason == "the sandbox could not make call_1_0, shell: no more processes"
+
+
+def test_a_call_that_is_repeated_and_made_counts_no_more() -> None:
+    unmade = Unmade()
+    unmade.count(*turn_of(False))
+    unmade.count(*turn_of(False, text="another"))
+    unmade.count(*turn_of(True))
+    end = unmade.end()
+    assert end is not None, "another was not repeated"
+    assert "more" not in end.reason.split(":")[0]
+    unmade.count(*turn_of(True, text="another"))
+    assert unmade.end() is None

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,25 @@ def descriptors_left(count: int) -> Iterator[None]:
             yield
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_sandbox_without_a_thread_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    """No memory for a thread's stack: pthread_create(3) fails with EAGAIN, as for pids.max."""
+    plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
+    before = threading.stack_size(1 << 40)
+
+    async def main() -> None:
+        cell = Cell(plan, grace=0.1, term=0.1)
+        try:
+            await cell.open()
+        finally:
+            assert cell.close() == ()
+
+    try:
+        with pytest.raises(SandboxUnavailable, match=r"processes or threads.*; hint: .*ulimit -u"):
+            run(main)
+    finally:
+        threading.stack_size(before)
 
 
 def test_a_board_that_cannot_be_made_names_the_hint_and_no_other() -> None:

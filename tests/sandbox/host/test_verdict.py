@@ -93,6 +93,42 @@ def test_what_waitpid_told_is_kept_of_what_was_stopped(
     assert decide(dataclasses.replace(QUIET, **flagged)).exit_status == status  # type: ignore[arg-type]
 
 
+UNMADE = Result(ResultKind.UNMADE, "no such module")
+
+
+@pytest.mark.parametrize(
+    ("seen", "outcome", "made"),
+    [
+        # The worker says that there was nothing to run; it exits so when it failed itself.
+        ({"result": UNMADE, "started": False, "finished": True, "exit_status": 0}, "error", False),
+        ({"result": UNMADE, "finished": True, "exit_status": 0}, "error", False),
+        (
+            {"result": UNMADE, "started": False, "finished": True, "exit_status": 70},
+            "crashed",
+            False,
+        ),
+        # Nothing had begun: our own processes died, or could not be started.
+        ({"started": False, "exit_status": 70}, "crashed", False),
+        ({"started": False, "failure": "no process"}, "crashed", False),
+        ({"sent": False, "started": False, "failure": "no room"}, "skipped", False),
+        # The tool's own end, and the model's own mistake.
+        ({"exit_status": -11}, "crashed", True),
+        ({"exit_status": -9}, "crashed", True),
+        ({"exit_status": 70}, "crashed", True),
+        ({"result": ERROR, "finished": True, "started": False}, "error", True),
+        # A stop is no fault of the sandbox.
+        ({"started": False, "reason": INTERRUPT}, "skipped", True),
+        ({"started": False, "reason": TIMEOUT}, "timeout", True),
+        ({"result": UNMADE, "started": False, "reason": INTERRUPT}, "skipped", True),
+    ],
+)
+def test_a_call_that_never_began_was_not_made(
+    seen: dict[str, object], outcome: str, made: bool
+) -> None:
+    result = decide(dataclasses.replace(QUIET, **seen))  # type: ignore[arg-type]
+    assert (result.outcome, result.made) == (Outcome(outcome), made)
+
+
 def test_survivors_are_never_called_skipped() -> None:
     left = (Survivor(7, "sleep"),)
     seen = dataclasses.replace(

@@ -210,9 +210,14 @@ def test_started_is_said_when_the_arguments_fit_and_before_the_tool_runs() -> No
     with begin("nothing", started=started) as child:
         end(child)
         assert child.output == b"started printed"
-    for name, arguments in [("nothing", '{"x": 1}'), ("missing", "{}"), ("broken:f", "{}")]:
+    not_begun = [
+        ("nothing", '{"x": 1}', ResultKind.ERROR),
+        ("missing", "{}", ResultKind.UNMADE),
+        ("broken:f", "{}", ResultKind.UNMADE),
+    ]
+    for name, arguments, kind in not_begun:
         with begin(name, arguments, started=started) as child:
-            assert end(child).kind is ResultKind.ERROR
+            assert end(child).kind is kind
             assert child.output == b""
 
 
@@ -435,7 +440,7 @@ def test_a_tool_whose_module_another_one_hides_is_refused_with_the_reason(worksp
     (workspace / "json/tools.py").write_text("def f(): pass")
     for name in ("queue:f", "json.tools:f"):
         result = run(name)
-        assert result.kind is ResultKind.ERROR
+        assert result.kind is ResultKind.UNMADE
         module = name.partition(":")[0].partition(".")[0]
         assert f"{workspace}/{module}" in result.content
         assert f"because {module} of " in result.content

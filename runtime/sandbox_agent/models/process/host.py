@@ -19,8 +19,9 @@ import msgspec
 from sandbox_agent_ipc.futures import call_soon, cancellation
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, FromModel, Piece
+from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
-from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
+from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.outcome import Survivor
@@ -127,7 +128,12 @@ class ModelProcess:
             # This process has the keys too. Not dumpable, it cannot be traced by other programs of
             # the same user, and they cannot read its environment or memory. prctl(2), ptrace(2).
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                self._started = False
+                why = f"the model process cannot be started: {explained(error)}"
+                raise SandboxUnavailable(why) from None
         call_soon(self._loop, self._session_task)
 
     def ask(

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
+from sandbox_agent_ipc.shortage import is_shortage
 from sandbox_agent_ipc.token import LOST_WAKE_PAUSE, CallToken, Cancelled, CancelToken
 
 from sandbox_agent_sandbox.inside.worker.tool_result import (
+    CannotStart,
     CommandCancelled,
     ToolError,
     ToolResult,
@@ -117,6 +119,8 @@ def exec_argv(argv: list[str], *, token: CancelToken) -> ToolResult:
     try:
         return _run(start, token)
     except OSError as error:
+        if is_shortage(error):
+            raise CannotStart(argv[0], error) from error
         os.write(2, f"{argv[0]}: {os.strerror(error.errno or 0)}\n".encode(errors="replace"))
         status = 127 if error.errno == errno.ENOENT else 126
         return ToolResult("", is_error=True, exit_status=status)
@@ -203,10 +207,14 @@ def _start_shell(script: bytes, inherited: dict[int, int]) -> int:
     except FileNotFoundError:
         pass
     except OSError as error:
+        if is_shortage(error):
+            raise CannotStart("bash", error) from error
         raise ToolError(f"bash cannot be started: {error.strerror}") from error
     try:
         return _spawn([b"sh", b"-c", script], inherited)
     except OSError as error:
+        if is_shortage(error):
+            raise CannotStart("sh", error) from error
         raise ToolError(
             f"neither bash nor sh can be started ({error.strerror}); "
             f"PATH is {os.environ.get('PATH', 'not set')!r}"
@@ -215,6 +223,7 @@ def _start_shell(script: bytes, inherited: dict[int, int]) -> int:
 
 def _spawn(argv: list[bytes], inherited: dict[int, int]) -> int:
     """posix_spawnp(3) as a new process group's leader. inherited: its descriptor -> ours."""
+    os.close(os.dup(0))  # the pidfd of a command that runs needs a free descriptor
     return os.posix_spawnp(
         argv[0],
         argv,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,12 @@ _IDS = 0xFFFFFFFF
 
 class NoUserNamespace(OSError):
     """The host refused the user namespace that carries the map."""
+
+
+class CannotShow(OSError):
+    """A file system that cannot show other people's files as the sandbox user's. hint: a mend."""
+
+    hint = "run as an ordinary user, or give the folder to one (chown -R)"
 
 
 def swap_map(disk: int, shown: int) -> str:
@@ -42,16 +49,19 @@ def mapping_namespace(uid_map: str, gid_map: str) -> Iterator[int]:
     if child == 0:
         try:
             syscalls.unshare(syscalls.CLONE_NEWUSER)
-            os.write(ready[1], b"x")
+            os.write(ready[1], b"0")
             os.close(go[1])
             os.read(go[0], 1)
+        except OSError as error:
+            os.write(ready[1], str(error.errno).encode())
         finally:
             os._exit(0)
     try:
         os.close(ready[1])
         os.close(go[0])
-        if not os.read(ready[0], 1):
-            raise NoUserNamespace(errno.EPERM, "the host refuses a user namespace")
+        number = int(os.read(ready[0], 8) or errno.EPERM)
+        if number:
+            raise NoUserNamespace(number, f"unshare(CLONE_NEWUSER): {os.strerror(number)}")
         Path(f"/proc/{child}/uid_map").write_text(uid_map)
         Path(f"/proc/{child}/gid_map").write_text(gid_map)
         fd = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -78,8 +88,21 @@ def map_owner(tree: int, bind: Bind, identity: Identity) -> None:
                 tree, "", syscalls.AT_EMPTY_PATH, syscalls.MOUNT_ATTR_IDMAP, userns=namespace
             )
         except OSError as error:
-            raise OSError(
+            if error.errno != errno.EINVAL:
+                raise
+            raise CannotShow(
                 error.errno,
-                f"the file system of {bind.path} cannot show root's files as an ordinary user's"
-                " (idmapped mount); give the folder to an ordinary user (chown), or run as one",
+                f"{bind.path} is on {_file_system(bind.path)}, which cannot show root's files as an"
+                " ordinary user's (idmapped mount)",
             ) from error
+
+
+def _file_system(path: str) -> str:
+    """The type of the file system that a path is on, such as "overlay". proc_pid_mountinfo(5)."""
+    found, kind = "", "a file system"
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        words = list(map(os.fsdecode, line.split()))
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[4])
+        if len(point) >= len(found) and f"{path}/".startswith(f"{point.rstrip('/')}/"):
+            found, kind = point, words[words.index("-") + 1]
+    return kind

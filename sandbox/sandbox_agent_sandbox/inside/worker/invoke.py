@@ -33,6 +33,7 @@ from sandbox_agent_sandbox.inside.worker.signature import (
     read_signature,
 )
 from sandbox_agent_sandbox.inside.worker.tool_result import (
+    CannotStart,
     CommandCancelled,
     FileResult,
     ToolError,
@@ -126,7 +127,9 @@ def _failed(
             return ResultKind.SKIPPED, "", None
         status = error.exit_status if isinstance(error, CommandCancelled) else None
         return ResultKind.CANCELLED, _text(error), status
-    if isinstance(error, ToolError | LoadError | SignatureError | _BadArguments):
+    if isinstance(error, LoadError | SignatureError | CannotStart):
+        return ResultKind.UNMADE, _text(error), None
+    if isinstance(error, ToolError | _BadArguments):
         return ResultKind.ERROR, _text(error), None
     if isinstance(error, SystemExit):
         return _exited(error.code)

@@ -16,6 +16,7 @@ from typing import NoReturn
 import msgspec
 from sandbox_agent_ipc.board import BoardView
 from sandbox_agent_ipc.channel import Inbox, Outbox, read_arguments
+from sandbox_agent_ipc.errors import IpcError
 from sandbox_agent_ipc.messages import (
     PROTOCOL,
     Call,
@@ -28,8 +29,10 @@ from sandbox_agent_ipc.messages import (
     Started,
     ToWorker,
 )
+from sandbox_agent_ipc.shortage import shortage_of
 from sandbox_agent_ipc.token import Cancelled, CancelReason
 
+from sandbox_agent_sandbox.call_status import WORKER_FAILED
 from sandbox_agent_sandbox.capture import MODEL_BYTES
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
@@ -54,18 +57,48 @@ POKE_INTERVAL = 0.01
 """Seconds between two pokes, until the terminated worker ends."""
 
 
+_EMPTY = "/run"
+"""A folder of the sandbox's own that tools cannot write. In `/` a relative path could lead to what
+the policy's `write` names."""
+
+
 def run_worker(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
     """Seal this process and serve one call. Never returns."""
+    outbox = _Outbox(descriptors.outbox)
     try:
         _seal(plan, descriptors, board_fd)
-        _serve(plan, descriptors, board_fd)
+        _serve(plan, descriptors, board_fd, outbox)
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException as error:
-        with suppress(OSError):
-            os.write(2, f"sandbox worker: {type(error).__name__}: {error}\n".encode())
-        os._exit(70)
+        _fail(error, outbox)
     os._exit(0)
+
+
+class _Outbox(Outbox):
+    """last: the type of the last message that was sent. is_of_call: of a call, not of a session."""
+
+    last: type | None = None
+    is_of_call = True
+
+    def send(self, message: msgspec.Struct) -> None:
+        super().send(message)
+        self.last = type(message)
+
+
+def _fail(error: BaseException, outbox: _Outbox) -> NoReturn:
+    """Exit because of an error of ours. If the tool has not begun, the host is told why."""
+    why = f"{type(error).__name__}: {error}"
+    with suppress(OSError, IpcError):
+        begun = outbox.last not in (None, Ready)
+        if begun or isinstance(error, Cancelled) or not outbox.is_of_call:
+            os.write(2, f"sandbox worker: {why}\n".encode())
+        else:
+            why = str(shortage_of(error) or why)
+            if outbox.last is None:
+                outbox.send(Ready(PROTOCOL))
+            outbox.send(Result(ResultKind.UNMADE, f"its worker could not begin: {why}"))
+    os._exit(WORKER_FAILED)
 
 
 def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
@@ -85,19 +118,19 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
 
 
-def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
-    outbox = Outbox(descriptors.outbox)
+def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int, outbox: _Outbox) -> None:
     outbox.send(Ready(PROTOCOL))
     inbox = Inbox(socket.socket(fileno=descriptors.inbox))
     message, received = inbox.receive(ToWorker)
     os.environ.clear()
     os.environ.update(message.env)
     sys.path[:] = plan.import_path
-    os.chdir(message.cwd)
+    _enter(message.cwd)
     if isinstance(message, Describe):
         outbox.send(Described(describe_all(message.functions)))
         return
     if isinstance(message, Serve):
+        outbox.is_of_call = False
         serve(message, inbox, outbox, board_fd)
         return
     if message.has_stdin:
@@ -110,6 +143,20 @@ def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     kept = tuple(bind.path for bind in plan.binds)
     set_facts(CallFacts(min(message.output_limit, MODEL_BYTES), kept))
     outbox.send(_run(message, arguments, outbox, BoardView(board_fd), descriptors.wake))
+
+
+def _enter(folder: str) -> None:
+    """Go to the working folder. A tool may have shut it (chmod 000 .): then the call begins in an
+    empty folder and says so, since only a call can open it again."""
+    try:
+        os.chdir(folder)
+    except PermissionError as error:
+        os.chdir(_EMPTY)
+        note = (
+            f"sandbox-agent: the working folder {folder} cannot be entered ({error.strerror}), so"
+            f" this call begins in {_EMPTY}; hint: chmod u+rwx {folder}\n"
+        )
+        os.write(2, note.encode())
 
 
 def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd: int) -> Result:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 import msgspec
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import Image as Image
+from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import Cancelled
 
 from sandbox_agent_sandbox.errors import SandboxError
@@ -35,6 +38,19 @@ class FileResult(ToolResult, frozen=True):
 
 class ToolError(SandboxError):
     """An expected failure of a tool: the model reads the message, and no traceback."""
+
+
+class CannotStart(ToolError):
+    """A command could not be started, because the host or a limit has no room for it."""
+
+    def __init__(self, program: str, error: OSError) -> None:
+        limit = _LIMITS.get(error.errno or 0)
+        more = f", or sandbox.limits.{limit} of the policy" if limit else ""
+        super().__init__(f"{program} cannot be started: {explained(error)}{more}")
+
+
+_LIMITS = {errno.EAGAIN: "processes", errno.ENOMEM: "memory", errno.EMFILE: "open_files"}
+"""The policy's limit that may have struck, by errno."""
 
 
 class CommandCancelled(Cancelled):
