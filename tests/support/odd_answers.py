@@ -46,7 +46,8 @@ ARGUMENTS = [
 ]  # fmt: skip
 NAMES = ["shell", "read_file", "no such", "", "\0\x1b", "z" * 3000, "\U0001f600"]
 JUNK: list[Any] = [
-    None, True, -1, 10**30, 1.5, "", "x", [], {}, [None], {"a": []}, "\ud83d", [[[]]], "null",
+    None, True, -1, 10**30, 10**400, 1.5, "", "x", [], {}, [None], {"a": []}, "\ud83d", [[[]]],
+    "null",
 ]  # fmt: skip
 
 

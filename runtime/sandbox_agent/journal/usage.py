@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+_MOST = 2**53
+"""Of a sum: larger integers are not exact in JSON (RFC 8259, 6), and a record holds 64 bits."""
+
 
 class TokenUsage(msgspec.Struct, frozen=True):
     """Of one answer, or of several together, in tokens as the provider counts them.
@@ -27,11 +30,11 @@ class TokenUsage(msgspec.Struct, frozen=True):
         """The sum."""
         costs = [cost for cost in (self.cost_usd, other.cost_usd) if cost is not None]
         return TokenUsage(
-            self.input + other.input,
-            self.output + other.output,
-            self.cached + other.cached,
-            self.reasoning + other.reasoning,
-            sum(costs) if costs else None,
+            min(self.input + other.input, _MOST),
+            min(self.output + other.output, _MOST),
+            min(self.cached + other.cached, _MOST),
+            min(self.reasoning + other.reasoning, _MOST),
+            min(sum(costs), _MOST) if costs else None,
         )
 
 

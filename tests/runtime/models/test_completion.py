@@ -84,6 +84,38 @@ def test_uncounted_and_unpriced_usage_is_unknown(asker: Asker, model: str, strea
     assert (answer.input, answer.output, answer.cost_usd, answer.window) == (None, None, None, None)
 
 
+ODD_USAGE: dict[str, tuple[dict[str, Any], tuple[int, int, float]]] = {
+    "negative": ({"prompt_tokens": -5}, (0, 5, 3.75e-05)),
+    "texts": ({"prompt_tokens": "12"}, (12, 5, 8e-05)),
+    "65 bits": ({"prompt_tokens": 2**70}, (10**12, 5, 1e9)),
+    "a price of 400 digits": ({"cost": 10**400}, (10, 5, 1e9)),
+    "a huge price": ({"cost": 1e300}, (10, 5, 1e9)),
+    "a negative price": ({"cost": -5}, (10, 5, 7.5e-05)),
+    "a text for a price": ({"cost": "5"}, (10, 5, 7.5e-05)),
+}
+
+
+@either_way
+@pytest.mark.parametrize(("odd", "found"), ODD_USAGE.values(), ids=ODD_USAGE)
+def test_an_odd_usage_is_bounded(
+    asker: Asker, odd: dict[str, Any], found: tuple[int, int, float], stream: bool
+) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15} | odd
+    said = {"role": "assistant", "content": "All."}
+    if stream:
+        head = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        last = json.dumps(head | {"choices": [], "usage": usage})
+        body = events(chunk(**said), chunk(finish="stop"), last, "[DONE]")
+    else:
+        choice = {"index": 0, "message": said, "finish_reason": "stop"}
+        whole = {"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage}
+        body = http(json.dumps(whole).encode())
+    with raw(body) as server:
+        answer = asker.answer(GPT, api_base=f"{server.base}/v1", stream=stream)
+    assert (answer.input, answer.output) == found[:2]
+    assert answer.cost_usd == pytest.approx(found[2])
+
+
 @both
 @either_way
 def test_an_empty_answer_is_returned_as_it_is(asker: Asker, model: str, stream: bool) -> None:

@@ -48,6 +48,9 @@ _RESPONSE_ATTRIBUTES = ("streaming_response", "response_iterator", "http_respons
 
 _ENDLESS_REPETITION = 1 << 60
 
+_MOST_TOKENS = 10**12
+"""Of one answer. A provider may count anything, and a record holds no integer of 65 bits."""
+
 
 def load() -> None:
     """Imports litellm and what its first request would import. Takes seconds; blocks.
@@ -295,7 +298,7 @@ def _answer(
 
 def _count(of: Any, name: str) -> int:
     value = getattr(of, name, None)
-    return value if isinstance(value, int) and 0 <= value < 1 << 63 else 0
+    return min(max(value, 0), _MOST_TOKENS) if isinstance(value, int) else 0
 
 
 def _provider_error(caught: Exception, ask: Ask, provider: str) -> ProviderError:

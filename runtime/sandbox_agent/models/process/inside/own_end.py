@@ -225,8 +225,9 @@ def _object(text: bytes) -> Any:
         return None
     with suppress(ValueError, RecursionError):
         return msgspec.json.decode(text)
-    with suppress(ValueError, RecursionError):  # it also accepts half a surrogate pair, and NaN
-        return json.loads(text)
+    # It also accepts NaN and halves of surrogate pairs. Bytes that are not UTF-8: as litellm does.
+    with suppress(ValueError, RecursionError):
+        return json.loads(text.decode("utf-8", "replace"))
     return None
 
 

@@ -22,6 +22,9 @@ _MARGIN = 30.0
 _LONGEST_TIMEOUT = 1e8
 """Seconds. Libraries do not take infinity."""
 
+DEAREST = 1e9
+"""US dollars of one answer, at most. Sums of more could be infinite, which no record can hold."""
+
 _REASONING_BACK = {"deepseek", "moonshot"}
 """Providers that refuse a turn with calls without the reasoning that came with it."""
 
@@ -136,15 +139,15 @@ def cost_of(model: str, provider: str, usage: Any) -> float | None:
 
     said = getattr(usage, "cost", None)
     if isinstance(said, float | int) and not isinstance(said, bool) and said > 0:
-        return float(said) if math.isfinite(said) else None
+        return float(min(said, DEAREST)) if said == said else None
     try:
         if provider in _LOCAL_SERVERS:
             return 0.0 if model in litellm.model_cost else None
-        cost = sum(litellm.cost_per_token(model=model, usage_object=usage))
+        cost = float(sum(litellm.cost_per_token(model=model, usage_object=usage)))
     except Exception:
         return None
     if cost > 0:
-        return float(cost)
+        return min(cost, DEAREST)
     # For providers that set their own prices litellm says 0 if it knows none.
     entry = litellm.model_cost.get(model) or litellm.model_cost.get(model.partition("/")[2]) or {}
     return 0.0 if entry.get("input_cost_per_token") == 0 else None
