@@ -44,6 +44,9 @@ _LESS_SURE = {
     Cause.STOP_AGENT,
     Cause.CLOSE,
     Cause.INTERRUPT_TWICE,
+    Cause.FREEZE_DISK,
+    Cause.SLOW_READER,
+    Cause.READER_GONE,
 }
 EXPECTED: dict[Tool, set[str]] = {
     Tool.POLLING: {"cancelled"},
@@ -67,6 +70,9 @@ STATUS = {
     Cause.SIGTERM: "interrupted",
     Cause.SIGHUP: "interrupted",
     Cause.CTRL_Z: "interrupted",
+    Cause.FREEZE_DISK: "interrupted",
+    Cause.SLOW_READER: "interrupted",
+    Cause.READER_GONE: "interrupted",
     Cause.STOP_AGENT: "interrupted",
     Cause.BUDGET: "budget",
     Cause.CANCEL_RUN: "interrupted",
@@ -78,7 +84,7 @@ REASON = {
     Cause.CANCEL_STORM: "cancelled",
     Cause.CLOSE: "closed",
 }
-EXIT = {Cause.SIGINT: 130, Cause.CTRL_Z: 130, Cause.SIGTERM: 143, Cause.SIGHUP: 129}
+EXIT = dict.fromkeys(COMMAND, 130) | {Cause.SIGTERM: 143, Cause.SIGHUP: 129}
 
 
 def judge(seen: Seen) -> list[str]:
@@ -113,6 +119,8 @@ def bounded(seen: Seen) -> Iterator[str]:
     grace, term = seen.times
     limit = grace + term + BOUND + NOISE
     flagged = seen.flagged_at()
+    if seen.strike.thawed is not None:
+        flagged = seen.strike.thawed  # what was promised until then is looked at while it is frozen
     deadly = seen.plan.cause in (Cause.KILL_INIT, Cause.KILL_SPAWNER) and seen.strike.victims
     if deadly and seen.phase() in (Phase.IN_FLIGHT, Phase.STARTING, Phase.VERIFY):
         # Nothing can go on without them, and nothing is left to be waited for.
@@ -255,7 +263,7 @@ def outcomes(seen: Seen) -> Iterator[str]:
             yield f"outcomes: {call} ({use.tool}) {outcome} after {cause}: {end['detail']}"
         if phase is None and outcome != "ok":
             yield f"outcomes: {call} ({use.tool}) {outcome} without a strike: {end['detail']}"
-        if outcome == "error":
+        if outcome == "error" and cause is not Cause.NO_PROCESSES:  # a fork of the tool's failed
             yield f"outcomes: {call} ({use.tool}) failed by itself: {end['content'][-300:]}"
         if use.brief or at is None or phase is not Phase.IN_FLIGHT:
             continue
@@ -268,6 +276,8 @@ def outcomes(seen: Seen) -> Iterator[str]:
             # A call that was still queued learns of it first, and stops the run: then the others,
             # which were dying, have been flagged.
             expected = {"crashed"} | (STOPPED if end["detail"] == "failed" else set())
+        elif cause is Cause.NO_PROCESSES:
+            expected = STOPPED | {"error", "crashed"}  # by themselves: they could not fork
         elif cause in (Cause.KILL_WORKER, Cause.KILL_CALL_INIT):
             expected = STOPPED | {"crashed"}  # the victim's, unless the flag came first
         elif cause in _LESS_SURE or seen.times[0] > 1:

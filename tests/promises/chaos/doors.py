@@ -139,7 +139,9 @@ class Command(Door):
         super().__init__()
         task = _write_task(plan, folder)
         read, write = os.pipe2(os.O_CLOEXEC)
-        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)
+        # A reader that stops reading is met soon.
+        size = 4096 if plan.cause is Cause.SLOW_READER else 1 << 20
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, size)
         self._stderr = open(folder / agent.STDERR, "wb")  # noqa: SIM115
         command = [sys.executable, "-m", "sandbox_agent", "run", "--json", str(task)]
         environment = {k: v for k, v in os.environ.items() if k != "SANDBOX_AGENT_CHAOS"}
@@ -174,8 +176,14 @@ class Command(Door):
             self._process.returncode = self.exit_code
         return gone
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
+        """Read nothing more: what the command writes from now on is EPIPE."""
         os.close(self._fd)
+        self._fd, self.ended = -1, True
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
         self._stderr.close()
 
 

@@ -75,6 +75,16 @@ class Cause(StrEnum):
     SIGHUP = "sighup"
     CTRL_Z = "ctrl_z"
     """SIGTSTP to the command, SIGCONT once it has stopped, SIGINT."""
+    FREEZE_DISK = "freeze_disk"
+    """The file system of the command's run folder stands still, then SIGINT. It goes on once the
+    tools must have stopped. Root alone can freeze one: FIFREEZE, ioctl_fsfreeze(2)."""
+    SLOW_READER = "slow_reader"
+    """What the command prints is not read any more, then SIGINT."""
+    READER_GONE = "reader_gone"
+    """The reader of what the command prints has ended, then SIGINT."""
+    NO_PROCESSES = "no_processes"
+    """Neither the agent nor what is below it may start another process or thread (RLIMIT_NPROC),
+    then an interrupt."""
     STOP_AGENT = "stop_agent"
     """SIGSTOP and SIGCONT, after an interrupt or before one."""
     KILL_WORKER = "kill_worker"
@@ -120,7 +130,10 @@ class Waits(StrEnum):
     """It has begun to answer, and nothing more comes."""
 
 
-COMMAND = frozenset({Cause.SIGINT, Cause.SIGTERM, Cause.SIGHUP, Cause.CTRL_Z})
+READER = frozenset({Cause.SLOW_READER, Cause.READER_GONE})
+"""Causes about the command's standard output."""
+
+COMMAND = READER | {Cause.SIGINT, Cause.SIGTERM, Cause.SIGHUP, Cause.CTRL_Z, Cause.FREEZE_DISK}
 """Causes that strike the real command line."""
 
 AGENT_DIES = frozenset({Cause.KILL_AGENT, Cause.FREEZE_AND_KILL_AGENT})
@@ -162,6 +175,10 @@ LEGAL_PHASES: dict[Cause, frozenset[Phase]] = {
     Cause.SIGTERM: SCRIPTED_PHASES - {Phase.GAP},
     Cause.SIGHUP: SCRIPTED_PHASES - {Phase.GAP},
     Cause.CTRL_Z: _CALL,
+    Cause.FREEZE_DISK: _CALL,
+    Cause.SLOW_READER: _CALL,
+    Cause.READER_GONE: _CALL,
+    Cause.NO_PROCESSES: _CALL,
     Cause.STOP_AGENT: UNDER_WAY | {Phase.STARTING},
     Cause.KILL_WORKER: _CALL,
     Cause.KILL_CALL_INIT: _CALL,
@@ -268,7 +285,8 @@ def sessions(seed: int) -> Iterator[Session]:
         for cause, phase, default_times in drawn:
             made.append(_round(dice, next(number), cause, phase, default_times, tools))
         asks = made[0].phase is Phase.MODEL
-        yield Session(seed, place, bool(n % 2), tuple(made), asks)
+        user = bool(n % 2) and made[0].cause is not Cause.FREEZE_DISK
+        yield Session(seed, place, user, tuple(made), asks)
 
 
 _Draw = tuple[Cause, Phase, bool]

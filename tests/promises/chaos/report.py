@@ -114,7 +114,10 @@ class Report:
     def fewest(self) -> dict[str, tuple[int, list[str]]]:
         """For each table, the smallest number of hits of a legal pair, and which pairs have it."""
         found = {}
-        for table, pairs in LEGAL.items():
+        for table, legal in LEGAL.items():
+            # Without root no file system is frozen.
+            root = self.by_identity["root"]
+            pairs = [pair for pair in legal if root or pair[1] != Cause.FREEZE_DISK]
             least = min(self.hits[table][pair] for pair in pairs)
             found[table] = (
                 least,

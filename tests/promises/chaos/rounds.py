@@ -15,12 +15,12 @@ from typing import Any
 
 import observer
 
-from chaos import checks, resuming, strikes
+from chaos import checks, disk, resuming, strikes
 from chaos.agent import STDERR
 from chaos.asked import Provider
 from chaos.doors import Command, Door, Embedded, Gone
 from chaos.phases import ARRIVAL, MODEL_ARRIVAL, SELF_MADE, arrive
-from chaos.plan import AGENT_DIES, KILLS_MODEL, Cause, Phase, Round, Session
+from chaos.plan import AGENT_DIES, KILLS_MODEL, READER, Cause, Phase, Round, Session
 from chaos.seen import Seen
 from chaos.strikes import Strike, strike, thaw
 
@@ -45,6 +45,9 @@ class Umpire:
         work = folder / "work"
         (work / ".chaos").mkdir(parents=True)
         (folder / "runs").mkdir()
+        own = contextlib.ExitStack()
+        if session.rounds[0].cause is Cause.FREEZE_DISK:
+            own.enter_context(disk.mounted(folder / "runs"))
         self.words = set()
         verdicts: list[Verdict] = []
         provider = None
@@ -73,6 +76,7 @@ class Umpire:
         finally:
             if provider is not None:
                 provider.close()
+            own.close()
             shutil.rmtree(folder, ignore_errors=True)
         return verdicts
 
@@ -138,6 +142,10 @@ class Umpire:
                 m["call"] for m in mine if m["event"] == "dispatching" and m["call"] not in over
             ]
 
+        if isinstance(door, Command):
+            run_dir = run_dir / "runs"
+            if seen.plan.cause is Cause.READER_GONE:
+                door.hang_up()
         seen.strike = strike(seen.plan, door.pid, ask, open_calls, run_dir)
 
     def _await_return(self, door: Door, seen: Seen, since: int) -> None:
@@ -148,8 +156,9 @@ class Umpire:
         if seen.plan.cause in KILLS_MODEL or (seen.asks and seen.strike.at is None):
             limit += MODEL_ARRIVAL  # another one has to import litellm
         if isinstance(door, Command):
-            with contextlib.suppress(Gone):  # its end of file, or silence
-                door.wait(lambda m: False, limit)
+            if seen.plan.cause not in READER or seen.strike.at is None:
+                with contextlib.suppress(Gone):  # its end of file, or silence
+                    door.wait(lambda m: False, limit)
             if not door.await_death(limit):
                 raise Gone
             seen.returned, seen.exit_code = time.monotonic(), door.exit_code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from pathlib import Path
 import observer
 from sandbox_agent.embedding.control import request_interrupt
 
-from chaos.plan import KILLS_MODEL, STOPS_MODEL, Cause, Round
+from chaos import disk
+from chaos.plan import KILLS_MODEL, READER, STOPS_MODEL, Cause, Round
 
 VERIFY_COMMAND = "sh .chaos/verify.sh"
 """Of every conversation here. What the script does is the round's."""
@@ -24,7 +26,12 @@ SIGNALS = {
     Cause.SIGINT: signal.SIGINT,
     Cause.SIGTERM: signal.SIGTERM,
     Cause.SIGHUP: signal.SIGHUP,
+    Cause.SLOW_READER: signal.SIGINT,
+    Cause.READER_GONE: signal.SIGINT,
 }
+
+PROMPTLY = 1.0
+"""Seconds beyond grace and term in which the tools have gone, on a machine with much to do."""
 
 STOPS = 2.0
 """Seconds in which a command that was told to must have stopped."""
@@ -52,7 +59,8 @@ DEPTH = {
 @dataclass
 class Strike:
     """What was done. at: when the first blow fell. flagged: when the run was told to stop, by
-    somebody whose word counts from then on. victims: who was killed or stopped."""
+    somebody whose word counts from then on. victims: who was killed or stopped. thawed: when the
+    disk went on. limited: the soft limits to give back, by pid."""
 
     at: float | None = None
     flagged: float | None = None
@@ -61,6 +69,8 @@ class Strike:
     cancelled: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     hurried: float | None = None
+    thawed: float | None = None
+    limited: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 def by_depth(root: int) -> dict[int, list[observer.Process]]:
@@ -159,6 +169,26 @@ def strike(
             done.at = time.monotonic()
             _kill(agent, SIGNALS[plan.cause])
             done.flagged = time.monotonic()
+        case cause if cause in READER:
+            done.at = time.monotonic()
+            time.sleep(plan.pause)
+            done.flagged = time.monotonic()
+            _kill(agent, SIGNALS[plan.cause])
+        case Cause.FREEZE_DISK:
+            with disk.frozen(run_dir):
+                done.at = time.monotonic()
+                time.sleep(plan.pause)
+                done.flagged = time.monotonic()
+                _kill(agent, signal.SIGINT)
+                _await_stopped_tools(plan, done)
+            done.thawed = time.monotonic()
+        case Cause.NO_PROCESSES:
+            done.at = time.monotonic()
+            below = itertools.chain.from_iterable(by_depth(agent).values())
+            for pid in (agent, *(process.pid for process in below)):
+                _limit(pid, done)
+            time.sleep(plan.pause)
+            ask(done, "interrupt")
         case Cause.CTRL_Z:
             done.at = time.monotonic()
             _kill(agent, signal.SIGTSTP)
@@ -242,9 +272,34 @@ def strike(
 
 
 def thaw(done: Strike) -> None:
-    """Let go on what was stopped, if it is still there."""
+    """Let go on what was stopped, and give back what was taken, where it is still there."""
+    for pid, limits in done.limited.items():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            resource.prlimit(pid, resource.RLIMIT_NPROC, limits)
     for process in done.frozen:
         send(process, signal.SIGCONT)
+
+
+def _await_stopped_tools(plan: Round, done: Strike) -> None:
+    """Until no process of the round's tools is left, or it should have gone long ago."""
+    limit = sum(plan.times) + PROMPTLY
+    deadline = time.monotonic() + limit
+    marks = [use.mark for use in plan.uses]
+    while left := [p for p in observer.everything() if any(mark in p.command for mark in marks)]:
+        if time.monotonic() > deadline:
+            names = [process.command[:60] for process in left]
+            done.notes.append(f"{limit:.2f} s after SIGINT, the disk still frozen: {names}")
+            return
+        time.sleep(0.01)
+
+
+def _limit(pid: int, done: Strike) -> None:
+    """Lower RLIMIT_NPROC for a process: fork(2) and clone(2) give EAGAIN from here on. The hard
+    limit stays, so that the soft one can be given back. prlimit(2)"""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NPROC)
+        resource.prlimit(pid, resource.RLIMIT_NPROC, (1, hard))
+        done.limited[pid] = (soft, hard)
 
 
 def _await_stop(agent: int) -> bool:
