@@ -14,7 +14,7 @@ from chaos.plan import COMMAND, LEGAL, UNDER_WAY, Cause, Phase
 ENOUGH = 20
 """Hits that every legal pair has in a full run."""
 
-FULL = 10_000
+FULL = 14_000
 """Rounds of a full run."""
 
 RUNGS = (
