@@ -214,3 +214,7 @@ def deaths(who: Who) -> Iterator[Death]:
         death = Death(when, who, how)
         if not any(rule.covers(death) for rule in IMPOSSIBLE):
             yield death
+
+
+HAS_ENOUGH = "needs a Python that allocates memory for each call"
+"""Reason of a skip. From 3.13 on, what an interpreter holds is enough for a call without more."""

@@ -13,7 +13,7 @@ from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedStat
 from sandbox_agent_sandbox.plan import Plan
 from sandboxes import run
 from striking import Case, Told, opened, plan_for, process_called
-from table import Death, How, When, Who, deaths
+from table import HAS_ENOUGH, Death, How, When, Who, deaths
 
 GRACE, TERM = 0.15, 0.15
 TIME = 0.5
@@ -108,6 +108,8 @@ STATUSES = {How.EXIT: 3, How.SIGKILL: -9}
 def test_a_worker_dies(tmp_path: Path, death: Death) -> None:
     told = TABLE[death.when, death.how]
     result, output = die(tmp_path, death)
+    if (death.when, death.how) == (When.HANDSHAKE, How.MEMORY) and result.outcome is Outcome.OK:
+        pytest.skip(HAS_ENOUGH)
     told.check(result)
     assert result.made or result.started is StartedState.NO
     if death.when is When.HANDSHAKE:

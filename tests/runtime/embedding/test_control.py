@@ -187,7 +187,12 @@ os.kill(os.getpid(), 9)
 def test_a_forked_child_does_not_keep_the_pipe_open(tmp_path: Path) -> None:
     code = FORKED.format(path=str(tmp_path))
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        # Python 3.12 warns of each fork in a program that has threads.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert (done.stdout, done.stderr) == ("None\n", "")
 
