@@ -17,6 +17,7 @@ from typing import Any, Self
 from sandbox_agent.errors import ConfigError, NotRecorded, StateError
 from sandbox_agent.journal.events import RecordedSettings, UserText
 from sandbox_agent.journal.file import JOURNAL_FILE, LOCK_PATIENCE, JournalWriter
+from sandbox_agent.journal.folder import is_fault_of_host
 from sandbox_agent.journal.result_file import complete_record
 from sandbox_agent.journal.state import load_state
 from sandbox_agent.journal.status import Status
@@ -66,6 +67,8 @@ class PastRun:
                 f"it, run `sandbox-agent cancel {self.folder.name}`, or close() the conversation"
             ) from None
         except OSError as error:
+            if is_fault_of_host(error):
+                raise NotRecorded(f"{self.journal} cannot be opened: {error.strerror}") from None
             raise ConfigError(
                 f"{self.journal} cannot be opened: {error.strerror}",
                 hint="name the folder of a run that you may write to",

@@ -73,6 +73,14 @@ def test_a_command_run_by_exec_is_cancelled_too(me: Person) -> None:
     assert run.agent.returncode == 130, err
 
 
+def test_a_folder_of_another_user_is_no_run_of_yours(person: Person) -> None:
+    task = struck.write_task(person, [{"final": "Done."}])
+    assert person.run([AGENT, "run", str(task)]).returncode == 0
+    foreign = person.folder / "runs" / "20991231T000000000-abcdef"
+    foreign.mkdir(mode=0o700)  # of root, who runs the tests
+    told(cancel(person, "last"), 1, "is over: done")
+
+
 def test_a_run_that_has_ended_is_reported_with_its_status(me: Person) -> None:
     task = struck.write_task(me, [{"final": "Done."}])
     assert me.run([AGENT, "run", str(task)]).returncode == 0

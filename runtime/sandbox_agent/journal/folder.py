@@ -70,13 +70,18 @@ def unwritable(what: str, error: OSError) -> AgentError:
 
     The user named a wrong folder, or the host has no disk, descriptors or memory left for it.
     """
-    if error.errno in _FAULTS_OF_THE_HOST:
+    if is_fault_of_host(error):
         return NotRecorded(f"the run cannot be recorded: {what}: {error.strerror}")
     return ConfigError(
         f"{what}: {error.strerror}",
         field="output.dir",
         hint="name a folder that you may write to, with --out",
     )
+
+
+def is_fault_of_host(error: OSError) -> bool:
+    """Whether the disk or the host failed, and not the user who named a file."""
+    return error.errno in _FAULTS_OF_THE_HOST
 
 
 _FAULTS_OF_THE_HOST = (

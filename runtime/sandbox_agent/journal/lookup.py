@@ -15,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from sandbox_agent.errors import ConfigError
+from sandbox_agent.errors import AgentError, ConfigError, NotRecorded
 from sandbox_agent.journal.events import JournalOpened
 from sandbox_agent.journal.file import JOURNAL_FILE, read_regular_file
-from sandbox_agent.journal.folder import default_output_dir, is_run_id
+from sandbox_agent.journal.folder import default_output_dir, is_fault_of_host, is_run_id
 
 LAST = "last"
 COMMAND = "exec"
@@ -42,7 +42,8 @@ def find_run(run: str, output_dir: Path | None = None, here: Path | None = None)
     run: an id, the beginning of exactly one id, the path of a run folder or of its journal, or
     `last`. Text with a slash is a path. output_dir: where run folders are; None for the default.
     here: where relative paths start; None for the current folder. Raises ConfigError if no run or
-    several are found, if the path is not a run, or if this user may not read it.
+    several are found, if the path is not a run, or if this user may not read it; NotRecorded if the
+    disk fails.
     """
     base, here = output_dir or default_output_dir(), here or Path()
     if not run:
@@ -79,7 +80,17 @@ _HINT = (
 
 def _runs(base: Path) -> list[str]:
     """The names of the runs in a folder, sorted."""
-    return sorted(name for name in _names(base) if (base / name / JOURNAL_FILE).is_file())
+    return sorted(name for name in _names(base) if _has_journal(base / name))
+
+
+def _has_journal(folder: Path) -> bool:
+    """Whether this user sees a journal there. Raises NotRecorded if the disk fails."""
+    try:
+        return stat.S_ISREG(os.stat(folder / JOURNAL_FILE).st_mode)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_fault_of_host(error):
+            raise _unreadable(folder, error) from None
+        return False
 
 
 def _names(base: Path) -> list[str]:
@@ -94,7 +105,7 @@ def _names(base: Path) -> list[str]:
 def _last(base: Path) -> Path:
     command: Path | None = None
     for name in _newest_first(base, _names(base)):
-        if not (base / name / JOURNAL_FILE).is_file():
+        if not _has_journal(base / name):
             continue
         if not is_command(base / name):
             return base / name
@@ -167,7 +178,9 @@ def _checked(path: Path, run: str) -> Path:
     return folder.absolute()
 
 
-def _unreadable(path: Path, error: OSError | ValueError) -> ConfigError:
+def _unreadable(path: Path, error: OSError | ValueError) -> AgentError:
+    if isinstance(error, OSError) and is_fault_of_host(error):
+        return NotRecorded(f"{path} cannot be read: {error.strerror}")
     if not isinstance(error, PermissionError):
         why = error.strerror if isinstance(error, OSError) else str(error)
         return ConfigError(f"{path}: {why}", field="RUN", hint=_HINT)

@@ -7,6 +7,7 @@ that says what is wrong, and none may hang.
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import re
 import time
@@ -19,11 +20,10 @@ import msgspec
 import pytest
 from sandbox_agent.cli import main
 from sandbox_agent.conversation import Conversation
-from sandbox_agent.errors import AgentError, ConfigError, JournalError, StateError
+from sandbox_agent.errors import AgentError, ConfigError, JournalError, ModelError, StateError
+from sandbox_agent.journal.events import AnyEvent, Started
 from sandbox_agent.journal.file import JOURNAL_FILE, read_journal
-from sandbox_agent.models.scripted import ScriptedModel
 from sandbox_agent_sandbox.errors import PolicyError
-from talking import FINAL, Watch, shell, talk
 
 SAMPLE = 100
 CASES = 2000
@@ -111,24 +111,39 @@ MUTATIONS: tuple[Mutation, ...] = (flip, cut, hole, repeated_tail, lines, values
 
 
 @pytest.fixture
-def whole(tmp_path: Path, watch: Watch) -> Path:
+def whole(tmp_path: Path) -> Path:
     """The folder of a run with all kinds of events, of which one was interrupted."""
-    steps = (shell("echo one", "seq 400"), shell("false"), FINAL)
-    with talk(tmp_path, watch, *steps, verify=["true"]) as conversation:
+    turns = [
+        {"calls": [{"shell": {"command": "echo one"}}, {"shell": {"command": "seq 400"}}]},
+        {"calls": [{"shell": {"command": "false"}}]},
+        {"final": "Done."},
+        {"calls": [{"shell": {"command": "sleep 60"}}]},
+        {"final": "Done again."},
+        {"final": "And once more."},
+    ]
+    steps = tmp_path / "steps.yaml"
+    steps.write_text(json.dumps(turns))
+    (tmp_path / "work").mkdir()
+    options = {"output_dir": tmp_path / "runs", "verify": ["true"], "tools": ["shell"]}
+    model, workspace = f"scripted:{steps}", tmp_path / "work"
+    with Conversation(model=model, workspace=workspace, **options) as conversation:
         conversation.send_message("go")
-        conversation.run()
-    more = ScriptedModel((*steps, shell("sleep 60"), FINAL))
+        assert conversation.run().exit_code == 0
     folder = conversation.run_dir
-    with Conversation.resume(folder, model=more, message="more", on_event=watch.on_event) as again:
-        watch.also = lambda event: type(event).__name__ == "Started" and again.interrupt()
-        again.run()
+
+    def stop(event: AnyEvent) -> None:
+        if isinstance(event, Started):
+            again.interrupt()
+
+    with Conversation.resume(folder, message="more", on_event=stop) as again:
+        assert again.run().exit_code == 130
     return folder
 
 
 def attempts(folder: Path, message: str | None) -> dict[str, Callable[[], object]]:
     def resume() -> None:
         with contextlib.suppress(StateError):
-            Conversation.resume(folder, model=ScriptedModel((FINAL,)), message=message).close()
+            Conversation.resume(folder, message=message).close()
 
     return {"read": lambda: read_journal(folder / JOURNAL_FILE), "resume": resume}
 
@@ -140,7 +155,7 @@ def complaint(name: str, attempt: Callable[[], object]) -> str | None:
     except JournalError as error:
         if not re.search(rf"{JOURNAL_FILE}:\d+: |in the journal", str(error)):
             return f"{name} names no line: {error}"
-    except (ConfigError, PolicyError) as error:
+    except (ConfigError, PolicyError, ModelError) as error:
         if not str(error):
             return f"{name} says nothing"
     except AgentError as error:
