@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,7 +32,8 @@ class PastRun:
     Use it in `with`. The end of `with` releases the lock, unless a conversation took it over.
 
     path: the run's folder, or the journal in it. state: what the journal says; long events stay on
-    the disk until they are asked for. end: where its last whole line ends.
+    the disk until they are asked for. end: where its last whole line ends. on_taken: called when a
+    conversation has all that it needs and is about to write into the journal.
 
     Raises StateError if the run is going, JournalError if the journal is damaged or of another
     version, ConfigError if there is none, NotRecorded if the disk fails.
@@ -42,6 +43,7 @@ class PastRun:
         given = Path(path).absolute()
         self.journal = given / JOURNAL_FILE if given.is_dir() else given
         self.folder = self.journal.parent
+        self.on_taken: Callable[[], object] = lambda: None
         writer = self._open()
         self._writer: JournalWriter | None = writer
         try:
@@ -77,6 +79,7 @@ class PastRun:
     def _take_writer(self) -> JournalWriter:
         """The open journal. From now on the caller closes it."""
         assert self._writer is not None
+        self.on_taken()
         writer, self._writer = self._writer, None
         return writer
 

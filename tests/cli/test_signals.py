@@ -162,6 +162,19 @@ def test_a_signal_ends_a_command_that_hangs_before_its_run(person: Person, hangs
     assert not (person.folder / "runs").exists()
 
 
+def test_a_signal_ends_a_resume_that_hangs_before_it_writes(me: Person) -> None:
+    task = struck.write_task(me, [{"final": "one"}])
+    assert me.run([str(BIN / "sandbox-agent"), "run", str(task)]).returncode == 0
+    (folder,) = (me.folder / "runs").iterdir()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    argv = ["resume", str(folder), "--prompt", "Go on."]
+    with hanging(me, "open", "steps.yaml", *argv) as agent:
+        agent.terminate()
+        out, err = agent.communicate(timeout=30)
+        assert (agent.returncode, out, err) == (143, "", "")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_a_signal_ends_the_search_for_changes_and_nothing_else(person: Person) -> None:
     """After the run the workspace hangs: the message is said, and the exit code is the run's."""
     turns = [{"calls": [{"shell": {"command": "touch over"}}]}, {"final": "All is well."}]

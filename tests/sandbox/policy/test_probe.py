@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from identity import BIN, CHECKOUT, Person
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.policy.probe import interpreter, probe
 
@@ -87,3 +88,21 @@ def test_without_any_python_the_refusal_says_what_to_set(
         monkeypatch.setattr(sys, name, str(tmp_path))
     with pytest.raises(SandboxUnavailable, match=r"hint: set sys\.executable"):
         interpreter()
+
+
+IGNORES = """
+import signal, sys
+from sandbox_agent_sandbox.policy.probe import probe
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print(*(check.name for check in probe() if not check.ok), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["able", "refused"])
+def test_a_program_that_ignores_sigchld_gets_true_answers(person: Person, refused: bool) -> None:
+    """The kernel keeps no exit status for it, and `subprocess` then says 0."""
+    refuse = [str(BIN / "python"), "-I", str(CHECKOUT / "tests" / "support" / "refuse.py")]
+    done = person.run([*(refuse if refused else []), str(BIN / "python"), "-c", IGNORES])
+    assert done.returncode == 0, done.stderr
+    assert ("user namespaces" in done.stdout.splitlines()) == refused
+    assert refused or done.stdout.strip() == ""

@@ -27,7 +27,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
 
         def make(on_event: OnEvent) -> Conversation:
             options["on_event"] = on_event
-            signals.hold()
+            past.on_taken = signals.hold
             try:
                 conversation = Conversation.resume(past, message=message, **options)
             except OSError as error:
