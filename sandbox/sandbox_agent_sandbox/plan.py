@@ -42,8 +42,8 @@ class Symlink(msgspec.Struct, frozen=True):
 class Mask(msgspec.Struct, frozen=True):
     """A path inside a bind that is hidden: an empty folder or file is mounted over it.
 
-    unreadable: the file is not even an empty one to its readers. So git fails at a file that it
-    keeps, and does not commit that the file is empty.
+    unreadable: the file cannot be read, the folder can be listed and not searched. So git, which
+    keeps what is there, fails, and commits neither a deletion nor that a file is empty.
     """
 
     path: str

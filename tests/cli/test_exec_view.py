@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -302,6 +303,37 @@ def test_a_workspace_below_var_tmp(person: Person) -> None:
         shutil.rmtree(folder)
 
 
+OTHER_ROOT = """
+set -e
+mount -t tmpfs none /mnt && cd /mnt
+for path in /*; do
+    [ $path != /mnt ] && [ $path != /tmp ] || continue
+    if [ -L $path ]; then cp -P $path .; elif [ -d $path ]; then
+        mkdir .$path && mount --rbind $path .$path
+    fi
+done
+mkdir -p data/tmp old mnt && mount --rbind /tmp data/tmp && ln -s data/tmp tmp
+pivot_root . old && cd / && umount -l old
+exec "$@"
+"""
+
+
+def test_a_tmp_that_is_a_link(tmp_path: Path) -> None:
+    """The sandbox has a /tmp of its own. So the workspace is a link there."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        workspace = Path(folder, "deep/ws")
+        workspace.mkdir(parents=True)
+        (workspace / "f").write_text("data\n")
+        places = ["f", f"{workspace}/f", f"/data{workspace}/f"]
+        options = ["--workspace", str(workspace), "--out", str(tmp_path / "runs")]
+        command = [AGENT, "exec", *options, "--", "cat", *places]
+        start = ["unshare", "--mount", "--propagation", "private", "sh", "-c", OTHER_ROOT, "sh"]
+        done = subprocess.run([*start, *command], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.returncode) == ("data\n" * 3, 0), done.stderr
+
+
 # --- git -----------------------------------------------------------------------------------
 
 IDENTITY = """
@@ -413,18 +445,18 @@ def test_a_dot_git_that_a_tool_has_written_shows_nothing(person: Person) -> None
 
 def test_tools_get_over_what_is_hidden_and_git_loses_nothing(person: Person) -> None:
     repository(person)
-    for name in ("secrets/k", ".env", ".kept"):
+    for name in ("secrets/k", ".env", ".kept", "plain/k"):
         make(person, person.work / name, "s3cret")
     git(person, "add", "secrets", ".kept")
     git(person, "commit", "-qm", "kept")
-    policy = f"hide: [{person.work}/secrets, {person.work}/.env]"
+    policy = f"hide: [{person.work}/secrets, {person.work}/plain, {person.work}/.env]"
     text = (
-        "cat .env; ls -A secrets; cp -r . /tmp/copy && find . > /tmp/found && tar cf /tmp/t . &&"
-        " echo b > b && git add -A && git commit -qm two; echo $?; echo x > .env;"
-        " echo y > secrets/k"
+        "cat .env; ls -A secrets plain/; cp -r . /tmp/copy && find . > /tmp/found &&"
+        " tar cf /tmp/t . && echo b > b && git add -A && git commit -qm two; echo $?;"
+        " echo x > .env; echo y > secrets/k"
     )
     done = inside(person, "sh", "-c", text, policy=policy)
-    assert done.stdout == "0\n", done.stderr
+    assert done.stdout == "plain/:\n\nsecrets:\n0\n", done.stderr
     assert "secrets/k: Permission denied" in done.stderr
     changed = git(person, "show", "--name-status", "--format=").split()
     assert changed == ["A", ".env", "A", "b"]

@@ -24,7 +24,7 @@ from sandbox_agent_sandbox.policy.view import View
 from sandbox_agent_sandbox.utf8 import is_utf8
 
 _MOST_BYTES = 256 * 1024
-_MOST_INCLUDES = 10
+_DEEPEST = 4
 
 _COPIED = frozenset(
     (
@@ -71,8 +71,8 @@ def show_git(view: View, workspace: str, home: str) -> None:
 
 
 def is_tracked(workspace: str, path: str) -> bool:
-    """Whether git keeps content of a file of the workspace, by the index of its repository. Both
-    are real paths.
+    """Whether git keeps content of a file, or of files in a folder, of the workspace, by the index
+    of its repository. Both are real paths.
 
     Looks for the entry of the file: the hash of its content, two bytes with the length of its name,
     the name, a NUL byte; gitformat-index(5). In version 4 names are packed: then every file counts.
@@ -85,7 +85,7 @@ def is_tracked(workspace: str, path: str) -> bool:
         data = Path(found.git, "index").read_bytes()
     except OSError:
         return False
-    if data[4:8] == b"\0\0\0\4":
+    if data[4:8] == b"\0\0\0\4" or name + b"/" in data:
         return True
     before, found_name, _ = data.partition(min(len(name), 0xFFF).to_bytes(2, "big") + name + b"\0")
     return bool(found_name) and not before.endswith(_EMPTY)
@@ -143,10 +143,13 @@ def _show_repository(view: View, workspace: str, found: _Repository) -> None:
         needed = [*(f"{common}/{name}" for name in ("objects", "refs", "logs")), git]
         missing = [path for path in needed if os.path.isdir(path) and not view.can_write(path)]
         if missing:
+            # The git folder of a submodule is not to be named as a whole: its hooks are in it.
+            submodule = "choose the repository that it is a submodule of as the workspace"
+            name_them = f"add to sandbox.write: {', '.join(missing)}"
             view.note(
                 f"git: the history of {workspace} is in {common}, which tools can read and not"
-                f" write, so they cannot commit; to let them, add to sandbox.write:"
-                f" {', '.join(missing)}"
+                f" write, so they cannot commit; to let them,"
+                f" {submodule if git == common else name_them}"
             )
     for line in _read(f"{common}/objects/info/alternates").splitlines():
         real = follow(os.path.join(f"{common}/objects", line.strip())).real
@@ -179,13 +182,14 @@ def _settings_of_user(view: View, git: str | None) -> Iterator[Setting]:
     files = [f"{base}/git/config", f"{view.home}/.gitconfig"]
     if named := environment.get("GIT_CONFIG_GLOBAL"):
         files = [named]
-    left = [_MOST_INCLUDES]
     for file in files:
-        yield from _included(file, view, git, left)
+        yield from _included(file, view, git, ())
 
 
-def _included(path: str, view: View, git: str | None, left: list[int]) -> Iterator[Setting]:
-    """The settings of a file and of what it includes. left: how many may still be included."""
+def _included(path: str, view: View, git: str | None, above: tuple[str, ...]) -> Iterator[Setting]:
+    """The settings of a file and of what it includes. above: the files that include it."""
+    if path in above or len(above) > _DEEPEST:
+        return
     # Where tools can write the file, it may say who commits, and must not name other files.
     trusted = not view.can_write(follow(path).real)
     for name, value in _parse(_read(path)):
@@ -194,10 +198,9 @@ def _included(path: str, view: View, git: str | None, left: list[int]) -> Iterat
         condition = name.removeprefix("includeif.").removesuffix(".path")
         if name != "include.path" and not name.startswith("includeif."):
             yield name, value
-        elif left[0] > 0 and (name == "include.path" or _holds(condition, path, view, git)):
-            left[0] -= 1
+        elif name == "include.path" or _holds(condition, path, view, git):
             named = os.path.join(os.path.dirname(path), _expand(value, view))
-            yield from _included(named, view, git, left)
+            yield from _included(named, view, git, (*above, path))
 
 
 def _holds(condition: str, path: str, view: View, git: str | None) -> bool:

@@ -164,9 +164,8 @@ def _masks(policy: Policy, workspace: Path, hidden: Sequence[Path], view: View) 
                     raise PolicyError(
                         f"hide: {real} would hide {named}, which {field} names; remove one of them"
                     )
-        is_folder = real.is_dir()
-        kept = not is_folder and view.can_write(str(real)) and is_tracked(str(workspace), str(real))
-        yield Mask(str(real), is_folder, unreadable=kept)
+        kept = view.can_write(str(real)) and is_tracked(str(workspace), str(real))
+        yield Mask(str(real), real.is_dir(), unreadable=kept)
     for path in hidden:
         real = Path(view.follow(path.absolute()).real)
         if not view.shows(str(real)):

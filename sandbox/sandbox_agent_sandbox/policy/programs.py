@@ -65,10 +65,10 @@ _MANAGERS = (
 
 _INSTALLATION = (
     "conda-meta", "Cellar", "lib/modules", "jre/lib", ".opam-switch", "lib/node_modules",
-    "src/cmd/go/main.go", "bin/mvn", "specifications",
+    "src/cmd/go/main.go", "bin/mvn", "specifications", "autoload.php",
 )  # fmt: skip
 """Marks of a folder that is an installation as a whole: of conda, Homebrew, a JDK, an older JDK, an
-opam switch, npm, Go, Maven, RubyGems."""
+opam switch, npm, Go, Maven, RubyGems, Composer."""
 
 _PARTS = ("lib", "lib64", "libexec", "share")
 """Of any other folder that has a `bin`, what programs need. The rest may be somebody's project."""
@@ -167,6 +167,8 @@ class _Programs:
                     f"PATH: in {entry}, tools do not see what these commands need: {names}; they"
                     f" lead to {next(iter(unseen.values()))}: add that to sandbox.read"
                 )
+        # Of the system's own links into /opt only this one is followed: looking at all of them
+        # would cost every start some milliseconds.
         self._see(str(self._view.facts.root / "etc/alternatives/java"), trusted=True)
         if self._of_pip and os.path.isdir(f"{self._home}/.local/lib"):
             lib = f"{self._home}/.local/lib"

@@ -16,8 +16,11 @@ from sandbox_agent_sandbox.policy.view import View
 
 _SYSTEM = (
     *("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store"),
-    # What links in /usr lead to: fonts and formats of TeX, dictionaries, fonts of Ghostscript.
+    # What /usr and /etc link to: formats of TeX, dictionaries, fonts of Ghostscript, certificates.
     *("var/lib/texmf", "var/lib/aspell", "var/lib/dictionaries-common", "var/lib/ghostscript"),
+    *("var/lib/ca-certificates", "var/lib/gems"),
+    # Which packages are installed: else `dpkg -l` and `rpm -q` would find none.
+    *("var/lib/dpkg", "var/lib/rpm"),
 )
 
 _SECRETS = (

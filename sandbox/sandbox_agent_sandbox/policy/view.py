@@ -113,12 +113,16 @@ class View:
 
     @property
     def symlinks(self) -> tuple[Symlink, ...]:
-        """Those that no bind shows already."""
-        needed = sorted(link for link in self._links if not self.shows(link))
+        """Those that no bind and no other link shows already."""
+        needed = sorted(
+            link
+            for link in self._links
+            if not self.shows(link) and not any(one in self._links for one in _upwards(link, 1))
+        )
         return tuple(Symlink(link, self._links[link]) for link in needed)
 
     def _is_redundant(self, bind: Bind) -> bool:
-        above = _upwards(bind.path.rpartition("/")[0])
+        above = _upwards(bind.path, 1)
         outer = next((self._binds[path] for path in above if path in self._binds), None)
         plain = outer is not None and not (bind.idmapped or outer.idmapped)
         return plain and outer is not None and outer.writable == bind.writable
@@ -130,8 +134,10 @@ class View:
         return Bind(path, writable)
 
 
-def _upwards(path: str) -> Iterator[str]:
-    """A path, and each folder above it."""
+def _upwards(path: str, skipped: int = 0) -> Iterator[str]:
+    """A path, and each folder above it, but for the first ones."""
+    for _ in range(skipped):
+        path = path.rpartition("/")[0]
     while path:
         yield path
         path = path.rpartition("/")[0]

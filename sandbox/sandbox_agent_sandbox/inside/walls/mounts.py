@@ -132,13 +132,15 @@ def _cover(root: str, plan: Plan) -> None:
         else:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             _write(target, file.text)
-    # A folder that can be listed and not entered: it is empty to `cp` and `find`. But git cannot
-    # look for the files in it that it keeps, says so, and does not take them for deleted.
-    os.mkdir(f"{own}/folder", 0o444)
-    _write(f"{own}/empty", "", 0o444)
-    _write(f"{own}/unreadable", "", 0)
+    # In a folder that can be listed and not searched, git does not take the files that it keeps for
+    # deleted: it asks for each, and gets EACCES. `cp` and `find` get over it.
+    os.mkdir(f"{own}/folder", 0o555)
+    os.mkdir(f"{own}/folder-unreadable", 0o444)
+    _write(f"{own}/file", "", 0o444)
+    _write(f"{own}/file-unreadable", "", 0)
     for mask in plan.masks:
-        kind = "folder" if mask.folder else "unreadable" if mask.unreadable else "empty"
+        kind = "folder" if mask.folder else "file"
+        kind += "-unreadable" if mask.unreadable else ""
         covers.append((f"{own}/{kind}", root + mask.path))
     # A bind has the attributes of the mount that it is made from.
     syscalls.mount_setattr(
