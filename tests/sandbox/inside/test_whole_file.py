@@ -22,14 +22,14 @@ import observer
 import pytest
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.inside.kernel import syscalls
-from sandbox_agent_sandbox.inside.tools import second_file, whole_file, writing
+from sandbox_agent_sandbox.inside.tools import in_place, second_file, whole_file, writing
 from sandbox_agent_sandbox.inside.tools.whole_file import Written, edit_whole, write_whole
 from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
 from sandbox_agent_sandbox.temporary_files import new_name, remove_leftovers
 from worker_child import WorkerChild
 
 TOKEN = RunToken()
-AGAIN = "another program changed it meanwhile; this is made on its new content"
+AGAIN = "another program changed it meanwhile; this is made on its content"
 
 
 @pytest.fixture(autouse=True)
@@ -287,6 +287,24 @@ def test_a_program_that_opens_it_just_before_the_exchange_writes_to_the_file_tha
     writer.communicate(b"\n", timeout=20)
     assert file.read_bytes() == b"THEM456789+mine"
     assert written.notes[0].startswith("written in place")
+
+
+@pytest.mark.parametrize("links", [1, 2])
+def test_lines_that_a_program_appends_meanwhile_are_all_kept(folder: Path, links: int) -> None:
+    file = folder / "f"
+    file.write_text("".join(f"line{n} = OLD\n" for n in range(100)))
+    if links == 2:
+        os.link(file, folder / "second")
+    program = (
+        "import os\nfor n in range(2000):\n"
+        "  fd = os.open('f', os.O_WRONLY | os.O_APPEND); os.write(fd, b'+\\n'); os.close(fd)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program]) as appender:
+        for n in range(100):
+            writing.edit_file("f", f"line{n} = OLD\n", f"line{n} = NEW{n}\n", token=TOKEN)
+        assert appender.wait(60) == 0
+    lines = file.read_text().splitlines()
+    assert (sum("NEW" in line for line in lines), lines.count("+")) == (100, 2000)
 
 
 def test_a_lock_that_is_held_for_long_is_an_error_that_says_so(
@@ -597,7 +615,8 @@ def test_a_file_system_that_can_less_gets_the_same_content(
     if lacking in ("exchange", "all"):
         monkeypatch.setattr(syscalls, "renameat2", refuse(errno.EINVAL))
     if lacking in ("leases", "all"):
-        monkeypatch.setattr(second_file, "_lease", lambda fd: None)
+        monkeypatch.setattr(second_file, "take_lease", lambda fd, kind: None)
+        monkeypatch.setattr(in_place, "take_lease", lambda fd, kind: None)
     if lacking in ("locks", "all"):
         monkeypatch.setattr(fcntl, "flock", refuse(errno.ENOLCK))
     if lacking == "proc":

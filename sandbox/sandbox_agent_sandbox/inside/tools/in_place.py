@@ -15,43 +15,60 @@ from contextlib import suppress
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.tools.seen import (
     FLAGS,
+    Busy,
     Changed,
     Seen,
     extended_attributes,
+    inode_of,
     is_content,
     read_start,
     sigterm_later,
+    take_lease,
     write_at,
 )
 from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
+
+
+def reopen_alone(folder: int, name: str, seen: Seen) -> None:
+    """Make `seen.fd` the one descriptor of this process for the file, open for writing. Its lock
+    and its lease end; lock it again."""
+    fd = -1
+    try:
+        try:
+            fd = os.open(name, os.O_RDWR | FLAGS, dir_fd=folder)
+        except PermissionError:  # it cannot be read
+            fd = os.open(name, os.O_WRONLY | FLAGS, dir_fd=folder)
+        os.dup2(fd, seen.fd, inheritable=False)
+    except FileNotFoundError:
+        raise Changed from None
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 def write_in_place(
     folder: int, name: str, seen: Seen, old: bytes | None, data: bytes
 ) -> tuple[str, ...]:
     """Overwrite the file. A failure leaves the old content. Returns what was lost all the same."""
-    with suppress(OSError):  # a lease of our own would make the next line wait
-        fcntl.fcntl(seen.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    try:
-        fd = os.open(name, os.O_WRONLY | FLAGS, dir_fd=folder)
-    except FileNotFoundError:
-        raise Changed from None
-    try:
-        before, attributes = os.fstat(fd), extended_attributes(fd)
-        if (before.st_dev, before.st_ino) != seen.inode or not is_content(seen.fd, old):
+    # With this lease nobody opens the file before the end. While others have it open, it is
+    # refused. What they write in these microseconds can be lost.
+    if take_lease(seen.fd, fcntl.F_WRLCK) is False and seen.patient:
+        raise Busy
+    before, attributes = os.fstat(seen.fd), extended_attributes(seen.fd)
+    if (before.st_dev, before.st_ino) != seen.inode or inode_of(folder, name) != seen.inode:
+        raise Changed
+    with sigterm_later():
+        overwritten = _overwritten(seen.fd, old, len(data))
+        if not is_content(seen.fd, old):
             raise Changed
-        with sigterm_later():
-            overwritten = _overwritten(seen.fd, old, len(data))
-            try:
-                _reserve(fd, len(data))
-                write_at(fd, data)
-                os.ftruncate(fd, len(data))
-            except BaseException as error:
-                _restore(fd, overwritten, before.st_size, error)
-                raise
-        return tuple(_lost(fd, before, attributes))
-    finally:
-        os.close(fd)
+        try:
+            _reserve(seen.fd, len(data))
+            write_at(seen.fd, data)
+            os.ftruncate(seen.fd, len(data))
+        except BaseException as error:
+            _restore(seen.fd, overwritten, before.st_size, error)
+            raise
+    return tuple(_lost(seen.fd, before, attributes))
 
 
 def _overwritten(fd: int, old: bytes | None, size: int) -> bytes | None:

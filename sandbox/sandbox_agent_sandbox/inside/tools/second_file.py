@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import signal
 import stat
 import struct
 from collections.abc import Callable
@@ -20,10 +19,13 @@ from contextlib import suppress
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.tools.seen import (
     FLAGS,
+    Busy,
     Changed,
     Seen,
     inode_of,
+    lease_holds,
     sigterm_later,
+    take_lease,
     write_at,
 )
 from sandbox_agent_sandbox.temporary_files import new_name
@@ -138,14 +140,16 @@ def replace(folder: int, name: str, seen: Seen, old: bytes | None, data: bytes) 
                 return "a new file would have another mode"
             if _flags(temporary.fd) != _flags(seen.fd):
                 return "a new file would have other flags (chattr)"
-            leased = _lease(seen.fd)
+            leased = take_lease(seen.fd, fcntl.F_RDLCK)
             if leased is False:
+                if seen.patient:
+                    raise Busy
                 return "a program has it open for writing"
 
             def unchanged() -> bool:
                 # A lease that holds has kept everybody from writing.
                 content = None if leased else old
-                return (not leased or _lease_holds(seen.fd)) and seen.is_unchanged(content)
+                return (not leased or lease_holds(seen.fd)) and seen.is_unchanged(content)
 
             if not seen.is_unchanged(old):
                 raise Changed
@@ -196,26 +200,3 @@ def _flags(fd: int) -> int:
     except OSError:
         return 0
     return int(flags) & _SETTABLE_FLAGS
-
-
-def _lease(fd: int) -> bool | None:
-    """Take a read lease: whoever opens the file for writing waits until the descriptor is closed.
-
-    False: a program has it open for writing. None: that cannot be known here, because the file
-    system has no leases or the file cannot be read. fcntl(2)
-    """
-    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
-        return None  # the file cannot be read; this descriptor is itself one for writing
-    try:
-        # In place of SIGIO, which would end this process. SIGURG is ignored, see worker.main.
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
-
-
-def _lease_holds(fd: int) -> bool:
-    return fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK

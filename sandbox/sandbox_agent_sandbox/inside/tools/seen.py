@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
+
+from sandbox_agent_ipc.token import CancelToken
 
 FLAGS = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
 """For open(2) of a file in a hostile folder: follows nothing, waits for nothing."""
@@ -19,11 +23,17 @@ class Changed(Exception):
     """The file is not the one that was looked at, or has another content. Look again."""
 
 
+class Busy(Exception):
+    """Another program has the file open. Most close it at once: try again."""
+
+
 class Seen(NamedTuple):
-    """A file as it was found. fd: locked, and readable where the file is."""
+    """A file as it was found. fd: locked, and readable where the file is. patient: raise Busy where
+    waiting a moment may help."""
 
     fd: int
     status: os.stat_result
+    patient: bool
 
     @property
     def inode(self) -> tuple[int, int]:
@@ -58,6 +68,49 @@ def extended_attributes(fd: int) -> set[str]:
         return set(os.listxattr(fd)) - _LABELS
     except OSError:
         return set()
+
+
+def take_lease(fd: int, kind: int) -> bool | None:
+    """Take a lease, fcntl(2): whoever opens the file in a way that it forbids waits until it ends,
+    at the latest with the descriptor.
+
+    kind: F_RDLCK, on a descriptor that only reads, forbids writing. F_WRLCK forbids all. False:
+    another descriptor is open that the lease would forbid. None: that cannot be known here, because
+    the file system has no leases, or the descriptor does not fit.
+    """
+    if kind == fcntl.F_RDLCK and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+        return None  # the file cannot be read; this descriptor is itself one for writing
+    try:
+        # In place of SIGIO, which would end this process. SIGURG is ignored, see worker.main.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, kind)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def lease_holds(fd: int) -> bool:
+    """Whether nobody waits for the end of the read lease."""
+    return fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+
+
+def lock(fd: int, patience: float, token: CancelToken) -> None:
+    """Lock the file against tools of other runs, flock(2). Raises TimeoutError when another program
+    has held the lock for `patience` seconds, and Cancelled at the flag."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise TimeoutError from None
+            token.wait(0.005)
+            token.raise_if_cancelled()
+        except OSError:
+            return  # this file system has no locks; the comparison is left
 
 
 def read_start(fd: int, limit: int) -> bytes:

@@ -10,23 +10,23 @@ that is writing to it: a second file would not have them.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from sandbox_agent_ipc.token import CancelToken
 
-from sandbox_agent_sandbox.inside.tools.in_place import write_in_place
+from sandbox_agent_sandbox.inside.tools.in_place import reopen_alone, write_in_place
 from sandbox_agent_sandbox.inside.tools.second_file import create, replace
 from sandbox_agent_sandbox.inside.tools.seen import (
     FLAGS,
+    Busy,
     Changed,
     Seen,
     extended_attributes,
     inode_of,
+    lock,
 )
 from sandbox_agent_sandbox.inside.tools.textfile import check_regular, explain_os_errors
 from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
@@ -34,6 +34,8 @@ from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
 LOCK_PATIENCE = 10.0
 """Seconds to wait for another program that holds a lock on the file."""
 _ATTEMPTS = 200
+_PATIENT = 5
+"""Attempts in which a program that has the file open is waited for; some 30 ms."""
 _LONGEST_PAUSE = 0.05
 """Seconds between two attempts. All attempts together take some 10 s."""
 
@@ -82,10 +84,12 @@ def _until_unchanged(path: str, make: _Make, token: CancelToken, *, reads: bool)
         token.raise_if_cancelled()
         with explain_os_errors("write", path):
             try:
-                written = _attempt(path, make, token, reads)
-            except (Changed, BlockingIOError):  # the latter from open(2): somebody holds a lease
+                written = _attempt(path, make, token, reads, attempt < _PATIENT)
+            except (Changed, Busy, BlockingIOError) as reason:
+                # BlockingIOError is open(2)'s: another program holds a lease.
                 token.wait(min(0.001 * 2**attempt, _LONGEST_PAUSE))
-                note = ("another program changed it meanwhile; this is made on its new content",)
+                if isinstance(reason, Changed):
+                    note = ("another program changed it meanwhile; this is made on its content",)
                 continue
         return written._replace(notes=written.notes + (note if reads else ()))
     raise ToolError(
@@ -94,31 +98,36 @@ def _until_unchanged(path: str, make: _Make, token: CancelToken, *, reads: bool)
     )
 
 
-def _attempt(path: str, make: _Make, token: CancelToken, reads: bool) -> Written:
+def _attempt(path: str, make: _Make, token: CancelToken, reads: bool, patient: bool) -> Written:
     target = os.path.realpath(path)
     name = os.path.basename(target) or "."
     # By this descriptor from here on: the folder may be renamed meanwhile.
     folder = os.open(os.path.dirname(target), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     seen = None
     try:
-        seen = _open(path, folder, name, reads)
+        seen = _open(path, folder, name, reads, patient)
         if seen is None:
             if reads:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             create(folder, name, make(-1)[1])
             return Written(target, True)
-        _lock(seen.fd, path, token)
+        lock(seen.fd, LOCK_PATIENCE, token)
         if inode_of(folder, name) != seen.inode:
             raise Changed  # replaced by the one who had the lock
         old, data = make(seen.fd)
-        return Written(target, False, _put(folder, name, seen, old, data))
+        return Written(target, False, _put(folder, name, seen, old, data, token))
+    except TimeoutError:
+        raise ToolError(
+            f"cannot write {path!r}: another program has held a lock on it (flock) for "
+            f"{LOCK_PATIENCE:g} s; nothing was written"
+        ) from None
     finally:
         os.close(folder)
         if seen is not None:
             os.close(seen.fd)
 
 
-def _open(path: str, folder: int, name: str, reads: bool) -> Seen | None:
+def _open(path: str, folder: int, name: str, reads: bool, patient: bool) -> Seen | None:
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
@@ -143,28 +152,12 @@ def _open(path: str, folder: int, name: str, reads: bool) -> Seen | None:
     except BaseException:
         os.close(fd)
         raise
-    return Seen(fd, status)
+    return Seen(fd, status, patient)
 
 
-def _lock(fd: int, path: str, token: CancelToken) -> None:
-    end = time.monotonic() + LOCK_PATIENCE
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise ToolError(
-                    f"cannot write {path!r}: another program has held a lock on it (flock) for "
-                    f"{LOCK_PATIENCE:g} s; nothing was written"
-                ) from None
-            token.wait(0.005)
-            token.raise_if_cancelled()
-        except OSError:
-            return  # this file system has no locks; the comparison is left
-
-
-def _put(folder: int, name: str, seen: Seen, old: bytes | None, data: bytes) -> tuple[str, ...]:
+def _put(
+    folder: int, name: str, seen: Seen, old: bytes | None, data: bytes, token: CancelToken
+) -> tuple[str, ...]:
     """Give the file its new content, one way or the other. Returns the notes."""
     why = _bound_to_inode(seen)
     if not why:
@@ -176,6 +169,8 @@ def _put(folder: int, name: str, seen: Seen, old: bytes | None, data: bytes) -> 
             if error.errno not in _NO_SECOND_FILE:
                 raise
             why = "its folder takes no second file"
+    reopen_alone(folder, name, seen)
+    lock(seen.fd, LOCK_PATIENCE, token)
     lost = write_in_place(folder, name, seen, old, data)
     return (f"written in place, because {why}", *lost)
 
