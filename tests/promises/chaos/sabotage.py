@@ -14,6 +14,8 @@ import broken_copy
 
 from chaos.plan import AGENT_DIES, KILLS_MODEL, Cause, Phase, Round, Tool, Waits
 
+ROOT, USER = "root", "user"
+
 _CELL = "sandbox/sandbox_agent_sandbox"
 _RUN = "runtime/sandbox_agent"
 _IPC = "ipc/sandbox_agent_ipc"
@@ -22,12 +24,15 @@ _IPC = "ipc/sandbox_agent_ipc"
 @dataclass(frozen=True)
 class Sabotage:
     """changes: (file, what stands there once, what comes instead). caught_by: a regular expression
-    for the beginning of the violation. focus: rounds that can show it, to save time."""
+    for the beginning of the violation. focus: rounds that can show it, to save time. needs: who
+    can show it, where it is not both: root alone can freeze a disk, and root alone may start more
+    processes than RLIMIT_NPROC says."""
 
     name: str
     changes: tuple[tuple[str, str, str], ...]
     caught_by: str
     focus: Callable[[Round], bool] = lambda plan: True
+    needs: str | None = None
 
     def apply(self, folder: Path) -> dict[str, str]:
         """Make the broken copy in `folder`. Returns the environment that has it imported. Raises
@@ -460,6 +465,59 @@ VARIANTS = (
         ),
         "resume: ",
         _agent_dies,
+    ),
+    Sabotage(
+        "a signal waits for the disk",
+        (
+            (
+                f"{_RUN}/cli/verbs/run_under_signals.py",
+                "        conversation.interrupt(exit_code=by_signal(signum))\n",
+                '        (conversation.run_dir / "signal").write_text(str(signum))\n'
+                "        conversation.interrupt(exit_code=by_signal(signum))\n",
+            ),
+        ),
+        "bounded: .*the disk still frozen",
+        _causes(Cause.FREEZE_DISK),
+        needs=ROOT,
+    ),
+    Sabotage(
+        "whoever stops a run waits for its slow reader",
+        (
+            (
+                f"{_RUN}/cli/verbs/run_and_report.py",
+                "    left = 0 if stopped else until - time.monotonic()\n",
+                "    left = until - time.monotonic()\n",
+            ),
+        ),
+        "bounded: ",
+        _causes(Cause.SLOW_READER),
+    ),
+    Sabotage(
+        "a reader that is gone ends the process",
+        (
+            (
+                f"{_RUN}/cli/signals.py",
+                "        signal.signal(signal.SIGCHLD, signal.SIG_DFL)\n",
+                "        signal.signal(signal.SIGCHLD, signal.SIG_DFL)\n"
+                "        signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n",
+            ),
+        ),
+        "ends: |bounded: |results: ",
+        _causes(Cause.READER_GONE),
+    ),
+    Sabotage(
+        "an interrupt starts a thread",
+        (
+            (
+                f"{_CELL}/host/supervisor.py",
+                "        call_process.flag(reason)\n        self._commands.wake()\n",
+                "        threading.Thread(target=call_process.flag, args=(reason,)).start()\n"
+                "        self._commands.wake()\n",
+            ),
+        ),
+        "ends: |bounded: ",
+        _causes(Cause.NO_PROCESSES),
+        needs=USER,
     ),
 )
 """The first ten are those that the project's own plan asks for."""
