@@ -56,6 +56,7 @@ class Conversation:
 
     - on_event: called with each event as it is written.
     - on_output: called with each piece of a call's output: call id, "stdout" or "stderr", bytes.
+      Return False to close that stream, or an asyncio.Future to read on when it is done.
     - on_delta: called with each `ModelDelta` of an answer that is still coming.
     - separate_output: True to give each call's standard error a pipe of its own. Otherwise all
       comes as "stdout", in the order in which it was written.

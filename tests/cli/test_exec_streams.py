@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,3 +151,36 @@ def test_a_reader_that_closes_early(person: Person, command: str, code: int) -> 
     done = person.run(["bash", "-c", text])
     assert done.stdout.splitlines()[1:] == [str(code)]
     assert done.stderr == ""
+
+
+def test_a_command_that_ends_in_time_is_not_hurried_by_its_time_limit(person: Person) -> None:
+    """Its reader is slower than the time limit, and still gets everything: 1 MiB from the queue,
+    and the rest from the pipes."""
+    script = "head -c 1100000 /dev/zero; touch written"
+    with started(person, [AGENT, "exec", "--timeout", "4s", "--", "sh", "-c", script]) as command:
+        assert command.stdout is not None
+        eventually((person.work / "written").exists, 30)
+        with pytest.raises(subprocess.TimeoutExpired):
+            command.wait(5)
+        assert len(command.stdout.read()) == 1_100_000
+        assert command.wait(30) == 0
+
+
+def test_a_slow_reader_keeps_the_memory_flat(person: Person) -> None:
+    """Half a gigabyte waits for a reader that begins after a while."""
+    text = f"{AGENT} exec -- head -c 500000000 /dev/zero"
+    measure = (
+        "import resource, subprocess, sys\n"
+        "with subprocess.Popen(sys.argv[1].split(), stdout=subprocess.PIPE) as command:\n"
+        "    command.stdout.read(1)\n"
+        "    try: command.wait(1)\n"
+        "    except subprocess.TimeoutExpired: pass\n"
+        "    count = 1\n"
+        "    while data := command.stdout.read1(1 << 20): count += len(data)\n"
+        "print(command.returncode, count)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+    )
+    done = person.run([sys.executable, "-c", measure, text], timeout=100)
+    told, peak = done.stdout.splitlines()
+    assert told == "0 500000000", done.stderr
+    assert int(peak) < 100_000, "KiB"

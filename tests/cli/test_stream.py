@@ -130,3 +130,21 @@ stream.finish(lambda: False)
 def test_what_is_written_arrives_where_no_thread_can_be_started(person: Person) -> None:
     done = person.run([sys.executable, "-c", NO_THREADS], stderr=subprocess.STDOUT)
     assert (done.returncode, done.stdout) == (0, "all the same")
+
+
+def test_whoever_fills_the_queue_hears_when_it_has_room(pipe: tuple[int, int]) -> None:
+    stream, heard = Stream(pipe[1]), threading.Event()
+    stream.write(b"x" * QUEUE_BYTES)
+    assert stream.is_full
+    stream.call_when_it_has_room(heard.set)
+    assert not heard.is_set() or not stream.is_full
+    read(pipe[0], QUEUE_BYTES)
+    assert heard.wait(20)
+    heard.clear()
+    stream.call_when_it_has_room(heard.set)
+    assert heard.is_set()
+    stream.write(b"x" * 2 * QUEUE_BYTES)
+    heard.clear()
+    stream.call_when_it_has_room(heard.set)
+    stream.finish(lambda: True)
+    assert heard.is_set()

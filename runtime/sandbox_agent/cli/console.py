@@ -99,19 +99,17 @@ class Console:
         """Writes a warning; a `warnings.showwarning`. May be called from any thread."""
         self.stderr.note(_shown(f"warning: {message}\n"), may_be_left_out=True)
 
-    def passer(self) -> Callable[[str, bytes, GiveUp], bool]:
-        """Returns a function that passes on a command's output: `f("stdout", data, give_up)`.
-
-        The function returns False once the stream cannot be written any more, for example after
-        `... | head` has closed it."""
+    def passer(self) -> Callable[[str, bytes], Stream]:
+        """Returns a function that passes on a command's output: `f("stdout", data)`. The function
+        returns the stream that it wrote to."""
         streams = {"stdout": self.stdout, "stderr": self.stderr}
         filters = {name: TerminalFilter() for name, s in streams.items() if s.is_terminal}
 
-        def pass_on(name: str, data: bytes, give_up: GiveUp) -> bool:
+        def pass_on(name: str, data: bytes) -> Stream:
             if name in filters:
                 data = filters[name].feed(data)
-            streams[name].write(data, give_up)
-            return streams[name].error is None
+            streams[name].write(data)
+            return streams[name]
 
         return pass_on
 

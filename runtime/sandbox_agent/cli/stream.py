@@ -45,6 +45,7 @@ class Stream:
         self._queued = 0
         self._written = 0  # of the first item
         self._left_out = 0
+        self._on_room: list[Callable[[], object]] = []
         self._closing = self._given_up = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -55,7 +56,7 @@ class Stream:
         if not data:
             return
         with self._changed:
-            while give_up is not None and self._queued >= QUEUE_BYTES and self._can_write:
+            while give_up is not None and self.is_full and self._can_write:
                 if give_up():
                     self._cut = True
                 else:
@@ -65,12 +66,25 @@ class Stream:
             else:
                 self.lost += len(data)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the queue holds all that it should."""
+        return self._queued >= QUEUE_BYTES
+
+    def call_when_it_has_room(self, callback: Callable[[], object]) -> None:
+        """Calls `callback` once the queue has room, or when nothing can be written any more; in any
+        thread, or at once."""
+        with self._changed:
+            self._on_room.append(callback)
+            if not self.is_full:
+                self._say_that_it_has_room()
+
     def note(self, data: bytes, *, may_be_left_out: bool = False) -> None:
         """Queues a note."""
         with self._changed:
             if self.error is not None:
                 return
-            if may_be_left_out and self._queued >= QUEUE_BYTES:
+            if may_be_left_out and self.is_full:
                 self._left_out += len(data)
                 return
             self._say_what_is_left_out()
@@ -122,7 +136,13 @@ class Stream:
             self.lost -= self._written
         self._queue.clear()
         self._queued = self._written = 0
+        self._say_that_it_has_room()
+
+    def _say_that_it_has_room(self) -> None:
         self._changed.notify_all()
+        for callback in self._on_room:
+            callback()
+        self._on_room.clear()
 
     def _work(self) -> None:
         while True:
@@ -150,7 +170,8 @@ class Stream:
                     if self._written == len(item[0]):
                         self._queue.popleft()
                         self._written = 0
-                    self._changed.notify_all()
+                    if not self.is_full:
+                        self._say_that_it_has_room()
 
     def _write(self, data: memoryview) -> int:
         while True:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 OnOutput = Callable[[str, str, bytes], object]
 """Called with the call's id, "stdout" or "stderr", and each piece of output as it comes. If it
-returns False, exactly, that stream is closed: a process that writes to it then gets SIGPIPE."""
+returns False, exactly, that stream is closed: a process that writes to it then gets SIGPIPE. If it
+returns an asyncio.Future, no more is read from that stream until the future is done."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Caller:
             state.started = True
             self.journal.record(Started, call=request.id)
 
-        def on_output(stream: str, data: bytes) -> bool:
+        def on_output(stream: str, data: bytes) -> object:
             state.output.feed(data)
             return self._pass_on(request.id, stream, data, state)
 
@@ -159,16 +160,16 @@ class Caller:
                 return CallResult(request.id, Outcome.CRASHED, StartedState.YES, detail=why)
             return CallResult(request.id, Outcome.UNKNOWN, StartedState.MAYBE, detail=why)
 
-    def _pass_on(self, call_id: str, stream: str, data: bytes, state: _InFlight) -> bool:
-        """Pass output on. Returns False if the listener asks to close the stream."""
+    def _pass_on(self, call_id: str, stream: str, data: bytes, state: _InFlight) -> object:
+        """Pass output on. Returns what the listener returns."""
         if self.on_output is None or not state.has_listener:
-            return True
+            return None
         try:
-            return self.on_output(call_id, stream, data) is not False
+            return self.on_output(call_id, stream, data)
         except Exception as error:
             state.has_listener = False  # One warning is enough: there are thousands of pieces.
             complain(f"on_output raised {error!r}; it gets no more output of {call_id}")
-            return True
+            return None
 
     def _end(self, result: CallResult, output: Capture) -> Ended | None:
         printed, returned = output.text() or result.output, result.content

@@ -152,8 +152,12 @@ class CallIO(WorkerLink[CallState]):
         request = self._request
         if request.on_output is not None:
             self._capture.total += len(data)
-            if request.on_output(stream, data) is False:
+            answer = request.on_output(stream, data)
+            if answer is False:
                 reader.close()  # the writers get SIGPIPE, as when a pager is quit
+            elif isinstance(answer, asyncio.Future):
+                reader.pause()
+                answer.add_done_callback(lambda _: reader.resume())
             return
         self._capture.feed(data)
         if self._capture.total > request.output_limit:

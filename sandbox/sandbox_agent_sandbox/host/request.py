@@ -9,7 +9,8 @@ from sandbox_agent_ipc.messages import FunctionRef
 
 OnOutput = Callable[[str, bytes], object]
 """Called with "stdout" or "stderr" and a piece of output. Returning False (and nothing else) closes
-that stream."""
+that stream. Returning an asyncio.Future pauses it until the future is done: whoever writes to it is
+slowed down."""
 
 
 @dataclass(frozen=True)

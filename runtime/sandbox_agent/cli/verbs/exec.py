@@ -6,13 +6,15 @@ So it has a journal and a record, and is stopped like every other call.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import math
 import os
 import signal
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from sandbox_agent_ipc.futures import call_soon, resolve
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import CancelToken
 from sandbox_agent_sandbox.inside.tools.shell import exec_argv
@@ -23,7 +25,7 @@ from sandbox_agent.cli.console import CLOSE_SECONDS, Console, patience
 from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.standard_input import StandardInput
-from sandbox_agent.cli.verbs.run_under_signals import is_stopping, run_under_signals
+from sandbox_agent.cli.verbs.run_under_signals import run_under_signals
 from sandbox_agent.config.policy_file import read_policy
 from sandbox_agent.config.settings import Interrupt, ToolChoice
 from sandbox_agent.config.workspace import problem_with
@@ -83,19 +85,22 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     interrupt = Interrupt() if grace is None else Interrupt(grace=grace)
     ended: list[events.Ended] = []
     passer, stdin = console.passer(), StandardInput()
-    deadline: list[float] = []
-    conversation: Conversation | None = None
 
-    def give_up() -> bool:
-        """Whether to stop waiting for a reader that does not read."""
-        late = bool(deadline) and time.monotonic() > deadline[0]
-        return late or is_stopping(conversation, signals)
+    def on_output(call: str, stream: str, data: bytes) -> object:
+        """A slow reader slows the command down, and holds nothing else up."""
+        target = passer(stream, data)
+        if target.error is not None:  # for example, `... | head` has closed it
+            return False
+        if not target.is_full:
+            return None
+        loop = asyncio.get_running_loop()
+        room: asyncio.Future[None] = loop.create_future()
+        target.call_when_it_has_room(partial(call_soon, loop, resolve, room))
+        return room
 
     def on_event(event: events.AnyEvent) -> None:
         if isinstance(event, events.Started):
             stdin.start()
-            if policy.limits.timeout is not None:
-                deadline.append(time.monotonic() + policy.limits.timeout)
         elif isinstance(event, events.CancelRequested):
             stdin.pause()
         elif isinstance(event, events.Ended):
@@ -110,7 +115,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         output_dir=Path(arguments.out).absolute() if arguments.out else None,
         name="exec",
         on_event=on_event,
-        on_output=lambda call, stream, data: passer(stream, data, give_up),
+        on_output=on_output,
         separate_output=not console.one_file,
         stdin=None if stdin.read_end is None else stdin.read_end.number,
     )
