@@ -55,7 +55,7 @@ class Phase(Enum):
     ENDED = 3
 
 
-class CallState(msgspec.Struct, frozen=True):
+class CallState(msgspec.Struct, frozen=True, gc=False):
     """One call. verify: whether it is a `verify` command, so not a call of the model.
 
     brief: its end, None if it has none. Its content and its images may be left out; `ended` has

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
+import msgspec
+
 from sandbox_agent.errors import NotRecorded
 from sandbox_agent.journal.events import AnyEvent, Ended, TurnTaken, UserText
 from sandbox_agent.journal.file import Line, ReadPart, decode_line
@@ -28,8 +30,7 @@ class Source:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stored(Generic[E]):
+class Stored(msgspec.Struct, Generic[E], frozen=True, gc=False):
     """An event on the disk. number: of its line, counted from 1. kind: of the event."""
 
     source: Source

@@ -105,8 +105,9 @@ class RecordWriter:
         self._journal.record_stop()
         ended = self._state.segment_end
         if ended is None or ended.number != self.segment:
-            self._write_end(self._end)
-        record = self._record(self._end)
+            record = self._write_end(self._end)
+        else:
+            record = self._record(self._end)
         try:
             self._file.commit()
         except OSError as error:
@@ -116,17 +117,19 @@ class RecordWriter:
         self._file.close()
         return record, self._end.error or self._journal.first_error
 
-    def _write_end(self, end: End) -> None:
-        what = "the record"
+    def _write_end(self, end: End) -> Record:
+        record, what = self._record(end), "the record"
         try:
-            self._file.stage(self._record(end))
+            self._file.stage(record)
             what = "the journal"
-            self._journal.record_end(**self._end_of(end))
+            self._journal.record_end(**self._end_of(record))
         except OSError as error:
-            self._end = end = self._not_recorded(what, error, end)
+            self._end = self._not_recorded(what, error, end)
+            record = self._record(self._end)
             with contextlib.suppress(OSError):
-                self._file.stage(self._record(end))
-            self._journal.record(SegmentEnded, **self._end_of(end))
+                self._file.stage(record)
+            self._journal.record(SegmentEnded, **self._end_of(record))
+        return record
 
     def _not_recorded(self, what: str, error: OSError, end: End) -> End:
         """The end of a run whose end cannot be recorded: it is no success."""
@@ -146,9 +149,8 @@ class RecordWriter:
             return end
         return end_by_stop(reason, decision.why, decision.exit_code, self._journal.first_error)
 
-    def _end_of(self, end: End) -> dict[str, Any]:
+    def _end_of(self, record: Record) -> dict[str, Any]:
         """The fields of `segment_ended`."""
-        record = self._record(end)
         return {
             "number": self.segment,
             "status": record.status.value,
