@@ -110,7 +110,7 @@ def read_recording(path: Path | str) -> Recording:
                 user_messages[len(turns)] = (*said, event.text)
             case Verified() if (ended := _end_of_verify(state, event)) is not None:
                 verdicts.setdefault(len(turns), {})[event.command] = Verdict(event.passed, ended)
-    segments = _segments(events, user_messages, state.settings())
+    segments = _segments(events, user_messages, state.settings(), file)
     return Recording(file.parent, state, tuple(turns), user_messages, verdicts, segments)
 
 
@@ -118,8 +118,9 @@ def _segments(
     events: tuple[AnyEvent, ...],
     user_messages: Mapping[int, tuple[str, ...]],
     settings: RecordedSettings | None,
+    file: Path,
 ) -> RecordedSegments | None:
-    """Between which turns the segments begin. settings: of the last segment."""
+    """Between which turns the segments begin. settings: of the last segment. file: the journal."""
     if settings is None:
         return None
     resumed_after: set[int] = set()
@@ -145,7 +146,10 @@ def _segments(
                 last = event
             case _:
                 pass
-    budgets = settings_from({}, {"budgets": settings.task.get("budgets")}).budgets
+    try:
+        budgets = settings_from({}, {"budgets": settings.task.get("budgets")}).budgets
+    except ConfigError as error:
+        raise JournalError(f"{file}: {error.field}: {error.what}; the journal is damaged") from None
     return RecordedSegments(frozenset(resumed_after), turns_before, budgets)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 _MOST = 2**53
-"""Of a sum: larger integers are not exact in JSON (RFC 8259, 6), and a record holds 64 bits."""
+"""Larger integers are not exact in JSON (RFC 8259, 6). A sum ends here, and no event says more."""
 
 
 class TokenUsage(msgspec.Struct, frozen=True):
@@ -21,6 +21,13 @@ class TokenUsage(msgspec.Struct, frozen=True):
     reasoning: int = 0
     cost_usd: float | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for what cannot have been used; msgspec calls it for an event too."""
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= _MOST:
+                raise ValueError(f"{name} cannot be {value}")
+
     @property
     def total(self) -> int:
         """The tokens that count against a budget."""
@@ -34,7 +41,7 @@ class TokenUsage(msgspec.Struct, frozen=True):
             min(self.output + other.output, _MOST),
             min(self.cached + other.cached, _MOST),
             min(self.reasoning + other.reasoning, _MOST),
-            min(sum(costs), _MOST) if costs else None,
+            min(sum(costs), float(_MOST)) if costs else None,
         )
 
 

@@ -309,10 +309,6 @@ def _checked(turn: ModelTurn) -> ModelTurn:
             raise TypeError(f"{call!r} is no ModelCall with a name")
     states = [turn.provider_state, *(call.provider_state for call in turn.calls)]
     msgspec.json.encode((states, turn.usage))
-    if turn.usage is not None:
-        counts = [value for value in msgspec.structs.astuple(turn.usage) if value is not None]
-        if not all(0 <= count < 2**63 for count in counts):
-            raise ValueError(f"{turn.usage} cannot be what an answer used")
     texts = ("text", "reasoning", "finish_reason", "finish_word")
     cleaned = {name: without_surrogates(getattr(turn, name)) for name in texts}
     return msgspec.structs.replace(turn, **cleaned)

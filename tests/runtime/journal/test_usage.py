@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import msgspec
+import pytest
 from sandbox_agent.journal.usage import TokenUsage
 
 
@@ -13,7 +17,23 @@ def test_a_sum_adds_everything_and_leaves_out_unknown_prices() -> None:
 
 
 def test_a_sum_of_impossible_counts_can_be_recorded() -> None:
-    most = TokenUsage(2**63, 2**63, 2**63, 2**63, 1e308)
+    most = TokenUsage(2**53, 2**53, 2**53, 2**53, 9e15)
     total = most.plus(most).plus(most)
     assert msgspec.json.decode(msgspec.json.encode(total), type=TokenUsage) == total
     assert total.total >= 2**53
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"input": -1}, {"output": 2**63}, {"cached": 10**400}, {"reasoning": -5},
+     {"cost_usd": -0.5}, {"cost_usd": 1e300}, {"cost_usd": math.nan}, {"cost_usd": math.inf}],
+    ids=lambda fields: next(iter(fields)),
+)  # fmt: skip
+def test_what_cannot_have_been_used_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="cannot be"):
+        TokenUsage(**fields)
+
+
+def test_an_event_that_says_so_is_refused_with_the_field() -> None:
+    with pytest.raises(msgspec.ValidationError, match="input cannot be -1"):
+        msgspec.json.decode(b'{"input": -1}', type=TokenUsage)

@@ -4,11 +4,13 @@ named."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import journals
 import msgspec
@@ -537,3 +539,47 @@ def two_talks(folder: Path, watch: Watch) -> Path:
 def test_the_model_is_part_of_the_facade(tmp_path: Path) -> None:
     run = recorded(tmp_path, FINAL)
     assert isinstance(load_replay(str(run)), ReplayModel)
+
+
+# --- damaged journals ---------------------------------------------------------------------------
+
+
+DAMAGE: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a turn's number": ("model_turn", {"turn": None}, "turn"),
+    "a text": ("model_turn", {"text": 5}, "text"),
+    "calls": ("model_turn", {"calls": [None]}, "calls[0]"),
+    "a call's arguments": (
+        "model_turn", {"calls": [{"id": "a", "tool": "shell", "arguments": 7}]}, "arguments"),
+    "a negative usage": ("model_turn", {"usage": {"input": -5}}, "usage"),
+    "a usage beyond numbers": ("model_turn", {"usage": {"output": 10**30}}, "usage"),
+    "a negative price": ("model_turn", {"usage": {"cost_usd": -1}}, "usage"),
+    "half a character": ("model_turn", {"text": "\ud83d"}, "surrogate"),
+    "an unknown event": ("model_turn", {"event": "new"}, "event"),
+    "an outcome": ("ended", {"outcome": "great"}, "outcome"),
+    "an image": ("ended", {"images": [{"data": "!!", "media_type": "x"}]}, "images[0]"),
+    "a status": ("segment_ended", {"status": "weird"}, "weird"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("event", "fields", "words"), DAMAGE.values(), ids=DAMAGE)
+def test_a_line_that_was_changed_is_refused_with_its_number(
+    tmp_path: Path, event: str, fields: dict[str, Any], words: str
+) -> None:
+    folder = recorded(tmp_path, shell("true"), FINAL)
+    path = folder / "journal.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    number = next(at for at, line in enumerate(lines, 1) if line["event"] == event)
+    lines[number - 1] |= fields
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with pytest.raises(JournalError) as caught:
+        load_replay(folder)
+    assert str(caught.value).startswith(f"{path}:{number}: ")
+    assert words in str(caught.value)
+
+
+def test_budgets_that_were_changed_are_refused_with_the_file(tmp_path: Path) -> None:
+    folder = recorded(tmp_path, FINAL)
+    path = folder / "journal.jsonl"
+    path.write_text(path.read_text().replace('"turns":null', '"turns":-1'))
+    with pytest.raises(JournalError, match=r"journal\.jsonl: budgets\.turns: -1 is not a count"):
+        load_replay(folder)
