@@ -10,6 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -46,8 +47,9 @@ def place_of(function: Callable[..., Any]) -> FunctionPlace:
         raise _no_tool(function, "it is a class", "give a function that makes one and uses it")
     if not module or not qualname or "<" in qualname:
         raise _no_tool(function, "it has no name at the top of a module")
-    script = _script() if module == "__main__" else None
-    if module == "__main__" and script is None:
+    name = _name_of_main() if module == "__main__" else module
+    script = _script() if name == "__main__" else None
+    if name == "__main__" and script is None:
         raise _no_tool(function, "it was not read from a file")
     owner, found = None, sys.modules.get(module)
     for part in qualname.split("."):
@@ -62,8 +64,8 @@ def place_of(function: Callable[..., Any]) -> FunctionPlace:
         )
     if found != function:
         raise _no_tool(function, f"{qualname} in {module} is another object")
-    reference = FunctionRef(module, qualname, None if script is None else str(script))
-    return FunctionPlace(reference, _root(reference))
+    reference = FunctionRef(name, qualname, None if script is None else str(script))
+    return FunctionPlace(reference, _root(reference, sys.modules[module]))
 
 
 def _needs_object(owner: type, name: str) -> bool:
@@ -75,8 +77,15 @@ def _script() -> Path | None:
     return Path(file).absolute() if file is not None and Path(file).is_file() else None
 
 
-def _root(reference: FunctionRef) -> str | None:
-    file = reference.file or getattr(sys.modules[reference.module], "__file__", None)
+def _name_of_main() -> str:
+    """The name under which workers import the program: of a module of a package, run with
+    `python -m package.module`, its own. Its relative imports need it."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return str(spec.name) if spec is not None and spec.parent else "__main__"
+
+
+def _root(reference: FunctionRef, module: ModuleType) -> str | None:
+    file = reference.file or getattr(module, "__file__", None)
     if file is None:
         return None
     path = Path(file).absolute()

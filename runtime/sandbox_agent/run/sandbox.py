@@ -81,7 +81,7 @@ class ConversationSandbox:
             workspace=settings.workspace.path,
             hidden=self._hidden,
             # The first is for `from sandbox_agent import tool` in tools' modules.
-            tool_paths=[SOURCE_ROOT, *import_roots(settings.tools)],
+            tool_paths=[SOURCE_ROOT, *import_roots(settings.tools, settings.workspace.path)],
         )
         _refuse_shut(Path(plan.workspace))
         for note in plan.notes:

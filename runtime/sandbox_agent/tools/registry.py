@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -103,11 +104,13 @@ async def resolve(choices: Sequence[ToolChoice], describe: Describe) -> Registry
     Raises ConfigError for what cannot be a tool, naming function, reason and hint.
     """
     wanted = [(one, ours, c.timeout) for c in choices for one, ours in _functions(c)]
+    hints = [_hint(choice) for choice in choices for _, ours in _functions(choice) if not ours]
     foreign = [one for one, ours, _ in wanted if not ours]
-    answers = iter(await describe(foreign) if foreign else [])
+    described = await describe(foreign) if foreign else []
+    answers = iter(zip(described, hints, strict=True))
     return Registry(
         [
-            ToolEntry(_described(one) if ours else _checked(next(answers)), timeout)
+            ToolEntry(_described(one) if ours else _checked(*next(answers)), timeout)
             for one, ours, timeout in wanted
         ]
     )
@@ -131,27 +134,49 @@ def _described(reference: FunctionRef) -> ToolSpec:
     return describe(function, reference)
 
 
-def _checked(answer: ToolSpec | ToolProblem) -> ToolSpec:
+def _checked(answer: ToolSpec | ToolProblem, hint: str) -> ToolSpec:
     if isinstance(answer, ToolProblem):
-        raise ConfigError(
-            f"{show(answer.function)} cannot be a tool: {answer.reason}",
-            field="tools",
-            hint="name a function of an installed module or of the workspace's; it is imported "
-            "inside the sandbox, where only what the policy allows can be read",
-        )
+        what = f"{show(answer.function)} cannot be a tool: {answer.reason}"
+        raise ConfigError(what, field="tools", hint=hint)
     return answer
 
 
-def import_roots(choices: Sequence[ToolChoice]) -> list[Path]:
+def _hint(choice: ToolChoice) -> str:
+    """What to do if a function cannot be a tool."""
+    if isinstance(choice.tool, FunctionPlace) and choice.tool.root is not None:
+        root = Path(choice.tool.root)
+        if _is_too_wide(root):
+            return (
+                f"tools do not see {root}, which is or holds your home folder, and of its files "
+                "only the script that you run; put the script and its modules into a folder of "
+                "their own"
+            )
+    return (
+        "name a function of an installed module or of the workspace's; it is imported inside the "
+        "sandbox, where only what the policy allows can be read"
+    )
+
+
+def _is_too_wide(folder: Path) -> bool:
+    """Whether a folder is the home folder, or holds it: tools never see it as a whole."""
+    home = Path(os.path.realpath(os.path.expanduser("~")))
+    real = Path(os.path.realpath(folder))
+    return real == home or real in home.parents
+
+
+def import_roots(choices: Sequence[ToolChoice], workspace: Path) -> list[Path]:
     """Folders that workers must be able to import from, to find functions given as objects.
 
-    The interpreter's own installation is not among them: it is always visible.
+    The interpreter's own installation is not among them: it is always visible. Where a script lies
+    in the home folder itself, it is the script alone, unless the workspace shows it.
     """
     installed = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
     roots: dict[Path, None] = {}
     for choice in choices:
         if isinstance(choice.tool, FunctionPlace) and choice.tool.root is not None:
-            root = Path(choice.tool.root)
+            root, script = Path(choice.tool.root), choice.tool.function.file
+            if script is not None and _is_too_wide(root) and not root.is_relative_to(workspace):
+                root = Path(script)
             if not any(prefix in root.parents for prefix in installed):
                 roots[root] = None
     return list(roots)

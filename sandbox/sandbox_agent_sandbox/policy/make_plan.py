@@ -53,8 +53,8 @@ def make_plan(
 
     workspace: an existing folder, bound writable; None for a sandbox that has none. hidden: paths
     that no tool may see, such as the folder of the runs' records. tool_paths: folders with tools'
-    code, bound read-only and added to the import path. Raises PolicyError with the field and the
-    hint.
+    code, bound read-only and added to the import path, or one script. Raises PolicyError with the
+    field and the hint.
     """
     cwd = _TMP if workspace is None else _resolve(workspace, "workspace")
     if not cwd.is_dir():
@@ -183,7 +183,7 @@ def _import_path(view: View, tool_paths: Sequence[Path]) -> list[str]:
     resumed run may have tools whose folders were on the path of another process only."""
     facts = view.facts
     own = [*map(str, facts.code), *(entry for entry in facts.import_path if entry)]
-    entries = dict.fromkeys([*own, *map(str, tool_paths)])
+    entries = dict.fromkeys([*own, *(str(path) for path in tool_paths if path.suffix != ".py")])
     return [entry for entry in entries if view.leads_to(os.path.abspath(entry)) is not None]
 
 

@@ -101,7 +101,7 @@ def test_functions_are_offered_by_their_marked_name(tools: Any) -> None:
 
 
 def test_the_folder_of_a_function_is_one_that_workers_must_see(tools: Any) -> None:
-    assert import_roots(choices(tools.greet, "shell")) == [HERE]
+    assert import_roots(choices(tools.greet, "shell"), HERE / "elsewhere") == [HERE]
 
 
 def test_two_tools_of_one_name_are_refused(tools: Any) -> None:

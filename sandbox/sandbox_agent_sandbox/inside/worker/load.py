@@ -71,13 +71,27 @@ def load(reference: FunctionRef) -> Callable[..., Any]:
             ) from error
     if not callable(found):
         raise LoadError(f"tool {shown} is a {type(found).__name__}, not a function")
-    if inspect.isfunction(found) and isinstance(owner, type) and vars(owner).get(name) is found:
+    if isinstance(owner, type) and _needs_object(owner, name):
         raise LoadError(
             f"tool {shown} is a method of {owner.__name__} and needs an object of that class; "
             "name a function that makes the object, or a static method"
         )
     function: Callable[..., Any] = found
     return function
+
+
+def _needs_object(owner: type, name: str) -> bool:
+    """Whether this is a method, its own or inherited, in Python or in C: its first parameter is an
+    object, which no model can give."""
+    plain = inspect.getattr_static(owner, name, None)
+    return inspect.isfunction(plain) or (
+        inspect.ismethoddescriptor(plain)
+        and not isinstance(plain, staticmethod | classmethod | _CLASS_METHOD)
+    )
+
+
+_CLASS_METHOD = type(dict.__dict__["fromkeys"])
+"""Of a class method in C."""
 
 
 def _script(file: str) -> ModuleType:
