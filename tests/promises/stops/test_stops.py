@@ -18,7 +18,7 @@ import talking
 from sandbox_agent.config.settings import Budgets, Interrupt
 from sandbox_agent.conversation import Conversation, RunResult
 from sandbox_agent.embedding import signal_wakeup
-from sandbox_agent.errors import StateError
+from sandbox_agent.errors import NotRecorded, StateError
 from sandbox_agent.journal.events import (
     CancelRequested,
     Dispatching,
@@ -688,7 +688,7 @@ def test_the_time_limit_of_a_call_ends_only_that_call(
 # --- failures underneath --------------------------------------------------------------------
 
 
-def test_a_full_disk_stops_the_work_and_ends_the_run_as_an_error(
+def test_a_journal_that_cannot_be_written_stops_the_work_and_ends_the_run_as_an_error(
     tmp_path: Path, watch: Watch, mark: str
 ) -> None:
     with talk(tmp_path, watch, shell(sleeper(mark), sleeper(mark)), FINAL) as conv:
@@ -704,9 +704,9 @@ def test_a_full_disk_stops_the_work_and_ends_the_run_as_an_error(
         result = conv.run()
         assert observer.marked(mark) == []
         assert result.status is Status.ERROR
-        assert result.exit_code == 70
-        assert "the journal cannot be written: [Errno 28]" in result.reason
-        assert isinstance(result.error, OSError)
+        assert result.exit_code == 5
+        assert "the journal cannot be written" in result.reason
+        assert isinstance(result.error, NotRecorded)
         assert conv.cancel_token is not None
         assert conv.cancel_token.reason is CancelReason.FAILED
         check_record(conv, Status.ERROR)
