@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,53 @@ def test_files_in_private_places_are_told_to_the_model_and_to_the_user(person: P
     assert record["calls"][0]["private_files"] == [str(outside)]
 
 
+def test_a_private_place_that_a_command_and_a_person_name_is_told_to_the_user(
+    person: Person,
+) -> None:
+    turns = [
+        {"calls": [{"shell": {"command": "echo x >/tmp/r.md; echo > /tmp/r.md.bak; ls /dev/shm"}}]},
+        {
+            "calls": [
+                {"shell": {"command": "cp kept '/dev/shm/a b'; touch ~/notes.md /tmp/scratch"}}
+            ]
+        },
+        {"calls": [{"write_file": {"path": "/tmp/w.md", "content": "x"}}]},
+        {"final": f"See `~/notes.md`, /tmp/w.md, /tmp/nobody.md and {person.work}/kept."},
+    ]
+    task = struck.write_task(
+        person, turns, tools=["shell", "files"], prompt="Write the report to /tmp/r.md."
+    )
+    done = person.run([AGENT, "run", str(task)])
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "private to the sandbox" in line]
+    assert [line.partition(": inside")[0] for line in lines] == [
+        "  lost, because it was private to the sandbox: /tmp/w.md",
+        "  a shell command names /tmp/r.md",
+        "  a shell command names ~/notes.md",
+    ]
+
+
+def test_a_workspace_below_tmp_is_not_private(person: Person) -> None:
+    file = person.work / "kept"  # the folders of tests lie in /tmp or elsewhere
+    outside = Path("/tmp") / f"ws-{observer.new_mark()}"
+    outside.mkdir()
+    person.own(outside)
+    try:
+        turns = [
+            {"calls": [{"shell": {"command": f"echo x > {outside}/kept; echo x > {file}"}}]},
+            {"calls": [{"write_file": {"path": str(outside / "too"), "content": "x"}}]},
+            {"final": f"See {outside}/kept and {outside}/too."},
+        ]
+        place = {"workspace": {"path": str(outside)}}
+        task = struck.write_task(person, turns, tools=["shell", "files"], **place)
+        done = person.run([AGENT, "run", str(task)])
+        assert done.returncode == 0, done.stderr
+        assert sorted(os.listdir(outside)) == ["kept", "too"]
+        assert "private" not in done.stderr
+    finally:
+        shutil.rmtree(outside)
+
+
 def test_a_file_is_cut_at_a_line_also_where_less_of_an_output_is_kept(person: Person) -> None:
     lines = [f"{number:04} some text" for number in range(1000)]
     person.write(person.work / "f", "\n".join(lines))
@@ -100,8 +148,10 @@ def test_a_killed_agents_temporary_file_is_gone_after_the_resume(person: Person)
             run = struck.Struck(agent, person, [])
 
             def in_flight() -> bool:
-                events = run.journal() if (person.folder / "runs").exists() else []
-                return any(e["event"] == "started" and e["call"] == "call_2_1" for e in events)
+                # Its journal may not be there yet, and its last line may be half written.
+                journals = (person.folder / "runs").glob("*/journal.jsonl")
+                lines = [line for journal in journals for line in journal.read_text().splitlines()]
+                return any('"started"' in line and '"call_2_1"' in line for line in lines)
 
             try:
                 observer.eventually(in_flight, struck.ARRIVAL)

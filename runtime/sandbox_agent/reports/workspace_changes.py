@@ -1,6 +1,4 @@
-"""What a run changed in the workspace, and what it wrote elsewhere and is lost.
-
-Of the workspace, snapshots from before and after are compared.
+"""What a run changed in the workspace: compares snapshots from before and after.
 
 Nothing in the workspace is executed or trusted. `git status` would follow the workspace's git
 configuration, which may name programs to start, and tools may have written it.
@@ -10,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,15 +96,3 @@ def summary(before: Snapshot, after: Snapshot) -> list[str]:
     if not (before.complete and after.complete):
         head += f" among the {MAX_FILES} files that were compared"
     return [head, *("  " + line for line in lines)]
-
-
-def lost_files(files: Iterable[str]) -> list[str]:
-    """A line for each file that `write_file` or `edit_file` wrote in a private place of the
-    sandbox, such as /tmp. files: their paths, from inside."""
-    lines = [
-        f"  lost, because it was private to the sandbox: {one_line(path)}"
-        for path in dict.fromkeys(files)
-    ]
-    if len(lines) > MAX_LINES:
-        lines[MAX_LINES:] = [f"  ... and {len(lines) - MAX_LINES} more are lost"]
-    return lines

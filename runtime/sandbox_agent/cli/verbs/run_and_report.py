@@ -22,7 +22,7 @@ from sandbox_agent.journal import events
 from sandbox_agent.journal.file import JOURNAL_FILE
 from sandbox_agent.journal.result_file import RESULT_FILE, Usage
 from sandbox_agent.reports.lines import Progress, how_it_ended
-from sandbox_agent.reports.workspace_changes import lost_files
+from sandbox_agent.reports.private_files import PrivateFiles
 
 
 def run_and_report(
@@ -44,7 +44,7 @@ def run_and_report(
     named = arguments.message_file
     message_file = None if named is None else MessageFile(named)
     progress = Progress()
-    private: list[str] = []
+    private = PrivateFiles()
     conversation: Conversation | None = None
     until = time.monotonic() + (time_limit or math.inf)
 
@@ -57,8 +57,7 @@ def run_and_report(
         line = progress.line(event)
         if line is not None:
             console.progress(line + "\n")
-        if isinstance(event, events.Ended):
-            private.extend(event.private_files)
+        private.hear(event)
         if arguments.json:
             console.stdout.write(msgspec.json.encode(event) + b"\n", give_up)
         if isinstance(event, events.TurnTaken) and conversation is not None:
@@ -71,7 +70,7 @@ def run_and_report(
     result = run_under_signals(conversation, signals, die_with_parent=arguments.die_with_parent)
     stopped = is_stopping(conversation, signals)
     _report(result, console)
-    for line in changes.lines(signals) + lost_files(private):
+    for line in changes.lines(signals) + private.lines():
         console.err(line + "\n")
     left = 0 if stopped else until - time.monotonic()
     patient = patience(max(left, CLOSE_SECONDS))
