@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
 import signal
 import socket
 import subprocess
+import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +20,7 @@ from typing import Any
 
 import pytest
 from identity import BIN, Person
+from observer import eventually
 
 AGENT = str(BIN / "sandbox-agent")
 LIMIT = 30.0
@@ -206,7 +210,8 @@ class Terminal:
         if self.pid == 0:
             os.chdir(person.work)
             os.execvpe(argv[0], argv, environment)
-        self._seen = ""
+        self._seen = self.seen = ""
+        self.folder = person.work
 
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())
@@ -219,7 +224,17 @@ class Terminal:
             ready = left > 0 and select.select([self._fd], [], [], left)[0]
             assert ready, f"{text!r} did not come: {self._seen!r}"
             self._seen += os.read(self._fd, 65536).decode("utf-8", "replace")
-        self._seen = self._seen.partition(text)[2]
+        before, _, self._seen = self._seen.partition(text)
+        self.seen = before
+
+    def unread(self) -> int:
+        """Bytes of whole lines that nobody has read yet."""
+        name = os.readlink(f"/proc/{self.pid}/fd/0")
+        fd = os.open(name, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -268,6 +283,47 @@ def test_a_command_in_the_background_reads_once_it_is_in_the_foreground(terminal
     terminal.until("exec")
     terminal.type("line\n")
     terminal.until("got-line")
+
+
+def test_a_line_that_the_command_does_not_read_is_named(terminal: Terminal) -> None:
+    script = "echo be''gun; until [ -e go ]; do sleep 0.05; done; echo o''ver"
+    terminal.type(f"{AGENT} exec -- sh -c '{script}'\n")
+    terminal.until("begun")
+    terminal.type("touch nothing\n")
+    terminal.until("touch nothing")
+    eventually(lambda: not terminal.unread(), LIMIT)
+    (terminal.folder / "go").touch()
+    terminal.until("over")
+    terminal.until("14 bytes that were typed are lost: the command did not read them")
+
+
+def test_keys_are_a_pagers_while_it_has_the_terminal(terminal: Terminal) -> None:
+    waits = "touch begun; until [ -e go ]; do sleep 0.05; done"
+    pager = (
+        "stty -icanon min 1 </dev/tty; until [ -e begun ]; do sleep 0.05; done; echo re''ady; "
+        "dd bs=1 count=3 status=none </dev/tty; stty icanon </dev/tty; touch go; echo =ke''ys"
+    )
+    terminal.type(f"{AGENT} exec -- sh -c '{waits}' | sh -c \"{pager}\"\n")
+    terminal.until("ready")
+    for key in "qzx":
+        terminal.type(key)
+    terminal.until("qzx")
+    terminal.until("=keys")
+    terminal.until("ready> ")
+
+
+def test_background_jobs_that_read_nothing_leave_a_loop_its_list(terminal: Terminal) -> None:
+    """With job control, a background job has the list of the loop as its standard input."""
+    terminal.type("printf '1\\n2\\n3\\n' > list\n")
+    terminal.until("ready> ")
+    terminal.type(
+        f"while read -r n; do {AGENT} exec -- true & echo rou''nd-$n; sleep 0.3; done < list;"
+        " wait; echo fi''nished\n"
+    )
+    for number in (1, 2, 3):
+        terminal.until(f"round-{number}")
+    terminal.until("finished")
+    assert "round" not in terminal.seen
 
 
 def test_what_is_typed_after_ctrl_c_is_the_shells(terminal: Terminal) -> None:

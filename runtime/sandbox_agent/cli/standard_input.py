@@ -8,8 +8,9 @@ done depends on the source:
 - file: read at an offset. The file's own position follows what the command has read.
 - pipe: tee(2) copies and does not consume.
 - stream socket: recv(2) with MSG_PEEK does not consume.
-- terminal: one line is read ahead, and only in the foreground. In the background read(2) would stop
-  this process with SIGTTIN.
+- terminal: one line is read ahead. In the background it is not read, because read(2) would stop
+  this process with SIGTTIN. Nor is it read while it is not in line mode: the keys are for the pager
+  that has changed the mode.
 - anything else: one piece is read ahead.
 
 The flags of the descriptor stay as they are: O_NONBLOCK is shared with everyone who has it open.
@@ -41,7 +42,10 @@ _SHORT, _LONG = 0.0001, 0.05
 """Seconds between looks at a pipe of several pages that has to become empty."""
 
 _LOOK_AGAIN = 0.2
-"""Seconds between looks at whether this process is in its terminal's foreground."""
+"""Seconds between looks at whether the terminal may be read."""
+
+_LOCAL_FLAGS = 3
+"""Their place in what tcgetattr gives: termios(3)."""
 
 _JOIN_SECONDS = 1.0
 """After this time a read that blocks is left behind. Another process took what was to be read."""
@@ -53,10 +57,12 @@ class StandardInput:
     """Passes one descriptor on. Make it, start it, stop it, once each; pause it between these.
 
     read_end: for the command; None if there is nothing to read. error: why reading failed, or None.
+    typed: bytes of a terminal that were read ahead and that the command did not read.
     """
 
     def __init__(self, fd: int = 0) -> None:
         self.error: OSError | None = None
+        self.typed = 0
         self.read_end: Descriptor | None = None
         self._thread: threading.Thread | None = None
         kind = _kind_of(fd)
@@ -116,6 +122,8 @@ class StandardInput:
         finally:
             with suppress(OSError):
                 source.settle()
+                if isinstance(source, _Terminal) and source.write_end.number >= 0:
+                    self.typed = _bytes_in(source.write_end)
             source.close()
 
     def _has_room(self) -> bool:
@@ -190,10 +198,12 @@ class _Plain(_Source):
 
 class _Terminal(_Plain):
     def wait(self) -> float:
-        try:
-            return 0 if os.tcgetpgrp(self.fd) == os.getpgrp() else _LOOK_AGAIN
-        except OSError:  # it is not the terminal of this session, so it sends no SIGTTIN
-            return 0
+        # It is not the terminal of this session, so it sends no SIGTTIN; or it has hung up.
+        with suppress(OSError, termios.error):
+            is_in_line_mode = termios.tcgetattr(self.fd)[_LOCAL_FLAGS] & termios.ICANON
+            if not is_in_line_mode or os.tcgetpgrp(self.fd) != os.getpgrp():
+                return _LOOK_AGAIN
+        return 0
 
     def fill(self) -> bool:
         try:
@@ -211,7 +221,7 @@ class _File(_Source):
         # Not of one page: a file is read at any offset, however much is in the pipe.
         self.fd, self.write_end = fd, write_end
         self._begin = os.lseek(fd, 0, os.SEEK_CUR)
-        self._written = 0
+        self._written = self._consumed = 0
         self._rest = write_end
 
     def fill(self) -> bool:
@@ -220,9 +230,10 @@ class _File(_Source):
         return bool(data)
 
     def settle(self) -> None:
-        if self._written:
-            read = self._written - _bytes_in(self._rest)
-            os.lseek(self.fd, self._begin + read, os.SEEK_SET)
+        read = self._written - _bytes_in(self._rest) - self._consumed
+        if read:  # from where it is now: others may have the file open, and have moved on
+            os.lseek(self.fd, read, os.SEEK_CUR)
+            self._consumed += read
 
     def end(self) -> None:
         # Without a write end, a read end tells what is left in the pipe.

@@ -156,7 +156,9 @@ class Stream:
             try:
                 count = self._write(memoryview(item[0])[begin : begin + _PIECE])
             except OSError as error:  # EPIPE: the reader has closed
-                if self.is_terminal and error.errno == errno.EIO:  # it has hung up
+                # A terminal has hung up, or the other end of a TCP connection is gone.
+                gone = errno.EIO if self.is_terminal else errno.ECONNRESET
+                if error.errno == gone:
                     error = BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
                 with self._changed:
                     self.error = error

@@ -158,6 +158,10 @@ def _report(
     loss = console.finish(lambda: signals.late is not None or patient())
     if stdin.error is not None:
         console.error(f"standard input could not be read: {stdin.error.strerror}")
+    if stdin.typed:
+        console.error(
+            f"{stdin.typed} bytes that were typed are lost: the command did not read them"
+        )
     if stopped:
         return run_code if interrupted else code
     if signals.late is not None and loss is not None and loss.error is None:
