@@ -86,6 +86,7 @@ def test_time_that_a_call_stood_still_does_not_count(person: Person) -> None:
     ("environment", "flags", "dies"),
     [
         ({"CI": "true"}, [], True),
+        ({"CI": "false"}, [], False),
         ({}, [], False),
         ({}, ["--die-with-parent"], True),
         ({"CI": "true"}, ["--no-die-with-parent"], False),

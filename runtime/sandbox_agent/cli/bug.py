@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.parent import is_on
 from sandbox_agent.reports.escape import one_line
 
 
@@ -27,7 +28,7 @@ def report(error: BaseException, console: Console, run_dir: Path | None) -> None
             where = f"the traceback is in {path}"
         except OSError:
             pass
-    if os.environ.get("SANDBOX_AGENT_DEBUG") == "1":
+    if is_on("SANDBOX_AGENT_DEBUG"):
         console.err(text)
     summary = one_line(f"{type(error).__name__}: {error}")
     console.error(f"this is a bug of sandbox-agent: {summary}\n  hint: report it; {where}")

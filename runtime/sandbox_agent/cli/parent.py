@@ -17,11 +17,17 @@ PARENT_DIED = signal.SIGHUP
 
 
 def wanted(option: bool | None) -> bool:
-    """Whether to watch the parent: as the option says, or else if `CI` is set and not empty.
+    """Whether to watch the parent: as the option says, or else if `CI` is set, and not to `false`.
 
     A cancelled CI job often loses its shell first, and then gets no signal.
     """
-    return option if option is not None else bool(os.environ.get("CI"))
+    return option if option is not None else is_on("CI")
+
+
+def is_on(variable: str) -> bool:
+    """Whether a variable of the environment is set, and not to a word that means no."""
+    value = os.environ.get(variable, "")
+    return value.strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def watch_parent(strike: Callable[[int], None], parent: int) -> None:

@@ -39,13 +39,24 @@ _NUMBER = re.compile(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?[kKmM]?")
 _AUTHORIZATION = re.compile(r"(?i)\s*(Bearer|Basic)\s+(?=\S*[0-9=+/]|\S{20})[\w.~+/=-]{8,}\s*")
 """The value of an Authorization header: RFC 7617, RFC 6750."""
 
+_ROUTERS = (
+    "rpm, tpm, itpm, otpm, weight, order, max_parallel_requests, max_budget, budget_duration, "
+    "cooldown_time, max_fallbacks, context_window_fallback_dict, retry_policy, retry_strategy, "
+    "routing_strategy, tags, guardrails"
+)
+_CACHES = "caching, cache_key, preset_cache_key, caching_groups, ttl"
+_TIMES = "stream_timeout, force_timeout, client_side_timeout"
+
 _WITHOUT_EFFECT = {
     "n": "only one answer of each request is used",
     "functions": "the tools are those of the task",
     "function_call": "the tools are those of the task",
     "acompletion": "requests are always asynchronous",
+    **dict.fromkeys(_ROUTERS.split(", "), "only a router or proxy of litellm heeds it"),
+    **dict.fromkeys(_CACHES.split(", "), "litellm has no cache here"),
+    **dict.fromkeys(_TIMES.split(", "), "model.timeout bounds a request"),
 }
-"""Arguments of litellm that would be dropped or would break the request, and why."""
+"""Arguments of litellm that a request drops, and why: each was tried against a server."""
 
 
 def check_address(address: str) -> None:

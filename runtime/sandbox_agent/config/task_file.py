@@ -234,6 +234,13 @@ def substitute(data: Any, source: SourceMap, variables: Mapping[str, str], used:
 
     def replace(value: Any, path: PathTuple) -> Any:
         if isinstance(value, dict):
+            for key in value:
+                if _VARIABLE.search(key):
+                    raise source.error(
+                        (*path, key),
+                        "`${` is in a key, and variables stand for values only",
+                        "write the name itself",
+                    )
             return {key: replace(item, (*path, key)) for key, item in value.items()}
         if isinstance(value, list):
             return [replace(item, (*path, index)) for index, item in enumerate(value)]

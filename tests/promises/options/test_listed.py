@@ -63,6 +63,8 @@ def variables() -> Iterator[str]:
                 ):
                     if ast.unparse(value) in ("os", "os.environ", "environ"):
                         yield name
+                case ast.Call(func=ast.Name(id="is_on"), args=[ast.Constant(value=str(name))]):
+                    yield name
 
 
 @pytest.mark.parametrize("section", ["task file", "commands", "python", "environment"])

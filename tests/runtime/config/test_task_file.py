@@ -282,6 +282,16 @@ DURATION = "write a number of seconds, or a number with ms, s, m, h or d, like 5
             "  hint: write $${ for a plain ${",
         ),
         (
+            "sandbox: {env: {set: {'${who}': x}}}\n",
+            "task.yaml:4:23: sandbox.env.set.${who}: `${` is in a key, and variables stand for "
+            "values only\n  hint: write the name itself",
+        ),
+        (
+            "extends: " + "x" * 5000 + "\n",
+            "task.yaml:4:1: extends: there is no file " + "x" * 5000 + "\n"
+            "  hint: check the path",
+        ),
+        (
             "extends: nowhere.yaml\n",
             "task.yaml:4:1: extends: there is no file nowhere.yaml\n  hint: check the path",
         ),
