@@ -138,6 +138,7 @@ def test_a_hidden_folder_that_git_tracks_is_said(person: Person, tracked: bool) 
         (["run", "--model", "scripted:a", "--model", "scripted:b"], "--model: is given twice"),
         (["run", "--prompt", "a", "--prompt", "b"], "--prompt: is given twice"),
         (["run", "-o", "a", "-o", "b"], "-o: is given twice"),
+        (["run", "-o", "-"], "-o: standard output gets the message anyway"),
         (["run", "--var", "a=1", "--var", "a=2"], "--var a is given twice"),
         (["run", "--var", "a=1"], "--var a: task.yaml has no ${a}"),
         (["run", "--die-with-parent", "--no-die-with-parent"], "are both given"),
@@ -179,6 +180,11 @@ def test_a_model_of_the_command_line_needs_no_variable(me: Person) -> None:
         assert done.returncode == 0, done.stderr
     done = agent(me, "run", "--prompt", "Go.")
     assert done.returncode == 2 and "no TASK and no model" in done.stderr
+    prepared(me, TASK.replace("model: scripted:steps.yaml\n", ""))
+    assert agent(me, "validate", SANDBOX_AGENT_MODEL="scripted:steps.yaml").returncode == 0
+    done = agent(me, "validate", SANDBOX_AGENT_MODEL="scripted:nowhere.yaml")
+    assert done.returncode == 2 and "SANDBOX_AGENT_MODEL: model: there is no file" in done.stderr
+    assert "model: is required" in agent(me, "validate").stderr
 
 
 def test_a_relative_state_folder_is_said_to_have_no_effect(me: Person) -> None:

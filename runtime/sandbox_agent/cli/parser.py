@@ -63,6 +63,23 @@ class _Store(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class _File(_Store):
+    """The file of -o. `-` means standard output elsewhere."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        if values == "-":
+            raise argparse.ArgumentError(
+                self, "standard output gets the message anyway; leave it out, or write ./-"
+            )
+        super().__call__(parser, namespace, values, option)
+
+
 class _Either(argparse.BooleanOptionalAction):
     """`--x` or `--no-x`, and not both."""
 
@@ -158,7 +175,7 @@ def _task_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="M",
         help="a name of litellm (openai/gpt-4o), scripted:FILE, or replay:RUN. replay:RUN needs no "
-        "TASK: it takes the settings of the recorded run. Without TASK the default is "
+        "TASK: it takes the settings of the recorded run. Where nothing names a model, it is "
         "SANDBOX_AGENT_MODEL",
     )
     parser.add_argument(
@@ -212,7 +229,11 @@ def _die_with_parent(parser: argparse.ArgumentParser) -> None:
 
 def _reporting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-o", dest="message_file", metavar="FILE", help="write the final message to FILE too"
+        "-o",
+        action=_File,
+        dest="message_file",
+        metavar="FILE",
+        help="write the final message to FILE too",
     )
     parser.add_argument(
         "--json", action="store_true", help="print events to standard output, one a line"

@@ -61,7 +61,7 @@ def _from_file(
     variables: Mapping[str, str],
 ) -> Assignment:
     path, name = _task_path(arguments), os.environ.get("SANDBOX_AGENT_MODEL")
-    default = None if path is not None or not name else (name, "SANDBOX_AGENT_MODEL")
+    default = (name, "SANDBOX_AGENT_MODEL") if name else None
     if path is None and default is None and not _names_model(arguments):
         raise ConfigError(
             "no TASK and no model",

@@ -108,8 +108,9 @@ def _value_of(text: str, label: str) -> Any:
     """The YAML value of a setting. Raises ConfigError for what YAML would change without a word."""
     place = Position(label, None, None, Path.cwd())
     if not text.strip():
+        name = label.removeprefix("--set ")
         raise place.error(
-            "has no value", hint=f"write {label.removeprefix('--set ')}=null for none"
+            "has no value", hint=f"write {name}=null for no limit, or {name}=[] for an empty list"
         )
     try:
         value, source = loads(text.encode("utf-8", "surrogateescape"), label, place.folder)

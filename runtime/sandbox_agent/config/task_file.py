@@ -146,7 +146,7 @@ def _settle_model(data: dict[str, Any], source: SourceMap, before: Any) -> None:
     for field in [*USUAL] if local else ["check"]:
         if field not in model or (field == "check" and kind == "replay"):
             continue
-        path = ("model", field)
+        path = source.nearest(("model", field))
         if source.layer(path) < nearness:
             notify(str(source.error(path, f"has no effect on {name}, and is left out")))
             del model[field]

@@ -71,6 +71,11 @@ class SourceMap:
         file = self.position(path).file
         return self.files.index(file) if file in self.files else len(self.files)
 
+    def nearest(self, path: PathTuple) -> PathTuple:
+        """The part of the value at `path` that the nearest layer gave; `path` if all are alike."""
+        parts = [at for at in self.places if at[: len(path)] == path]
+        return max([path, *parts], key=self.layer)
+
     @classmethod
     def of_program(cls) -> SourceMap:
         """For values of a Python program: they are in no file, and paths start at the current

@@ -60,6 +60,8 @@ def explain(detail: Mapping[str, Any], model: type[BaseModel]) -> tuple[str, str
 def suggest(name: str, known: Iterable[str]) -> str:
     """The hint for an unknown name: the nearest known one, or all of them."""
     names = sorted(known)
+    if not names:
+        return "there are none here"
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
 

@@ -108,6 +108,9 @@ def test_what_the_same_layer_gives_beside_a_model_that_cannot_have_it_is_refused
         HEAD + "model: scripted:s.yaml\n",
         [f"model.api_base={ADDRESS}"],
     ).startswith("--set model.api_base: model.api_base: api_base is for providers' models")
+    assert refusal(tmp_path, HEAD + "model: scripted:s.yaml\n", ["model.params.seed=1"]).startswith(
+        "--set model.params.seed: model.params.seed: params is for providers' models"
+    )
     flag = {"model": ("scripted:s.yaml", "--model")}
     assert "api_base is for providers" in refusal(
         tmp_path, HEAD + "model: openai/m\n", [f"model.api_base={ADDRESS}"], flag
@@ -155,7 +158,7 @@ TASK = HEAD + "model: scripted:s\nbudgets: {time: 5m}\n"
         (["model=scripted:a"], {"model": ("scripted:b", "--model")}, "by --set model"),
         (["model.name=scripted:a"], {"model": ("scripted:b", "--model")}, "by --set model.name"),
         (["tools=[shell]", "tools.0=files"], {}, "tools[0] is given by --set tools"),
-        (["budgets.turns="], {}, "has no value\n  hint: write budgets.turns=null for none"),
+        (["budgets.turns="], {}, "has no value\n  hint: write budgets.turns=null for no limit"),
         (["prompt=Fix the parser, issue #42"], {}, "the text ends before ' #42'"),
         (["prompt=one\ntwo"], {}, "'one\\ntwo' is read as 'one two'"),
         (["budgets.time.x=1"], {}, "budgets.time is not a mapping"),
