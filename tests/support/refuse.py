@@ -1,6 +1,8 @@
 """Runs a command on a host that refuses namespaces, by exec. Standard library only.
 
-    python refuse.py COMMAND...
+    python refuse.py [--KIND=NUMBER] COMMAND...
+
+With an option, so many namespaces of that kind can be made, and any number of the others.
 
 A user namespace of our own, in which none may be made below it: user_namespaces(7),
 /proc/sys/user/max_*_namespaces in namespaces(7). The limits hold for this subtree only.
@@ -26,9 +28,13 @@ def main() -> None:
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
-    for kind in ("user", "mnt", "pid"):
-        Path(f"/proc/sys/user/max_{kind}_namespaces").write_text("0")
-    os.execvp(sys.argv[1], sys.argv[1:])
+    command, limits = sys.argv[1:], {"user": "0", "mnt": "0", "pid": "0"}
+    if command[0].startswith("--"):
+        kind, _, number = command.pop(0)[2:].partition("=")
+        limits = {kind: number}
+    for kind, number in limits.items():
+        Path(f"/proc/sys/user/max_{kind}_namespaces").write_text(number)
+    os.execvp(command[0], command)
 
 
 if __name__ == "__main__":

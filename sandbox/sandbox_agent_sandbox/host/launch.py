@@ -196,6 +196,7 @@ _HINTS: dict[tuple[Step, int], str] = {
     (Step.NO_NESTING, errno.EPERM): _PROC,
     (Step.NO_NESTING, errno.EROFS): _PROC,
     (Step.NO_NESTING, errno.ENOENT): _PROC,
+    (Step.COPY, errno.ENOSPC): _TOO_MANY,
     (Step.COPY, errno.ENOSYS): _OLD,
     (Step.COPY, errno.EPERM): (
         "root needs CAP_SYS_ADMIN over its mount namespace (in a container: --privileged); run as"
@@ -228,6 +229,8 @@ def why_failed(step: str, reason: str, number: int, hint: str = "") -> str:
     reason = reason.removeprefix(f"[Errno {number}] ") or os.strerror(number)
     with suppress(ValueError):  # a step of another version
         hint = hint or _HINTS.get((Step(step), number), "")
+    if hint is _TOO_MANY:  # and not what strerror(3) says of ENOSPC and EUSERS
+        reason = "too many namespaces"
     return f"cannot {step}: {reason}; hint: {hint}" if hint else f"cannot {step}: {reason}"
 
 
