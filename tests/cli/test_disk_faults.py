@@ -66,6 +66,37 @@ def operations(person: Person) -> list[Operation]:
     return faults.seen
 
 
+def a_resume(person: Person) -> tuple[list[str], Path]:
+    """Resumes a run that spent its budget and whose last line was torn. A copy of it stays."""
+    task = struck.write_task(person, STEPS, verify=["true"], budgets={"turns": 1})
+    runs = person.folder / "runs"
+    done = person.run([AGENT, "run", str(task)])
+    assert done.returncode == 3, done.stderr
+    (folder,) = runs.iterdir()
+    with open(folder / "journal.jsonl", "ab") as file:
+        file.write(b'{"event":"torn')
+    subprocess.run(["cp", "-a", runs, person.folder / "before"], check=True)
+    return [AGENT, "resume", "last", "--out", str(runs), "--set", "budgets.turns=50"], runs
+
+
+def strike_resume(person: Person, argv: list[str], runs: Path, fault: Fault) -> list[str]:
+    """Resumes with one fault, then without. Returns what is wrong."""
+    subprocess.run(["rm", "-rf", runs], check=True)
+    subprocess.run(["cp", "-a", person.folder / "before", runs], check=True)
+    with Faults(runs, fault) as faults:
+        done = faults.run(person, argv)
+    wrong = [*told(done), *(judged(done, runs) if done.returncode == 0 else ())]
+    again = person.run(argv)
+    (folder,) = runs.iterdir()
+    end, record = end_of(folder), record_of(folder)
+    if again.returncode not in (0, 2) or end is None or record is None:
+        wrong.append(f"to resume again: {again.returncode}: {again.stderr}")
+    elif not (end.status, end.exit_code) == (record["status"], record["exit_code"]) == ("done", 0):
+        wrong.append(f"after that the journal says {end}, the record {record}")
+    what = f"{fault}: {', '.join(map(str, faults.struck[:3]))}"
+    return [f"{what}: {one}\n    exit {done.returncode}: {done.stderr.strip()}" for one in wrong]
+
+
 def _clean(person: Person) -> None:
     for path in (person.folder / "runs", person.folder / "task"):
         subprocess.run(["rm", "-rf", path], check=True)
@@ -99,28 +130,37 @@ def record_of(folder: Path) -> dict[str, Any] | None:
     return record
 
 
-def judged(done: subprocess.CompletedProcess[str], runs: Path) -> list[str]:
+SAYS_SO = ("cannot be written", "cannot be recorded", "cannot be opened")
+
+
+def told(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What is wrong with the exit code and the messages."""
     wrong = []
     if done.returncode not in (0, 2, 5):
         wrong.append("the exit code says something else")
     if "Traceback" in done.stderr or "bug" in done.stderr:
         wrong.append("a bug is reported")
-    says_so = any(word in done.stderr for word in ("cannot be written", "cannot be recorded"))
-    if done.returncode and not says_so:
+    if done.returncode and not any(words in done.stderr for words in SAYS_SO):
         wrong.append("nobody is told what is missing")
+    return wrong
+
+
+def judged(done: subprocess.CompletedProcess[str], runs: Path) -> list[str]:
+    wrong = told(done)
+    says_so = any(words in done.stderr for words in SAYS_SO)
     folders = list(runs.iterdir()) if runs.exists() else []
     if not folders or not (folders[0] / "journal.jsonl").exists():
         return wrong if done.returncode else [*wrong, "there is no record"]
     (folder,) = folders
     end, record = end_of(folder), record_of(folder)
-    told = None if end is None else (end.status, end.exit_code)
+    ended = None if end is None else (end.status, end.exit_code)
     recorded = None if record is None else (record["status"], record["exit_code"])
-    if done.returncode == 0 and not told == recorded == ("done", 0):
-        wrong.append(f"the journal says {told}, the record {recorded}")
-    if told is not None and recorded is not None and told != recorded and not says_so:
-        wrong.append(f"the journal says {told}, the record {recorded}, and nobody is told")
-    if recorded == ("done", 0) and told != recorded:
-        wrong.append(f"the record claims a success that the journal ({told}) does not have")
+    if done.returncode == 0 and not ended == recorded == ("done", 0):
+        wrong.append(f"the journal says {ended}, the record {recorded}")
+    if ended is not None and recorded is not None and ended != recorded and not says_so:
+        wrong.append(f"the journal says {ended}, the record {recorded}, and nobody is told")
+    if recorded == ("done", 0) and ended != recorded:
+        wrong.append(f"the record claims a success that the journal ({ended}) does not have")
     return wrong
 
 
@@ -167,4 +207,16 @@ def test_every_operation_with_every_fault(person: Person, fate: int | Short, las
     wrong: list[str] = []
     for one in operations(person):
         wrong += strike(person, Fault(one.number, fate, lasting))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_resume_whose_disk_fails_tells_the_truth_and_can_be_made_again(person: Person) -> None:
+    """A sample, as above."""
+    argv, runs = a_resume(person)
+    with Faults(runs, lambda operation: None) as faults:
+        assert faults.run(person, argv).returncode == 0
+    wrong: list[str] = []
+    for place, one in enumerate(faults.seen[2 + 2 * (person.uid != 0) :: 4]):
+        fate, lasting = ALL[place % len(ALL)]
+        wrong += strike_resume(person, argv, runs, Fault(one.number, fate, lasting))
     assert not wrong, "\n".join(wrong)

@@ -1,7 +1,7 @@
 """Two thousand damaged journals: each is loaded, or refused with the number of a line.
 
-`read_journal`, `cancel` and `resume` get every one of them. None may raise anything but an error
-that says what is wrong, and none may hang.
+`read_journal`, `cancel`, `replay` and `resume` get every one of them. None may raise anything but
+an error that says what is wrong, and none may hang.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import AgentError, ConfigError, JournalError, ModelError, StateError
 from sandbox_agent.journal.events import AnyEvent, Started
 from sandbox_agent.journal.file import JOURNAL_FILE, read_journal
+from sandbox_agent.models.replay import load_replay
 from sandbox_agent_sandbox.errors import PolicyError
 
 SAMPLE = 100
@@ -145,7 +146,11 @@ def attempts(folder: Path, message: str | None) -> dict[str, Callable[[], object
         with contextlib.suppress(StateError):
             Conversation.resume(folder, message=message).close()
 
-    return {"read": lambda: read_journal(folder / JOURNAL_FILE), "resume": resume}
+    return {
+        "read": lambda: read_journal(folder / JOURNAL_FILE),
+        "replay": lambda: load_replay(folder),
+        "resume": resume,
+    }
 
 
 def complaint(name: str, attempt: Callable[[], object]) -> str | None:
@@ -181,7 +186,8 @@ def test_damaged_journals_are_loaded_or_refused(
         mutation = MUTATIONS[number % len(MUTATIONS)]
         mutated = mutation(chance, data)
         path.write_bytes(mutated)
-        (whole / "result.json").write_bytes(record)
+        spoilt = chance.choice((flip, cut, hole))(chance, record) if number % 3 == 0 else record
+        (whole / "result.json").write_bytes(spoilt)
         found = []
         # `resume` comes last: it writes.
         code = main(["cancel", str(whole)])
