@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import ctypes
 import json
 import os
+import re
 import resource
 import select
 import shutil
@@ -21,6 +23,7 @@ import observer
 import pytest
 import struck
 from identity import BIN, Person
+from sources import OURS, Module
 
 
 @pytest.fixture
@@ -319,6 +322,28 @@ def test_every_thread_blocks_the_signals_and_no_child_does(person: Person) -> No
                 assert signal.SIGCHLD not in signals_of(status, "SigIgn"), process
         assert seen == {"sandbox-spawner", "sandbox-init", "sleep"}
         run.strike(signal.SIGTERM)
+
+
+STARTS = re.compile(
+    r"subprocess\.\w+|os\.(fork|forkpty|posix_spawnp?|exec\w+|spawn\w+|system|popen)"
+)
+
+
+def starts_programs(module: Module) -> bool:
+    calls = (node.func for node in module.nodes() if isinstance(node, ast.Call))
+    return any(STARTS.fullmatch(ast.unparse(function)) for function in calls)
+
+
+def test_whoever_starts_a_program_outside_the_walls_is_known() -> None:
+    """A program inherits what the thread that starts it blocks. Each of these looks after that: the
+    spawner and the checks of `doctor` reset everything themselves, git starts with nothing
+    blocked."""
+    outside = {name: one for name, one in OURS.items() if ".inside" not in name}
+    assert {name for name, one in outside.items() if starts_programs(one)} == {
+        "sandbox_agent.cli.verbs.init",
+        "sandbox_agent_sandbox.host.launch",
+        "sandbox_agent_sandbox.policy.probe",
+    }
 
 
 def signals_of(status: Path, name: str) -> set[int]:

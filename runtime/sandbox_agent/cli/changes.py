@@ -36,7 +36,10 @@ class Changes:
             except BaseException as error:
                 after.set_exception(error)
 
-        threading.Thread(target=look, name="sandbox-agent changes", daemon=True).start()
+        try:
+            threading.Thread(target=look, name="sandbox-agent changes", daemon=True).start()
+        except RuntimeError:  # no thread is left
+            look()
         while not wait([after], _LOOK_SECONDS).done:
             if signals.late is not None:
                 name = signal.Signals(signals.late).name
