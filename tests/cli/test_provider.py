@@ -494,3 +494,33 @@ def test_an_endless_loop_of_calls_is_noticed_and_a_prompt_alone_is_a_task(me: Pe
         assert (done.returncode, done.stdout) == (1, ""), done.stderr
         assert "no progress" in done.stderr
         assert stub.violations == []
+
+
+def test_only_a_whole_answer_is_a_success(person: Person) -> None:
+    """A call that cannot be made, a pause, the end; an end that is none; a refusal."""
+    bad = f'{{"command": "touch bad", "timeout": {"9" * 400}}}'
+    calls = (ToolCall("shell", {"command": "touch good"}), ToolCall("shell", bad))
+    turns = [
+        Answer(calls=calls),
+        Answer(text="I look it up. \n", finish="pause_turn"),
+        Answer(text="It is long."),
+    ]
+    claude = "anthropic/claude-sonnet-4-5"
+    with Stub(turns) as stub:
+        done = run(person, "run", task(person, stub.anthropic_base, claude))
+        assert (done.returncode, done.stdout) == (0, "I look it up.\nIt is long.\n"), done.stderr
+        assert sorted(path.name for path in person.work.iterdir()) == ["good"]
+        # The provider gets its half back as the last message, and continues it.
+        last = stub.requests[2].body["messages"][-1]
+        assert (last["role"], last["content"][-1]["text"]) == ("assistant", "I look it up.")
+        assert stub.violations == []
+    with Stub(Script((Answer(text="Half of", finish="weird"),), then=Then.REPEAT)) as stub:
+        path = task(person, stub.openai_base, model={"retries": 1})
+        done = run(person, "run", path)
+        assert (done.returncode, done.stdout) == (4, ""), done.stderr
+        assert "'weird'" in done.stderr
+        assert len(stub.requests) == 2
+    with Stub([Answer(text="I will not help with that.", finish="refusal")]) as stub:
+        done = run(person, "run", task(person, stub.anthropic_base, claude, verify=["true"]))
+        assert (done.returncode, done.stdout) == (1, ""), done.stderr
+        assert "failed: the model refused: I will not help with that." in done.stderr
