@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -307,3 +308,29 @@ def test_an_interrupt_waits_for_no_reader(me: Person) -> None:
     os.close(read_end)
     os.close(write_end)
     assert record(me)[0]["status"] == "interrupted"
+
+
+def test_a_message_file_keeps_its_mode_and_its_other_names(me: Person) -> None:
+    task = str(struck.write_task(me, STEPS))
+    kept, other, private = me.work / "kept", me.work / "other", me.work / "private"
+    kept.write_text("a longer text than the message")
+    other.hardlink_to(kept)
+    private.write_text("")
+    private.chmod(0o600)
+    for name in ("kept", "private"):
+        done = me.run([AGENT, "run", task, "-o", name])
+        assert done.returncode == 0, done.stderr
+        assert (me.work / name).read_text() == "All\ndone.\n"
+    assert other.samefile(kept)
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    assert {path.name for path in me.work.iterdir()} == {"kept", "other", "private", "made"}
+
+
+def test_a_message_file_whose_folder_goes_away_is_74(me: Person) -> None:
+    steps = [{"calls": [{"shell": {"command": "mv folder gone"}}]}, {"final": "Done."}]
+    (me.work / "folder").mkdir()
+    task = str(struck.write_task(me, steps))
+    done = me.run([AGENT, "run", task, "-o", "folder/message"])
+    assert (done.returncode, done.stdout) == (74, "Done.\n")
+    assert "folder/message: the final message was not written: " in done.stderr
+    assert "No such file or directory" in done.stderr

@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import stat
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from sandbox_agent.cli.console import CLOSE_SECONDS
@@ -20,8 +18,9 @@ _MAX_LINKS = 40
 
 
 class MessageFile:
-    """The target of `-o`. A file is replaced as a whole or not at all. A pipe, a device, or a
-    descriptor of this process (`/dev/stdout`, `/dev/fd/3`) is written to and never replaced.
+    """The target of `-o`. A file is replaced as a whole or not at all, unless other names (hard
+    links), an ACL or another owner would be lost: such a file is written in place. A pipe, a
+    device, or a descriptor of this process (`/dev/stdout`, `/dev/fd/3`) is never replaced.
 
     Raises ConfigError before the run if the target cannot be written: after the run its answer
     would be lost.
@@ -109,14 +108,12 @@ def _pass_on(fd: int, data: bytes, give_up: GiveUp) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    temporary = f"{path.parent}/.{secrets.token_hex(8)}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    # Imported here, because most runs write no such file.
+    from sandbox_agent_ipc.token import RunToken
+    from sandbox_agent_sandbox.inside.tools.whole_file import write_whole
+    from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
+
     try:
-        with open(fd, "wb") as file:
-            file.write(data)
-            with suppress(FileNotFoundError):
-                os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        write_whole(str(path), data, RunToken())
+    except ToolError as error:
+        raise OSError(errno.EIO, str(error)) from None

@@ -73,7 +73,6 @@ def main(arguments: list[str]) -> None:
         plan = msgspec.msgpack.decode(file.read(), type=Plan)
     gc.collect()
     gc.freeze()
-    os.umask(0o022)  # else the folders of the mount view would have the starter's
     try:
         init_pid = _start_init(plan, host)
     except StepFailed as failed:
