@@ -8,7 +8,7 @@ import re
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.secrets import looks_secret
-from sandbox_agent_sandbox.policy.view import View
+from sandbox_agent_sandbox.policy.view import HOME, View
 from sandbox_agent_sandbox.utf8 import is_utf8
 
 _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -74,10 +74,6 @@ def make_environment(policy: Policy, view: View) -> dict[str, str]:
                 )
     environment.update(policy.env.set)
     return environment
-
-
-HOME = "/tmp/home"
-"""The home folder inside."""
 
 
 def _path(view: View) -> list[str]:

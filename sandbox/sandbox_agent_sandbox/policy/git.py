@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sandbox_agent_sandbox.plan import File
-from sandbox_agent_sandbox.policy.paths import follow, is_inside
-from sandbox_agent_sandbox.policy.view import View
-from sandbox_agent_sandbox.utf8 import is_utf8
+from sandbox_agent_sandbox.policy.paths import follow, is_inside, read_text
+from sandbox_agent_sandbox.policy.view import HOME, View
 
-_MOST_BYTES = 256 * 1024
 _DEEPEST = 4
 
 _COPIED = frozenset(
@@ -55,19 +53,19 @@ Setting = tuple[str, str]
 """The name of a variable, in lower case but for its middle part, and its value."""
 
 
-def show_git(view: View, workspace: str, home: str) -> None:
-    """Add what git needs, and note what it will not find. home: the home folder inside."""
+def show_git(view: View, workspace: str) -> None:
+    """Add what git needs, and note what it will not find."""
     found = _find(workspace)
     settings = list(_settings_of_user(view, None if found is None else found.git))
     if found is not None:
         _show_repository(view, workspace, found)
         if _value(settings, "commit.gpgsign") == "true":
             view.note("git: tools commit without a signature, because your key stays outside")
-    if view.shows(home):
+    if view.shows(HOME):
         return  # the home folder inside is a folder of the host: nothing is written there
-    view.files.append(File(f"{home}/.gitconfig", _configuration(settings)))
+    view.files.append(File(f"{HOME}/.gitconfig", _configuration(settings)))
     if ignored := _ignored(view, settings):
-        view.files.append(File(f"{home}/.config/git/ignore", ignored))
+        view.files.append(File(f"{HOME}/.config/git/ignore", ignored))
 
 
 def is_tracked(workspace: str, path: str) -> bool:
@@ -109,12 +107,12 @@ def _find(workspace: str) -> _Repository | None:
     while folder:
         git = follow(f"{folder}/.git").real
         if os.path.isfile(git):
-            named = _read(git)
+            named = read_text(git)
             if named.startswith("gitdir:"):
                 named = named.removeprefix("gitdir:").strip()
                 git = follow(os.path.join(os.path.dirname(git), named)).real
         if os.path.lexists(f"{git}/HEAD"):
-            common = _read(f"{git}/commondir").strip()
+            common = read_text(f"{git}/commondir").strip()
             return _Repository(folder, git, follow(os.path.join(git, common)).real)
         folder = folder.rpartition("/")[0]
     return None
@@ -151,7 +149,7 @@ def _show_repository(view: View, workspace: str, found: _Repository) -> None:
                 f" write, so they cannot commit; to let them,"
                 f" {submodule if git == common else name_them}"
             )
-    for line in _read(f"{common}/objects/info/alternates").splitlines():
+    for line in read_text(f"{common}/objects/info/alternates").splitlines():
         real = follow(os.path.join(f"{common}/objects", line.strip())).real
         if line.strip() and os.path.isdir(real) and not view.shows(real):
             view.note(
@@ -166,9 +164,9 @@ def _names(found: _Repository, workspace: str) -> bool:
     if not all(os.path.lexists(f"{common}/{name}") for name in ("HEAD", "objects", "refs")):
         return False
     if git != common:
-        named = _read(f"{git}/gitdir").strip()
+        named = read_text(f"{git}/gitdir").strip()
         return os.path.dirname(git) == f"{common}/worktrees" and named == f"{workspace}/.git"
-    worktree = _value(list(_parse(_read(f"{git}/config"))), "core.worktree")
+    worktree = _value(list(_parse(read_text(f"{git}/config"))), "core.worktree")
     return bool(worktree) and follow(os.path.join(git, worktree)).real == workspace
 
 
@@ -192,7 +190,7 @@ def _included(path: str, view: View, git: str | None, above: tuple[str, ...]) ->
         return
     # Where tools can write the file, it may say who commits, and must not name other files.
     trusted = not view.can_write(follow(path).real)
-    for name, value in _parse(_read(path)):
+    for name, value in _parse(read_text(path)):
         if not trusted and name not in _IDENTITY:
             continue
         condition = name.removeprefix("includeif.").removesuffix(".path")
@@ -240,7 +238,7 @@ def _ignored(view: View, settings: list[Setting]) -> str:
     environment = view.facts.environment
     base = environment.get("XDG_CONFIG_HOME") or f"{view.home}/.config"
     path = _expand(_value(settings, "core.excludesfile") or f"{base}/git/ignore", view)
-    return "" if view.can_write(follow(path).real) else _read(path)
+    return "" if view.can_write(follow(path).real) else read_text(path)
 
 
 def _value(settings: list[Setting], name: str) -> str:
@@ -294,19 +292,3 @@ def _clean(value: str) -> str:
                 continue
         kept = len(out)
     return out[:kept]
-
-
-def _read(path: str | Path) -> str:
-    """The text of a file; "" if there is none, or it is none of ours to read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return ""
-    try:
-        data = os.read(fd, _MOST_BYTES)
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)
-    text = data.decode("utf-8", "surrogateescape")
-    return text if is_utf8(text) else data.decode("utf-8", "replace")

@@ -16,14 +16,14 @@ import msgspec
 
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.plan import Identity, Mask, Plan, Protected, ResourceLimits
-from sandbox_agent_sandbox.policy.environment import HOME, make_environment, show_certificates
+from sandbox_agent_sandbox.policy.environment import make_environment, show_certificates
 from sandbox_agent_sandbox.policy.git import is_tracked, show_git
 from sandbox_agent_sandbox.policy.paths import follow, is_inside, is_inside_any
 from sandbox_agent_sandbox.policy.policy import Limits, Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts
 from sandbox_agent_sandbox.policy.programs import show_programs
 from sandbox_agent_sandbox.policy.system import add_own_files, show_system
-from sandbox_agent_sandbox.policy.view import View
+from sandbox_agent_sandbox.policy.view import HOME, View
 
 _KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
 """Never shared: what lies there acts on the host's kernel."""
@@ -88,7 +88,7 @@ def make_plan(
         # itself the workspace, or named in `write`.
         view.guard(root)
     if place is not None:
-        show_git(view, place, HOME)
+        show_git(view, place)
     view.masks += _masks(policy, cwd, hidden, view)
     environment = make_environment(policy, view)
     user = _account(environment, facts)

@@ -11,6 +11,10 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from sandbox_agent_sandbox.utf8 import is_utf8
+
+_MOST_BYTES = 256 * 1024
+
 _MOST_LINKS = 40
 """As in the kernel: path_resolution(7)."""
 
@@ -80,3 +84,19 @@ def is_inside(path: str, folder: str) -> bool:
 def is_inside_any(path: str, folders: Iterable[str]) -> bool:
     """Whether a path is inside one of these folders."""
     return any(is_inside(path, folder) for folder in folders)
+
+
+def read_text(path: str) -> str:
+    """The text of a file; "" if there is none, or it cannot be read. At most 256 KiB."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return ""
+    try:
+        data = os.read(fd, _MOST_BYTES)
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+    text = data.decode("utf-8", "surrogateescape")
+    return text if is_utf8(text) else data.decode("utf-8", "replace")

@@ -56,6 +56,7 @@ _MANAGERS = (
     _Manager("DOTNET_ROOT", ".dotnet"),
     _Manager("rvm_path", ".rvm"),
     _Manager("", ".ghcup"),
+    _Manager("", ".krew"),
     _Manager("RUSTUP_HOME", ".rustup", bin=".cargo/bin"),
     _Manager("UV_PYTHON_INSTALL_DIR", ".local/share/uv/python"),
     _Manager("UV_TOOL_DIR", ".local/share/uv/tools"),
@@ -66,9 +67,10 @@ _MANAGERS = (
 _INSTALLATION = (
     "conda-meta", "Cellar", "lib/modules", "jre/lib", ".opam-switch", "lib/node_modules",
     "src/cmd/go/main.go", "bin/mvn", "specifications", "autoload.php",
+    "bin/flutter", "jars",
 )  # fmt: skip
 """Marks of a folder that is an installation as a whole: of conda, Homebrew, a JDK, an older JDK, an
-opam switch, npm, Go, Maven, RubyGems, Composer."""
+opam switch, npm, Go, Maven, RubyGems, Composer, Flutter, Spark."""
 
 _PARTS = ("lib", "lib64", "libexec", "share")
 """Of any other folder that has a `bin`, what programs need. The rest may be somebody's project."""
@@ -156,6 +158,7 @@ class _Programs:
         self._folders[real] = entry
         if real != _LOCAL_BIN and not self._show_what_belongs_to(real):
             self._alone.add(real)
+            self._note_what_is_beside(real)
 
     def finish(self) -> None:
         """Follow the links of what was shown, and note what leads to nothing that is visible."""
@@ -180,6 +183,16 @@ class _Programs:
                 )
         for root in self._roots:
             self._hide_secrets(root)
+        self._copy_chosen_versions()
+
+    def _copy_chosen_versions(self) -> None:
+        """Copy which versions the user has chosen, where a manager looks for that below HOME."""
+        view = self._view
+        if "ASDF_DATA_DIR" in view.variables:
+            view.copy_to_home(".tool-versions")
+        if "MISE_DATA_DIR" in view.variables:
+            # Of its configuration only this part: others may hold secrets.
+            view.copy_to_home(".config/mise/config.toml", section="[tools]")
 
     # --- what belongs to a folder ------------------------------------------------------------
 
@@ -278,6 +291,18 @@ class _Programs:
             path = f"{root}/{name}"
             if os.path.lexists(path) and self._view.leads_to(path) == path:
                 self._view.masks.append(Mask(path, os.path.isdir(path)))
+
+    def _note_what_is_beside(self, folder: str) -> None:
+        """Note that of an installation of no known kind only the programs are shown."""
+        prefix, _, name = folder.rpartition("/")
+        known = prefix in self._wide or self._view.shows(prefix) or self._view.is_too_wide(prefix)
+        if name != "bin" or known or prefix.count("/") < 2 or prefix.rpartition("/")[2][0] == ".":
+            return
+        if any(entry.name != name for entry in _entries(prefix)):
+            self._view.note(
+                f"PATH: of {prefix} tools see only {name}; if programs in it need the rest, add"
+                f" {prefix} to sandbox.read"
+            )
 
     # --- what the commands in a folder lead to -----------------------------------------------
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sandbox_agent_sandbox.plan import Bind, File, Identity, Mask, Symlink
-from sandbox_agent_sandbox.policy.paths import Followed, follow, is_inside, is_inside_any
+from sandbox_agent_sandbox.policy.paths import (
+    Followed,
+    follow,
+    is_inside,
+    is_inside_any,
+    read_text,
+)
 from sandbox_agent_sandbox.policy.probe import HostFacts
+
+HOME = "/tmp/home"
+"""The home folder inside."""
 
 OWN_FOLDERS = frozenset(("/", "/dev", "/proc", "/etc", "/tmp", "/run", "/var", "/var/tmp"))
 """Folders that every sandbox has of its own, also where the host has a link of that name."""
@@ -79,6 +89,18 @@ class View:
                 self._links[os.path.normpath(path)] = followed.real
             else:
                 self._links[link] = target
+
+    def copy_to_home(self, name: str, section: str = "") -> None:
+        """Copy a small file of the user's own to the home folder inside, or one section of it."""
+        followed = self.follow(f"{self.home}/{name}")
+        text = "" if self.can_write(followed.real) else read_text(followed.real)
+        if section:
+            lines = text.splitlines()
+            first = lines.index(section) if section in lines else len(lines)
+            kept = itertools.takewhile(lambda line: line[:1] != "[", lines[first + 1 :])
+            text = "\n".join([section, *kept, ""]) if first < len(lines) else ""
+        if text and not self.shows(HOME):
+            self.files.append(File(f"{HOME}/{name}", text))
 
     def shows(self, real: str) -> bool:
         """Whether a path, given without links, is visible."""
