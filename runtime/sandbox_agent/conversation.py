@@ -101,9 +101,9 @@ class Conversation:
         """Go on with a run that has ended or whose agent has died; then `run()` it.
 
         path: a run's folder or its journal. message: something more to tell the agent; a run that
-        is done needs one. model, options: instead of what the journal says; budgets given as a
-        mapping replaces only what it names. Each `run()` has its own budgets, counted from its
-        start.
+        is done needs one. model, options: instead of what the journal says, where they are not
+        None; a mapping replaces only what it names. Each `run()` has its own budgets, counted from
+        its start.
 
         Before anything else the journal gets an end for each call that was in flight when the
         agent died: `unknown`, or `skipped` if the call had not been sent. The model is told so.

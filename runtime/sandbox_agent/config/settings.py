@@ -269,12 +269,13 @@ class Settings(ConfigModel):
 def settings_from(
     options: Mapping[str, Any], recorded: Mapping[str, Any] | None = None
 ) -> Settings:
-    """The settings that a program gives; None stands for the default of each.
+    """The settings that a program gives; None stands for what is not given.
 
     recorded: what a journal says, for what is not given. A mapping replaces only what it names.
     Raises ConfigError, and JournalError for a record that is damaged.
     """
     known = from_record(recorded or {})
+    options = {name: value for name, value in options.items() if value is not None}
     data = {**known, **options}
     for name, given in options.items():
         if isinstance(given, Mapping) and isinstance(known.get(name), Mapping):

@@ -229,6 +229,13 @@ def test_a_mapping_given_to_resume_replaces_what_it_names(tmp_path: Path, watch:
     assert recorded.sandbox.env.set == {"A": "1"}
     assert recorded.sandbox.limits.timeout == 9
     assert (recorded.interrupt.grace, recorded.interrupt.term) == (3, 0.25)
+    # None is what is not given: a wrapper's default must not drop a policy.
+    nothing: dict[str, Any] = dict.fromkeys(("sandbox", "tools", "interrupt", "verify"))
+    with Conversation.resume(conv.run_dir, message="More.", model=model, **nothing) as again:
+        recorded = again._setup.settings
+    assert recorded.sandbox.env.set == {"A": "1"}
+    assert [str(choice) for choice in recorded.tools] == ["shell"]
+    assert recorded.interrupt.term == 0.25
 
 
 @pytest.mark.parametrize(
