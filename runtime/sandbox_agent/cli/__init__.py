@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from sandbox_agent.exit_codes import ExitCode, by_signal
 
 if TYPE_CHECKING:
     from sandbox_agent.cli.console import Console
+    from sandbox_agent.cli.stream import GiveUp
 
 _LAST_WORDS_SECONDS = 0.5
 """What a signal that ends the command leaves to the readers of what was said before."""
@@ -39,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # First, so that no import is interrupted by KeyboardInterrupt.
         signals.install()
-        from sandbox_agent.cli.console import Console, fill_standard_descriptors
+        from sandbox_agent.cli.console import Console, fill_standard_descriptors, patience
 
         console = Console(fill_standard_descriptors())
     except Exception as error:
         return _without_console(arguments, error)
-    signals.on_leave = partial(_last_words, console)
+    signals.on_leave = partial(_last_words, console, patience)
     warnings.showwarning = console.warn
     # Ours are said, whatever PYTHONWARNINGS or -W hide.
     warnings.simplefilter("always", UserWarning)
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _without_console(arguments, error)
     signals.end(code)
     code = _finish(code, console, signals)
+    signals.end(code)
     _leave_no_thread_waiting(code)
     signals.close()
     return code
@@ -91,10 +93,9 @@ def _run(argv: list[str], console: Console, signals: Signals) -> int:
         return _report(error, console, failed, own_bug)
 
 
-def _last_words(console: Console, words: str) -> None:
-    """Called in the thread of `signals`, before it ends the process."""
-    from sandbox_agent.cli.console import patience
-
+def _last_words(console: Console, patience: Callable[[float], GiveUp], words: str) -> None:
+    """Called in the thread of `signals`, before it ends the process. Imports nothing: the import
+    that the main thread is in may hang."""
     if words:
         console.error(words)
     console.finish(patience(_LAST_WORDS_SECONDS))
