@@ -88,7 +88,9 @@ def test_an_interrupt_ends_the_wait_and_what_is_waited_for(tmp_path: Path) -> No
 
         token = RunToken()
         async with sandbox(tmp_path, grace=20, term=20) as cell:
-            text = "(trap '' INT; echo > up; while :; do sleep 0.05; done) & echo started"
+            waits = "until [ -e started ]; do sleep 0.01; done"
+            holds = f"(trap '' INT; {waits}; echo > up; while :; do sleep 0.05; done)"
+            text = f"{holds} & echo started; echo > started"
             going = asyncio.create_task(cell.call(command(tmp_path, text), token=token))
             await until((tmp_path / "up").exists)
             token.cancel(CancelReason.INTERRUPT)
