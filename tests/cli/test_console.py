@@ -34,6 +34,7 @@ def test_a_commands_colours_pass_and_everything_else_does_not(size: int) -> None
     data = "\x1b[1;31mrot\x1b[0m\r50%\x1b[2J\x1b]0;title\x07 é🙂 \x1b[6n".encode() + b"\xff|"
     terminal = TerminalFilter()
     shown = b"".join(terminal.feed(data[n : n + size]) for n in range(0, len(data), size))
+    assert terminal.end() == b""
     assert shown.decode() == (
         "\x1b[1;31mrot\x1b[0m\r50%\\x1b[2J\\x1b]0;title\\x07 é🙂 \\x1b[6n\\xff|"
     )
@@ -68,3 +69,11 @@ def test_many_changes_are_cut(tmp_path: Path) -> None:
     assert lines[0] == "25 files changed"
     assert lines[-1] == "  ... and 5 more"
     assert len(lines) == MAX_LINES + 2
+
+
+def test_what_a_command_does_not_finish_is_shown_at_its_end() -> None:
+    terminal = TerminalFilter()
+    for cut, shown in ((b"\x1b[1;3", "\\x1b[1;3"), ("é".encode()[:1], "\\xc3"), (b"whole", "")):
+        terminal.feed(cut)
+        assert terminal.end().decode() == shown
+    assert terminal.feed(b"m") == b"m"

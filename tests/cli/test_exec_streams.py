@@ -184,3 +184,9 @@ def test_a_slow_reader_keeps_the_memory_flat(person: Person) -> None:
     told, peak = done.stdout.splitlines()
     assert told == "0 500000000", done.stderr
     assert int(peak) < 100_000, "KiB"
+
+
+def test_the_last_bytes_arrive_on_a_terminal_too(person: Person) -> None:
+    command = f"{AGENT} exec -- printf 'end\\303\\033[1;3'"
+    done = person.run(["script", "-qec", command, "/dev/null"])
+    assert done.stdout == "end\\xc3\\x1b[1;3"

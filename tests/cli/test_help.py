@@ -33,6 +33,8 @@ def test_help_imports_nothing_but_argparse_and_its_like(argv: list[str]) -> None
     ours = {name for name in modules if name.startswith("sandbox_agent")}
     assert ours == {
         "sandbox_agent",
+        "sandbox_agent_ipc",
+        "sandbox_agent_ipc.shortage",
         "sandbox_agent_sandbox",
         "sandbox_agent_sandbox.capture",
         "sandbox_agent.cli",

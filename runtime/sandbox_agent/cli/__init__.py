@@ -66,11 +66,9 @@ def _finish(code: int, console: Console, signals: Signals) -> int:
     loss = console.finish(lambda: signals.late is not None)
     if code or loss is None:
         return code
-    if loss.reader_has_closed:
-        return by_signal(signal.SIGPIPE)
-    if loss.error is None and signals.late is not None:
-        return by_signal(signals.late)
-    return ExitCode.OUTPUT_LOST
+    if loss.is_failure:
+        return ExitCode.OUTPUT_LOST
+    return by_signal(signal.SIGPIPE if signals.late is None else signals.late)
 
 
 def _run(argv: list[str], console: Console, signals: Signals) -> int:

@@ -57,6 +57,11 @@ class Loss:
         """Whether the reader wants no more, as `head` does not."""
         return self.error is not None and self.error.errno == errno.EPIPE
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether writing failed, and not for its reader."""
+        return self.error is not None and self.error.errno != errno.EPIPE
+
 
 class Console:
     """The output of a command.
@@ -72,6 +77,7 @@ class Console:
         self.stderr = self.stdout if self.one_file else Stream(2)
         self.says_closed = False
         self._told: set[Stream] = set()
+        self._filters: dict[Stream, TerminalFilter] = {}
 
     def out(self, text: str) -> None:
         """Writes a result. Control characters are escaped only for a terminal."""
@@ -103,19 +109,22 @@ class Console:
         """Returns a function that passes on a command's output: `f("stdout", data)`. The function
         returns the stream that it wrote to."""
         streams = {"stdout": self.stdout, "stderr": self.stderr}
-        filters = {name: TerminalFilter() for name, s in streams.items() if s.is_terminal}
+        self._filters = {s: TerminalFilter() for s in streams.values() if s.is_terminal}
 
         def pass_on(name: str, data: bytes) -> Stream:
-            if name in filters:
-                data = filters[name].feed(data)
-            streams[name].write(data)
-            return streams[name]
+            stream = streams[name]
+            if stream in self._filters:
+                data = self._filters[stream].feed(data)
+            stream.write(data)
+            return stream
 
         return pass_on
 
     def finish(self, give_up: GiveUp) -> Loss | None:
         """Waits until all is written, for as long as the readers live, or until `give_up()`. Says
         what was lost and returns it, once."""
+        for stream, terminal_filter in self._filters.items():
+            stream.write(terminal_filter.end())
         losses = []
         for name, stream in self._streams():
             stream.finish(give_up)

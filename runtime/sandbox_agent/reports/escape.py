@@ -54,6 +54,12 @@ class TerminalFilter:
         parts.append(self._plain(text[at:]))
         return "".join(parts).encode("utf-8", "backslashreplace")
 
+    def end(self) -> bytes:
+        """What was held back of a colour or of a character that has no end."""
+        text = self._held_back + self._decoder.decode(b"", final=True)
+        self._held_back = ""
+        return self._plain(text).encode("utf-8", "backslashreplace")
+
     @staticmethod
     def _plain(text: str) -> str:
         return _UNSAFE.sub(lambda m: m[0] if m[0] in _PASSED else _escaped(m), text)

@@ -164,9 +164,9 @@ def _report(
         )
     if stopped:
         return run_code if interrupted else code
-    if signals.late is not None and loss is not None and loss.error is None:
+    if signals.late is not None and loss is not None and not loss.is_failure:
         return by_signal(signals.late)
-    if stdin.error is not None or (loss is not None and not loss.reader_has_closed):
+    if stdin.error is not None or (loss is not None and loss.is_failure):
         return ExitCode.EXEC_FAILED
     return code or (0 if loss is None else by_signal(signal.SIGPIPE))
 
