@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -68,6 +69,18 @@ def test_last_is_a_run_and_no_command_of_exec(person: Person) -> None:
     done = agent(person, "resume", "last", "--prompt", "again")
     assert (done.returncode, done.stdout) == (0, "two\n"), done.stderr
     assert "is over" in agent(person, "cancel", "last").stderr
+
+
+def test_last_is_the_run_that_was_made_last(me: Person) -> None:
+    """As after a run with a clock that was fast: its id comes after those of later runs."""
+    prepared(me)
+    assert agent(me, "run").returncode == 0
+    (first,) = (me.folder / "runs").iterdir()
+    first.rename(first.with_name(f"2999{first.name[4:]}"))
+    assert agent(me, "run").returncode == 0
+    done = agent(me, "resume", "last", "--prompt", "again", "--json")
+    assert done.returncode == 0, done.stderr
+    assert f"run {min(os.listdir(me.folder / 'runs'))}, resumed" in done.stderr
 
 
 def test_a_variable_to_pass_that_is_not_set_is_said_before_the_start(person: Person) -> None:

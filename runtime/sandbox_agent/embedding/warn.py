@@ -19,10 +19,9 @@ def complain(message: str) -> None:
 
 
 def notify(message: str) -> None:
-    """Warn of something in the settings that is possible, but may be meant otherwise. Never
-    raises."""
-    try:
-        LOGGER.warning("%s", message)
-        warnings.warn(message, UserWarning, stacklevel=3)
-    except Exception:
-        return
+    """Warn of something in the settings that is possible, but may be meant otherwise.
+
+    Raises the warning where the program makes warnings errors: nothing has started yet.
+    """
+    LOGGER.warning("%s", message)
+    warnings.warn(message, UserWarning, stacklevel=3)

@@ -185,3 +185,10 @@ def test_a_variable_that_nothing_names_is_refused(tmp_path: Path) -> None:
     based = "extends: base.yaml\nversion: 1\nmodel: scripted:s\n"
     base = "prompt: '${what}'\n"
     assert task(tmp_path, based, variables={"what": "it"}, base=base).prompt == "it"
+
+
+def test_a_program_may_make_the_warnings_errors(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match=r"model\.check: has no effect"):
+            task(tmp_path, HEAD + "model: {name: 'replay:last', check: true}\n", "model=openai/m")
