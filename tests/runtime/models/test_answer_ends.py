@@ -256,6 +256,35 @@ def test_several_choices_are_never_mixed(asker: Asker, model: str, stream: bool)
         assert (result.text, result.finish) == ("One.", Finish.STOP)
 
 
+@pytest.mark.parametrize("model", [GPT, MISTRAL])
+def test_a_server_that_does_not_stream_is_named(asker: Asker, model: str) -> None:
+    with raw(openai("stop", False)) as server:
+        failure = asker.failure(model, retries=3, **fields(model, server.base, True))
+    assert "set model.stream to false" in failure.text
+    assert failure.attempts == 1
+
+
+def test_openais_responses_end_as_they_say(asker: Asker) -> None:
+    def response(status: str, **more: Any) -> bytes:
+        text = {"type": "output_text", "text": TEXT, "annotations": []}
+        said = {"type": "message", "id": "m", "status": "completed", "role": "assistant"}
+        body = {"id": "r", "object": "response", "created_at": 1, "status": status, "model": "m",
+                "output": [said | {"content": [text]}], "parallel_tool_calls": True,
+                "tool_choice": "auto", "tools": [], **more}  # fmt: skip
+        return http(json.dumps(body).encode())
+
+    model, cut = "openai/responses/gpt-4o", {"incomplete_details": {"reason": "max_output_tokens"}}
+    for body, finish in (
+        (response("completed"), Finish.STOP),
+        (response("incomplete", **cut), Finish.LENGTH),
+        (response("incomplete"), None),
+    ):
+        with raw(body) as server:
+            asked = asker.begin(model, api_base=f"{server.base}/v1", stream=False)
+            result = asker.end(asked).result
+        assert (result.finish if isinstance(result, Answer) else None) is finish
+
+
 # --- refusals ----------------------------------------------------------------------------------
 
 

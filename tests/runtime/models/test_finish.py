@@ -34,9 +34,10 @@ def ended(word: str, builder: AnswerBuilder, **fields: object) -> tuple[Finish, 
 
 
 WORDS = {
-    Finish.STOP: "stop end_turn stop_sequence STOP COMPLETE STOP_SEQUENCE eos eos_token completed",
+    Finish.STOP: "stop end_turn stop_sequence STOP COMPLETE STOP_SEQUENCE eos eos_token completed "
+    "endTurn stop-sequence FinishReason.STOP FINISH_REASON_STOP normal",
     Finish.LENGTH: "length max_tokens MAX_TOKENS model_length max_output_tokens "
-    "model_context_window_exceeded",
+    "model_context_window_exceeded maxTokens max-tokens maximum_tokens",
     Finish.REFUSED: "refusal content_filter content_filtered SAFETY RECITATION LANGUAGE BLOCKLIST "
     "PROHIBITED_CONTENT SPII guardrail_intervened ERROR_TOXIC sensitive",
     Finish.PAUSED: "pause_turn",
@@ -54,7 +55,7 @@ def test_a_known_word_has_its_meaning_and_is_kept(finish: Finish, word: str) -> 
 @pytest.mark.parametrize(
     "word",
     ["error", "ERROR", "OTHER", "MALFORMED_FUNCTION_CALL", "insufficient_system_resource",
-     "network_error", "abort", "time_limit", "cancelled", "load", "weird", "stop ", "7"],
+     "network_error", "abort", "time_limit", "cancelled", "load", "weird", "7", "non.stop"],
 )  # fmt: skip
 def test_any_other_word_is_no_end_and_the_request_is_repeated(word: str) -> None:
     with pytest.raises(ProviderError, match="which is no whole answer") as caught:
@@ -63,7 +64,9 @@ def test_any_other_word_is_no_end_and_the_request_is_repeated(word: str) -> None
     assert caught.value.is_transient
 
 
-@pytest.mark.parametrize("word", ["tool_calls", "tool_use", "TOOL_CALL", "function_call", "STOP"])
+@pytest.mark.parametrize(
+    "word", ["tool_calls", "tool_use", "TOOL_CALL", "toolUse", "tool-calls", "STOP"]
+)
 def test_calls_end_an_answer_only_where_there_are_some(word: str) -> None:
     assert ended(word, built("", "{}")) == (Finish.CALLS, word)
     if word != "STOP":

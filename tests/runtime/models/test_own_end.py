@@ -59,6 +59,10 @@ WORDS: dict[str, tuple[bytes, str]] = {
     "openai, responses": (sse({"type": "response.incomplete", "response": {
         "object": "response", "status": "incomplete",
         "incomplete_details": {"reason": "max_output_tokens"}}}), "max_output_tokens"),
+    "openai, responses, which failed": (sse(
+        {"type": "response.created", "response": {"object": "response", "status": "in_progress"}},
+        {"type": "response.failed", "response": {"object": "response", "status": "failed"}}),
+        "failed"),
     "openai, responses, at once": (b'{"object": "response", "status": "completed"}', "completed"),
     "anthropic": (sse(
         {"type": "message_start", "message": {"stop_reason": None}},

@@ -158,6 +158,9 @@ async def _attempt(ask: Ask, tell: Tell) -> Answer:
             came = await get(arguments_of(ask, provider), builder, limits, ask.timeout)
         limits.end.close()
         _add_what_litellm_leaves_out(builder, limits.end)
+        if ask.stream and builder.is_empty and limits.end.came_at_once:
+            text = "the answer came in one piece, not as a stream; set model.stream to false"
+            raise ProviderError(FailureKind.PROVIDER, text)
     except ProviderError:
         raise
     except AnswerTooLong:

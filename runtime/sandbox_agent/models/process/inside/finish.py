@@ -6,6 +6,8 @@ an answer look whole: the request is repeated, and at last the run fails with th
 
 from __future__ import annotations
 
+import re
+
 from sandbox_agent_ipc.model_messages import FailureKind, Finish
 
 from .answer_builder import AnswerBuilder
@@ -15,23 +17,24 @@ from .sanitize import one_line, without_secrets
 
 _WORDS: dict[Finish, str] = {
     # OpenAI and what follows it; Anthropic, Bedrock; Cohere; Hugging Face, Together, Watsonx;
-    # AI21; Titan; OpenAI's Responses.
+    # AI21, Aleph Alpha; Titan; OpenAI's Responses; Baidu.
     Finish.STOP: """
-        stop end_turn stop_sequence complete eos eos_token end_of_turn endoftext
-        finish stop_criteria_met completed """,
+        stop end_turn stop_sequence complete eos eos_token end_of_turn endoftext end_of_text
+        finish stop_criteria_met completed normal """,
     Finish.CALLS: "tool_calls tool_call tool_use function_call function_calls",
     # The last ones: Mistral; Anthropic, Bedrock, Zhipu. Their limit is the context window.
     Finish.LENGTH: """
-        length max_tokens max_output_tokens token_limit max_length compaction
-        model_length model_context_window_exceeded """,
-    # OpenAI; Anthropic; Bedrock; Cohere; Zhipu; Gemini.
+        length max_tokens maximum_tokens max_new_tokens max_output_tokens token_limit max_length
+        compaction model_length model_context_window_exceeded """,
+    # OpenAI; Anthropic; Bedrock; Cohere; Zhipu, GigaChat; Gemini.
     Finish.REFUSED: """
-        content_filter refusal content_filtered guardrail_intervened error_toxic sensitive
+        content_filter refusal content_filtered guardrail_intervened error_toxic sensitive blacklist
         safety recitation language blocklist prohibited_content spii escalation image_safety
         image_prohibited_content image_recitation """,
     Finish.PAUSED: "pause_turn",
 }
 _MEANING = {word: finish for finish, words in _WORDS.items() for word in words.split()}
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def finish_of(
@@ -63,7 +66,7 @@ def finish_of(
         return Finish.REFUSED, "refusal"
     if own.is_blocked:
         return Finish.REFUSED, word
-    finish = _MEANING.get((word or mapped).lower())
+    finish = _meaning(word or mapped)
     if finish is Finish.STOP and builder.calls:
         finish = Finish.CALLS  # Gemini's and Ollama's answers with calls end like others
     if finish is None:
@@ -71,6 +74,13 @@ def finish_of(
     if finish is Finish.CALLS and not builder.calls:
         raise _no_end(f"the answer ended with {word or mapped!r}, but has no call")
     return finish, word or mapped
+
+
+def _meaning(word: str) -> Finish | None:
+    """STOP, stop, tool-calls, toolUse, FinishReason.STOP and FINISH_REASON_STOP: gateways write the
+    same words in many ways."""
+    plain = _HUMP.sub("_", word.removeprefix("FinishReason.")).lower().replace("-", "_")
+    return _MEANING.get(plain.removeprefix("finish_reason_"))
 
 
 def _no_end(text: str) -> ProviderError:

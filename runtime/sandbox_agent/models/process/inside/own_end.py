@@ -60,6 +60,11 @@ class OwnEnd:
         self._pending = bytearray()
         self._event: list[bytes] = []  # the data lines of an event that is not complete
 
+    @property
+    def came_at_once(self) -> bool:
+        """Whether the body is an answer in one piece."""
+        return self.is_known and self._form in ("json", "value")
+
     def feed(self, data: bytes) -> None:
         """Takes the next bytes of the body."""
         self._pending += data
@@ -186,6 +191,9 @@ class OwnEnd:
                 self.partial += text
 
 
+_GOING = ("in_progress", "queued")
+"""States of an answer of OpenAI's Responses that goes on."""
+
 _ANSWERS = {"choices", "candidates"}
 """Fields in which OpenAI's API and Gemini's send answers."""
 
@@ -206,9 +214,9 @@ def _words(event: dict[str, Any]) -> Iterator[Any]:
         yield inner.get("finish_reason")
         yield inner.get("completionReason")
     response = event if event.get("object") == "response" else _dict(event.get("response"))
-    yield _dict(response.get("incomplete_details")).get("reason") or (
-        response.get("status") if response.get("status") == "completed" else None
-    )
+    if response.get("status") not in _GOING:
+        reason = _dict(response.get("incomplete_details")).get("reason")
+        yield reason or response.get("status")
 
 
 def _form_of(begun: bytearray) -> str:
