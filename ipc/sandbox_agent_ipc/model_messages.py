@@ -28,6 +28,8 @@ class FailureKind(StrEnum):
     """The provider answered with an error of its own, or with an answer that makes no sense."""
     CRASHED = "crashed"
     """The process that asks the provider died several times."""
+    SHORTAGE = "shortage"
+    """This host has no thread, process, descriptor or memory left for the request."""
 
 
 class Finish(StrEnum):

@@ -60,6 +60,7 @@ _WORDS = (
     (_NO_THREAD, errno.EAGAIN),
     ("MemoryError", errno.ENOMEM),
     ("failed to map segment", errno.ENOMEM),  # ld.so(8), of a module in C
+    *((short.what, number) for number, short in SHORTAGES.items()),
 )
 
 
@@ -79,20 +80,22 @@ def explained(error: OSError | RuntimeError) -> str:
 
 def shortage_of(error: BaseException) -> Shortage | None:
     """What had run out when this error was raised, or an error that it follows from; or None."""
-    for one in _chain(error):
-        if isinstance(one, MemoryError):
-            return _MEMORY
-        if isinstance(one, OSError) and one.errno in SHORTAGES:
-            return SHORTAGES[one.errno]
-        if isinstance(one, RuntimeError) and str(one) == _NO_THREAD:
-            return _MEMORY if _has_no_room_for_a_stack() else _TASKS
-        if isinstance(one, ImportError) and (found := shortage_in(str(one))) is not None:
-            return found
-    return None
+    return next(filter(None, map(shortage_at, _chain(error))), None)
+
+
+def shortage_at(error: BaseException) -> Shortage | None:
+    """As `shortage_of`, by this error alone."""
+    if isinstance(error, MemoryError):
+        return _MEMORY
+    if isinstance(error, OSError):
+        return SHORTAGES.get(error.errno or 0)
+    if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+        return _MEMORY if _has_no_room_for_a_stack() else _TASKS
+    return shortage_in(str(error)) if isinstance(error, ImportError) else None
 
 
 def shortage_in(text: str) -> Shortage | None:
-    """What had run out, by the last line of a program that died of it; or None."""
+    """What had run out, by a message of ours or the last line of a program that died of it."""
     if match := _ERRNO.search(text):
         return SHORTAGES.get(int(match[1]))
     return next((SHORTAGES[number] for words, number in _WORDS if words in text), None)

@@ -18,6 +18,7 @@ from sandbox_agent_ipc.token import CancelToken, RunToken
 from sandbox_agent.config.model_settings import RETRIES, TIMEOUT, USUAL, check_params
 from sandbox_agent.config.settings import Interrupt
 from sandbox_agent.errors import ConfigError, ModelError
+from sandbox_agent.exit_codes import ExitCode
 from sandbox_agent.journal.history import AssistantMessage, Message, answers_in
 from sandbox_agent.journal.usage import TokenUsage
 from sandbox_agent.models import DeltaKind, Model, ModelCall, ModelDelta, ModelTurn, OnDelta
@@ -271,7 +272,10 @@ def _error(name: str, failure: Failure) -> ModelError:
     status = f" (HTTP {failure.status})" if failure.status else ""
     times = f", after {failure.attempts} attempts" if failure.attempts > 1 else ""
     what = _WORDS.get(failure.kind, "the provider failed")
-    return ModelError(f"{name}: {what}{status}{times}: {failure.text}", failure.kind)
+    error = ModelError(f"{name}: {what}{status}{times}: {failure.text}", failure.kind)
+    if failure.kind is FailureKind.SHORTAGE:
+        error.exit_code = ExitCode.SANDBOX  # the host failed, and not the provider
+    return error
 
 
 _WORDS = {
@@ -285,6 +289,7 @@ _WORDS = {
     FailureKind.CONNECTION: "the provider cannot be reached",
     FailureKind.BAD_REQUEST: "the provider refused the request",
     FailureKind.CRASHED: "no answer",
+    FailureKind.SHORTAGE: "the request cannot be made",
 }
 
 

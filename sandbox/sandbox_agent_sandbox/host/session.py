@@ -27,7 +27,7 @@ from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.capture import Capture
-from sandbox_agent_sandbox.errors import SandboxBroken
+from sandbox_agent_sandbox.errors import SandboxBroken, SandboxUnavailable
 from sandbox_agent_sandbox.host.call_process import CallProcess
 from sandbox_agent_sandbox.host.descriptors import Descriptor, make_channels, wake_pipe
 from sandbox_agent_sandbox.host.supervisor import Supervisor
@@ -185,7 +185,11 @@ class Session(WorkerLink[SessionState]):
         piece of the answer. on_sent: called with the request's id, for `escalate`.
         """
         name = f"session-{self._number}-{next(self._requests)}"
-        wake_read, wake_write = wake_pipe()  # this may fail, so it comes before the slot is claimed
+        try:
+            # Before the slot is claimed, since it may fail.
+            wake_read, wake_write = wake_pipe()
+        except OSError as error:
+            raise SandboxUnavailable(f"no request can be sent: {explained(error)}") from error
         slot = await self._claim(name, token)
         if slot is None:
             return Answer(None, reason=token.reason if token is not None else None)

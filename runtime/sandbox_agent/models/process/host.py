@@ -19,7 +19,7 @@ import msgspec
 from sandbox_agent_ipc.futures import call_soon, cancellation
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, FromModel, Piece
-from sandbox_agent_ipc.shortage import explained
+from sandbox_agent_ipc.shortage import explained, shortage_in
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
@@ -202,6 +202,7 @@ class ModelProcess:
         ask, interrupt, token = request.ask, request.interrupt, request.token
         patience = Patience(interrupt.grace, interrupt.term, ask.timeout + self._silence_margin)
         body, deaths = _encode(ask), list[str]()
+        session: Session | None = None
 
         def on_reply(data: bytes) -> None:
             piece = _decode(data)
@@ -213,6 +214,7 @@ class ModelProcess:
                 session = await self._session_unless(token)
             except SandboxBroken as error:
                 deaths.append(str(error))
+                session = None
                 continue
             if session is None:
                 return None
@@ -235,6 +237,8 @@ class ModelProcess:
             why = answer.lost or "it did not answer"
             deaths.append(f"{why} (silent for too long)" if answer.reason else why)
             request.on_piece(Piece("restart", f"the model process was replaced: {why}"))
+        if session is None and (short := shortage_in(deaths[-1])) is not None:
+            return Failure(FailureKind.SHORTAGE, str(short))
         return Failure(
             FailureKind.CRASHED,
             f"the model process died {len(deaths)} times while it asked {ask.model}: {deaths[-1]}",

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sandbox_agent_ipc.model_messages import FailureKind
+from sandbox_agent_ipc.shortage import Shortage, shortage_at
 
 from .error_text import SEARCH_LIMIT, TEXT_LIMIT, message_of, without_prefix
 from .sanitize import one_line, without_secrets
@@ -99,6 +100,9 @@ class ProviderError(Exception):
 def provider_error_of(error: Exception, *, retry_after: float | None = None) -> ProviderError:
     """What this exception of litellm means. retry_after: see `retry.retry_after`."""
     error = without_wrapper(error)
+    short = _shortage(error)
+    if short is not None:
+        return ProviderError(FailureKind.SHORTAGE, str(short))
     status = _status(error)
     words = message_of(error)
     kind = _kind(error, status, words)
@@ -123,6 +127,15 @@ def provider_error_of(error: Exception, *, retry_after: float | None = None) -> 
     return ProviderError(
         kind, text, status if is_http else None, is_transient, retry_after, is_large
     )
+
+
+def _shortage(error: Exception) -> Shortage | None:
+    """What this host has run out of, if that is a cause. EAGAIN of a socket is none: it would have
+    blocked, and is handled where it is met."""
+    for one in (error, *_causes(error)):
+        if not isinstance(one, BlockingIOError) and (short := shortage_at(one)) is not None:
+            return short
+    return None
 
 
 def without_wrapper(error: Exception) -> Exception:
