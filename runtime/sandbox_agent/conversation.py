@@ -6,6 +6,7 @@ It names no concrete model and no concrete tool; `wiring` makes one from a task 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -331,8 +332,15 @@ class Conversation:
         self._closed = True
         if self._run is not None:
             self._run.close()
+        # Meanwhile the disk frees what was reserved, for which some need milliseconds.
+        freeing = threading.Thread(target=self._give_back_room, daemon=True)
+        if self._recorder.has_room:
+            with contextlib.suppress(RuntimeError):  # no more threads: closing frees it, too
+                freeing.start()
         survivors = self._host.close()
         run_async(self._setup.model.aclose)
+        if freeing.is_alive():
+            freeing.join()
         self._close_journal()
         return survivors
 
@@ -345,7 +353,8 @@ class Conversation:
         if self._run is not None:
             await self._run.aclose(shield)
         closing = in_executor(self._host.close)
-        await shield.wait({closing})
+        freeing = in_executor(self._give_back_room)
+        await shield.wait({closing, freeing})
         model = loop.create_task(self._setup.model.aclose())
         await shield.wait({model})
         self._close_journal()
@@ -353,8 +362,12 @@ class Conversation:
         model.result()
         return closing.result()
 
-    def _close_journal(self) -> None:
+    def _give_back_room(self) -> None:
         # A run that is not over, because it is in this very thread, still writes its end.
+        if self._run is None or self._run.is_over:
+            self._recorder.give_back_room()
+
+    def _close_journal(self) -> None:
         if self._run is None or self._run.is_over:
             self._recorder.close()
 

@@ -131,6 +131,17 @@ class JournalWriter:
         if not there:
             raise OSError(errno.ENOENT, _MOVED, str(self.path))
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is reserved room behind the end of the file."""
+        return self._room_until > 0
+
+    def give_back_room(self) -> None:
+        """Free the room. `append` reserves it again."""
+        if self.has_room and self._fd >= 0:
+            self._room_until = 0
+            room.give_back(self._fd)
+
     def sync(self) -> None:
         """Have the kernel write all data to the disk: fdatasync(2). Blocks, so do not call it in
         the event loop."""
@@ -141,10 +152,8 @@ class JournalWriter:
         fd, self._fd = self._fd, -1
         if fd < 0:
             return
-        if self._room_until:
-            # To cut a file at its end gives back what is reserved behind it.
-            with contextlib.suppress(OSError):
-                os.ftruncate(fd, os.fstat(fd).st_size)
+        if self.has_room:
+            room.give_back(fd)
         # What close(2) may report, on NFS, is too late for anybody to act on.
         with contextlib.suppress(OSError):
             os.close(fd)

@@ -6,6 +6,7 @@ All three happen here, so they cannot differ.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sandbox_agent.embedding.warn import complain
+from sandbox_agent.journal import room
 from sandbox_agent.journal.events import (
     VERSION,
     AnyEvent,
@@ -66,6 +68,7 @@ class Recorder:
         self._events: list[AnyEvent] = []
         """Of this process. What was in the journal before stays on the disk."""
         self._written = 0
+        self._records: list[int] = []
 
     def continue_journal(self, writer: JournalWriter, state: RunState, end: int) -> None:
         """Continue an existing journal, before any event is added. state: what its first `end`
@@ -112,7 +115,7 @@ class Recorder:
         """
         with self._lock:
             first = len(self._events)
-            self._begin()
+            self._take_first()
             when = stamp or Stamp.now()
             event = kind(at=when.at, monotonic=when.monotonic, **fields)
             self._take(event)
@@ -129,7 +132,7 @@ class Recorder:
         if it is not; then nobody has heard of it. Also if the journal has left its place."""
         with self._lock:
             first = len(self._events)
-            self._begin()
+            self._take_first()
             self._write()
             when = Stamp.now()
             event = kind(at=when.at, monotonic=when.monotonic, **fields)
@@ -155,14 +158,40 @@ class Recorder:
         if self._writer is not None:
             self._writer.sync()
 
+    def keep_record(self, fd: int) -> None:
+        """Take the open file of a record that has room left. It is freed with the journal's."""
+        with self._lock:
+            self._free_records()
+            self._records.append(fd)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room to free."""
+        return bool(self._records) or (self._writer is not None and self._writer.has_room)
+
+    def give_back_room(self) -> None:
+        """Free the room that was reserved on the disk. Only when no run is going."""
+        with self._lock:
+            self._free_records()
+            if self._writer is not None:
+                self._writer.give_back_room()
+
+    def _free_records(self) -> None:
+        while self._records:
+            fd = self._records.pop()
+            room.give_back(fd)
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
     def close(self) -> None:
         """Close the journal. A later event opens it again."""
         with self._lock:
+            self._free_records()
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
 
-    def _begin(self) -> None:
+    def _take_first(self) -> None:
         """Begin the journal, unless that is done."""
         if self.state.opened is not None:
             return

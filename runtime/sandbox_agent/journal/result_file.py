@@ -203,13 +203,22 @@ class RecordFile:
     somebody has renamed it meanwhile.
 
     durable: sync the content to the disk before the file gets its name, so that a power cut leaves
-    the old record or the new one (rename(2) orders nothing). Blocks while the disk works.
+    the old record or the new one (rename(2) orders nothing). Blocks while the disk works. keep: is
+    given the open file of a new record that has room left, to free that and close it later.
 
     All but `close` raise OSError.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        durable: bool = False,
+        keep: Callable[[int], object] = os.close,
+    ) -> None:
         self._path = folder
+        self._keep = keep
+        self._has_room = False
         self._durable = durable
         self._folder = self._spare = -1
         self._missing: OSError | None = None  # why nothing is staged
@@ -217,7 +226,7 @@ class RecordFile:
     def keep_room(self, size: int) -> None:
         """Reserve so many bytes for the next record."""
         self._open()
-        room.reserve(self._spare, 0, size)
+        self._has_room = room.reserve(self._spare, 0, size)
 
     def stage(self, record: Record) -> None:
         """Write the next record, whose time is `commit`."""
@@ -237,7 +246,11 @@ class RecordFile:
             return
         _twice(self._rename)
         spare, self._spare = self._spare, -1
-        os.close(spare)
+        if self._has_room:
+            self._has_room = False
+            self._keep(spare)
+        else:
+            os.close(spare)
 
     def withdraw(self) -> None:
         """Remove a record that is not true any more, and cannot be replaced."""
@@ -269,7 +282,8 @@ class RecordFile:
         written = 0
         while written < len(data):
             written += os.pwrite(self._spare, data[written:], written)
-        os.ftruncate(self._spare, len(data))
+        if os.fstat(self._spare).st_size != len(data):
+            os.ftruncate(self._spare, len(data))
         if self._durable:
             os.fsync(self._spare)
 

@@ -1,14 +1,16 @@
 """Reserves room on the disk behind the end of a file, so that it can grow on a full disk.
 
 The blocks belong to the file at once, but its length stays: fallocate(2), FALLOC_FL_KEEP_SIZE. So
-no other program gets them, and a reader sees nothing of them. To cut the file at its end gives
-them back.
+no other program gets them, and a reader sees nothing of them. To cut the file at its end frees
+them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import os
 import struct
 
 _RESERVE = 0x40305828
@@ -33,3 +35,9 @@ def reserve(fd: int, start: int, length: int) -> bool:
             raise
         return False
     return True
+
+
+def give_back(fd: int) -> None:
+    """Free what is reserved behind the end of a file. Some disks take milliseconds for that."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, os.fstat(fd).st_size)

@@ -57,7 +57,11 @@ class RecordWriter:
         self._begun = time.monotonic()
         self._times = Times(wall_clock())
         self._end: End | None = None
-        self._file = RecordFile(setup.recorder.folder, durable=setup.callbacks.durable)
+        self._file = RecordFile(
+            setup.recorder.folder,
+            durable=setup.callbacks.durable,
+            keep=setup.recorder.keep_record,
+        )
         self._size = self._room = 0
         self.message = self._state.final_words()
 
