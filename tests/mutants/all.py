@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from mutants import configuring, planning, recording, running
+from mutants import configuring, planning, recording, running, writing
 
-MUTANTS = (*planning.MUTANTS, *running.MUTANTS, *recording.MUTANTS, *configuring.MUTANTS)
+MUTANTS = (
+    *planning.MUTANTS,
+    *running.MUTANTS,
+    *recording.MUTANTS,
+    *configuring.MUTANTS,
+    *writing.MUTANTS,
+)

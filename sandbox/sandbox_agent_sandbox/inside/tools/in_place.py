@@ -15,6 +15,7 @@ from contextlib import suppress
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.tools.seen import (
     FLAGS,
+    PATIENCE,
     Busy,
     Changed,
     Seen,
@@ -31,7 +32,11 @@ from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
 
 def reopen_alone(folder: int, name: str, seen: Seen) -> None:
     """Make `seen.fd` the one descriptor of this process for the file, open for writing. Its lock
-    and its lease end; lock it again."""
+    and its lease end; lock it again. Raises Busy while a program has the file open for writing."""
+    if take_lease(seen.fd, fcntl.F_RDLCK) is False and seen.waited < PATIENCE:
+        raise Busy
+    with suppress(OSError):  # it would keep this process out, too
+        fcntl.fcntl(seen.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     fd = -1
     try:
         try:
@@ -51,8 +56,8 @@ def write_in_place(
 ) -> tuple[str, ...]:
     """Overwrite the file. A failure leaves the old content. Returns what was lost all the same."""
     # With this lease nobody opens the file before the end. While others have it open, it is
-    # refused. What they write in these microseconds can be lost.
-    if take_lease(seen.fd, fcntl.F_WRLCK) is False and seen.patient:
+    # refused. What they write at this very moment can be lost.
+    if take_lease(seen.fd, fcntl.F_WRLCK) is False and seen.waited < PATIENCE:
         raise Busy
     before, attributes = os.fstat(seen.fd), extended_attributes(seen.fd)
     if (before.st_dev, before.st_ino) != seen.inode or inode_of(folder, name) != seen.inode:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.tools.seen import (
     FLAGS,
+    PATIENCE,
     Busy,
     Changed,
     Seen,
@@ -142,7 +143,7 @@ def replace(folder: int, name: str, seen: Seen, old: bytes | None, data: bytes) 
                 return "a new file would have other flags (chattr)"
             leased = take_lease(seen.fd, fcntl.F_RDLCK)
             if leased is False:
-                if seen.patient:
+                if seen.waited < PATIENCE:
                     raise Busy
                 return "a program has it open for writing"
 
@@ -151,7 +152,7 @@ def replace(folder: int, name: str, seen: Seen, old: bytes | None, data: bytes) 
                 content = None if leased else old
                 return (not leased or lease_holds(seen.fd)) and seen.is_unchanged(content)
 
-            if not seen.is_unchanged(old):
+            if not seen.is_unchanged(old) or not unchanged():
                 raise Changed
             temporary.give_name()
             try:

@@ -23,17 +23,22 @@ class Changed(Exception):
     """The file is not the one that was looked at, or has another content. Look again."""
 
 
+PATIENCE = 0.5
+"""Seconds to wait for a program that has the file open. Most close it at once. While it is open,
+what they write can be lost."""
+
+
 class Busy(Exception):
-    """Another program has the file open. Most close it at once: try again."""
+    """Another program has the file open. Try again."""
 
 
 class Seen(NamedTuple):
-    """A file as it was found. fd: locked, and readable where the file is. patient: raise Busy where
-    waiting a moment may help."""
+    """A file as it was found. fd: locked, and readable where the file is. waited: seconds so far
+    for programs that have it open."""
 
     fd: int
     status: os.stat_result
-    patient: bool
+    waited: float
 
     @property
     def inode(self) -> tuple[int, int]:

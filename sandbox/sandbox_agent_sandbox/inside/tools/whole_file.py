@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -34,10 +35,10 @@ from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
 LOCK_PATIENCE = 10.0
 """Seconds to wait for another program that holds a lock on the file."""
 _ATTEMPTS = 200
-_PATIENT = 5
-"""Attempts in which a program that has the file open is waited for; some 30 ms."""
+_BUSY_PAUSE = 0.005
 _LONGEST_PAUSE = 0.05
-"""Seconds between two attempts. All attempts together take some 10 s."""
+"""Seconds between two attempts, where the file is busy and where it was changed. All attempts
+together take some 10 s."""
 
 _NO_SECOND_FILE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV}
 """The folder is read-only, or the file is a mount point. Not a full disk: there, writing in place
@@ -80,14 +81,17 @@ _Make = Callable[[int], tuple[bytes | None, bytes]]
 
 def _until_unchanged(path: str, make: _Make, token: CancelToken, *, reads: bool) -> Written:
     note: tuple[str, ...] = ()
+    begun = time.monotonic()
     for attempt in range(_ATTEMPTS):
         token.raise_if_cancelled()
+        waited = time.monotonic() - begun
         with explain_os_errors("write", path):
             try:
-                written = _attempt(path, make, token, reads, attempt < _PATIENT)
+                written = _attempt(path, make, token, reads, waited)
             except (Changed, Busy, BlockingIOError) as reason:
                 # BlockingIOError is open(2)'s: another program holds a lease.
-                token.wait(min(0.001 * 2**attempt, _LONGEST_PAUSE))
+                longest = _BUSY_PAUSE if isinstance(reason, Busy) else _LONGEST_PAUSE
+                token.wait(min(0.001 * 2**attempt, longest))
                 if isinstance(reason, Changed):
                     note = ("another program changed it meanwhile; this is made on its content",)
                 continue
@@ -98,14 +102,14 @@ def _until_unchanged(path: str, make: _Make, token: CancelToken, *, reads: bool)
     )
 
 
-def _attempt(path: str, make: _Make, token: CancelToken, reads: bool, patient: bool) -> Written:
+def _attempt(path: str, make: _Make, token: CancelToken, reads: bool, waited: float) -> Written:
     target = os.path.realpath(path)
     name = os.path.basename(target) or "."
     # By this descriptor from here on: the folder may be renamed meanwhile.
     folder = os.open(os.path.dirname(target), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     seen = None
     try:
-        seen = _open(path, folder, name, reads, patient)
+        seen = _open(path, folder, name, reads, waited)
         if seen is None:
             if reads:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -127,7 +131,7 @@ def _attempt(path: str, make: _Make, token: CancelToken, reads: bool, patient: b
             os.close(seen.fd)
 
 
-def _open(path: str, folder: int, name: str, reads: bool, patient: bool) -> Seen | None:
+def _open(path: str, folder: int, name: str, reads: bool, waited: float) -> Seen | None:
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
@@ -152,7 +156,7 @@ def _open(path: str, folder: int, name: str, reads: bool, patient: bool) -> Seen
     except BaseException:
         os.close(fd)
         raise
-    return Seen(fd, status, patient)
+    return Seen(fd, status, waited)
 
 
 def _put(
