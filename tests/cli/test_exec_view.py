@@ -252,6 +252,15 @@ def test_standard_streams_can_be_opened_by_name(person: Person) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "a\nc\ne\n", "b\nd\n")
 
 
+def test_standard_input_can_be_opened_by_name(person: Person) -> None:
+    given = make(person, person.folder / "given", "some input\n")
+    command = ["sh", "-c", "cat /dev/stdin; cat /proc/self/fd/0"]
+    with given.open() as file:
+        argv = [AGENT, "exec", "--out", str(person.folder / "runs"), "--", *command]
+        done = person.run(argv, stdin=file)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "some input\n", "")
+
+
 # --- links ---------------------------------------------------------------------------------
 
 

@@ -1,8 +1,8 @@
 """What a sandbox allows. Data only: these models are the documentation of the `sandbox:` field.
 
 What is not allowed here does not exist inside. The file system holds the system's own read-only
-folders (`/usr`, parts of `/etc`), the interpreter, the workspace, and what `read` and `write` name.
-There is no network. The environment is an allow-list.
+folders (`/usr`, `/etc` without secrets), the interpreter, the programs of $PATH, the workspace, and
+what `read` and `write` name. There is no network. The environment is an allow-list.
 
 A field that this version does not enforce is refused, never ignored.
 """
@@ -249,8 +249,9 @@ VariableValue = Annotated[str, AfterValidator(_variable_value)]
 
 
 class EnvPolicy(Strict):
-    """The environment inside. The sandbox sets PATH, HOME, LANG and a few more to values of its
-    own. Of the agent's environment, tools get only the variables that are named here."""
+    """The environment inside. The sandbox sets HOME and a few more to values of its own. Of the
+    agent's environment, tools get the variables that are named here. They also get PATH as far as
+    it is visible, time zone and language, and with the host's network proxies and certificates."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
     unenforced = {"secret": "secret variables (env.secret)"}
@@ -320,7 +321,8 @@ class Policy(Strict):
     """Files and folders that are readable and writable, beyond the workspace."""
 
     hide: list[PolicyPath] = []
-    """Files and folders that are hidden, inside of what is readable otherwise."""
+    """Files and folders that are hidden, inside of what is readable otherwise. They are empty
+    inside; what git tracks is shut as well."""
 
     protect: list[PolicyPath] = []
     """Files and folders that are readable and not writable, inside of what is writable otherwise:
