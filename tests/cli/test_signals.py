@@ -187,15 +187,18 @@ def test_a_signal_ends_the_search_for_changes_and_nothing_else(person: Person) -
 def test_a_signal_ends_a_command_that_hangs_after_its_run(me: Person) -> None:
     """The folder of `-o` hangs. The message is said, and its loss is no success."""
     task = struck.write_task(me, [{"final": "All is well."}])
-    argv = ["run", str(task), "-o", "answer.txt"]
-    with hanging(me, "open", f"{me.work}/.", *argv) as agent:
+    folder = me.folder / "answers"
+    folder.mkdir()
+    me.own(folder)
+    argv = ["run", str(task), "-o", str(folder / "answer.txt")]
+    with hanging(me, "open", str(folder), *argv) as agent:
         begun = time.monotonic()
         agent.send_signal(signal.SIGINT)
         out, err = agent.communicate(timeout=30)
         assert time.monotonic() - begun < 10
     assert (agent.returncode, out) == (130, "All is well.\n")
     assert "SIGINT ended the command before all was said" in err
-    assert os.listdir(me.work) == []
+    assert os.listdir(folder) == []
 
 
 HANGS = """
