@@ -19,7 +19,6 @@ from sandbox_agent.config.task_file import prompt_of
 from sandbox_agent.config.yaml_source import PathTuple, Position, SourceMap
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ConfigError
-from sandbox_agent.journal.folder import unwritable
 from sandbox_agent.journal.recorder import OnEvent
 from sandbox_agent.models import Model
 from sandbox_agent.models.by_name import make_model
@@ -69,17 +68,6 @@ def _refusal(named: Position, what: str, hint: str | None) -> ConfigError:
 def settings_of(task: Task) -> dict[str, Any]:
     """The task's settings, as options of a conversation."""
     return {name: getattr(task, name) for name in Settings.model_fields}
-
-
-def tell(conversation: Conversation, text: str) -> None:
-    """Send the first message, with which the run's folder is made.
-
-    Raises ConfigError if it cannot be made, NotRecorded if the disk is full or fails.
-    """
-    try:
-        conversation.send_message(text)
-    except OSError as error:
-        raise unwritable(f"{conversation.run_dir} cannot be written", error) from None
 
 
 def with_place(error: ConfigError, task: Task, source: SourceMap) -> ConfigError:

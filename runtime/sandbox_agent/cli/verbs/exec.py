@@ -26,7 +26,6 @@ from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.standard_input import StandardInput
 from sandbox_agent.cli.verbs.run_under_signals import run_under_signals
-from sandbox_agent.config.policy_file import read_policy
 from sandbox_agent.config.settings import Interrupt, ToolChoice
 from sandbox_agent.config.workspace import problem_with
 from sandbox_agent.conversation import Conversation
@@ -35,7 +34,7 @@ from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
 from sandbox_agent.journal.history import AssistantMessage, Message
 from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta
-from sandbox_agent.wiring.task import tell
+from sandbox_agent.wiring.first_message import tell
 
 _STOPPED = (Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)
 
@@ -198,7 +197,12 @@ def _argv(given: list[str]) -> list[str]:
 
 def _policy(arguments: argparse.Namespace) -> Policy:
     """The policy of --policy or the default, without a time limit unless one was given."""
-    policy = read_policy(Path(arguments.policy)) if arguments.policy else Policy()
+    policy = Policy()
+    if arguments.policy:
+        # Here, since few commands have one: it imports yaml and what a task file may hold.
+        from sandbox_agent.config.policy_file import read_policy
+
+        policy = read_policy(Path(arguments.policy))
     given = seconds_of("--timeout", arguments.timeout)
     if given == 0:
         raise ConfigError("must be more than 0", file="--timeout", hint="leave it out for no limit")

@@ -12,7 +12,8 @@ from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.folder import default_output_dir
 from sandbox_agent.journal.recorder import OnEvent
-from sandbox_agent.wiring.task import prepare, tell, with_place
+from sandbox_agent.wiring.first_message import tell
+from sandbox_agent.wiring.task import prepare, with_place
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
