@@ -101,8 +101,8 @@ MUTANTS = (
         "tools' code comes first on the import path",
         _GOLDEN,
         _PLAN,
-        "dict.fromkeys([*own, *map(str, tool_paths)])",
-        "dict.fromkeys([*map(str, tool_paths), *own])",
+        '[*own, *(str(path) for path in tool_paths if path.suffix != ".py")]',
+        '[*(str(path) for path in tool_paths if path.suffix != ".py"), *own]',
     ),
     mutant(
         "a link that tools can write shows what lies elsewhere",

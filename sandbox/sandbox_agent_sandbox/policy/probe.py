@@ -58,8 +58,8 @@ def interpreter() -> str:
     if getattr(sys, "frozen", False):
         raise SandboxUnavailable(
             f"this program is frozen: sys.executable is {given!r}, which is not Python, and"
-            " sandboxes are started with Python; hint: install sandbox-agent and the program into"
-            " an environment (pip), and run it with that Python"
+            " sandboxes are started with Python; hint: install sandbox-agent-runtime and the"
+            " program into an environment (pip), and run it with that Python"
         )
     if _PYTHON.fullmatch(os.path.basename(given)) and _is_program(given):
         return os.path.abspath(given)
