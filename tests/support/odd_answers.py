@@ -121,9 +121,7 @@ def _allowed(said: Said, model: str) -> frozenset[str]:
             one = "calls" if has_calls else "paused"
         case other:
             one = other
-    # litellm reads the arguments of an answer in one piece, and gives up on such brackets.
-    is_deep = any("[[[" in arguments for _, arguments in said.calls)
-    return frozenset({one, *(["failure"] if is_deep else [])})
+    return frozenset({one})
 
 
 # --- forms ------------------------------------------------------------------------------------

@@ -181,6 +181,30 @@ def test_a_call_that_the_limit_cut_is_told_with_the_limit(asker: Asker, stream: 
     assert (answer.finish, len(answer.calls)) == (Finish.LENGTH, 1)
 
 
+@either_way
+@pytest.mark.parametrize("model", [GPT, MISTRAL])
+def test_a_call_with_arguments_that_are_too_deep_is_a_call(
+    asker: Asker, model: str, stream: bool
+) -> None:
+    deep = '{"a": ' + "[" * 10_000 + "]" * 10_000 + "}"
+    body = openai("tool_calls", stream, content=None, tool_calls=[call(deep) | {"index": 0}])
+    with raw(body) as server:
+        answer = asker.answer(model, **fields(model, server.base, stream))
+    assert [one.arguments for one in answer.calls] == [deep]
+
+
+@pytest.mark.parametrize("model", [GPT, MISTRAL])
+@pytest.mark.parametrize(
+    "idle", [b"data:\n\n", b"data: \r\n\r\n", b": ping\n\n", b"\n\n"], ids=repr
+)
+def test_events_without_data_keep_a_stream_alive(asker: Asker, model: str, idle: bytes) -> None:
+    _, _, stream = openai("stop", True, content="All.").partition(b"\r\n\r\n")
+    body = idle + stream.replace(b"\n\n", b"\n\n" + idle)
+    with raw(http(body, "text/event-stream")) as server:
+        answer = asker.answer(model, **fields(model, server.base, True))
+    assert (answer.text, answer.finish) == ("All.", Finish.STOP)
+
+
 # --- ends without a word -----------------------------------------------------------------------
 
 

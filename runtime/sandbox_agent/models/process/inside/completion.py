@@ -21,6 +21,7 @@ from .finish import finish_of
 from .openai_speedup import skip_message_transform
 from .own_end import OwnEnd
 from .provider_errors import ProviderError, provider_error_of, without_wrapper
+from .repairs import repair
 from .request import (
     arguments_of,
     cost_of,
@@ -87,6 +88,7 @@ def _import() -> None:
     with suppress(ImportError):
         import openai.resources.chat  # noqa: F401  (most of the first request's imports)
     skip_message_transform()
+    repair()
     install_limits()
 
 
