@@ -51,7 +51,8 @@ MUTANTS = (
         "an edit is not compared with what it replaces",
         _WHOLE_TEST,
         _SECOND,
-        "            if not seen.is_unchanged(old):\n                raise Changed\n",
+        "            if not seen.is_unchanged(old) or not unchanged():\n"
+        "                raise Changed\n",
         "",
     ),
     mutant(
