@@ -210,6 +210,28 @@ def test_every_operation_with_every_fault(person: Person, fate: int | Short, las
     assert not wrong, "\n".join(wrong)
 
 
+def test_one_fault_at_the_end_is_got_over(person: Person) -> None:
+    """At the journal's last line, and at each step of the record."""
+    last = {(one.name, os.path.basename(one.path)): one.number for one in operations(person)}
+    argv, runs = a_run(person)
+    for name, file in (
+        ("write", "journal.jsonl"),
+        ("pwrite64", ".result.json.next"),
+        ("renameat", ".result.json.next"),
+    ):
+        fault = Fault(last[name, file], errno.EIO, lasting=False)
+        with Faults(runs, fault) as faults:
+            done = faults.run(person, argv)
+        assert [one.name for one in faults.struck] == [name]
+        assert done.returncode == 0, done.stderr
+        (folder,) = runs.iterdir()
+        end, record = end_of(folder), record_of(folder)
+        assert end is not None
+        assert record is not None
+        assert (end.status, end.exit_code) == (record["status"], record["exit_code"]) == ("done", 0)
+        subprocess.run(["rm", "-rf", runs], check=True)
+
+
 def test_a_resume_whose_disk_fails_tells_the_truth_and_can_be_made_again(person: Person) -> None:
     """A sample, as above."""
     argv, runs = a_resume(person)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import observer
 import paths
 import pytest
@@ -25,7 +26,7 @@ from sandbox_agent.journal.events import (
 )
 from sandbox_agent.journal.file import JOURNAL_FILE, read_journal
 from sandbox_agent.journal.history import ToolMessage, UserMessage
-from sandbox_agent.journal.result_file import read_record
+from sandbox_agent.journal.result_file import read_record, write_record
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models.scripted import ScriptedModel, Step, load_script
 from striking_itself import Recording
@@ -293,6 +294,37 @@ def test_a_done_run_is_refused_without_a_message(tmp_path: Path, watch: Watch) -
     refused(conv.run_dir, StateError, "is done; give the agent something more to do")
     with resumed(conv.run_dir, FINAL, FINAL, message="more") as again:
         assert again.run().status is Status.DONE
+
+
+def test_the_record_of_a_done_run_is_completed(tmp_path: Path, watch: Watch) -> None:
+    with talk(tmp_path, watch, shell("true"), FINAL) as conv:
+        done = conv.run().record
+    running = msgspec.structs.replace(done, status=Status.RUNNING, exit_code=None, message=None)
+    write_record(conv.run_dir, running)
+    refused(conv.run_dir, StateError, "is done .its result.json did not say so, and does now")
+    again = read_record(conv.run_dir)
+    assert msgspec.structs.replace(again, times=done.times) == done
+    refused(conv.run_dir, StateError, "is done; give the agent something more to do")
+
+
+def test_results_of_an_earlier_segment_are_loaded_when_they_are_asked_for(
+    tmp_path: Path, watch: Watch
+) -> None:
+    long = shell("seq 3000", "echo short")
+    with talk(tmp_path, watch, long, FINAL, budgets={"turns": 1}) as conv:
+        conv.send_message("x" * 5000)
+        conv.run()
+        before = list(conv._recorder.state.history())
+        ends = [call.ended for call in conv._recorder.state.calls.values()]
+    with resumed(conv.run_dir, long, FINAL, budgets={"turns": None}) as again:
+        state = again._recorder.state
+        assert list(state.history()) == before
+        assert [state.history()[n] for n in range(-4, 4)] == before * 2
+        assert [call.ended for call in state.calls.values()] == ends
+        assert [len(call.brief.content) for call in state.calls.values() if call.brief] == [0, 6]
+        assert state.conversation[0] == next(e for e in conv.events if isinstance(e, UserText))
+        assert again.run().status is Status.DONE
+    assert list(state.history())[:4] == before
 
 
 def test_a_journal_of_another_version_is_refused_with_a_hint(ended: Conversation) -> None:

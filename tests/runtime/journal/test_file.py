@@ -24,7 +24,13 @@ from sandbox_agent.journal.events import (
     TurnTaken,
     UserText,
 )
-from sandbox_agent.journal.file import JournalWriter, encode, parse_journal, read_journal
+from sandbox_agent.journal.file import (
+    ROOM,
+    JournalWriter,
+    encode,
+    parse_journal,
+    read_journal,
+)
 from sandbox_agent.journal.state import state_of
 from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
 
@@ -274,6 +280,78 @@ def test_a_disk_that_fills_up_leaves_whole_events_and_writing_can_be_tried_again
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
     )
     assert done.stdout.split("\n")[:3] == ["27", "2 b'\\n'", "True"]
+
+
+ONCE = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from test_file import EVENTS, JournalWriter, read_journal
+path = Path({path!r})
+writer = JournalWriter(path)
+writer.append(EVENTS[0])
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+def make_room(*_):
+    print("full")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+signal.signal(signal.SIGXFSZ, make_room)
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 40, hard))
+writer.append(EVENTS[1])
+print(read_journal(path) == EVENTS[:2])
+"""
+
+
+def test_a_write_that_fails_once_is_tried_again(tmp_path: Path) -> None:
+    # The kernel signals that the limit is reached (SIGXFSZ), and the handler lifts it.
+    code = ONCE.format(here=str(Path(__file__).parent), path=str(tmp_path / "j"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout, done.stderr) == ("full\nTrue\n", "")
+
+
+def test_a_journal_that_has_left_its_place_is_missed(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "j")
+    writer.append(OPENED)
+    writer.check_place()
+    (tmp_path / "j").rename(tmp_path / "elsewhere")
+    (tmp_path / "j").write_bytes(encode(OPENED))
+    with pytest.raises(FileNotFoundError, match="removed, renamed or replaced"):
+        writer.check_place()
+    writer.append(EVENTS[1])  # It can still be written.
+    assert len(read_journal(tmp_path / "elsewhere")) == 2
+    (tmp_path / "elsewhere").unlink()
+    with pytest.raises(FileNotFoundError, match="removed, renamed or replaced"):
+        writer.append(EVENTS[2])
+    writer.close()
+
+
+def test_a_journal_that_another_program_changes_is_not_written_to(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "j")
+    writer.append(OPENED)
+    for change in (b"more", b""):
+        (tmp_path / "j").write_bytes(change)
+        with pytest.raises(OSError, match="another program changed its length"):
+            writer.append(EVENTS[1])
+        assert (tmp_path / "j").read_bytes() == change
+    writer.close()
+
+
+def test_reserved_room_is_not_seen_and_is_given_back(tmp_path: Path) -> None:
+    def blocks() -> int:
+        return (tmp_path / "j").stat().st_blocks * 512
+
+    writer = JournalWriter(tmp_path / "j")
+    writer.append(OPENED)
+    assert (tmp_path / "j").read_bytes() == encode(OPENED)
+    if writer.has_room:  # some file systems cannot reserve
+        assert blocks() >= ROOM
+    writer.give_back_room()
+    assert blocks() < ROOM
+    writer.append(EVENTS[1])
+    writer.close()
+    assert blocks() < ROOM
+    assert read_journal(tmp_path / "j") == (OPENED, EVENTS[1])
 
 
 def test_a_killed_writer_leaves_all_that_it_wrote(tmp_path: Path) -> None:
