@@ -435,6 +435,23 @@ def test_an_answer_cut_off_by_its_length_is_not_the_end_of_the_work(
         assert stub.violations == []
 
 
+@BOTH
+def test_a_refused_answer_is_asked_for_again_as_if_it_had_not_been(
+    tmp_path: Path, watch: Watch, name: str
+) -> None:
+    word = "content_filter" if name == GPT else "refusal"
+    with Stub([Answer(text="I will not.", finish=word), OK]) as stub:
+        with chat(tmp_path, watch, stub, name) as conv:
+            result = conv.run()
+            assert (result.status, result.exit_code) == (Status.FAILED, 1)
+            assert "I will not." in result.reason
+            assert result.message is None
+        with Conversation.resume(result.run_dir, model=model_of(stub, name)) as conv:
+            assert conv.run().message == "Done."
+        assert said(stub.requests[0]) == said(stub.requests[1])
+        assert stub.violations == []
+
+
 @CUT
 def test_thoughts_cut_off_by_their_length_say_so_and_are_not_paid_for_three_times(
     tmp_path: Path, watch: Watch, cut: Cut

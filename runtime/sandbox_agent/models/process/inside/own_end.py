@@ -200,7 +200,10 @@ _ANSWERS = {"choices", "candidates"}
 
 def _words(event: dict[str, Any]) -> Iterator[Any]:
     """The word, from each place in which some provider writes it."""
-    yield _first(event.get("choices")).get("finish_reason")
+    if event.get("choices"):
+        # Nearly every event of a long stream: no other place is looked at.
+        yield _first(event["choices"]).get("finish_reason")
+        return
     yield _first(event.get("candidates")).get("finishReason")
     for name in ("stop_reason", "stopReason", "finish_reason", "finishReason", "done_reason"):
         yield event.get(name)
