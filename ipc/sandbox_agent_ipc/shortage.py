@@ -23,9 +23,9 @@ _TASKS = Shortage(
     "no more processes or threads can be started here",
     "raise the limit of processes (ulimit -u; pids.max of the cgroup; TasksMax of a systemd unit)",
 )
-_MEMORY = Shortage(
+MEMORY = Shortage(
     "there is not enough memory",
-    "free some, or raise its limit (ulimit -v; memory.max of the cgroup)",
+    "free some, or raise its limit (ulimit -v, ulimit -d; memory.max of the cgroup)",
 )
 _DISK = "free some space there, or choose another place"
 
@@ -37,7 +37,7 @@ SHORTAGES = {
         "too many open files on this machine", "raise its limit (sysctl fs.file-max)"
     ),
     errno.EAGAIN: _TASKS,
-    errno.ENOMEM: _MEMORY,
+    errno.ENOMEM: MEMORY,
     errno.ENOSPC: Shortage("no space is left on the device", _DISK),
     errno.EDQUOT: Shortage("the disk quota is used up", _DISK),
     errno.ECHILD: Shortage(
@@ -86,11 +86,13 @@ def shortage_of(error: BaseException) -> Shortage | None:
 def shortage_at(error: BaseException) -> Shortage | None:
     """As `shortage_of`, by this error alone."""
     if isinstance(error, MemoryError):
-        return _MEMORY
+        return MEMORY
     if isinstance(error, OSError):
         return SHORTAGES.get(error.errno or 0)
     if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
-        return _MEMORY if _has_no_room_for_a_stack() else _TASKS
+        return MEMORY if _has_no_room_for_a_stack() else _TASKS
+    if isinstance(error, SystemError) and _has_no_room_for_a_stack():
+        return MEMORY  # CPython does not check every allocation while it imports
     return shortage_in(str(error)) if isinstance(error, ImportError) else None
 
 
@@ -102,17 +104,19 @@ def shortage_in(text: str) -> Shortage | None:
 
 
 def _has_no_room_for_a_stack() -> bool:
-    """Whether RLIMIT_AS is too low for another thread: pthread_create(3) calls that EAGAIN too."""
+    """Whether RLIMIT_AS or RLIMIT_DATA is too low for another thread: pthread_create(3) calls that
+    EAGAIN too."""
     import resource  # only where a thread could not be started
 
-    limit, stack = (
-        resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_STACK)
-    )
-    if limit == resource.RLIM_INFINITY:
-        return False
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     with open("/proc/self/statm", encoding="ascii") as statm:
-        size = int(statm.read().split()[0]) * resource.getpagesize()
-    return size + (stack if stack > 0 else _DEFAULT_STACK) > limit
+        pages = statm.read().split()
+    for kind, used in ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5])):
+        limit = resource.getrlimit(kind)[0]
+        size = int(used) * resource.getpagesize() + (stack if stack > 0 else _DEFAULT_STACK)
+        if limit != resource.RLIM_INFINITY and size > limit:
+            return True
+    return False
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

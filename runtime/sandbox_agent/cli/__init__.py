@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sandbox_agent_ipc.shortage import shortage_of
+from sandbox_agent_ipc.shortage import MEMORY, shortage_of
 
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.exit_codes import ExitCode, by_signal
@@ -57,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = _finish(code, console, signals)
     signals.end(code)
     _leave_no_thread_waiting(code)
+    if console.memory_is_short:
+        # The interpreter ends its other threads by pthread_exit(3), for which glibc loads a
+        # library. Where that fails it aborts.
+        os._exit(code)
     signals.close()
     return code
 
@@ -106,7 +110,10 @@ def _without_console(argv: list[str], error: Exception) -> int:
         raise error
     with suppress(OSError):
         os.write(2, f"sandbox-agent: {short.what}\n  hint: {short.hint}\n".encode())
-    return int(ExitCode.EXEC_FAILED if argv[:1] == ["exec"] else ExitCode.SANDBOX)
+    code = int(ExitCode.EXEC_FAILED if argv[:1] == ["exec"] else ExitCode.SANDBOX)
+    if short is MEMORY:
+        os._exit(code)  # see `main`
+    return code
 
 
 def _report(error: Exception, console: Console, failed: int | None, own_bug: int) -> int:
@@ -121,6 +128,7 @@ def _report(error: Exception, console: Console, failed: int | None, own_bug: int
     if short is not None:
         # Of the host, wherever it struck: a thread, an import, a file.
         console.error(f"{short.what}\n  hint: {short.hint}")
+        console.memory_is_short = short is MEMORY
         return ExitCode.SANDBOX if failed is None else failed
     if isinstance(error, FileNotFoundError) and _has_no_current_folder():
         console.error("the current folder does not exist any more\n  hint: cd to another folder")

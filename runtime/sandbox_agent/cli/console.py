@@ -68,6 +68,7 @@ class Console:
 
     closed: standard descriptors that were closed when the command began. one_file: whether both
     streams lead to one file. says_closed: whether a reader that has closed is worth a message.
+    memory_is_short: whether the command ends for want of memory.
     """
 
     def __init__(self, closed: Collection[int] = ()) -> None:
@@ -76,6 +77,7 @@ class Console:
         self.stdout = Stream(1, lost)
         self.stderr = self.stdout if self.one_file else Stream(2)
         self.says_closed = False
+        self.memory_is_short = False
         self._told: set[Stream] = set()
         self._filters: dict[Stream, TerminalFilter] = {}
 

@@ -13,7 +13,14 @@ from sandbox_agent.errors import ConfigError
 
 def existing_folder(path: Path | str) -> Path:
     """A workspace as an absolute path. Raises ConfigError if it cannot be one."""
-    folder = Path(os.path.expanduser(path)).absolute()
+    try:
+        folder = Path(os.path.expanduser(path)).absolute()
+    except FileNotFoundError:
+        raise ConfigError(
+            "the current folder does not exist any more",
+            field="workspace",
+            hint="change to another folder, or name the workspace by its whole path",
+        ) from None
     if ".." in folder.parts:
         folder = Path(os.path.realpath(folder))  # the names on the way do not exist inside
     problem = problem_with(folder)
