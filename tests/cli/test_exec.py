@@ -90,3 +90,13 @@ def test_what_is_wrong_on_our_side_is_125(me: Person, argv: list[str], message: 
     done = me.run([AGENT, "exec", *argv])
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr == f"sandbox-agent: {message}\n"
+
+
+@pytest.mark.parametrize("source", ["< data", "<<< $(cat data)", "< <(cat data)"])
+def test_standard_input_is_passed_on_and_can_be_opened_anew(me: Person, source: str) -> None:
+    """As root, too: its tools are another user."""
+    text = "".join(f"line {number}\n" for number in range(3000))
+    me.write(me.work / "data", text)
+    for command in ("cat", "cat /dev/stdin"):
+        done = me.run(["bash", "-c", f"{AGENT} exec -- {command} {source}"])
+        assert (done.returncode, done.stdout, done.stderr) == (0, text, "")

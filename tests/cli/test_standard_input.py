@@ -22,6 +22,9 @@ import pytest
 from identity import BIN, Person
 from observer import eventually
 
+# Pipes and terminals are the same for every user; `test_exec` passes input on as root.
+PERSONS = ["user"]
+
 AGENT = str(BIN / "sandbox-agent")
 LIMIT = 30.0
 
