@@ -219,7 +219,7 @@ def test_large_arguments_arrive_whole(tmp_path: Path) -> None:
             return await cell.call(
                 function(
                     tmp_path,
-                    "sandbox_agent_sandbox.inside.tools.files",
+                    "sandbox_agent_sandbox.inside.tools.writing",
                     "write_file",
                     {"path": "big", "content": text},
                 )
