@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 
 from sandbox_agent_sandbox.plan import File, Mask
+from sandbox_agent_sandbox.policy.paths import read_text
 from sandbox_agent_sandbox.policy.view import View
 
 _SYSTEM = (
@@ -66,10 +67,13 @@ def add_own_files(view: View, network: str, user: str, home: str) -> None:
     names = f"127.0.1.1 {HOST_NAME}\n"
     if network == "none":
         names = f"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{names}"
+    elif not view.shows(str(etc)):
+        # The host's file is missing or a link. So it cannot be covered, and is copied here.
+        names = f"{read_text(f'{etc}/hosts')}\n{names}"
     view.files += [
         File(f"{etc}/passwd", accounts),
         File(f"{etc}/group", f"{user}:x:{gid}:\nnogroup:x:65534:\n"),
-        File(f"{etc}/hosts", names, appended=network == "host"),
+        File(f"{etc}/hosts", names, appended=network == "host" and view.shows(str(etc))),
     ]
     if (etc / "hostname").is_file():
         view.files.append(File(f"{etc}/hostname", f"{HOST_NAME}\n"))

@@ -239,6 +239,29 @@ def test_only_the_hosts_network_shows_how_names_are_resolved(layout: Path) -> No
     check(plan, HOST_NETWORK, layout)
 
 
+def test_an_etc_of_links_is_shown_entry_by_entry(layout: Path) -> None:
+    """As of NixOS: there is no file that the sandbox's own could be mounted over."""
+    etc = layout / "root/etc"
+    (etc / "static").mkdir()
+    for name in ("group", "hosts"):
+        (etc / name).rename(etc / "static" / name)
+        (etc / name).symlink_to(f"static/{name}")
+    plan = make_plan(Policy(network="host"), facts(layout), workspace=layout / "work")
+    shown = ("os-release", "resolv.conf", "ssl", "static")
+    expected = but(
+        HOST_NETWORK,
+        binds=outermost_first(
+            *others(USER, "{T}/root/etc"), *read_only(*(f"{{T}}/root/etc/{n}" for n in shown))
+        ),
+        masks=SECRETS[1:],
+        files=tuple(
+            File(file.path, "root/etc/hosts\n127.0.1.1 sandbox\n") if file.appended else file
+            for file in HOST_NETWORK.files
+        ),
+    )
+    check(plan, expected, layout)
+
+
 def test_what_a_policy_names(layout: Path) -> None:
     policy = Policy.model_validate(
         {
