@@ -740,6 +740,18 @@ def test_endless_calls_without_content_are_cut_off(asker: Asker) -> None:
 
 
 @either_way
+def test_ids_without_end_count_too(asker: Asker, stream: bool) -> None:
+    calls = [fragment("one", "{}", id=f"{at}" * 600_000, type="function") for at in range(3)]
+    if stream:
+        body = events(*(chunk([one | {"index": at}]) for at, one in enumerate(calls)), "[DONE]")
+    else:
+        body = odd(content=None, role="assistant", tool_calls=calls)
+    with raw(body) as server:
+        failure = asker.failure(GPT, api_base=server.base, stream=stream)
+    assert "longer than 1048576 bytes" in failure.text
+
+
+@either_way
 def test_a_huge_answer_is_cut_off_or_taken(asker: Asker, stream: bool) -> None:
     with Stub(always(Say(text="0123456789", repeat=300_000, pieces=50))) as stub:
         fields: dict[str, Any] = {"api_base": stub.openai_base, "stream": stream}

@@ -187,7 +187,9 @@ class AnswerBuilder:
             self._count(_CALL_BYTES)
             call = self._open[index] = _Call()
             self._calls.append(call)
-        call.id = call.id or id
+        if id and not call.id:
+            self._count(utf8_size(id))
+            call.id = id
         return call
 
     def _add_part(self, call: _Call, part: Any) -> None:
