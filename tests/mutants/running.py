@@ -14,6 +14,27 @@ _LOOP_TEST = "runtime/run/test_loop_detector.py"
 
 MUTANTS = (
     mutant(
+        "a call that never began counts as made",
+        "sandbox/host/test_verdict.py",
+        f"{SANDBOX}/host/verdict.py",
+        "        made=not unmade,\n",
+        "        made=True,\n",
+    ),
+    mutant(
+        "a run whose calls could not be made ends as it would",
+        "runtime/run/test_end.py",
+        _END,
+        "        if not self._calls:\n            return None\n",
+        "        return None\n",
+    ),
+    mutant(
+        "a call that was repeated and made still counts",
+        "runtime/run/test_end.py",
+        _END,
+        "                self._calls.pop(key, None)\n",
+        "                pass\n",
+    ),
+    mutant(
         "idle -> done is legal",
         _STATUS_TEST,
         _STATUS,

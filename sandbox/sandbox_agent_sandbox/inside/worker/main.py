@@ -29,7 +29,6 @@ from sandbox_agent_ipc.messages import (
     Started,
     ToWorker,
 )
-from sandbox_agent_ipc.shortage import shortage_of
 from sandbox_agent_ipc.token import Cancelled, CancelReason
 
 from sandbox_agent_sandbox.call_status import WORKER_FAILED
@@ -44,6 +43,7 @@ from sandbox_agent_sandbox.inside.worker import leftovers
 from sandbox_agent_sandbox.inside.worker.call_facts import CallFacts, set_facts
 from sandbox_agent_sandbox.inside.worker.invoke import NotStarted, describe_all, invoke
 from sandbox_agent_sandbox.inside.worker.serving import serve
+from sandbox_agent_sandbox.inside.worker.tool_result import why_short
 from sandbox_agent_sandbox.plan import Plan
 
 _MAX_ARGUMENTS = 64 << 20
@@ -94,7 +94,7 @@ def _fail(error: BaseException, outbox: _Outbox) -> NoReturn:
         if begun or isinstance(error, Cancelled) or not outbox.is_of_call:
             os.write(2, f"sandbox worker: {why}\n".encode())
         else:
-            why = str(shortage_of(error) or why)
+            why = why_short(error) or why
             if outbox.last is None:
                 outbox.send(Ready(PROTOCOL))
             outbox.send(Result(ResultKind.UNMADE, f"its worker could not begin: {why}"))

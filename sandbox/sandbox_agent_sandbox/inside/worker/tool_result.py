@@ -7,7 +7,7 @@ import errno
 import msgspec
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import Image as Image
-from sandbox_agent_ipc.shortage import explained
+from sandbox_agent_ipc.shortage import shortage_of
 from sandbox_agent_ipc.token import Cancelled
 
 from sandbox_agent_sandbox.errors import SandboxError
@@ -44,9 +44,17 @@ class CannotStart(ToolError):
     """A command could not be started, because the host or a limit has no room for it."""
 
     def __init__(self, program: str, error: OSError) -> None:
-        limit = _LIMITS.get(error.errno or 0)
-        more = f", or sandbox.limits.{limit} of the policy" if limit else ""
-        super().__init__(f"{program} cannot be started: {explained(error)}{more}")
+        super().__init__(f"{program} cannot be started: {why_short(error) or error}")
+
+
+def why_short(error: BaseException) -> str | None:
+    """What has run out in here, and what to do about it; None if nothing has."""
+    short = shortage_of(error)
+    if short is None:
+        return None
+    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+    limit = _LIMITS.get(number or 0)
+    return f"{short}, or sandbox.limits.{limit} of the policy" if limit else str(short)
 
 
 _LIMITS = {errno.EAGAIN: "processes", errno.ENOMEM: "memory", errno.EMFILE: "open_files"}
