@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 
 from sandbox_agent_sandbox.plan import File, Mask
-from sandbox_agent_sandbox.policy.paths import read_text
+from sandbox_agent_sandbox.policy.paths import Followed, is_inside_any, read_text
 from sandbox_agent_sandbox.policy.view import View
 
 _SYSTEM = (
@@ -45,6 +45,8 @@ _RESOLVER = ("resolv.conf", "gai.conf", "host.conf", "networks")
 _NEEDED = ("passwd", "group", "hosts")
 _OWN = (*_NEEDED, "hostname")
 """The sandbox has its own."""
+
+_KERNEL = ("/proc", "/sys", "/dev")
 
 HOST_NAME = "sandbox"
 """The host name inside."""
@@ -90,8 +92,11 @@ def _show_etc(view: View, etc: str, network: str) -> None:
     else:
         apart = {*_OWN, *hidden, *unreadable}
         for name in sorted(entries.keys() - apart):
-            if os.path.exists(f"{etc}/{name}"):
-                view.add(f"{etc}/{name}")
+            path = f"{etc}/{name}"
+            if is_inside_any(view.follow(path).real, _KERNEL):
+                view.keep_links(path, Followed("", {path: os.readlink(path)}))  # /etc/mtab
+            elif os.path.exists(path):
+                view.add(path)
     for name in dict.fromkeys((*hidden, *unreadable)):
         path = f"{etc}/{name}"
         known = name.partition("/")[0] in entries and name not in _OWN

@@ -246,6 +246,7 @@ def test_an_etc_of_links_is_shown_entry_by_entry(layout: Path) -> None:
     for name in ("group", "hosts"):
         (etc / name).rename(etc / "static" / name)
         (etc / name).symlink_to(f"static/{name}")
+    (etc / "mtab").symlink_to("/proc/self/mounts")
     plan = make_plan(Policy(network="host"), facts(layout), workspace=layout / "work")
     shown = ("os-release", "resolv.conf", "ssl", "static")
     expected = but(
@@ -253,6 +254,7 @@ def test_an_etc_of_links_is_shown_entry_by_entry(layout: Path) -> None:
         binds=outermost_first(
             *others(USER, "{T}/root/etc"), *read_only(*(f"{{T}}/root/etc/{n}" for n in shown))
         ),
+        symlinks=(*LINKED[:2], Symlink("{T}/root/etc/mtab", "/proc/self/mounts"), *LINKED[2:]),
         masks=SECRETS[1:],
         files=tuple(
             File(file.path, "root/etc/hosts\n127.0.1.1 sandbox\n") if file.appended else file
