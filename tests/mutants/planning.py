@@ -136,7 +136,7 @@ MUTANTS = (
         "/proc can be shared",
         _REFUSED,
         _PLAN,
-        'if is_inside_any(str(real), _KERNEL_FOLDERS) or real == Path("/"):',
+        'if is_inside_any(str(real), KERNEL_FOLDERS) or real == Path("/"):',
         'if real == Path("/"):',
     ),
     mutant(

@@ -23,10 +23,7 @@ from sandbox_agent_sandbox.policy.policy import Limits, Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts
 from sandbox_agent_sandbox.policy.programs import show_programs
 from sandbox_agent_sandbox.policy.system import add_own_files, show_system
-from sandbox_agent_sandbox.policy.view import HOME, View
-
-_KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
-"""Never shared: what lies there acts on the host's kernel."""
+from sandbox_agent_sandbox.policy.view import HOME, KERNEL_FOLDERS, View
 
 _TMP = Path("/tmp")
 """The sandbox's own. The working folder of a sandbox that has no workspace."""
@@ -213,7 +210,7 @@ def _resolve(path: Path, field: str, writable: Sequence[str] = ()) -> Path:
         raise PolicyError(
             f"{field}: {path} does not exist ({error}); create it, or {other}"
         ) from None
-    if is_inside_any(str(real), _KERNEL_FOLDERS) or real == Path("/"):
+    if is_inside_any(str(real), KERNEL_FOLDERS) or real == Path("/"):
         raise PolicyError(
             f"{field}: {real} cannot be shared: the sandbox has a /proc and a /dev of its own, and"
             f" shows no folder of the kernel; {other}"

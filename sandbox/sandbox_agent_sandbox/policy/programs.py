@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from sandbox_agent_sandbox.plan import Mask
 from sandbox_agent_sandbox.policy.paths import is_inside, is_inside_any
-from sandbox_agent_sandbox.policy.view import View
+from sandbox_agent_sandbox.policy.view import KERNEL_FOLDERS, View
 from sandbox_agent_sandbox.utf8 import is_utf8
 
 
@@ -329,8 +329,8 @@ class _Programs:
         view = self._view
         followed = view.follow(path)
         real = followed.real
-        if followed.loop or not os.path.exists(real):
-            return True  # it does not work outside either
+        if followed.loop or not os.path.exists(real) or is_inside_any(real, KERNEL_FOLDERS):
+            return True  # it does not work outside either; or it is the sandbox's own
         if not view.shows(real) and (trusted or self._is_known(real)):
             self._show_what_belongs_to(real.rpartition("/")[0])
             if not view.shows(real):

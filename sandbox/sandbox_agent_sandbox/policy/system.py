@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from sandbox_agent_sandbox.plan import File, Mask
 from sandbox_agent_sandbox.policy.paths import Followed, is_inside_any, read_text
-from sandbox_agent_sandbox.policy.view import View
+from sandbox_agent_sandbox.policy.view import KERNEL_FOLDERS, View
 
 _SYSTEM = (
     *("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store"),
@@ -45,8 +45,6 @@ _RESOLVER = ("resolv.conf", "gai.conf", "host.conf", "networks")
 _NEEDED = ("passwd", "group", "hosts")
 _OWN = (*_NEEDED, "hostname")
 """The sandbox has its own."""
-
-_KERNEL = ("/proc", "/sys", "/dev")
 
 HOST_NAME = "sandbox"
 """The host name inside."""
@@ -93,7 +91,7 @@ def _show_etc(view: View, etc: str, network: str) -> None:
         apart = {*_OWN, *hidden, *unreadable}
         for name in sorted(entries.keys() - apart):
             path = f"{etc}/{name}"
-            if is_inside_any(view.follow(path).real, _KERNEL):
+            if is_inside_any(view.follow(path).real, KERNEL_FOLDERS):
                 view.keep_links(path, Followed("", {path: os.readlink(path)}))  # /etc/mtab
             elif os.path.exists(path):
                 view.add(path)

@@ -20,6 +20,9 @@ from sandbox_agent_sandbox.policy.probe import HostFacts
 HOME = "/tmp/home"
 """The home folder inside."""
 
+KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
+"""Never shared: what lies there acts on the host's kernel. The sandbox has its own."""
+
 OWN_FOLDERS = frozenset(("/", "/dev", "/proc", "/etc", "/tmp", "/run", "/var", "/var/tmp"))
 """Folders that every sandbox has of its own, also where the host has a link of that name."""
 
@@ -60,7 +63,8 @@ class View:
         """
         followed = self.follow(path)
         self.keep_links(str(path), followed)
-        self._binds[followed.real] = self._bind(followed.real, writable, remap or writable)
+        if not is_inside_any(followed.real, KERNEL_FOLDERS):
+            self._binds[followed.real] = self._bind(followed.real, writable, remap or writable)
         return followed.real
 
     def add_unseen(self, path: Path | str) -> None:
@@ -113,7 +117,8 @@ class View:
     def leads_to(self, path: str) -> str | None:
         """Where a path leads, if that is visible and no link of the tools' leads there."""
         followed = self.follow(path)
-        if followed.loop or not self.shows(followed.real):
+        visible = self.shows(followed.real) or is_inside_any(followed.real, KERNEL_FOLDERS)
+        if followed.loop or not visible:
             return None
         return followed.real
 

@@ -104,6 +104,12 @@ def test_certificates_are_shown_with_the_hosts_network(top: Path, name: str) -> 
     assert str(bundle) not in [bind.path for bind in without.binds]
 
 
+def test_no_certificates_at_all_are_passed_too(top: Path) -> None:
+    made = plan(top, {"SSL_CERT_FILE": "/dev/null"}, network="host")
+    assert made.environment["SSL_CERT_FILE"] == "/dev/null"
+    assert "/dev/null" not in [bind.path for bind in made.binds]
+
+
 def test_certificates_that_a_link_of_the_tools_names_are_not_shown(top: Path) -> None:
     (top / "work/ca.pem").symlink_to(top / "elsewhere/ca.pem")
     made = plan(top, {"SSL_CERT_FILE": top / "work/ca.pem"}, network="host")

@@ -122,3 +122,11 @@ def test_an_environment_in_the_workspace_names_a_python_and_nothing_else(
     made = plan(top, "work/.venv/bin")
     assert shown(top, made) == ({"elsewhere/bin", "elsewhere/lib"} if makes_sense else set())
     assert bool(made.notes) == (not makes_sense)
+
+
+def test_a_link_to_a_device_shows_none_of_the_hosts(top: Path) -> None:
+    (top / "home/bin").mkdir()
+    (top / "home/bin/off").symlink_to("/dev/null")
+    made = plan(top, "home/bin", "x", SSL_CERT_FILE="/dev/null")
+    assert shown(top, made) == {"home/bin"}
+    assert made.notes == ()
