@@ -49,6 +49,14 @@ def test_a_call_can_mend_a_workspace_that_a_call_has_shut(person: Person) -> Non
     assert code == 0, err
 
 
+def test_a_verify_command_does_not_judge_another_folder(person: Person) -> None:
+    """A workspace that is still shut at the end: in the empty folder nothing would be wrong."""
+    code, err = run(person, [shell("chmod 000 .")], verify=["test ! -e broken"])
+    person.work.chmod(0o700)
+    assert code == 5, err
+    assert f"error: verify could not be started: tools may not enter {person.work}; hint:" in err
+
+
 def test_a_run_in_a_workspace_that_tools_may_not_enter_is_refused(person: Person) -> None:
     owner = person.uid or 12345  # root may enter every folder; the tools' user is the owner
     os.chown(person.work, owner, owner)

@@ -266,6 +266,10 @@ class Loop:
         self._host.check_folders()
         if (end := self._unmade.end()) is not None:
             return end
+        if self._setup.settings.verify and self._host.is_shut():
+            where = self._setup.settings.workspace.path
+            why = f"verify could not be started: tools may not enter {where}"
+            return End(Status.ERROR, f"{why}; hint: chmod u+rwx {where}", ExitCode.SANDBOX)
         caller, failed = self._caller(), []
         for place, command in enumerate(self._setup.settings.verify, 1):
             if self._token.is_cancelled:

@@ -83,7 +83,12 @@ class ConversationSandbox:
             # The first is for `from sandbox_agent import tool` in tools' modules.
             tool_paths=[SOURCE_ROOT, *import_roots(settings.tools, settings.workspace.path)],
         )
-        _refuse_shut(Path(plan.workspace))
+        if not _may_enter(Path(plan.workspace)):
+            raise PolicyError(
+                f"tools may not enter {plan.workspace}",
+                field="workspace",
+                hint=f"chmod u+rwx {plan.workspace}",
+            )
         for note in plan.notes:
             notify(note)
         interrupt = settings.interrupt
@@ -95,6 +100,10 @@ class ConversationSandbox:
         """Raise SandboxBroken if a folder that tools write is not at its path any more."""
         if self.cell is not None:
             self.cell.check_folders()
+
+    def is_shut(self) -> bool:
+        """Whether a tool has shut the workspace: what runs in there now begins elsewhere."""
+        return self.plan is not None and not _may_enter(Path(self.plan.workspace))
 
     def plan_summary(self) -> dict[str, Any] | None:
         """The plan as data for the record; of the environment the names only, since values that
@@ -140,11 +149,9 @@ class ConversationSandbox:
         return tuple(self._survivors)
 
 
-def _refuse_shut(workspace: Path) -> None:
-    """Raise PolicyError for a workspace that the tools' user, who owns it, cannot enter. For root
-    the mode decides: root itself may enter every folder, and tools are never root."""
-    may = workspace.stat().st_mode & 0o100 if os.geteuid() == 0 else os.access(workspace, os.X_OK)
-    if not may:
-        raise PolicyError(
-            f"tools may not enter {workspace}", field="workspace", hint=f"chmod u+rwx {workspace}"
-        )
+def _may_enter(workspace: Path) -> bool:
+    """Whether the tools' user, who owns it, can enter the workspace. For root the mode decides:
+    root itself may enter every folder, and tools are never root."""
+    if os.geteuid() == 0:
+        return bool(workspace.stat().st_mode & 0o100)
+    return os.access(workspace, os.X_OK)
