@@ -27,6 +27,9 @@ from chaos.strikes import Strike, strike, thaw
 HANG = 6.0
 """Seconds beyond grace and term after which a round counts as hanging, and is ended by force."""
 
+LEFTOVERS = 2.0
+"""Seconds that a brief call may take longer: what it leaves in the background holds its output."""
+
 Verdict = dict[str, Any]
 
 
@@ -153,6 +156,7 @@ class Umpire:
             self._await_death(door, seen)
             return
         limit = sum(seen.times) + HANG + (ARRIVAL if seen.strike.at is None else 0)
+        limit += LEFTOVERS * sum(use.brief for use in seen.plan.uses)
         if seen.plan.cause in KILLS_MODEL or (seen.asks and seen.strike.at is None):
             limit += MODEL_ARRIVAL  # another one has to import litellm
         if isinstance(door, Command):
