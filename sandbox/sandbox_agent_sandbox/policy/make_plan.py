@@ -23,7 +23,7 @@ from sandbox_agent_sandbox.policy.policy import Limits, Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts
 from sandbox_agent_sandbox.policy.programs import show_programs
 from sandbox_agent_sandbox.policy.system import add_own_files, show_system
-from sandbox_agent_sandbox.policy.view import HOME, KERNEL_FOLDERS, View
+from sandbox_agent_sandbox.policy.view import HOME, KERNEL_FOLDERS, OWN_FOLDERS, View
 
 _TMP = Path("/tmp")
 """The sandbox's own. The working folder of a sandbox that has no workspace."""
@@ -147,7 +147,13 @@ def _protect(policy: Policy, workspace: Path, view: View) -> Iterator[Protected]
 def _masks(policy: Policy, workspace: Path, hidden: Sequence[Path], view: View) -> Iterator[Mask]:
     for path in policy.hide:
         real = Path(view.follow(workspace / path).real)
-        if not view.shows(str(real)):
+        if real == Path("/dev") or is_inside(str(real), "/proc"):
+            raise PolicyError(
+                f"hide: {real} cannot be hidden: every sandbox has a /proc and a /dev of its own;"
+                " remove the entry"
+            )
+        below = [bind.path for bind in view.binds if is_inside(bind.path, str(real))]
+        if not below and not view.shows(str(real)):
             continue
         if not os.path.exists(real):
             raise PolicyError(
@@ -161,6 +167,9 @@ def _masks(policy: Policy, workspace: Path, hidden: Sequence[Path], view: View) 
                     raise PolicyError(
                         f"hide: {real} would hide {named}, which {field} names; remove one of them"
                     )
+        if not view.shows(str(real)):
+            yield from _masks_below(real, below, view)
+            continue
         kept = view.can_write(str(real)) and is_tracked(str(workspace), str(real))
         yield Mask(str(real), real.is_dir(), unreadable=kept)
     for path in hidden:
@@ -173,6 +182,21 @@ def _masks(policy: Policy, workspace: Path, hidden: Sequence[Path], view: View) 
                 " choose a folder of their own (output.dir, --out)"
             )
         yield Mask(str(real), True)
+
+
+def _masks_below(folder: Path, shown: Sequence[str], view: View) -> Iterator[Mask]:
+    """Hide a folder that is not shown as a whole. shown: what of it is, such as folders of
+    `$PATH`."""
+    for path in (view.facts.prefix, view.facts.base_prefix, *view.facts.code):
+        real = view.follow(path).real
+        if is_inside(real, str(folder)):
+            raise PolicyError(
+                f"hide: {folder} would hide {real}, which the sandbox itself runs from; name the"
+                " folders in it that you mean"
+            )
+    # A folder that every sandbox has of its own, such as /tmp, stays usable.
+    for name in shown if str(folder) in OWN_FOLDERS else (str(folder),):
+        yield Mask(name, os.path.isdir(name))
 
 
 def _import_path(view: View, tool_paths: Sequence[Path]) -> list[str]:

@@ -158,6 +158,23 @@ def test_writing_makes_folders_and_says_what_it_did(workspace: Path) -> None:
         write_file("a", "\udc00")
 
 
+@pytest.mark.parametrize("path", ["$HOME/a.md", "${HOME}/a.md", "file:///etc/a", "http://h/a"])
+def test_what_is_no_path_makes_no_folder_of_that_name(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("HOME", "/h")
+    with pytest.raises(ToolError, match=r"write its value, /h$|is a URL; give the path"):
+        write_file(path, "")
+    assert os.listdir(workspace) == []
+    first = path.partition("/")[0]
+    (workspace / first).mkdir()  # then it is what is meant
+    write_file(f"{first}/a", "")
+    for name in ("$id.tsx", "routes/$HOME/a", "$nobody/a", "c:/a"):
+        write_file(name, "")
+        assert (workspace / name).is_file()
+    assert write_file("a\n", "") == "created a\\n: 0 bytes"
+
+
 def test_replacing_keeps_the_mode_follows_links_and_leaves_nothing_beside(workspace: Path) -> None:
     script = workspace / "script"
     script.write_text("old")
@@ -224,6 +241,9 @@ def test_an_edit_that_is_not_unique_says_how_many_and_where(workspace: Path) -> 
         edit_file("a", "x", "z")
     assert edit_file("a", "x", "z", replace_all=True) == "edited a: 4 replacements"
     assert (workspace / "a").read_text() == "z\ny\nz\nz z\n"
+    (workspace / "a").write_text("}\n}\n}\n")  # two places that overlap
+    with pytest.raises(ToolError, match=r"old occurs more than once in 'a', first in lines 1, 2;"):
+        edit_file("a", "}\n}\n", "z\n")
 
 
 @pytest.mark.parametrize(
@@ -297,10 +317,44 @@ def test_what_is_not_found_is_said_with_what_was_not_looked_at(workspace: Path) 
     assert find("readme.*")[1:] == ["[1 match in other upper and lower case: README.md]"]
     assert find("src")[1:] == ["[folders match: src/; `NAME/**` finds the files in a folder]"]
     assert search("x", glob="*.rs")[0].startswith("[no file matches the glob '*.rs'")
+    assert search("x", glob="[id].rs")[0].endswith(
+        "a bracket that is part of a name; .git was left out]"
+    )
     assert search("x") == ["[no line matches; 2 files were searched; .git was left out]"]
     assert "matched within one line" in search("a\\nb")[0]
     with pytest.raises(ToolError, match="does not match the glob"):
         search("x", "README.md", "*.py")
+
+
+def test_a_name_that_the_pattern_may_mean_otherwise_is_said(workspace: Path) -> None:
+    for name in ("app/[id]/page.tsx", "cafe\u0301.txt"):
+        write_file(name, "")
+    assert find("app/[id]/page.tsx") == [
+        "[no file matches]",
+        "[1 match where a bracket is part of the name; put a backslash before it: "
+        "app/[id]/page.tsx]",
+    ]
+    assert find("app/\\[id\\]/*") == ["app/[id]/page.tsx"]
+    assert find("caf\u00e9.txt")[1].startswith("[1 match with accents in another Unicode form; ")
+    assert find("app/[[]id]/*") == ["app/[id]/page.tsx"]
+    assert find("[{]id[}].ts") == ["[no file matches]"]
+
+
+def test_a_line_is_found_whatever_begins_the_file_and_ends_the_line(workspace: Path) -> None:
+    (workspace / "a").write_bytes(b"\xef\xbb\xbfimport os\r\nC:\\run\r\n")
+    assert search("^import os$") == ["a:1: import os"]
+    assert search(r"os\r$") == ["a:1: import os"]
+    assert search(r"\\run$") == ["a:2: C:\\run"]
+    assert search(r"\r\r") == ["[no line matches; 1 file was searched]"]
+
+
+def test_a_search_in_bytes_that_are_not_utf8_is_said(workspace: Path) -> None:
+    (workspace / "a").write_bytes("caf\u00e9".encode("latin-1"))
+    (workspace / "b").write_text("\ufffd \u00e9")
+    assert search("caf\u00e9") == [
+        "[no line matches; 2 files were searched]",
+        "[bytes that are not UTF-8 were searched as \ufffd: a]",
+    ]
 
 
 def test_what_cannot_be_searched_is_named_with_the_reason(workspace: Path) -> None:

@@ -3,6 +3,7 @@ beside what is next to it and works."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -111,6 +112,31 @@ def test_what_is_hidden_exists_where_it_would_be_visible(top: Path) -> None:
         plan(top, hide=["work/later"])
     made = plan(top, hide=["data/later", "data/file", "work/file"])
     assert made.masks == (Mask(str(top / "work/file"), False),)
+
+
+def test_a_folder_is_hidden_of_which_only_a_part_is_visible(top: Path) -> None:
+    for name in ("home/.tools/bin", "home/.ssh"):
+        (top / name).mkdir(parents=True)
+    made = Policy(hide=[top / "home"])
+    host = dataclasses.replace(facts(top), path=(str(top / "home/.tools/bin"),))
+    open_plan = make_plan(Policy(), host, workspace=top / "work")
+    assert str(top / "home/.tools/bin") in shown(open_plan)
+    assert make_plan(made, host, workspace=top / "work").masks == (Mask(str(top / "home"), True),)
+    with refused(r"^hide: .*code would hide .*code/own, which the sandbox itself runs from"):
+        (top / "code/own").mkdir()
+        inner = dataclasses.replace(host, code=(top / "code/own",))
+        make_plan(Policy(hide=[top / "code"]), inner, workspace=top / "work")
+
+
+@pytest.mark.parametrize("path", ["/dev", "/proc", "/proc/version"])
+def test_what_every_sandbox_has_of_its_own_is_not_hidden(top: Path, path: str) -> None:
+    with refused(f"^hide: {path} cannot be hidden: .*remove the entry$"):
+        plan(top, hide=[path])
+
+
+def test_the_root_is_not_hidden(top: Path) -> None:
+    with refused("^hide: / would hide the workspace"):
+        plan(top, hide=["/"])
 
 
 @pytest.mark.parametrize("path", ["work", "."])

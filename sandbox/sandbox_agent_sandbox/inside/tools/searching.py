@@ -26,6 +26,10 @@ MAX_MATCHES = 200
 """Lines that search_files returns."""
 MAX_LINE_SHOWN = 500
 """Characters that search_files shows of a line."""
+_LOST = "\ufffd"
+"""What stands for bytes that are not UTF-8."""
+_CARRIAGE_RETURN = re.compile(r"\r|(?<!\\)(?:\\\\)*\\(?:r|x0[dD])")
+"""In an expression. Otherwise `$` is before a line's `\\r\\n`."""
 _BEFORE_MATCH = 100
 """Characters shown before a match that is far behind in its line."""
 
@@ -69,6 +73,7 @@ def search_files(
     nothing = search.nothing(pattern)
     if glob and not search.looked_at:
         nothing = f"no file matches the glob {glob!r}{alternatives_hint(glob)}"
+        nothing += "; put a backslash before a bracket that is part of a name" * ("[" in glob)
     if walk.has_git:
         nothing += "; .git was left out"
     return listing(search.found[:MAX_MATCHES], search.notices() + walk.notices, nothing)
@@ -79,6 +84,7 @@ class _Search:
 
     def __init__(self, regex: re.Pattern[str], token: CancelToken) -> None:
         self._regex = regex
+        self._is_about_cr = _CARRIAGE_RETURN.search(regex.pattern) is not None
         self._token = token
         self._left_out = LeftOut()
         self._searched = 0
@@ -126,19 +132,28 @@ class _Search:
                 self._left_out.add("binary files, not searched", path)
                 return
             self._searched += 1
-            number, left, long_lines = 1, MAX_SEARCHED, False
+            number, left, long_lines, lossy = 1, MAX_SEARCHED, False, False
             while left > 0 and not self.is_full:
                 self._token.raise_if_cancelled()
                 line = file.readline(min(PIECE, left))
                 if not line:
                     break
                 left -= len(line)
-                text = line.decode(errors="replace").rstrip("\r\n")
+                text = line.decode(errors="replace")
+                if not text.isascii():
+                    if number == 1:
+                        text = text.removeprefix("\ufeff")  # the mark of a file in UTF-8
+                    # A piece of a longer line may end within a character.
+                    is_lossy = _LOST in text and _LOST.encode() not in line and len(line) < PIECE
+                    lossy = lossy or is_lossy
+                text = text.rstrip("\n" if self._is_about_cr else "\r\n")
                 match = self._regex.search(text)
                 if match:
                     self.found.append(f"{shown(path)}:{number}: {_excerpt(text, match)}")
                 number += line.endswith(b"\n")
                 long_lines = long_lines or (len(line) == PIECE and not line.endswith(b"\n"))
+            if lossy:
+                self._left_out.add(f"bytes that are not UTF-8 were searched as {_LOST}", path)
             if left <= 0 and file.read(1):
                 self._notes.append(
                     f"[{shown(path)}: only its first {MAX_SEARCHED} bytes were searched]"
@@ -151,6 +166,7 @@ class _Search:
 
 def _excerpt(text: str, match: re.Match[str]) -> str:
     """The line, or the part of a long one that has the match."""
+    text = text.rstrip("\r")
     if len(text) <= MAX_LINE_SHOWN:
         return text
     start = 0 if match.end() <= MAX_LINE_SHOWN else max(0, match.start() - _BEFORE_MATCH)

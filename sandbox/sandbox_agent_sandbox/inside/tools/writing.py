@@ -36,11 +36,28 @@ def write_file(path: str, content: str, *, token: CancelToken) -> str | ToolResu
     data = encode_argument("content", content)
     if path.endswith("/"):
         raise ToolError(f"{path!r} names a folder; a file's path does not end in a slash")
+    _refuse_what_is_no_path(path)
     with explain_os_errors("write", path):
         os.makedirs(os.path.dirname(os.path.realpath(path)), exist_ok=True)
     written = write_whole(path, data, token)
     what = "created" if written.is_new else "replaced"
-    return _written(f"{what} {path}: {len(data)} bytes", written)
+    return _written(f"{what} {shown(path)}: {len(data)} bytes", written)
+
+
+def _refuse_what_is_no_path(path: str) -> None:
+    """Raise ToolError for a URL, or a path that begins with a variable, as in a shell. Else a
+    folder called `$HOME` or `file:` would be made, and the user's file missing."""
+    first = path.partition("/")[0]
+    if os.path.lexists(first):
+        return
+    variable = first[1:].removeprefix("{").removesuffix("}")
+    if first.startswith("$") and "/" in path and variable in os.environ:
+        raise ToolError(
+            f"{path!r} begins with a variable, and a path is taken as it is; write its value, "
+            f"{os.environ[variable]}"
+        )
+    if path.startswith(f"{first}//") and first.endswith(":"):
+        raise ToolError(f"{path!r} is a URL; give the path of a file")
 
 
 @runs_alone
@@ -89,9 +106,10 @@ def _edited(
         if loose and loose in b" ".join(data.split()):
             hint = "; it is there with other whitespace or line breaks"
         raise ToolError(f"old does not occur in {path!r}{hint}; read_file shows the exact text")
-    if count > 1 and not replace_all:
+    if not replace_all and data.find(was) != data.rfind(was):  # places may overlap: `aa` in `aaa`
+        times = f"{count} times" if count > 1 else "more than once"
         raise ToolError(
-            f"old occurs {count} times in {path!r}, first in lines {_lines_of(data, was)}; "
+            f"old occurs {times} in {path!r}, first in lines {_lines_of(data, was)}; "
             "take more of the text around the one you mean, or set replace_all"
         )
     if len(data) + count * (len(becomes) - len(was)) > MAX_EDITED:
@@ -116,8 +134,9 @@ def _with_crlf(text: bytes) -> bytes:
 
 def _lines_of(data: bytes, wanted: bytes, most: int = 5) -> str:
     lines: list[str] = []
+    overlapping = data.count(wanted) == 1
     at = data.find(wanted)
     while at >= 0 and len(lines) < most:
         lines.append(str(data.count(b"\n", 0, at) + 1))
-        at = data.find(wanted, at + len(wanted))
+        at = data.find(wanted, at + (1 if overlapping else len(wanted)))
     return ", ".join(lines) + (", ..." if at >= 0 else "")
