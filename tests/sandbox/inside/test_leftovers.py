@@ -82,6 +82,70 @@ def test_a_python_tools_children_are_named_too_but_not_pythons_own_helpers(tmp_p
     assert result.detail == "1 process in the background ended with the call: sleep 987"
 
 
+_THREADS = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+def works() -> str:
+    global file, pool
+    file = open("file", "w")
+    file.write("all of it")
+    begun = threading.Event()
+    def late() -> None:
+        begun.wait()
+        threading.Event().wait(0.3)
+        open("late", "w").write("late")
+    threading.Thread(target=late).start()
+    pool = ThreadPoolExecutor(1)
+    pool.submit(int).result()
+    begun.set()
+    return "done"
+
+def hangs() -> str:
+    threading.Thread(target=threading.Event().wait, name="for ever").start()
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    return "done"
+
+def full() -> str:
+    global file
+    file = open("/dev/full", "w")
+    file.write("lost")
+    return "done"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("works", ""),
+        (
+            "hangs",
+            "sandbox-agent: 1 thread was still at work when the tool returned, and ended with the "
+            "call: for ever\n",
+        ),
+        (
+            "full",
+            "sandbox-agent: what the tool wrote to '/dev/full' is lost: [Errno 28] No space left "
+            "on device\n",
+        ),
+    ],
+)
+def test_a_python_tools_threads_and_open_files_are_finished_or_said(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    (tmp_path / "threads.py").write_text(_THREADS)
+
+    async def main() -> CallResult:
+        async with sandbox(tmp_path) as cell:
+            return await cell.call(function(tmp_path, "threads", name, {}))
+
+    result = run(main)
+    assert (result.outcome, result.content, result.output) == (Outcome.OK, "done", said)
+    if name == "works":
+        assert (tmp_path / "file").read_text() == "all of it"
+        assert (tmp_path / "late").read_text() == "late"
+
+
 def test_an_interrupt_ends_the_wait_and_what_is_waited_for(tmp_path: Path) -> None:
     async def main() -> CallResult:
         import asyncio

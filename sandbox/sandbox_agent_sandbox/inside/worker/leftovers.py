@@ -7,12 +7,20 @@ processes get a moment, and what ends with the call is reported.
 
 from __future__ import annotations
 
+import gc
+import io
 import os
 import select
+import sys
 import time
 from contextlib import suppress
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from sandbox_agent_ipc.token import CallToken
+
+if TYPE_CHECKING:
+    from threading import Thread
 
 PATIENCE = 2.0
 """Seconds that the holders of the call's output get at most."""
@@ -39,9 +47,7 @@ def wait(token: CallToken) -> tuple[tuple[str, ...], int]:
 
     Returns the commands of the processes that are left, at most _NAMED of them, and their number.
     """
-    left = PATIENCE
-    if token.deadline is not None:
-        left = min(left, token.deadline - time.monotonic() - 2 * _LOOK)
+    left = _patience(token)
     outputs = _outputs()
     while others := _others():
         holder = next((pid for pid in others if _holds(pid, outputs)), None)
@@ -53,6 +59,50 @@ def wait(token: CallToken) -> tuple[tuple[str, ...], int]:
         left -= min(time.monotonic() - begin, 2 * _LOOK)
     commands = [_command(pid) for pid in others[:_NAMED]]
     return tuple(command for command in commands if command), len(others)
+
+
+def finish_python(token: CallToken) -> None:
+    """What the interpreter does at its end, and this process does not, for a Python tool: wait for
+    its threads, here PATIENCE at most, and flush the files that it left open."""
+    begin, left, threading = time.monotonic(), _patience(token), sys.modules.get("threading")
+    going = _threads(threading) if threading is not None else []
+    while going and not token.is_cancelled and time.monotonic() - begin < left:
+        going[0].join(_LOOK)
+        going = [thread for thread in going if thread.is_alive()]
+    if going:
+        names = ", ".join(ascii(thread.name)[1:-1][:_NAME] for thread in going[:_NAMED])
+        threads = "1 thread was" if len(going) == 1 else f"{len(going)} threads were"
+        _say(f"{threads} still at work when the tool returned, and ended with the call: {names}")
+    for one in gc.get_objects():  # without what the spawner had: gc.freeze
+        if isinstance(one, io.TextIOWrapper | io.BufferedWriter | io.BufferedRandom):
+            try:
+                if not one.closed and one.fileno() > 2:
+                    one.flush()
+            except io.UnsupportedOperation:
+                pass  # it has no descriptor
+            except (OSError, ValueError) as error:
+                _say(f"what the tool wrote to {one.name!r} is lost: {error}")
+
+
+def _patience(token: CallToken) -> float:
+    if token.deadline is None:
+        return PATIENCE
+    return min(PATIENCE, token.deadline - time.monotonic() - 2 * _LOOK)
+
+
+def _threads(threading: ModuleType) -> list[Thread]:
+    """Those that the interpreter waits for, without idle threads of a pool."""
+    pools = sys.modules.get("concurrent.futures.thread")
+    if pools is not None:
+        # It tells the pools to end, and joins their threads.
+        threading.Thread(target=pools._python_exit, daemon=True).start()
+    me = threading.current_thread()
+    return [one for one in threading.enumerate() if one is not me and not one.daemon]
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"sandbox-agent: {text}\n".encode(errors="backslashreplace"))
 
 
 def _outputs() -> set[bytes]:

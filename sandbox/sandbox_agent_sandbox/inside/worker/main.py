@@ -188,6 +188,8 @@ def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd
             os._exit(0)  # a forked child of the tool that returned into here: it must not send
         _ignore_term()
         if result.kind in (ResultKind.OK, ResultKind.ERROR):
+            if not call.function.module.startswith("sandbox_agent_sandbox."):
+                leftovers.finish_python(token)
             left, count = leftovers.wait(token)
             result = msgspec.structs.replace(result, left=left, left_count=count)
     except Cancelled:  # SIGTERM came in the short time between the tool's end and the line above
