@@ -67,6 +67,20 @@ def environment_at(person: Person, folder: Path) -> Path:
 # --- programs of $PATH ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("entry", ["/dev", "/dev/fd", "/proc/self", "/sys", "/run"])
+def test_a_folder_of_the_kernel_in_path_changes_nothing(person: Person, entry: str) -> None:
+    done = inside(
+        person, "sh", "-c", "echo a > /dev/null; cat /proc/$$/comm", PATH=f"{entry}:{SYSTEM_PATH}"
+    )
+    assert (done.returncode, done.stdout) == (0, "sh\n"), done.stderr
+
+
+def test_run_can_be_shown_and_nothing_is_made_in_it(person: Person) -> None:
+    """The sandbox's own /etc/passwd is put in its place beside it."""
+    seen = inside(person, "sh", "-c", "ls -d /run/own; id -un", policy="read: [/run]")
+    assert (seen.returncode, seen.stdout) == (0, "agent\n"), seen.stderr
+
+
 @pytest.mark.parametrize("place", ["work/.venv", "home/.cache/pypoetry/virtualenvs/app"])
 def test_an_active_environment_is_the_one_inside(person: Person, place: str) -> None:
     folder = environment_at(person, person.folder / place)

@@ -86,12 +86,13 @@ class View:
         return follow(str(path), self.writable)
 
     def keep_links(self, path: str, followed: Followed) -> None:
-        """Make the links on the way to `path` inside as well."""
+        """Make the links on the way to `path` inside as well. The sandbox has a /proc and a /dev of
+        its own, with other links in them."""
         for link, target in followed.links.items():
             if link in OWN_FOLDERS:
                 # The sandbox has a folder of its own there. So the path itself becomes the link.
                 self._links[os.path.normpath(path)] = followed.real
-            else:
+            elif not is_inside_any(link, KERNEL_FOLDERS):
                 self._links[link] = target
 
     def copy_to_home(self, name: str, section: str = "") -> None:

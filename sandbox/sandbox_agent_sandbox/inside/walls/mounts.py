@@ -117,9 +117,10 @@ def _attach(tree: int, target: str) -> None:
 def _cover(root: str, plan: Plan) -> None:
     """Mount the sandbox's own files and the masks over what the host has at their places.
 
-    They lie in a file system of their own, which is read-only and has no path in the end.
+    They lie in a file system of their own, which is read-only and has no path in the end. Until
+    then its folder is in the root, and not in one that the host may share (/run, /tmp).
     """
-    own = f"{root}/run/own"
+    own = f"{root}/.sandbox-agent-own"
     os.mkdir(own)
     _tmpfs(own, "mode=755")
     covers = []
