@@ -38,6 +38,11 @@ def test_what_is_still_there_ends_with_the_call_and_is_named(tmp_path: Path) -> 
     )
 
 
+def test_a_tool_that_leaves_its_worker_no_descriptors_has_its_own_result(tmp_path: Path) -> None:
+    result = call(tmp_path, "prlimit --pid $PPID --nofile=0:0 && echo hi; exit 3")
+    assert (result.outcome, result.exit_status, result.output) == (Outcome.ERROR, 3, "hi\n")
+
+
 def test_a_daemon_that_holds_no_output_is_not_waited_for_but_named(tmp_path: Path) -> None:
     text = "setsid sleep 987 >/dev/null 2>&1 </dev/null & while ! pgrep -x sleep; do :; done"
     result = call(tmp_path, text)

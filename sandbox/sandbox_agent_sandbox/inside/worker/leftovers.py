@@ -130,7 +130,12 @@ def _others() -> list[int]:
     """The processes of this call's pid namespace, by pid. Not its init, this worker, and Python's
     helpers; not a zombie, which has ended already. pid_namespaces(7)"""
     mine = (1, os.getpid())
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    try:
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        # The tool has used up this process's descriptors, or has lowered their limit. Its result
+        # counts all the same.
+        return []
     return [pid for pid in sorted(pids) if pid not in mine and _is_alive(pid)]
 
 
