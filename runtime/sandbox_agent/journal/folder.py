@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -72,11 +73,19 @@ def unwritable(what: str, error: OSError) -> AgentError:
     """
     if is_fault_of_host(error):
         return NotRecorded(f"the run cannot be recorded: {what}: {error.strerror}")
-    return ConfigError(
-        f"{what}: {error.strerror}",
-        field="output.dir",
-        hint="name a folder that you may write to, with --out",
-    )
+    hint = "name a folder that you may write to, with --out"
+    if error.errno == errno.EACCES and _umask() & 0o300:
+        hint = f"the umask {_umask():04o} shuts your own folders to you: choose another (umask 077)"
+    return ConfigError(f"{what}: {error.strerror}", field="output.dir", hint=hint)
+
+
+def _umask() -> int:
+    """This process's umask. umask(2) could only read it by changing it."""
+    with suppress(OSError), open("/proc/self/status", encoding="utf-8", errors="replace") as status:
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0
 
 
 def is_fault_of_host(error: OSError) -> bool:

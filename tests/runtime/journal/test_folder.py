@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from sandbox_agent.journal.folder import (
     hidden_from_tools,
     make_run_folder,
     new_run_id,
+    unwritable,
 )
 
 
@@ -27,6 +30,16 @@ def test_a_folder_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     with pytest.raises(FileExistsError):
         make_run_folder(folder)
+
+
+@pytest.mark.parametrize(("umask", "hint"), [(0o377, "umask 0377"), (0o77, "--out")])
+def test_a_umask_that_shuts_new_folders_is_named(umask: int, hint: str) -> None:
+    before = os.umask(umask)
+    try:
+        error = unwritable("it", OSError(errno.EACCES, "no"))
+    finally:
+        os.umask(before)
+    assert hint in str(error)
 
 
 @pytest.mark.parametrize(
