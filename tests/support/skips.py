@@ -2,7 +2,7 @@
 
 An unlisted skip, xfail or skipped collection is reported as a failure of that test. Entries that
 are only tolerated on poorer hosts do not count under `scripts/test --all`, which alone runs those
-that are listed as long.
+that are listed as long, and `--soak` those that are listed as a soak.
 """
 
 from __future__ import annotations
@@ -45,10 +45,12 @@ def load(path: Path = LIST) -> list[Entry]:
 
 @dataclass(frozen=True)
 class Long:
-    """Tests that run with --all only. test: pattern for node ids. why: for the reader."""
+    """Tests that run with --all only. test: pattern for node ids. why: for the reader. soak: with
+    --soak only, because CI has no time for them."""
 
     test: str
     why: str
+    soak: bool = False
 
     def covers(self, nodeid: str) -> bool:
         return fnmatch.fnmatchcase(nodeid, self.test)
@@ -74,10 +76,12 @@ class Listed:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Without --all, the long ones wait for it, unless one of them is asked for by its name."""
-        if os.environ.get("SANDBOX_AGENT_TEST_ALL") or any(".py" in arg for arg in config.args):
+        """Long ones wait for --all and soaks for --soak, unless a file is asked for by name."""
+        if os.environ.get("SANDBOX_AGENT_TEST_SOAK") or any(".py" in arg for arg in config.args):
             return
-        long = [item for item in items if any(one.covers(item.nodeid) for one in self.long)]
+        every = os.environ.get("SANDBOX_AGENT_TEST_ALL")
+        wait = [one for one in self.long if one.soak or not every]
+        long = [item for item in items if any(one.covers(item.nodeid) for one in wait)]
         if long:
             config.hook.pytest_deselected(items=long)
             items[:] = [item for item in items if item not in set(long)]
