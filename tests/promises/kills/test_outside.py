@@ -56,7 +56,7 @@ NEXT = {
     How.EXCEPTION: Told(
         Outcome.CRASHED,
         NO,
-        "its processes could not be made: [Errno 11] Resource temporarily unavailable",
+        "cannot start the call's processes: no more processes or threads can be started here...",
     ),
     How.MEMORY: Told(Outcome.CRASHED, NO, "the sandbox died before the call's processes were made"),
 }
