@@ -175,6 +175,7 @@ class Caller:
         printed, returned = output.text() or result.output, result.content
         between = "\n" if printed and returned and not printed.endswith("\n") else ""
         text = f"{printed}{between}{returned}".encode("utf-8", "replace")
+        boundary = len(text) - len(returned.encode("utf-8", "replace"))
         file = None
         try:
             file = self._spill(result.id, text)
@@ -185,7 +186,7 @@ class Caller:
             call=result.id,
             outcome=result.outcome,
             started=result.started,
-            content=cut(text).decode("utf-8", "replace"),
+            content=cut(text, boundary=boundary).decode("utf-8", "replace"),
             exit_status=result.exit_status,
             rung=result.rung,
             rungs_ms=result.rungs_ms,

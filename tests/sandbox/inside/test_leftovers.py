@@ -111,6 +111,11 @@ def hangs() -> str:
     threading.Thread(target=threading.Event().wait, daemon=True).start()
     return "done"
 
+def speaks() -> str:
+    import sys
+    sys.__stdout__.write("said")
+    return "done"
+
 def full() -> str:
     global file
     file = open("/dev/full", "w")
@@ -123,6 +128,7 @@ def full() -> str:
     ("name", "said"),
     [
         ("works", ""),
+        ("speaks", "said"),
         (
             "hangs",
             "sandbox-agent: 1 thread was still at work when the tool returned, and ended with the "

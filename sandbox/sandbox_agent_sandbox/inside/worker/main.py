@@ -116,6 +116,8 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     # Line buffered: what a tool has printed must have left the process when SIGKILL comes.
     sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+    # Typed as constants. The old ones would never be flushed.
+    vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)
 
 
 def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int, outbox: _Outbox) -> None:
