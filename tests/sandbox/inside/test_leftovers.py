@@ -89,10 +89,12 @@ def test_a_python_tools_children_are_named_too_but_not_pythons_own_helpers(tmp_p
 
 _THREADS = """
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 def works() -> str:
-    global file, pool
+    global file, pool, processes
+    processes = ProcessPoolExecutor(1)
+    processes.submit(int).result()
     file = open("file", "w")
     file.write("all of it")
     begun = threading.Event()

@@ -92,10 +92,11 @@ def _patience(token: CallToken) -> float:
 
 def _threads(threading: ModuleType) -> list[Thread]:
     """Those that the interpreter waits for, without idle threads of a pool."""
-    pools = sys.modules.get("concurrent.futures.thread")
-    if pools is not None:
-        # It tells the pools to end, and joins their threads.
-        threading.Thread(target=pools._python_exit, daemon=True).start()
+    for kind in ("thread", "process"):
+        pools = sys.modules.get(f"concurrent.futures.{kind}")
+        if pools is not None:
+            # It tells the pools to end, and joins their threads.
+            threading.Thread(target=pools._python_exit, daemon=True).start()
     me = threading.current_thread()
     return [one for one in threading.enumerate() if one is not me and not one.daemon]
 
