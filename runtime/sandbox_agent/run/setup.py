@@ -136,7 +136,10 @@ def make_setup(
 
 
 def refuse_empty(message: str) -> None:
-    """Raises ConfigError for a message to the agent that says nothing."""
+    """Raises ConfigError for a message to the agent that says nothing, or is no text."""
+    if not isinstance(message, str):
+        what = f"must be text, not {type(message).__name__}"
+        raise ConfigError(what, field="message", hint="write a str")
     if not message.strip():
         raise ConfigError("the message is empty", field="message", hint="write some text")
 

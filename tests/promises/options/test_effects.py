@@ -267,6 +267,9 @@ def test_an_empty_message_is_refused(tmp_path: Path, watch: Watch) -> None:
     with talk(tmp_path, watch, FINAL) as conv:
         with pytest.raises(ConfigError, match="is empty"):
             conv.send_message(" \n")
+        for wrong in (None, b"Go.", 3):
+            with pytest.raises(ConfigError, match="message: must be text, not "):
+                conv.send_message(wrong)  # type: ignore[arg-type]
         conv.send_message("Go.")
         conv.run()
     with pytest.raises(ConfigError, match="is empty"):
