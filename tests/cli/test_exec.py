@@ -100,3 +100,21 @@ def test_standard_input_is_passed_on_and_can_be_opened_anew(me: Person, source: 
     for command in ("cat", "cat /dev/stdin"):
         done = me.run(["bash", "-c", f"{AGENT} exec -- {command} {source}"])
         assert (done.returncode, done.stdout, done.stderr) == (0, text, "")
+
+
+@pytest.mark.parametrize("utf8", ["0", "1"])
+def test_arguments_are_utf_8_whatever_the_locale_says(me: Person, utf8: str) -> None:
+    env = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": utf8}
+    argv = [
+        AGENT,
+        "exec",
+        "--out",
+        "runs",
+        "--",
+        "sh",
+        "-c",
+        'printf %s "$0" | od -An -tx1',
+        "\u00e4",
+    ]
+    done = me.run(argv, env=env)
+    assert (done.returncode, done.stdout.split()) == (0, ["c3", "a4"]), done.stderr

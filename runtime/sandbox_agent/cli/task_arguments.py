@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sandbox_agent_sandbox.utf8 import is_utf8
+from sandbox_agent_sandbox.utf8 import argument_text
 
 from sandbox_agent.config.command_line import Given
 from sandbox_agent.config.task import Task
@@ -169,7 +169,8 @@ def _variables(given: list[str]) -> dict[str, str]:
 def _utf8(flag: str, text: str) -> str:
     """The text of a flag. Raises ConfigError if its bytes are not UTF-8: nothing could record them
     as they are."""
-    if is_utf8(text):
-        return text
-    shown = ascii(text if len(text) <= 60 else f"{text[:60]}...")
-    raise ConfigError(f"{shown} is not UTF-8", file=flag, hint="encode it in UTF-8")
+    try:
+        return argument_text(text)
+    except UnicodeError:
+        shown = ascii(text if len(text) <= 60 else f"{text[:60]}...")
+        raise ConfigError(f"{shown} is not UTF-8", file=flag, hint="encode it in UTF-8") from None

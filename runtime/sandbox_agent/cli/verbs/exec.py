@@ -20,6 +20,7 @@ from sandbox_agent_ipc.token import CancelToken
 from sandbox_agent_sandbox.inside.tools.shell import exec_argv
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 from sandbox_agent_sandbox.policy.policy import Policy
+from sandbox_agent_sandbox.utf8 import argument_text
 
 from sandbox_agent.cli.console import CLOSE_SECONDS, Console, patience
 from sandbox_agent.cli.durations import seconds_of
@@ -185,14 +186,17 @@ def _argv(given: list[str]) -> list[str]:
         raise ConfigError(
             "no command was given", file="command line", hint="write exec -- COMMAND ARGUMENTS"
         )
-    try:
-        for word in argv:
-            word.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ConfigError(
-            f"{os.fsencode(word)!r} is not UTF-8", file="command line", hint="encode it in UTF-8"
-        ) from None
-    return argv
+    texts = []
+    for word in argv:
+        try:
+            texts.append(argument_text(word))
+        except UnicodeError:
+            raise ConfigError(
+                f"{os.fsencode(word)!r} is not UTF-8",
+                file="command line",
+                hint="encode it in UTF-8",
+            ) from None
+    return texts
 
 
 def _policy(arguments: argparse.Namespace) -> Policy:
