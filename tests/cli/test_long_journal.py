@@ -7,8 +7,9 @@ import os
 import subprocess
 from pathlib import Path
 
+import costs
 import pytest
-from identity import BIN, Person
+from identity import Person
 from sandbox_agent.journal.events import (
     VERSION,
     AnyEvent,
@@ -27,7 +28,6 @@ from sandbox_agent.journal.result_file import Record, Times, write_record
 from sandbox_agent.journal.status import Status
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 
-AGENT = str(BIN / "sandbox-agent")
 NOW = {"at": "2026-01-01T00:00:00.000Z", "monotonic": 1.5}
 TURNS = 25_000
 RUN = "20260101T000000000-abcdef"
@@ -85,14 +85,18 @@ def long(person: Person) -> Path:
 
 
 def measured(person: Person, runs: Path, *argv: str) -> tuple[int, str, float, int]:
-    """Exit code, messages, seconds of CPU time, and megabytes at most."""
-    command = [AGENT, *argv, "--out", str(runs)]
+    """Exit code, messages, seconds of CPU time, and megabytes at most. The last from inside:
+    ru_maxrss counts the memory of the process that forked it as well."""
+    report = person.folder / "look.json"
+    look = [costs.PYTHON, "-c", costs.LOOK_AT_ITSELF, str(report)]
+    command = [*look, *argv, "--out", str(runs)]
     with person.start(command, stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
         told = process.stderr.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, told, used.ru_utime + used.ru_stime, used.ru_maxrss >> 10
+    peak = json.loads(report.read_text())["peak_kib"]
+    return process.returncode, told, used.ru_utime + used.ru_stime, peak >> 10
 
 
 def test_cancel_reads_the_ends_of_a_long_journal_only(person: Person, long: Path) -> None:

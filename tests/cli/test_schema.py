@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,4 +62,4 @@ def test_nothing_else_is_on_the_screen_when_it_goes_to_a_closed_pipe() -> None:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(20) == 0
+        assert process.wait(20) == 128 + signal.SIGPIPE, "as of a command that SIGPIPE ends"

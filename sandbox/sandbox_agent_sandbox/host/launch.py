@@ -70,8 +70,12 @@ class Launch:
         name = self._death_signal()
         if not name:
             return "the sandbox's spawner died and left no message"
-        kernel = ", or whether memory ran out (dmesg)" if name == "SIGKILL" else ""
-        return f"the sandbox's spawner was ended by {name}; hint: look for who sent it{kernel}"
+        hint = "look for who sent it"
+        if name == "SIGKILL":
+            hint += ", or whether memory ran out (dmesg)"
+        elif name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE"):
+            hint = "Python failed: look for low limits (ulimit -d, -s, -v) or a damaged Python"
+        return f"the sandbox's spawner was ended by {name}; hint: {hint}"
 
     def _death_signal(self) -> str:
         """The signal that ended the spawner, or "". It is not reaped here: see `reap`."""

@@ -19,6 +19,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import msgspec
@@ -135,7 +136,8 @@ def _start_init(plan: Plan, host: HostEnds) -> int:
     os.waitpid(builder, 0)
     send_datagram(host.control, InitBorn(PROTOCOL), (pidfd,))
     os.close(pidfd)
-    os.write(go[1], b"x")
+    with suppress(BrokenPipeError):  # init has died: the host sees that by its pidfd
+        os.write(go[1], b"x")
     for fd in (report[0], go[1]):
         os.close(fd)
     return init_pid

@@ -26,14 +26,18 @@ NO = StartedState.NO
 LOST = "its processes were killed from outside, or the machine ran out of memory"
 
 CALL_INIT: dict[How, Told] = {
-    How.EXCEPTION: Told(Outcome.CRASHED, NO, LOST),
+    How.EXCEPTION: Told(
+        Outcome.CRASHED,
+        NO,
+        "cannot start the call's processes: no more processes or threads can be started here...",
+    ),
     How.SIGKILL: Told(Outcome.CRASHED, NO, LOST),
     # The SIGTERM rung continues it: it passes the signal on to its worker, which dies of it.
     How.SIGSTOP: Told(Outcome.TIMEOUT, NO, "its time was up", Rung.TERM),
 }
 
 UNBUILDABLE = "the sandbox cannot be built: "
-SPAWNER_DIED = "the sandbox's spawner died"
+SPAWNER_DIED = (f"{UNBUILDABLE}the sandbox's spawner died", "the sandbox's spawner died")
 INIT_DIED = ("the sandbox's init died", "the sandbox's init hung up")
 """Its pidfd and its socket tell of the end at the same time: either may be heard first."""
 TOO_LONG = "building the sandbox took over 1 s"
@@ -41,10 +45,18 @@ TOO_LONG = "building the sandbox took over 1 s"
 OPENING: dict[tuple[Who, How], str | tuple[str, ...]] = {
     (Who.SPAWNER, How.EXIT): UNBUILDABLE,
     (Who.SPAWNER, How.EXCEPTION): SPAWNER_DIED,
-    (Who.SPAWNER, How.SIGKILL): SPAWNER_DIED,
+    (Who.SPAWNER, How.SIGKILL): (
+        *SPAWNER_DIED,
+        f"{UNBUILDABLE}the sandbox's spawner was ended by SIGKILL",
+    ),
     # Stopped before its exec, it is killed when the time is up.
-    (Who.SPAWNER, How.SIGSTOP): (TOO_LONG, SPAWNER_DIED),
-    (Who.SPAWNER, How.MEMORY): SPAWNER_DIED,
+    (Who.SPAWNER, How.SIGSTOP): (TOO_LONG, *SPAWNER_DIED),
+    # The interpreter says that it has no memory, or its start ends with a fault.
+    (Who.SPAWNER, How.MEMORY): (
+        *SPAWNER_DIED,
+        f"{UNBUILDABLE}the sandbox's spawner was ended by SIGSEGV",
+        f"{UNBUILDABLE}cannot start the sandbox: no more memory",
+    ),
     (Who.INIT, How.EXIT): UNBUILDABLE,
     (Who.INIT, How.EXCEPTION): INIT_DIED,
     (Who.INIT, How.SIGKILL): INIT_DIED,

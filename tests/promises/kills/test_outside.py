@@ -109,6 +109,10 @@ async def strike(death: Death, cell: Cell, workspace: Path) -> None:
     if death.how is How.SIGKILL:
         os.kill(pid, signal.SIGKILL)
     elif death.how is How.SIGSTOP:
+        # The ladder continues a call's init after its SIGTERM. That must not undo this.
+        ladder = cell._supervisor._thread.native_id
+        task = Path(f"/proc/self/task/{ladder}/stat")
+        observer.eventually(lambda: ") S " in task.read_text(), 20)
         os.kill(pid, signal.SIGSTOP)
     else:
         starve(pid, death.how)
