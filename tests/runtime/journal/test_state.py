@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 from sandbox_agent.errors import JournalError
 from sandbox_agent.journal.events import (
@@ -109,6 +110,7 @@ def assert_valid(messages: list[Message]) -> None:
         (Started(call="a", **NOW), Dispatching(call="a", tool="shell", **NOW)),
         (ended("nobody"),),
         (TURN,),
+        (msgspec.structs.replace(TURN, turn=2),),  # with the calls of the first
         (Verified(command="x", call="nobody", passed=True, **NOW),),
         (SEGMENT_END,),
     ],
