@@ -16,6 +16,9 @@ from sandbox_agent.cli.stream import QUEUE_BYTES, GiveUp, Stream
 # Pipes are the same for every user; the limit of processes does not hold for root.
 PERSONS = ["user"]
 
+FULL = QUEUE_BYTES + 2 * 65536
+"""Bytes that fill the queue, however much of them the pipe has taken already."""
+
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
@@ -44,7 +47,7 @@ def test_what_the_reader_does_not_read_is_counted_and_nothing_comes_after_a_gap(
     pipe: tuple[int, int],
 ) -> None:
     stream = Stream(pipe[1])
-    stream.write(b"x" * QUEUE_BYTES, lambda: True)
+    stream.write(b"x" * FULL, lambda: True)
     asked = threading.Event()
 
     def give_up() -> bool:
@@ -54,7 +57,7 @@ def test_what_the_reader_does_not_read_is_counted_and_nothing_comes_after_a_gap(
     stream.write(b"gap", give_up)
     assert asked.is_set()
     assert stream.lost == 3
-    assert read(pipe[0], QUEUE_BYTES) == b"x" * QUEUE_BYTES
+    assert read(pipe[0], FULL) == b"x" * FULL
     stream.write(b"after", lambda: False)
     assert stream.lost == 8
     stream.finish(within(20))
@@ -67,11 +70,11 @@ def test_a_note_is_left_out_where_the_reader_is_slow_and_a_line_says_so(
     pipe: tuple[int, int],
 ) -> None:
     stream = Stream(pipe[1])
-    stream.note(b"x" * QUEUE_BYTES)
+    stream.note(b"x" * FULL)
     stream.note(b"left out", may_be_left_out=True)
     stream.note(b"the end")
     stream.note(b"again left out", may_be_left_out=True)
-    assert read(pipe[0], QUEUE_BYTES) == b"x" * QUEUE_BYTES
+    assert read(pipe[0], FULL) == b"x" * FULL
     stream.finish(within(20))
     said = b"\n[... 8 bytes left out ...]\nthe end\n[... 14 bytes left out ...]\n"
     assert read(pipe[0], len(said)) == said

@@ -173,9 +173,14 @@ class WorkerChild:
 
             signal.signal(POKE, lambda *_: None)
             signal.signal(signal.SIGTERM, on_term)
-            value = function(token)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            ended.value = msgspec.to_builtins(value)
+            returned: list[object] = []
+            try:
+                returned.append(function(token))
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            except Cancelled:
+                if not returned:  # else SIGTERM came after the function's end, as in `worker.main`
+                    raise
+            ended.value = msgspec.to_builtins(returned[0])
         except BaseException as error:
             ended.raised, ended.message = type(error).__name__, str(error)
             traceback.print_exc()
