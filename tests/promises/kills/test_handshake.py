@@ -38,6 +38,7 @@ CALL_INIT: dict[How, Told] = {
 
 UNBUILDABLE = "the sandbox cannot be built: "
 SPAWNER_DIED = (f"{UNBUILDABLE}the sandbox's spawner died", "the sandbox's spawner died")
+SPAWNER_KILLED = f"{UNBUILDABLE}the sandbox's spawner was ended by SIGKILL"
 INIT_DIED = ("the sandbox's init died", "the sandbox's init hung up")
 """Its pidfd and its socket tell of the end at the same time: either may be heard first."""
 TOO_LONG = "building the sandbox took over 1 s"
@@ -45,12 +46,9 @@ TOO_LONG = "building the sandbox took over 1 s"
 OPENING: dict[tuple[Who, How], str | tuple[str, ...]] = {
     (Who.SPAWNER, How.EXIT): UNBUILDABLE,
     (Who.SPAWNER, How.EXCEPTION): SPAWNER_DIED,
-    (Who.SPAWNER, How.SIGKILL): (
-        *SPAWNER_DIED,
-        f"{UNBUILDABLE}the sandbox's spawner was ended by SIGKILL",
-    ),
+    (Who.SPAWNER, How.SIGKILL): (*SPAWNER_DIED, SPAWNER_KILLED),
     # Stopped before its exec, it is killed when the time is up.
-    (Who.SPAWNER, How.SIGSTOP): (TOO_LONG, *SPAWNER_DIED),
+    (Who.SPAWNER, How.SIGSTOP): (TOO_LONG, *SPAWNER_DIED, SPAWNER_KILLED),
     # The interpreter says that it has no memory, or its start ends with a fault.
     (Who.SPAWNER, How.MEMORY): (
         *SPAWNER_DIED,

