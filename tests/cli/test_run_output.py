@@ -237,45 +237,49 @@ def test_a_run_goes_on_without_the_reader_of_its_progress(me: Person) -> None:
 LARGE = [{"calls": [{"shell": {"command": "true"}}]}, {"final": "x" * 300_000}]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--json"], ["-o", "pipe"]])
-def test_a_slow_reader_gets_the_whole_message(me: Person, arguments: list[str]) -> None:
+UNREAD = pytest.mark.parametrize("arguments", [[], ["--json"], ["-o", "pipe"]])
+
+
+@contextmanager
+def unread(
+    me: Person, arguments: list[str], seconds: float
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A run that has ended, and waits for the reader of its message. It has waited so long."""
     task = str(struck.write_task(me, LARGE))
     os.mkfifo(me.work / "pipe")
     # Opened for both, so that it has a reader, and one that reads late.
     pipe = os.open(me.work / "pipe", os.O_RDWR)
     stdout = subprocess.DEVNULL if "-o" in arguments else pipe
-    with started(me, [AGENT, "run", task, *arguments], stdout=stdout) as agent:
-        assert agent.stderr is not None
-        for line in agent.stderr:
-            if "file changed" in line or "nothing changed" in line:
-                break
-        with pytest.raises(subprocess.TimeoutExpired):
-            agent.wait(2)
+    try:
+        with started(me, [AGENT, "run", task, *arguments], stdout=stdout) as agent:
+            assert agent.stderr is not None
+            for line in agent.stderr:
+                if "file changed" in line or "nothing changed" in line:
+                    break
+            with pytest.raises(subprocess.TimeoutExpired):
+                agent.wait(seconds)
+            yield agent, pipe
+    finally:
+        os.close(pipe)
+
+
+@UNREAD
+def test_a_slow_reader_gets_the_whole_message(me: Person, arguments: list[str]) -> None:
+    with unread(me, arguments, 2) as (agent, pipe):
         got = b""
         while not got.endswith(b"\n") or (arguments == ["--json"] and b"segment_ended" not in got):
             got += os.read(pipe, 65536)
         assert agent.wait(30) == 0
-    os.close(pipe)
     assert b"x" * 300_000 in got
 
 
-@pytest.mark.parametrize("arguments", [[], ["--json"], ["-o", "pipe"]])
+@UNREAD
 def test_a_signal_ends_the_wait_for_a_reader(me: Person, arguments: list[str]) -> None:
-    task = str(struck.write_task(me, LARGE))
-    os.mkfifo(me.work / "pipe")
-    pipe = os.open(me.work / "pipe", os.O_RDWR)
-    stdout = subprocess.DEVNULL if "-o" in arguments else pipe
-    with started(me, [AGENT, "run", task, *arguments], stdout=stdout) as agent:
-        assert agent.stderr is not None
-        for line in agent.stderr:
-            if "file changed" in line or "nothing changed" in line:
-                break
-        with pytest.raises(subprocess.TimeoutExpired):
-            agent.wait(1)
+    with unread(me, arguments, 1) as (agent, _):
         agent.terminate()
         assert agent.wait(30) == 143
+        assert agent.stderr is not None
         said = agent.stderr.read()
-    os.close(pipe)
     assert "its reader does not read" in said
     assert record(me)[0]["status"] == "done"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 from pathlib import Path
 
 import pytest
@@ -50,19 +49,9 @@ def test_a_daemon_that_holds_no_output_is_not_waited_for_but_named(tmp_path: Pat
 
 
 def test_a_daemon_that_closes_its_output_later_ends_the_wait(tmp_path: Path) -> None:
-    text = "(read x < gate; exec sleep 987 >&- 2>&- 3>closed) & echo > opened"
-    os.mkfifo(tmp_path / "gate")
-
-    async def main() -> CallResult:
-        async with sandbox(tmp_path) as cell:
-            import asyncio
-
-            going = asyncio.create_task(cell.call(command(tmp_path, text)))
-            await until((tmp_path / "opened").exists)
-            await asyncio.to_thread((tmp_path / "gate").write_text, "go\n")
-            return await going
-
-    result = run(main)
+    # It holds the output until the command has ended, and a moment longer.
+    ended = "while kill -0 $$ 2>/dev/null; do sleep 0.01; done"
+    result = call(tmp_path, f"({ended}; exec sleep 987 >&- 2>&- 3>closed) & echo done")
     assert (tmp_path / "closed").exists()
     assert result.detail == "1 process in the background ended with the call: sleep 987"
 
