@@ -49,11 +49,12 @@ OPENING: dict[tuple[Who, How], str | tuple[str, ...]] = {
     (Who.SPAWNER, How.SIGKILL): (*SPAWNER_DIED, SPAWNER_KILLED),
     # Stopped before its exec, it is killed when the time is up.
     (Who.SPAWNER, How.SIGSTOP): (TOO_LONG, *SPAWNER_DIED, SPAWNER_KILLED),
-    # The interpreter says that it has no memory, or its start ends with a fault.
+    # Its fork is refused, the interpreter says that it has no memory, or its start ends with a fault.
     (Who.SPAWNER, How.MEMORY): (
         *SPAWNER_DIED,
         f"{UNBUILDABLE}the sandbox's spawner was ended by SIGSEGV",
         f"{UNBUILDABLE}cannot start the sandbox: no more memory",
+        f"{UNBUILDABLE}cannot start the spawner: there is not enough memory",
     ),
     (Who.INIT, How.EXIT): UNBUILDABLE,
     (Who.INIT, How.EXCEPTION): INIT_DIED,
