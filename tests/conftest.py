@@ -183,10 +183,12 @@ def watch() -> Any:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that asks for a person runs as root and as an ordinary user, unless its file says
-    `PERSONS = ["user"]`: what it shows does not depend on who runs the command."""
+    """A test that asks for a person runs as an ordinary user, and under `scripts/test --all` as
+    root too, unless its file says `PERSONS = ["user"]`: what it shows does not depend on who runs
+    the command."""
     if "person" in metafunc.fixturenames:
-        kinds = getattr(metafunc.module, "PERSONS", ["root", "user"])
+        both = ["root", "user"] if skips.runs_all(metafunc.config) else ["user"]
+        kinds = getattr(metafunc.module, "PERSONS", both)
         metafunc.parametrize("person", kinds, indirect=True)
 
 

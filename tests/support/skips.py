@@ -60,6 +60,15 @@ def load_long(path: Path = LIST) -> list[Long]:
     return [Long(**entry) for entry in tomllib.loads(path.read_text()).get("long", [])]
 
 
+def runs_all(config: pytest.Config) -> bool:
+    """Whether nothing is left out that CI runs: under --all, and of files that are named."""
+    return bool(os.environ.get("SANDBOX_AGENT_TEST_ALL")) or _names_files(config)
+
+
+def _names_files(config: pytest.Config) -> bool:
+    return any(".py" in argument for argument in config.args)
+
+
 class Listed:
     """The pytest plugin."""
 
@@ -77,7 +86,7 @@ class Listed:
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
         """Long ones wait for --all and soaks for --soak, unless a file is asked for by name."""
-        if os.environ.get("SANDBOX_AGENT_TEST_SOAK") or any(".py" in arg for arg in config.args):
+        if os.environ.get("SANDBOX_AGENT_TEST_SOAK") or _names_files(config):
             return
         every = os.environ.get("SANDBOX_AGENT_TEST_ALL")
         wait = [one for one in self.long if one.soak or not every]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -158,6 +160,11 @@ class WorkerChild:
 
     def _child(self, function: Callable[[CallToken], object], output: int, answer: int) -> NoReturn:
         ended = Ended()
+        # Of the tests' own heap nothing is collected here. A handler that raises inside a callback
+        # of the collector, such as hypothesis has, or inside `__del__` raises nothing.
+        gc.callbacks.clear()
+        gc.freeze()
+        sys.unraisablehook = _say_unraisable
         try:
             os.setsid()
             os.dup2(output, 1)
@@ -186,3 +193,7 @@ class WorkerChild:
             traceback.print_exc()
         os.write(answer, msgspec.msgpack.encode(ended))
         os._exit(0)
+
+
+def _say_unraisable(ignored: Any) -> None:
+    os.write(2, f"raised nothing: {ignored.exc_value!r} in {ignored.object!r}\n".encode())

@@ -49,7 +49,7 @@ OPENING: dict[tuple[Who, How], str | tuple[str, ...]] = {
     (Who.SPAWNER, How.SIGKILL): (*SPAWNER_DIED, SPAWNER_KILLED),
     # Stopped before its exec, it is killed when the time is up.
     (Who.SPAWNER, How.SIGSTOP): (TOO_LONG, *SPAWNER_DIED, SPAWNER_KILLED),
-    # Its fork is refused, the interpreter says that it has no memory, or its start ends with a fault.
+    # Its fork is refused, the interpreter says that it has no memory, or its start is a fault.
     (Who.SPAWNER, How.MEMORY): (
         *SPAWNER_DIED,
         f"{UNBUILDABLE}the sandbox's spawner was ended by SIGSEGV",

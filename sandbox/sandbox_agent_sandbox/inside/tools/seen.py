@@ -145,8 +145,10 @@ def write_at(fd: int, data: bytes) -> None:
 def sigterm_later() -> Iterator[None]:
     """Hold SIGTERM back, whose handler raises: between a write and what makes it good, nothing may
     come. Takes as long as the disk needs."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        # It runs the handler of a signal that has come before, which raises.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
