@@ -25,7 +25,8 @@ import pytest
 import sandbox_agent
 from identity import CHECKOUT, Person, someone
 from markdown import Block, Command
-from sandbox_agent.cli.parser import UsageError, parse
+from sandbox_agent.cli.argument_parser import UsageError
+from sandbox_agent.cli.parser import parse
 from sandbox_agent.config.task_file import load_task
 
 README = CHECKOUT / "README.md"

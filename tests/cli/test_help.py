@@ -41,9 +41,11 @@ def test_help_imports_nothing_but_argparse_and_its_like(argv: list[str]) -> None
         "sandbox_agent.cli.console",
         "sandbox_agent.reports",
         "sandbox_agent.reports.escape",
+        "sandbox_agent.cli.argument_parser",
         "sandbox_agent.cli.parser",
         "sandbox_agent.cli.signals",
         "sandbox_agent.cli.stream",
+        "sandbox_agent.cli.verb_arguments",
         "sandbox_agent.exit_codes",
     }
 

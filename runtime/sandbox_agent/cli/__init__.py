@@ -80,7 +80,8 @@ def _run(argv: list[str], console: Console, signals: Signals) -> int:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     failed, own_bug = None, int(ExitCode.INTERNAL)
     try:
-        from sandbox_agent.cli.parser import UsageError, parse
+        from sandbox_agent.cli.argument_parser import UsageError
+        from sandbox_agent.cli.parser import parse
 
         try:
             arguments = parse(argv)

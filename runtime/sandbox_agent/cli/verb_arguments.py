@@ -1,0 +1,197 @@
+"""The arguments of each verb. Imports only argparse and the exit codes: `--help` must be quick."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from sandbox_agent.cli.argument_parser import Either, File, Parser
+from sandbox_agent.exit_codes import EXEC_CODES, RUN_CODES, ExitCode, listing
+
+AddVerb = Callable[..., Parser]
+"""Of the name of a verb, its summary, and if wanted its description and epilog."""
+
+
+def _task_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "task", nargs="?", metavar="TASK", help="the task file (default: task.yaml)"
+    )
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help="what the agent is to do; - reads standard input"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="M",
+        help="a name of litellm (openai/gpt-4o), scripted:FILE, or replay:RUN. replay:RUN needs no "
+        "TASK: it takes the settings of the recorded run. Where nothing names a model, it is "
+        "SANDBOX_AGENT_MODEL",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="with replay:RUN: compare the results with the recorded ones, and stop at the first "
+        "difference",
+    )
+    parser.add_argument("--workspace", metavar="D", help="the folder that the agent works in")
+    parser.add_argument(
+        "--var",
+        metavar="K=V",
+        action="append",
+        default=[],
+        help="a value for ${K} in the task file",
+    )
+    _set(parser)
+    _grace(parser)
+    parser.add_argument("--timeout", metavar="S", help="wall time of the run (budgets.time)")
+    _out(parser)
+
+
+def _set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        metavar="A.B=V",
+        action="append",
+        default=[],
+        help="set a field of the task file, for example budgets.tokens=200k",
+    )
+
+
+def _grace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--grace", metavar="S", help="the grace period: time from an interrupt to SIGTERM"
+    )
+
+
+def _out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", metavar="DIR", help="the folder of run folders")
+
+
+def _die_with_parent(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--die-with-parent",
+        action=Either,
+        default=None,
+        help="interrupt the run when the parent process dies (default: if CI is set)",
+    )
+
+
+def _reporting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        action=File,
+        dest="message_file",
+        metavar="FILE",
+        help="write the final message to FILE too",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print events to standard output, one a line"
+    )
+    _die_with_parent(parser)
+
+
+def _which_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run", metavar="RUN", help="its id, the beginning of its id, its folder, or `last`"
+    )
+    _out(parser)
+
+
+def _run(verb: AddVerb) -> None:
+    parser = verb("run", "run a task", epilog=listing(RUN_CODES))
+    _task_arguments(parser)
+    _reporting(parser)
+
+
+def _resume(verb: AddVerb) -> None:
+    parser = verb(
+        "resume",
+        "continue a run",
+        "Continue a run that was interrupted or paused, that failed or spent a budget, or whose "
+        "agent was killed. The model is told which calls were in flight; they are not run again. "
+        "Settings stay as they were, unless an option changes them. Budgets start again at zero.",
+        listing(RUN_CODES),
+    )
+    _which_run(parser)
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help="a new message to the agent; - reads standard input"
+    )
+    parser.add_argument("--model", metavar="M", help="another model, written as for run")
+    _set(parser)
+    _grace(parser)
+    parser.add_argument("--timeout", metavar="S", help="wall time from now on (budgets.time)")
+    _reporting(parser)
+
+
+def _cancel(verb: AddVerb) -> None:
+    parser = verb(
+        "cancel",
+        "stop a run from another terminal",
+        "Interrupt a run as Ctrl-C does, in whichever program it runs. Use it a second time to "
+        f"skip the grace period. The run exits with {ExitCode.INTERRUPTED}.",
+        "exit codes:\n"
+        f"  {ExitCode.DONE}     the request was delivered; with --wait, the run has ended\n"
+        f"  {ExitCode.FAILED}     the run is not active, or with --wait, has not ended in time\n"
+        f"  {ExitCode.SURVIVORS}     with --wait, a process could not be stopped",
+    )
+    _which_run(parser)
+    parser.add_argument("--wait", metavar="S", help="wait until the run has ended, at most S")
+
+
+def _exec(verb: AddVerb) -> None:
+    parser = verb(
+        "exec",
+        "run one command in the sandbox",
+        "Run one command in the sandbox, and exit with its exit code: 128+n if signal n ended it.",
+        listing(EXEC_CODES),
+    )
+    parser.add_argument(
+        "--workspace", metavar="D", help="the folder to work in (default: the current one)"
+    )
+    parser.add_argument("--policy", metavar="F", help="a YAML file with the fields of `sandbox`")
+    parser.add_argument(
+        "--timeout", metavar="S", help="wall time of the command (default: no limit)"
+    )
+    _grace(parser)
+    _out(parser)
+    _die_with_parent(parser)
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command")
+
+
+def _validate(verb: AddVerb) -> None:
+    _task_arguments(
+        verb(
+            "validate",
+            "check a task file",
+            "Check a task file and the files that it names. Nothing is started.",
+        )
+    )
+
+
+def _schema(verb: AddVerb) -> None:
+    verb("schema", "print the JSON Schema of task files")
+
+
+def _init(verb: AddVerb) -> None:
+    parser = verb(
+        "init",
+        "write a demo project",
+        "Write a small project with a failing test suite, and a task that fixes it.",
+    )
+    parser.add_argument(
+        "name", nargs="?", default="demo", metavar="NAME", help="its folder (default: demo)"
+    )
+
+
+def _doctor(verb: AddVerb) -> None:
+    parser = verb(
+        "doctor",
+        "show what this host can enforce",
+        epilog="exit codes:\n"
+        f"  {ExitCode.DONE}     the sandbox works here\n"
+        f"  {ExitCode.SANDBOX}     it does not",
+    )
+    parser.add_argument("--json", action="store_true", help="print the checks as JSON")
+
+
+ADD_VERBS = (_run, _resume, _cancel, _exec, _validate, _schema, _init, _doctor)
+"""Each adds its verb, in the order of `--help`."""
