@@ -25,10 +25,13 @@ from sandbox_agent.journal.file import (
     read_lines,
 )
 from sandbox_agent.journal.usage import TokenUsage
+from sandbox_agent.reports.bounded import bounded
 
 HEAD = 4096
 TAIL = 8192
 """Characters of a long text that are kept of its beginning and of its end."""
+IMAGES = 1 << 20
+"""Bytes of all images of a run together that are kept, the first ones."""
 
 LOST = "lost"
 """The status of a run that has no end and that no process goes on with: its agent was killed."""
@@ -67,10 +70,11 @@ class Call:
     """A call of the model, or a `verify` command.
 
     number: of the turn that made it; 0 for `verify`. command: of `verify`; else None. arguments: as
-    the model gave them. asked, begun, ended: seconds after the beginning of the segment; None if
-    that did not happen. begun: the tool's code runs. outcome: None while it is in flight, and if
-    the agent died then. cancels: (seconds, reason) of orders to stop this call alone. The other
-    fields are those of `journal.events.Ended`.
+    the model gave them, cut (`reports.bounded`). asked, begun, ended: seconds after the beginning
+    of the segment; None if that did not happen. begun: the tool's code runs. outcome: None while it
+    is in flight, and if the agent died then. images_left_out: those beyond `IMAGES`. cancels:
+    (seconds, reason) of orders to stop this call alone. The other fields are those of
+    `journal.events.Ended`.
     """
 
     id: str
@@ -94,6 +98,7 @@ class Call:
     output_file: str | None = None
     detail: str = ""
     images: tuple[Image, ...] = ()
+    images_left_out: int = 0
     private_files: tuple[str, ...] = ()
     made: bool = True
     passed: bool | None = None
@@ -113,11 +118,13 @@ class Call:
 
 @dataclass
 class Message:
-    """The user told the agent something. at: ISO 8601, UTC. segment: 0 before the first."""
+    """The user told the agent something. at: ISO 8601, UTC. segment: 0 before the first.
+    between: the segment had ended, so the next one hears it."""
 
     at: str
     segment: int
     text: Text
+    between: bool = False
 
 
 @dataclass
@@ -171,6 +178,7 @@ class Report:
     calls: dict[str, Call] = field(default_factory=dict)
     is_held: bool = False
     _monotonic: float = 0.0
+    _image_room: int = IMAGES
 
     @property
     def last(self) -> Segment | None:
@@ -234,7 +242,8 @@ class Report:
                 self._begin(event)
             case events.UserText():
                 number = self.last.number if self.last else 0
-                self.entries.append(Message(event.at, number, Text.of(event.text)))
+                between = self.last is None or self.last.end is not None
+                self.entries.append(Message(event.at, number, Text.of(event.text), between))
             case events.TurnTaken():
                 self._take(event)
             case events.Dispatching():
@@ -274,7 +283,8 @@ class Report:
     def _take(self, event: events.TurnTaken) -> None:
         number = self.last.number if self.last else 0
         for call in event.calls:
-            made = Call(call.id, call.tool, number, event.turn, arguments=call.arguments)
+            arguments = bounded(call.arguments)
+            made = Call(call.id, call.tool, number, event.turn, arguments=arguments)
             made.asked = self._seconds(event)
             self.calls[call.id] = made
         self.entries.append(
@@ -310,7 +320,16 @@ class Report:
         call.exit_status, call.detail, call.made = event.exit_status, event.detail, event.made
         call.rung, call.rungs_ms, call.survivors = event.rung, event.rungs_ms, event.survivors
         call.output_bytes, call.output_file = event.output_bytes, event.output_file
-        call.images, call.private_files = event.images, event.private_files
+        call.private_files = event.private_files
+        self._keep_images(call, event.images)
+
+    def _keep_images(self, call: Call, images: tuple[Image, ...]) -> None:
+        kept = []
+        for image in images:
+            if len(image.data) <= self._image_room:
+                self._image_room -= len(image.data)
+                kept.append(image)
+        call.images, call.images_left_out = tuple(kept), len(images) - len(kept)
 
     def _call(self, call_id: str, tool: str = "") -> Call:
         """The call, also of a journal that never said that it was made."""
