@@ -143,7 +143,8 @@ def test_the_source_archive_can_be_tested_and_built(archives: tuple[Path, Path])
     with tarfile.open(archives[1]) as sdist:
         names = {member.name.partition("/")[2] for member in sdist.getmembers()}
     expected = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"}
-    expected |= {f"scripts/{path.name}" for path in (CHECKOUT / "scripts").iterdir()}
+    scripts = filter(Path.is_file, (CHECKOUT / "scripts").rglob("*"))
+    expected |= {str(path.relative_to(CHECKOUT)) for path in scripts if path.suffix != ".pyc"}
     expected |= {f"{root.name}/README.md" for root in PACKAGES.values()}
     expected |= {"tests/conftest.py", "tests/skips.toml", "tests/test_packaging.py"}
     expected |= {"tests/api/python.json", "tests/api/released.json"}

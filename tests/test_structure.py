@@ -26,7 +26,7 @@ FUNCTION_LINES = 70
 
 def scripts() -> Iterator[Module]:
     """The scripts that are Python."""
-    for path in sorted((CHECKOUT / "scripts").iterdir()):
+    for path in sorted(filter(Path.is_file, (CHECKOUT / "scripts").iterdir())):
         text = path.read_text()
         if text.startswith("#!") and "python" in text.partition("\n")[0]:
             yield Module(f"scripts/{path.name}", path.relative_to(CHECKOUT), text)

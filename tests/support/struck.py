@@ -14,7 +14,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,29 +152,53 @@ def at_work(
     person: Person, argv: Sequence[str], marks: list[str], **options: Any
 ) -> Iterator[Struck]:
     """Starts the agent, and yields when every process of every call has been seen on the host."""
+    with arrivals_pipe(person) as handle:
+        agent = person.start(argv, **options)
+
+        def ended() -> str:
+            out, err = agent.communicate()
+            return f"{agent.returncode}\n{out}\n{err}"
+
+        try:
+            tools = arrived(handle, agent.pid, marks, ended)
+            yield Struck(agent, person, marks, tools)
+        finally:
+            with agent:
+                agent.kill()
+
+
+@contextmanager
+def arrivals_pipe(person: Person) -> Iterator[int]:
+    """The named pipe to which the processes of the calls write. Yields a descriptor of it."""
     pipe = person.work / "pids.fifo"
     os.mkfifo(pipe)
     pipe.chmod(0o666)
     person.own(pipe)
     # For writing as well, so that there is no end of file between two writers.
     handle = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
-    agent = person.start(argv, **options)
     try:
-        struck = Struck(agent, person, marks)
-        for mark, kind, pid in _arrivals(handle, agent, len(marks) * len(KINDS)):
-            struck.tools[mark, kind] = _on_the_host(mark, pid)
-        assert {kind for _, kind in struck.tools} == KINDS
-        yield struck
+        yield handle
     finally:
         os.close(handle)
-        with agent:
-            agent.kill()
+
+
+def arrived(
+    handle: int, pid: int, marks: Sequence[str], ended: Callable[[], str]
+) -> dict[tuple[str, str], observer.Process]:
+    """Waits until every process of the marked calls has been seen on the host, and returns them by
+    mark and kind. pid: whose end is an error. ended: what is then told of it."""
+    found = {
+        (mark, kind): _on_the_host(mark, written)
+        for mark, kind, written in _arrivals(handle, pid, len(marks) * len(KINDS), ended)
+    }
+    assert {kind for _, kind in found} == KINDS
+    return found
 
 
 def _arrivals(
-    handle: int, agent: subprocess.Popen[str], wanted: int
+    handle: int, pid: int, wanted: int, ended: Callable[[], str]
 ) -> Iterator[tuple[str, str, int]]:
-    end = os.pidfd_open(agent.pid)
+    end = os.pidfd_open(pid)
     try:
         poller = select.poll()
         poller.register(handle, select.POLLIN)
@@ -186,15 +210,14 @@ def _arrivals(
             if handle in ready:
                 text += os.read(handle, 65536)
             elif end in ready:
-                out, err = agent.communicate()
-                raise AssertionError(f"the agent ended: {agent.returncode}\n{out}\n{err}")
+                raise AssertionError(f"the agent ended: {ended()}")
             elif not ready:
                 raise AssertionError(f"{wanted} processes did not start in {ARRIVAL} s")
             *lines, text = text.split(b"\n")
             for line in lines:
-                mark, kind, pid = line.decode().split()
+                mark, kind, written = line.decode().split()
                 wanted -= 1
-                yield mark, kind, int(pid)
+                yield mark, kind, int(written)
     finally:
         os.close(end)
 

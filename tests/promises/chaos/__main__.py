@@ -15,13 +15,16 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import leaks
 import paths
 
 from chaos.report import ENOUGH, FULL
 from chaos.runner import BOTH, ROOT, USER, Runner, say
+
+if TYPE_CHECKING:
+    from pipelines.many import Many
 
 
 def main() -> int:
@@ -30,7 +33,7 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=300, metavar="N", help="300")
+    parser.add_argument("--rounds", type=int, metavar="N", help="300; with --ci 50 of each system")
     parser.add_argument("--seed", type=int, metavar="S", help="of the plan; a random one")
     parser.add_argument(
         "--as", dest="kind", choices=(ROOT, USER, BOTH), help="both; user, not root"
@@ -43,6 +46,7 @@ def main() -> int:
     )
     parser.add_argument("--prove", action="store_true", help="run against sabotaged variants")
     parser.add_argument("--only", metavar="NAME,...", help="with --prove: these variants")
+    parser.add_argument("--ci", action="store_true", help="the cancels of CI systems instead")
     options = parser.parse_args()
     kind = options.kind or (BOTH if os.geteuid() == 0 else USER)
     if kind != USER and os.geteuid() != 0:
@@ -56,9 +60,12 @@ def main() -> int:
         return prove(
             options.kind or (ROOT if os.geteuid() == 0 else USER), posts, names, options.out
         )
+    if options.ci:
+        return cancels(options, kind, posts)
     if options.replay:
         return replay(options.replay, kind)
     seed = options.seed if options.seed is not None else secrets.randbelow(10**6)
+    options.rounds = options.rounds or 300
     say(f"chaos: seed {seed}, {options.rounds} rounds as {kind}, {posts} umpires")
     begin = time.monotonic()
     runner = Runner(seed, kind, posts, most=options.rounds, minutes=options.minutes, progress=True)
@@ -80,7 +87,24 @@ def main() -> int:
     return 1 if report.violations or thin or not report.rounds else 0
 
 
-def end_early(runner: Runner) -> list[int]:
+def cancels(options: argparse.Namespace, kind: str, posts: int) -> int:
+    """--ci: plays the cancels of CI systems; see `pipelines`."""
+    from pipelines import many
+
+    seed, only = options.seed, None
+    if options.replay:
+        seed, only = map(int, options.replay.split(":"))
+    if seed is None:
+        seed = secrets.randbelow(10**6)
+    plays = many.Many(seed, kind, options.rounds or many.ROUNDS)
+    say(f"chaos: the cancels of CI systems, seed {seed}, as {kind}")
+    stopped_by = end_early(plays)
+    head = header(seed, kind, posts)
+    code = many.main(plays, posts, only=only, out=options.out, header=head)
+    return 128 + stopped_by[0] if stopped_by and not code else code
+
+
+def end_early(runner: Runner | Many) -> list[int]:
     """At SIGINT or SIGTERM begin nothing more, so that the report tells of what was done.
 
     A second one ends us at once, without a report. Returns where the signal will be noted.
