@@ -33,6 +33,8 @@ PURE = (
     "tests/runtime/config",
     "tests/runtime/journal/test_state.py",
     "tests/runtime/journal/test_status.py",
+    "tests/runtime/reports",
+    "tests/runtime/reports/ci",
     "tests/sandbox/policy/test_secrets.py",
     "tests/sandbox/policy/test_units.py",
 )

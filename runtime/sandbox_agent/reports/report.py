@@ -8,6 +8,7 @@ events. Nothing is escaped or masked yet: that is the task of whoever writes it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,10 @@ from sandbox_agent.reports.bounded import bounded
 
 HEAD = 4096
 TAIL = 8192
-"""Characters of a long text that are kept of its beginning and of its end."""
+"""Characters of a long text that are kept of its beginning and of its end, at most."""
+_WORD = 256
+"""Characters in which a text is cut between two words, if it has any there."""
+_GAP = re.compile(r"\s")
 IMAGES = 1 << 20
 """Bytes of all images of a run together that are kept, the first ones."""
 
@@ -48,8 +52,15 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
-        left_out = len(text) - HEAD - TAIL
-        return cls(text) if left_out <= 0 else cls(text[:HEAD], text[-TAIL:], left_out)
+        if len(text) <= HEAD + TAIL:
+            return cls(text)
+        # Between two words: half a secret is found by nobody who looks for it.
+        head, tail = text[:HEAD], text[-TAIL:]
+        for gap in _GAP.finditer(head, HEAD - _WORD):
+            head = text[: gap.start()]
+        if (gap_after := _GAP.search(tail, 0, _WORD)) is not None:
+            tail = tail[gap_after.end() :]
+        return cls(head, tail, len(text) - len(head) - len(tail))
 
     def __bool__(self) -> bool:
         return bool(self.head)
@@ -164,9 +175,10 @@ class Segment:
 
 @dataclass
 class Report:
-    """A run. at: when its journal was begun. entries: messages and turns in their order. calls: by
-    id, in their order; those of `verify` too. is_held: whether a process has the journal open to
-    write, so that the run may go on."""
+    """A run. run: the name of its folder. id: as the journal says; a folder may have another name.
+    at: when its journal was begun. entries: messages and turns in their order. calls: by id, in
+    their order; those of `verify` too. is_held: whether a process has the journal open to write, so
+    that the run may go on."""
 
     run: str
     folder: Path
@@ -177,6 +189,7 @@ class Report:
     entries: list[Message | Turn] = field(default_factory=list)
     calls: dict[str, Call] = field(default_factory=dict)
     is_held: bool = False
+    id: str = ""
     _monotonic: float = 0.0
     _image_room: int = IMAGES
 
@@ -237,7 +250,8 @@ class Report:
         """The next event of the journal."""
         match event:
             case events.JournalOpened():
-                self.name, self.at, self.opened = event.name, event.at, event.settings
+                self.id, self.name, self.at = event.run, event.name, event.at
+                self.opened = event.settings
             case events.SegmentStarted():
                 self._begin(event)
             case events.UserText():

@@ -47,17 +47,18 @@ _SECRET_IN_QUERY = re.compile(
     re.IGNORECASE,
 )
 _PRIVATE_KEY = re.compile(r"PRIVATE KEY( BLOCK)?-----")
-_SHAPES = re.compile(
+SHAPES = re.compile(
     r"(?<![A-Za-z0-9_-])("
-    r"sk-[A-Za-z0-9_-]{20}"  # OpenAI, Anthropic, OpenRouter
-    r"|[sr]k_(live|test)_[A-Za-z0-9]{16}"  # Stripe
-    r"|gh[oprsu]_[A-Za-z0-9]{20}|github_pat_[A-Za-z0-9_]{20}|glpat-[A-Za-z0-9_-]{16}"
-    r"|xox[abeprs]-[A-Za-z0-9-]{10}"  # Slack
-    r"|A(KIA|SIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30}"  # AWS, Google
-    r"|hf_[A-Za-z]{30}|gsk_[A-Za-z0-9]{20}|npm_[A-Za-z0-9]{30}|pypi-AgE[A-Za-z0-9_-]{20}"
-    r"|eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\."  # a JSON Web Token, RFC 7519
+    r"sk-[A-Za-z0-9_-]{20,}"  # OpenAI, Anthropic, OpenRouter
+    r"|[sr]k_(live|test)_[A-Za-z0-9]{16,}"  # Stripe
+    r"|gh[oprsu]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{16,}"
+    r"|xox[abeprs]-[A-Za-z0-9-]{10,}"  # Slack
+    r"|A(KIA|SIA)[A-Z0-9]{16,}|AIza[A-Za-z0-9_-]{30,}"  # AWS, Google
+    r"|hf_[A-Za-z]{30,}|gsk_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,}|pypi-AgE[A-Za-z0-9_-]{20,}"
+    r"|eyJ[A-Za-z0-9_-]{8,}+\.eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]*"  # a JSON Web Token, RFC 7519
     r")"
 )
+"""Keys and tokens as a whole. The time for a search is linear in the length of the text."""
 TELLING_CHARACTERS = 65536
 """How much of a value is looked at for shapes."""
 
@@ -67,12 +68,17 @@ def looks_secret(name: str, value: str) -> str | None:
     it does not. The text holds nothing of the value."""
     if (why := value_looks_secret(value)) is not None:
         return why
-    if _HARMLESS_VALUE.fullmatch(value):
+    if is_harmless(value):
         return None
     words = words_of(name)
     if words[-1:] == ["PWD"] and value.startswith("/"):
         return None  # a folder
     return "is called like a secret" if secret_words(words) else None
+
+
+def is_harmless(value: str) -> bool:
+    """Whether a value is a short number or a switch, which no one needs to hide."""
+    return _HARMLESS_VALUE.fullmatch(value) is not None
 
 
 def value_looks_secret(value: str) -> str | None:
@@ -84,7 +90,7 @@ def value_looks_secret(value: str) -> str | None:
         return "holds a password in a URL"
     if _SECRET_IN_QUERY.search(value):
         return "holds a secret in the query of a URL"
-    if _SHAPES.search(value):
+    if SHAPES.search(value):
         return "has the form of a key or token"
     return None
 
