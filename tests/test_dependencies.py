@@ -50,6 +50,7 @@ ORDER = (
     "sandbox_agent.models",
     "sandbox_agent.tools",
     "sandbox_agent.reports",
+    "sandbox_agent.reports.page",
     "sandbox_agent.run",
     "sandbox_agent.resume",
     "sandbox_agent.conversation",
