@@ -55,6 +55,7 @@ ORDER = (
     "sandbox_agent.resume",
     "sandbox_agent.conversation",
     "sandbox_agent",
+    "sandbox_agent.testing",
     "sandbox_agent.wiring",
     "sandbox_agent.cli",
     "sandbox_agent.cli.verbs",

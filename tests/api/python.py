@@ -17,7 +17,12 @@ from typing import Any, is_typeddict
 
 import msgspec
 
-PACKAGES = ("sandbox_agent", "sandbox_agent_sandbox", "sandbox_agent_ipc")
+PACKAGES = (
+    "sandbox_agent",
+    "sandbox_agent.testing",
+    "sandbox_agent_sandbox",
+    "sandbox_agent_ipc",
+)
 
 _PLAIN = (type(None), bool, int, float, str, tuple, frozenset)
 """Types of class attributes that have their value in the entry."""
@@ -33,11 +38,11 @@ _UNPACKED = re.compile(r"Unpack\[(\w+)\]")
 
 
 def public_names() -> Iterator[tuple[str, str]]:
-    """All names in `__all__` of the packages, those of `sandbox_agent` without a prefix."""
+    """All names in `__all__` of the packages, without the prefix `sandbox_agent`."""
     for package in PACKAGES:
         module = import_module(package)
         for name in getattr(module, "__all__", ()):
-            full = name if package == PACKAGES[0] else f"{package}.{name}"
+            full = f"{package}.{name}".removeprefix(f"{PACKAGES[0]}.")
             yield from _value(full, getattr(module, name))
 
 
