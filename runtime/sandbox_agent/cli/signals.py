@@ -50,6 +50,8 @@ that passes it on."""
 LEAVE_SECONDS = 2.0
 """What the main thread still has after a signal that came after the end."""
 _FOREVER = 365 * 86400.0
+_SI_KERNEL = 0x80
+"""The kernel has sent the signal: sigaction(2)."""
 _CHILDREN_SECONDS = 0.3
 """How long a helper process, such as git, may take to end by SIGTERM."""
 
@@ -93,10 +95,10 @@ class Signals:
     """The signals of this process. Every move from state to state is made under one lock.
 
     first: the signal that decides the exit code, or None. late: a signal that came after the end,
-    or None. received: how many signals came, the death of the parent not counted. parent: the pid
-    of the parent process, taken early: after its death getppid(2) gives another one. on_leave:
-    called before the thread ends the process, with what is to be said, which may be "". It must
-    return soon, and must not need the main thread.
+    or None. received: how many signals came; the ends of the parent and of the terminal are not
+    counted. parent: the pid of the parent process, taken early: after its death getppid(2) gives
+    another one. on_leave: called before the thread ends the process, with what is to be said, which
+    may be "". It must return soon, and must not need the main thread.
     """
 
     def __init__(self) -> None:
@@ -198,9 +200,12 @@ class Signals:
         and this process, and one event must leave the calls their whole grace period.
         """
         with self._lock:
-            if not self.received and not self._struck:
-                self._struck = True
-                self._take(signum)
+            self._strike(signum)
+
+    def _strike(self, signum: int) -> None:
+        if not self.received and not self._struck:
+            self._struck = True
+            self._take(signum)
 
     # --- the thread --------------------------------------------------------------------------
 
@@ -220,6 +225,8 @@ class Signals:
                         self._leave(self._code or by_signal(self.late), words)
                     elif info is not None and info.si_signo == signal.SIGTSTP:
                         self._stop()
+                    elif info is not None and _is_hang_up(info):
+                        self._strike(info.si_signo)
                     elif info is not None:
                         self.received += 1
                         # The first signal and the death of the parent are one event.
@@ -300,6 +307,12 @@ def nothing_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _is_hang_up(info: signal.struct_siginfo) -> bool:
+    """Whether the terminal is gone: the kernel sends this SIGHUP, also when the leader of the
+    session ends by the Ctrl-C that this process got too. So it is no second wish to stop."""
+    return info.si_signo == signal.SIGHUP and info.si_code == _SI_KERNEL
 
 
 def _nothing(words: str) -> None:

@@ -242,6 +242,8 @@ def _cancelled(
         complaints.append(f"sandbox-agent is alive {limit} s after the cancel")
     elif seconds > limit:
         complaints.append(f"it took {seconds:.1f} s; grace, term and noise are {limit} s")
+    if plan.stubborn and plan.phase is not Phase.ANY and seconds < plan.grace + plan.term:
+        complaints.append(f"it took {seconds:.1f} s: the tools did not have their whole time")
     if code not in job.system.codes:
         complaints.append(f"sandbox-agent ended with {code}, not one of {sorted(job.system.codes)}")
     if job.entry.returncode not in job.system.entry:
