@@ -51,6 +51,7 @@ ORDER = (
     "sandbox_agent.tools",
     "sandbox_agent.reports",
     "sandbox_agent.reports.page",
+    "sandbox_agent.reports.runs",
     "sandbox_agent.run",
     "sandbox_agent.resume",
     "sandbox_agent.conversation",
@@ -59,6 +60,7 @@ ORDER = (
     "sandbox_agent.wiring",
     "sandbox_agent.cli",
     "sandbox_agent.cli.verbs",
+    "sandbox_agent.cli.verbs.runs",
     "sandbox_agent.__main__",
 )
 """The folders, and the modules at the top of a package, from the lowest to the highest. A module

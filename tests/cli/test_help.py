@@ -39,6 +39,7 @@ def test_help_imports_nothing_but_argparse_and_its_like(argv: list[str]) -> None
         "sandbox_agent_sandbox.capture",
         "sandbox_agent.cli",
         "sandbox_agent.cli.console",
+        "sandbox_agent.cli.find_arguments",
         "sandbox_agent.reports",
         "sandbox_agent.reports.escape",
         "sandbox_agent.cli.argument_parser",
@@ -57,7 +58,11 @@ def agent(*argv: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "verb", ["run", "resume", "cancel", "exec", "validate", "schema", "init", "doctor"]
+    "verb",
+    [
+        *("run", "resume", "cancel", "exec", "validate", "schema", "init", "doctor"),
+        *("ls", "show", "logs", "compare", "rm", "prune"),
+    ],
 )
 def test_every_verb_has_help(verb: str) -> None:
     done = agent(verb, "--help")

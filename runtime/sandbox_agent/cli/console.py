@@ -81,10 +81,11 @@ class Console:
         self._told: set[Stream] = set()
         self._filters: dict[Stream, TerminalFilter] = {}
 
-    def out(self, text: str) -> None:
-        """Writes a result. Control characters are escaped only for a terminal."""
+    def out(self, text: str, give_up: GiveUp | None = None) -> None:
+        """Writes a result. Control characters are escaped only for a terminal. give_up: see
+        `Stream.write`."""
         shown = escape_text(text) if self.stdout.is_terminal else text
-        self.stdout.write(shown.encode("utf-8", "surrogateescape"))
+        self.stdout.write(shown.encode("utf-8", "surrogateescape"), give_up)
 
     def err(self, text: str) -> None:
         """Writes a note. Control characters are always escaped."""

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from sandbox_agent.cli.argument_parser import Parser, UsageError, Version
+from sandbox_agent.cli.find_arguments import ADD_FIND_VERBS
 from sandbox_agent.cli.verb_arguments import ADD_VERBS
 from sandbox_agent.exit_codes import ExitCode
 
@@ -59,6 +60,6 @@ def _build() -> Parser:
         added.set_defaults(module=name)
         return added
 
-    for add in ADD_VERBS:
+    for add in (*ADD_VERBS, *ADD_FIND_VERBS):
         add(verb)
     return parser

@@ -111,7 +111,7 @@ def overrides_of(arguments: argparse.Namespace, flags: Mapping[str, str]) -> dic
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Given]:
-    places = {"workspace.path": "--workspace", "output.dir": "--out"}
+    places = {"workspace.path": "--workspace", "output.dir": "--out", "name": "--name"}
     overrides = overrides_of(arguments, SHARED_FLAGS | places)
     if arguments.prompt is not None:
         overrides["prompt"] = (prompt_text(arguments.prompt), "--prompt")

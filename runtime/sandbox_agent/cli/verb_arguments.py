@@ -33,6 +33,7 @@ def _task_arguments(parser: argparse.ArgumentParser) -> None:
         "difference",
     )
     parser.add_argument("--workspace", metavar="D", help="the folder that the agent works in")
+    parser.add_argument("--name", metavar="NAME", help="what to call the run (`show NAME`)")
     parser.add_argument(
         "--var",
         metavar="K=V",
@@ -43,7 +44,7 @@ def _task_arguments(parser: argparse.ArgumentParser) -> None:
     _set(parser)
     _grace(parser)
     parser.add_argument("--timeout", metavar="S", help="wall time of the run (budgets.time)")
-    _out(parser)
+    add_out(parser)
 
 
 def _set(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +63,8 @@ def _grace(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _out(parser: argparse.ArgumentParser) -> None:
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Adds --out."""
     parser.add_argument("--out", metavar="DIR", help="the folder of run folders")
 
 
@@ -89,11 +91,14 @@ def _reporting(parser: argparse.ArgumentParser) -> None:
     _die_with_parent(parser)
 
 
-def _which_run(parser: argparse.ArgumentParser) -> None:
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Adds RUN and --out."""
     parser.add_argument(
-        "run", metavar="RUN", help="its id, the beginning of its id, its folder, or `last`"
+        "run",
+        metavar="RUN",
+        help="its name, its id, the beginning or the end of its id, its folder, or `last`",
     )
-    _out(parser)
+    add_out(parser)
 
 
 def _run(verb: AddVerb) -> None:
@@ -111,7 +116,7 @@ def _resume(verb: AddVerb) -> None:
         "Settings stay as they were, unless an option changes them. Budgets start again at zero.",
         listing(RUN_CODES),
     )
-    _which_run(parser)
+    add_run(parser)
     parser.add_argument(
         "--prompt", metavar="TEXT", help="a new message to the agent; - reads standard input"
     )
@@ -133,7 +138,7 @@ def _cancel(verb: AddVerb) -> None:
         f"  {ExitCode.FAILED}     the run is not active, or with --wait, has not ended in time\n"
         f"  {ExitCode.SURVIVORS}     with --wait, a process could not be stopped",
     )
-    _which_run(parser)
+    add_run(parser)
     parser.add_argument("--wait", metavar="S", help="wait until the run has ended, at most S")
 
 
@@ -152,7 +157,7 @@ def _exec(verb: AddVerb) -> None:
         "--timeout", metavar="S", help="wall time of the command (default: no limit)"
     )
     _grace(parser)
-    _out(parser)
+    add_out(parser)
     _die_with_parent(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command")
 

@@ -222,11 +222,12 @@ class JournalWriter:
 _MOVED = "it was removed, renamed or replaced while the run was going"
 
 
-def in_use(path: Path) -> bool:
-    """Whether a process has the journal open to write. Raises OSError if it cannot be read."""
+def in_use(path: Path, patience: float = LOCK_PATIENCE) -> bool:
+    """Whether a process has the journal open to write. patience: seconds to wait for one that may
+    be dying. Raises OSError if it cannot be read."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _lock(fd, fcntl.LOCK_SH, LOCK_PATIENCE)
+        _lock(fd, fcntl.LOCK_SH, patience)
     except BlockingIOError:
         return True
     finally:
@@ -303,7 +304,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 def read_lines(read: ReadPart, size: int, name: str) -> Iterator[Line]:
     """The complete lines of the first `size` bytes of a journal, one after the other, so that the
     memory for one suffices. name: for messages. Raises as `read_journal`."""
-    for number, (offset, line) in enumerate(_split(read, size), 1):
+    for number, (offset, line) in enumerate(split_lines(read, size), 1):
         if number == 1:
             check_version(line, name)
         event = decode_line(line, name, number)
@@ -312,8 +313,8 @@ def read_lines(read: ReadPart, size: int, name: str) -> Iterator[Line]:
         yield Line(number, offset, len(line), event)
 
 
-def _split(read: ReadPart, size: int) -> Iterator[tuple[int, bytes]]:
-    """Each complete line, with its offset."""
+def split_lines(read: ReadPart, size: int) -> Iterator[tuple[int, bytes]]:
+    """Each complete line of the first `size` bytes, with its offset."""
     done = at = 0
     begun: list[bytes] = []  # parts of a line whose end is not read yet
     while done < size and (part := read(done, min(_PART, size - done))):

@@ -1,4 +1,7 @@
-"""Finds the run that a command names: by its id, the beginning of the id, a path, or `last`.
+"""Finds the run that a command names: by its name, its id or a part of it, a path, or `last`.
+
+The part is the beginning of an id, or its end: the last digits are random, so three of them are
+most often enough. A name means the run that was made last of those that have it.
 
 `last` is the run that was made last. Ids begin with the time, and the clock may be set back. So a
 run that gets an id before others is noted in the folders of those. A command of `exec` is meant
@@ -24,7 +27,7 @@ LAST = "last"
 COMMAND = "exec"
 """What the record of a command of `exec` says as name and as model."""
 
-_LATER = "later_runs.txt"
+LATER_FILE = "later_runs.txt"
 _NOTED_IN = 64
 _FIRST_LINE = 1024 * 1024
 SHOWN = 5
@@ -36,14 +39,18 @@ def is_path(run: str) -> bool:
     return os.sep in run
 
 
-def find_run(run: str, output_dir: Path | None = None, here: Path | None = None) -> Path:
+def find_run(
+    run: str, output_dir: Path | None = None, here: Path | None = None, *, only: bool = False
+) -> Path:
     """The folder of a run.
 
-    run: an id, the beginning of exactly one id, the path of a run folder or of its journal, or
-    `last`. Text with a slash is a path. output_dir: where run folders are; None for the default.
-    here: where relative paths start; None for the current folder. Raises ConfigError if no run or
-    several are found, if the path is not a run, or if this user may not read it; NotRecorded if the
-    disk fails.
+    run: an id, the beginning or the end of exactly one id, the name of a run, the path of a run
+    folder or of its journal, or `last`. Text with a slash is a path. output_dir: where run folders
+    are; None for the default. here: where relative paths start; None for the current folder. only:
+    refuse a name that several runs have.
+
+    Raises ConfigError if no run or several are found, if the path is not a run, or if this user may
+    not read it; NotRecorded if the disk fails.
     """
     base, here = output_dir or default_output_dir(), here or Path()
     if not run:
@@ -52,35 +59,52 @@ def find_run(run: str, output_dir: Path | None = None, here: Path | None = None)
         return _checked(here / os.path.expanduser(run), run)
     if run == LAST:
         return _last(base)
-    names = _runs(base)
+    names = runs_in(base)
     if run in names:
         return base / run
-    found = [name for name in names if name.startswith(run)]
+    called = [name for name in _newest_first(base, names) if name_of(base / name) == run]
+    if called and (len(called) == 1 or not only):
+        return base / called[0]
+    found = called[::-1] or [name for name in names if name.startswith(run) or name.endswith(run)]
     if len(found) == 1:
         return base / found[0]
     if found:
-        shown = found[-SHOWN:]
-        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise ConfigError(
-            f"{run} may be any of {', '.join(shown)}{more}",
-            field="RUN",
-            hint="write more of the id",
-        )
+        raise _ambiguous(run, found, "give an id" if called else "write more of the id")
     for path in (base / run, here / run):
         if os.path.lexists(path):
             return _checked(path, run)
     raise ConfigError(f"there is no run {run} in {base}", field="RUN", hint=_HINT)
 
 
+def _ambiguous(run: str, found: Sequence[str], hint: str) -> ConfigError:
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    shown = ", ".join(found[-SHOWN:])
+    return ConfigError(f"{run} may be any of {shown}{more}", field="RUN", hint=hint)
+
+
 _HINT = (
-    "give a run's id or the beginning of one, the path of its folder, or `last`; --out names the "
-    "folder of runs"
+    "give a run's name, its id or the beginning or the end of one, the path of its folder, or "
+    "`last`; --out names the folder of runs"
 )
 
 
-def _runs(base: Path) -> list[str]:
-    """The names of the runs in a folder, sorted."""
+def runs_in(base: Path) -> list[str]:
+    """The names of the run folders in a folder, sorted. Raises NotRecorded if the disk fails, and
+    ConfigError if this user may not read it."""
     return sorted(name for name in _names(base) if _has_journal(base / name))
+
+
+def all_folders(base: Path) -> list[Path]:
+    """The run folders in a folder, also those that have no journal yet or that this user may not
+    enter. Raises as `runs_in`."""
+    try:
+        with os.scandir(base) as entries:
+            folders = [entry.name for entry in entries if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _unreadable(base, error) from None
+    return [base / name for name in folders if is_run_id(name) or _has_journal(base / name)]
 
 
 def _has_journal(folder: Path) -> bool:
@@ -135,14 +159,14 @@ def note_order(folder: Path) -> None:
         return
     after = sorted(name for name in names if name > folder.name and is_run_id(name))
     for name in after[-_NOTED_IN:]:
-        with contextlib.suppress(OSError), open(folder.parent / name / _LATER, "ab") as file:
+        with contextlib.suppress(OSError), open(folder.parent / name / LATER_FILE, "ab") as file:
             file.write(f"{folder.name}\n".encode())
 
 
 def _later(folder: Path) -> list[str]:
     """The runs that were made after this one, with ids that come before its own."""
     try:
-        raw = read_regular_file(folder / _LATER)
+        raw = read_regular_file(folder / LATER_FILE)
     except OSError:
         return []
     return raw.decode("ascii", "replace").split()
@@ -150,13 +174,26 @@ def _later(folder: Path) -> list[str]:
 
 def is_command(folder: Path) -> bool:
     """Whether the journal in a folder is that of a command of `exec`."""
+    opened = _opened(folder)
+    if opened is None or opened.settings is None:
+        return False
+    return opened.name == COMMAND and opened.settings.model == COMMAND
+
+
+def name_of(folder: Path) -> str | None:
+    """The name of the run in a folder; None if it has none, or its journal cannot be read."""
+    opened = _opened(folder)
+    return None if opened is None else opened.name
+
+
+def _opened(folder: Path) -> JournalOpened | None:
+    """The first event; None if it cannot be read. What is wrong is told to whom asks for this
+    run."""
     try:
         with open(folder / JOURNAL_FILE, "rb") as file:
-            opened = msgspec.json.decode(file.readline(_FIRST_LINE), type=JournalOpened)
+            return msgspec.json.decode(file.readline(_FIRST_LINE), type=JournalOpened)
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
-        return False  # whatever is wrong with it is told to whom asks for it
-    settings = opened.settings
-    return opened.name == COMMAND and settings is not None and settings.model == COMMAND
+        return None
 
 
 def _checked(path: Path, run: str) -> Path:

@@ -24,7 +24,13 @@ from sandbox_agent.journal.events import (
     RecordedSettings,
     Stamp,
 )
-from sandbox_agent.journal.file import JOURNAL_FILE, ROOM, JournalWriter, read_lines
+from sandbox_agent.journal.file import (
+    JOURNAL_FILE,
+    LOCK_PATIENCE,
+    ROOM,
+    JournalWriter,
+    read_lines,
+)
 from sandbox_agent.journal.folder import make_run_folder
 from sandbox_agent.journal.lookup import COMMAND, note_order
 from sandbox_agent.journal.state import RunState, unfinished
@@ -216,7 +222,9 @@ class Recorder:
             self.make_folder()
             try:
                 if self._writer is None:
-                    self._writer = JournalWriter(self.folder / JOURNAL_FILE)
+                    # A reader may hold the lock for an instant, to see whether the run is going.
+                    path = self.folder / JOURNAL_FILE
+                    self._writer = JournalWriter(path, patience=LOCK_PATIENCE)
                 opened = self.state.open_count
                 self._writer.room = ROOM + _RESULT * min(opened, _GOING) + _SKIPPED * opened
                 while self._written < len(self._events):

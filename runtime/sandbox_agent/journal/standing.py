@@ -80,11 +80,11 @@ def standing_of(folder: Path) -> Standing:
     fd = open_regular_file(journal)
     try:
         size, read = os.fstat(fd).st_size, read_from(fd)
-        if (first := _first_line(read, size)) is None:
+        if (first := first_line(read, size)) is None:
             return Standing(True, None, _head(folder))
         check_version(first, str(journal))
         end = None
-        for event in _backwards(read, size, str(journal)):
+        for event in backwards(read, size, str(journal)):
             if isinstance(event, SegmentEnded):
                 end = event
             if not isinstance(event, _OUTSIDE):
@@ -101,7 +101,8 @@ def _head(folder: Path) -> Head | None:
         return None
 
 
-def _first_line(read: ReadPart, size: int) -> bytes | None:
+def first_line(read: ReadPart, size: int) -> bytes | None:
+    """The first line of a journal; None if it is not complete."""
     data = b""
     while len(data) < size and (part := read(len(data), _PART)):
         data += part
@@ -110,8 +111,8 @@ def _first_line(read: ReadPart, size: int) -> bytes | None:
     return data if is_whole(data) else None
 
 
-def _backwards(read: ReadPart, size: int, name: str) -> Iterator[AnyEvent]:
-    """The events of the complete lines, the last one first."""
+def backwards(read: ReadPart, size: int, name: str) -> Iterator[AnyEvent]:
+    """The events of the complete lines, the last one first. Raises JournalError."""
     whole = complete_length(read, size)
     tail = _read(read, whole, size)
     if is_whole(tail):

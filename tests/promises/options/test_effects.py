@@ -127,6 +127,7 @@ def test_the_flags_of_exec(me: Person) -> None:
         ("--set", "parallel=0", "parallel"),
         ("--var", "x", "--var"),
         ("--check", None, "--check"),
+        ("--name", "a b", "name"),
     ],
 )
 def test_validate_checks_what_run_would_use(

@@ -10,7 +10,7 @@ import pytest
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.events import RecordedSettings, UserText
 from sandbox_agent.journal.file import JOURNAL_FILE
-from sandbox_agent.journal.lookup import COMMAND, find_run
+from sandbox_agent.journal.lookup import COMMAND, all_folders, find_run
 from sandbox_agent.journal.recorder import Recorder
 
 IDS = ("20260101T000000000-aaaaaa", "20260101T000000000-bbbbbb", "20260102T000000000-cccccc")
@@ -28,9 +28,12 @@ def runs(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("run", "found"),
-    [(IDS[0], IDS[0]), (IDS[1][:20], IDS[1]), ("20260102", IDS[2]), ("last", IDS[2])],
+    [
+        *((IDS[0], IDS[0]), (IDS[1][:20], IDS[1]), ("20260102", IDS[2]), ("last", IDS[2])),
+        *(("aaaaaa", IDS[0]), ("b", IDS[1]), ("-cccccc", IDS[2])),
+    ],
 )
-def test_by_id_prefix_and_last(runs: Path, run: str, found: str) -> None:
+def test_by_id_its_beginning_its_end_and_last(runs: Path, run: str, found: str) -> None:
     assert find_run(run, runs) == runs / found
 
 
@@ -91,6 +94,35 @@ def test_of_many_candidates_the_newest_are_shown(runs: Path) -> None:
         find_run("2027", runs)
 
 
+def test_a_name_is_the_run_that_was_made_last_of_those_that_have_it(tmp_path: Path) -> None:
+    one, other, named = (
+        made(tmp_path, f"2026060{day}T120000000-{digits}", name=name)
+        for day, digits, name in ((1, "aaaaaa", "fix"), (2, "bbbbbb", "fix"), (3, "cccfix", "x"))
+    )
+    assert find_run("fix", tmp_path) == other  # a name counts before the end of an id
+    assert find_run("x", tmp_path, only=True) == named
+    assert find_run("ccfix", tmp_path) == named
+    with pytest.raises(ConfigError, match=f"fix may be any of {one.name}, {other.name}") as raised:
+        find_run("fix", tmp_path, only=True)
+    assert raised.value.hint == "give an id"
+    # A name that was given while the clock was ahead is not the last one.
+    back = made(tmp_path, "20260501T120000000-dddddd", name="fix")
+    assert find_run("fix", tmp_path) == back
+
+
+def test_all_folders_of_runs_are_found_whoever_made_them(runs: Path) -> None:
+    half = runs / "20260103T000000000-dddddd"
+    half.mkdir()
+    copy = runs / "copy"
+    copy.mkdir()
+    (copy / JOURNAL_FILE).touch()
+    (runs / "20260104T000000000-eeeeee").touch()  # a file
+    assert {folder.name for folder in all_folders(runs)} == {*IDS, half.name, "copy"}
+    assert all_folders(runs / "nowhere") == []
+    with pytest.raises(ConfigError):
+        all_folders(runs / "zzz-a-file")
+
+
 FAST, RIGHT, LATER = (
     "20260601T130000000-aaaaaa",
     "20260601T120000000-bbbbbb",
@@ -99,13 +131,13 @@ FAST, RIGHT, LATER = (
 """Made in this order, while the clock was an hour fast, and after it was set back."""
 
 
-def made(base: Path, name: str, model: str = "scripted:x") -> Path:
+def made(base: Path, run: str, model: str = "scripted:x", name: str | None = None) -> Path:
     """A run of this id, as the recorder makes it."""
-    task = None if model != COMMAND else COMMAND
-    recorder = Recorder(base / name, task, None, RecordedSettings(model, {}, {}))
+    task = name if model != COMMAND else COMMAND
+    recorder = Recorder(base / run, task, None, RecordedSettings(model, {}, {}))
     recorder.add(UserText, text="Go.")
     recorder.close()
-    return base / name
+    return base / run
 
 
 def test_the_last_run_is_the_one_that_was_made_last_also_after_the_clock_was_set_back(

@@ -1,0 +1,1 @@
+"""The verbs that find a run again: one module a verb."""

@@ -1,0 +1,24 @@
+"""`sandbox-agent compare`: what differs between two runs."""
+
+from __future__ import annotations
+
+import argparse
+
+from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.signals import Signals
+from sandbox_agent.cli.verbs.runs.reading import as_json, mask_of, report_of
+from sandbox_agent.exit_codes import ExitCode
+from sandbox_agent.reports.runs.compare import compared, comparison_lines
+
+
+def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
+    """Prints the two runs beside each other."""
+    left, right = report_of(arguments.run, arguments), report_of(arguments.other, arguments)
+    masks = mask_of(left), mask_of(right)
+    found = compared(left, right, lambda text: masks[1](masks[0](text)))
+    if arguments.json:
+        console.out(as_json(found))
+    else:
+        for line in comparison_lines(found):
+            console.out(f"{line}\n", lambda: False)
+    return ExitCode.DONE

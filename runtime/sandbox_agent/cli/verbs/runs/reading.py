@@ -1,0 +1,50 @@
+"""Reads the runs that a command names."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sandbox_agent.errors import AgentError, ConfigError, NotRecorded
+from sandbox_agent.journal.lookup import find_run
+from sandbox_agent.reports.report import Report, read_report
+
+
+def runs_folder(arguments: argparse.Namespace) -> Path | None:
+    """The folder of run folders that --out names; None for the default."""
+    return Path(arguments.out) if arguments.out else None
+
+
+def report_of(run: str, arguments: argparse.Namespace) -> Report:
+    """The report of the run that a command names. Raises ConfigError, JournalError, NotRecorded."""
+    folder = find_run(run, runs_folder(arguments))
+    try:
+        return read_report(folder)
+    except OSError as error:
+        raise unreadable(folder, error) from None
+
+
+def unreadable(folder: Path, error: OSError) -> AgentError:
+    """Why a run cannot be read."""
+    if isinstance(error, PermissionError):
+        return ConfigError(
+            f"the run {folder.name} belongs to another user",
+            field="RUN",
+            hint="read it as the user that started it",
+        )
+    return NotRecorded(f"the run {folder.name} cannot be read: {error.strerror}")
+
+
+def mask_of(report: Report) -> Callable[[str], str]:
+    """Replaces secrets in texts of a report."""
+    return lambda text: text
+
+
+def as_json(value: Any) -> str:
+    """A line of JSON in ASCII: it is the same in every locale, and harmless on a terminal."""
+    return json.dumps(msgspec.to_builtins(value)).replace("\x7f", "\\u007f") + "\n"

@@ -1,0 +1,57 @@
+"""A list of runs as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sandbox_agent.reports.escape import one_line
+from sandbox_agent.reports.runs.figures import age, dollars
+from sandbox_agent.reports.runs.summary import Summary
+
+_GAP = 2
+_LONGEST = 40
+"""Characters of a cell."""
+
+_COLUMNS = ("RUN", "STATUS", "TURNS", "COST", "AGE", "MODEL", "NAME")
+_RIGHT = {"TURNS", "COST", "AGE"}
+_LEFT_OUT_FIRST = ("MODEL", "COST", "TURNS", "AGE", "NAME")
+"""Columns that a narrow terminal has no room for."""
+
+
+def table(runs: Sequence[Summary], now: float, width: int | None = None) -> str:
+    """The table, with a heading. now: seconds since the epoch. width: of the terminal, in columns;
+    None to leave nothing out."""
+    rows = [dict(zip(_COLUMNS, _cells(run, now), strict=True)) for run in runs]
+    shown = list(_COLUMNS)
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in _COLUMNS}
+    for column in _LEFT_OUT_FIRST:
+        if width is None or _total(shown, widths) <= width:
+            break
+        shown.remove(column)
+    lines = [_line({name: name for name in shown}, shown, widths)]
+    lines += [_line(row, shown, widths) for row in rows]
+    return "".join(f"{line if width is None else line[:width]}\n" for line in lines)
+
+
+def _total(shown: Sequence[str], widths: dict[str, int]) -> int:
+    return sum(widths[name] for name in shown) + _GAP * (len(shown) - 1)
+
+
+def _line(row: dict[str, str], shown: Sequence[str], widths: dict[str, int]) -> str:
+    cells = [
+        row[name].rjust(widths[name]) if name in _RIGHT else row[name].ljust(widths[name])
+        for name in shown
+    ]
+    return (" " * _GAP).join(cells).rstrip()
+
+
+def _cells(run: Summary, now: float) -> tuple[str, ...]:
+    return (
+        one_line(run.run, _LONGEST),
+        one_line(run.status, _LONGEST),
+        "-" if run.turns is None else str(run.turns),
+        dollars(run.cost_usd),
+        age(run.begun, now),
+        one_line(run.model, _LONGEST) or "-",
+        one_line(run.name or "", _LONGEST) or "-",
+    )
