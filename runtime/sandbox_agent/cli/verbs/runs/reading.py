@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 
 from sandbox_agent.errors import AgentError, ConfigError, NotRecorded
 from sandbox_agent.journal.lookup import find_run
+from sandbox_agent.reports.mask import mask_for
 from sandbox_agent.reports.report import Report, read_report
 
 
@@ -42,7 +44,7 @@ def unreadable(folder: Path, error: OSError) -> AgentError:
 
 def mask_of(report: Report) -> Callable[[str], str]:
     """Replaces secrets in texts of a report."""
-    return lambda text: text
+    return mask_for(report, os.environ).apply
 
 
 def as_json(value: Any) -> str:
