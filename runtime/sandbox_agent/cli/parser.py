@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from sandbox_agent.exit_codes import EXEC_CODES, RUN_CODES, ExitCode, listing
 
@@ -22,8 +21,7 @@ class UsageError(Exception):
         self.text = text
 
 
-@dataclass(frozen=True)
-class Arguments:
+class Arguments(NamedTuple):
     """A parsed command. failed_code: what it exits with after an error; None for the error's own
     code. bug_code: what it exits with after a bug in sandbox-agent."""
 
