@@ -12,8 +12,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox_agent.cli.stream import GiveUp, Stream
 from sandbox_agent.reports.escape import TerminalFilter, escape_text
@@ -46,8 +45,7 @@ def fill_standard_descriptors() -> frozenset[int]:
     return frozenset(closed)
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """Output that was not written. error: why; None if its reader did not read."""
 
     error: OSError | None

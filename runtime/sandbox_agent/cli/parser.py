@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from sandbox_agent.cli.argument_parser import Parser, UsageError, Version
 from sandbox_agent.cli.find_arguments import ADD_FIND_VERBS
@@ -16,8 +15,7 @@ from sandbox_agent.exit_codes import ExitCode
 Verb = Callable[[argparse.Namespace, Any, Any], int]
 
 
-@dataclass(frozen=True)
-class Arguments:
+class Arguments(NamedTuple):
     """A parsed command. failed_code: what it exits with after an error; None for the error's own
     code. bug_code: what it exits with after a bug in sandbox-agent."""
 

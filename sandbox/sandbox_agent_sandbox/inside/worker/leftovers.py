@@ -13,6 +13,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Container
 from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -61,11 +62,14 @@ def wait(token: CallToken) -> tuple[tuple[str, ...], int]:
     return tuple(command for command in commands if command), len(others)
 
 
-def finish_python(token: CallToken) -> None:
+def finish_python(token: CallToken, own: Container[int]) -> None:
     """What the interpreter does at its end, and this process does not, for a Python tool: wait for
-    its threads, here PATIENCE at most, and flush the files that it left open."""
+    its threads, here PATIENCE at most, and flush the files that it left open.
+
+    own: this process's own descriptors, which are no files of the tool.
+    """
     begin, left, threading = time.monotonic(), _patience(token), sys.modules.get("threading")
-    going = _threads(threading) if threading is not None else []
+    going = _threads(threading) if threading is not None and not token.is_cancelled else []
     while going and not token.is_cancelled and time.monotonic() - begin < left:
         going[0].join(_LOOK)
         going = [thread for thread in going if thread.is_alive()]
@@ -74,7 +78,7 @@ def finish_python(token: CallToken) -> None:
         threads = "1 thread was" if len(going) == 1 else f"{len(going)} threads were"
         _say(f"{threads} still at work when the tool returned, and ended with the call: {names}")
     kinds = {io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom}
-    for one in gc.get_objects() if _has_files() else ():  # which takes some milliseconds
+    for one in gc.get_objects() if _has_files(own) else ():  # which takes some milliseconds
         if type(one) in kinds:
             try:
                 if not one.closed and one.fileno() > 2:
@@ -91,13 +95,14 @@ def _patience(token: CallToken) -> float:
     return min(PATIENCE, token.deadline - time.monotonic() - 2 * _LOOK)
 
 
-def _has_files() -> bool:
+def _has_files(own: Container[int]) -> bool:
     """Whether a file is open, in any way but as one of the standard streams."""
     for fd in os.listdir("/proc/self/fd"):
+        if int(fd) <= 2 or int(fd) in own:
+            continue
         with suppress(OSError):
             target = os.readlink(f"/proc/self/fd/{fd}")
-            own = target.startswith(("pipe:", "socket:", "anon_inode:", "/memfd:", "/proc/"))
-            if int(fd) > 2 and not own:
+            if not target.startswith(("pipe:", "socket:", "anon_inode:", "/memfd:", "/proc/")):
                 return True
     return False
 

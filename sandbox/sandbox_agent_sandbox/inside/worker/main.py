@@ -144,7 +144,7 @@ def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int, outbox: _Out
         arguments = read_arguments(received[0], _MAX_ARGUMENTS)
     kept = tuple(bind.path for bind in plan.binds)
     set_facts(CallFacts(min(message.output_limit, MODEL_BYTES), kept))
-    outbox.send(_run(message, arguments, outbox, BoardView(board_fd), descriptors.wake))
+    outbox.send(_run(message, arguments, outbox, board_fd, descriptors))
 
 
 def _enter(folder: str) -> None:
@@ -161,8 +161,10 @@ def _enter(folder: str) -> None:
         os.write(2, note.encode())
 
 
-def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd: int) -> Result:
-    token = board.token(call.slot, call.word, wake_fd)
+def _run(
+    call: Call, arguments: bytes, outbox: Outbox, board_fd: int, descriptors: CallDescriptors
+) -> Result:
+    token = BoardView(board_fd).token(call.slot, call.word, descriptors.wake)
     worker = os.getpid()
 
     def on_term(number: int, frame: FrameType | None) -> None:
@@ -191,9 +193,11 @@ def _run(call: Call, arguments: bytes, outbox: Outbox, board: BoardView, wake_fd
         _ignore_term()
         if result.kind in (ResultKind.OK, ResultKind.ERROR):
             if not call.function.module.startswith("sandbox_agent_sandbox."):
-                leftovers.finish_python(token)
-            left, count = leftovers.wait(token)
-            result = msgspec.structs.replace(result, left=left, left_count=count)
+                own = (descriptors.inbox, descriptors.outbox, descriptors.wake, board_fd)
+                leftovers.finish_python(token, own)
+            if not token.is_cancelled:  # a call that is stopped is to leave nothing
+                left, count = leftovers.wait(token)
+                result = msgspec.structs.replace(result, left=left, left_count=count)
     except Cancelled:  # SIGTERM came in the short time between the tool's end and the line above
         _ignore_term()
         return Result(ResultKind.CANCELLED, "")
