@@ -79,6 +79,26 @@ def test_a_run_of_another_user_is_refused(person: Person) -> None:
         assert done.returncode == 0
 
 
+def test_a_run_becomes_one_html_file(me: Person) -> None:
+    events = made_runs.failed_run(name="<script>alert(1)</script>")
+    made_runs.write(me.folder / "runs" / made_runs.ID, events)
+    page = me.work / "run.html"
+    done = show(me, "last", "--html", "run.html")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("run.html: ") and done.stderr.endswith(" kB\n")
+    text = page.read_text()
+    assert "Make pytest pass." in text and "<script>" not in text
+    assert show(me, "last", "--html", "-").stdout == text
+    assert show(me, "last", "--html", "/dev/stdout").stdout == text
+    for target, code, named in (
+        ("nowhere/run.html", 2, "--html nowhere/run.html cannot be written"),
+        (str(me.work), 2, "cannot be written"),
+        ("/dev/full", 74, "the page was not written: No space left on device"),
+    ):
+        done = show(me, "last", "--html", target)
+        assert (done.returncode, done.stdout) == (code, "") and named in done.stderr
+
+
 def test_an_empty_journal_is_shown_as_what_it_is(me: Person) -> None:
     made_runs.write(me.folder / "runs" / made_runs.ID, [])
     done = show(me, made_runs.ID)

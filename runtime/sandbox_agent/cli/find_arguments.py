@@ -44,7 +44,10 @@ def _show(verb: AddVerb) -> None:
     )
     add_run(parser)
     parser.add_argument(
-        "--whole", action="store_true", help="longer outputs, whole arguments, and thoughts"
+        "--whole", action="store_true", help="longer outputs, and what the model thought"
+    )
+    parser.add_argument(
+        "--html", metavar="FILE", help="write one HTML file, and print nothing; - prints it"
     )
 
 

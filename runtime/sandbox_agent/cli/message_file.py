@@ -22,11 +22,11 @@ class MessageFile:
     links), an ACL or another owner would be lost: such a file is written in place. A pipe, a
     device, or a descriptor of this process (`/dev/stdout`, `/dev/fd/3`) is never replaced.
 
-    Raises ConfigError before the run if the target cannot be written: after the run its answer
-    would be lost.
+    flag: the option that names it. Raises ConfigError before the run if the target cannot be
+    written: after the run its answer would be lost.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, flag: str = "-o") -> None:
         self.name = name
         self._descriptor = _own_descriptor(name)
         # A link stays a link, and its target is replaced.
@@ -43,7 +43,9 @@ class MessageFile:
             fine = False
         if not fine:
             raise ConfigError(
-                f"-o {name} cannot be written", file="command line", hint="name a file in a folder"
+                f"{flag} {name} cannot be written",
+                file="command line",
+                hint="name a file in a folder",
             )
 
     def write(self, text: str, give_up: GiveUp) -> None:

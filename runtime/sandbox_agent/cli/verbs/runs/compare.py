@@ -15,7 +15,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     """Prints the two runs beside each other."""
     left, right = report_of(arguments.run, arguments), report_of(arguments.other, arguments)
     masks = mask_of(left), mask_of(right)
-    found = compared(left, right, lambda text: masks[1](masks[0](text)))
+    found = compared(left, right, lambda text: masks[1].apply(masks[0].apply(text)))
     if arguments.json:
         console.out(as_json(found))
     else:

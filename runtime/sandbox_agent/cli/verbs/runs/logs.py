@@ -51,11 +51,11 @@ def _print(
     wait: Callable[[], bool] | None,
     console: Console,
 ) -> int:
-    masked = mask_of(report)
+    masked = mask_of(report).apply
     for event in follower.events(wait):
         report.apply(event)
         if isinstance(event, events.SegmentStarted):
-            masked = mask_of(report)  # this says which variables tools get
+            masked = mask_of(report).apply  # this says which variables tools get
         if wanted is None:
             for line in log_lines(report, event, masked):
                 _write(console, f"{line}\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import msgspec
 
 from sandbox_agent.errors import AgentError, ConfigError, NotRecorded
 from sandbox_agent.journal.lookup import find_run
-from sandbox_agent.reports.mask import mask_for
+from sandbox_agent.reports.mask import Mask, mask_for
 from sandbox_agent.reports.report import Report, read_report
 
 
@@ -42,9 +41,9 @@ def unreadable(folder: Path, error: OSError) -> AgentError:
     return NotRecorded(f"the run {folder.name} cannot be read: {error.strerror}")
 
 
-def mask_of(report: Report) -> Callable[[str], str]:
-    """Replaces secrets in texts of a report."""
-    return mask_for(report, os.environ).apply
+def mask_of(report: Report) -> Mask:
+    """Replaces secrets in texts of a report: those of this process's environment, too."""
+    return mask_for(report, os.environ)
 
 
 def as_json(value: Any) -> str:

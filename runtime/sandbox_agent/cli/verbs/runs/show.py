@@ -6,12 +6,14 @@ import argparse
 import shlex
 
 from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.message_file import MessageFile
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.verbs.runs.reading import mask_of, report_of, runs_folder
 from sandbox_agent.exit_codes import ExitCode
 from sandbox_agent.journal.lookup import COMMAND
 from sandbox_agent.journal.status import Status
 from sandbox_agent.reports.report import LOST, RUNNING, Report
+from sandbox_agent.reports.runs.figures import size
 from sandbox_agent.reports.runs.text import text_of
 
 _RESUMED = {LOST, *(status.value for status in Status)} - {Status.DONE, Status.RUNNING, Status.IDLE}
@@ -19,13 +21,37 @@ _RESUMED = {LOST, *(status.value for status in Status)} - {Status.DONE, Status.R
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
-    """Prints the run as text."""
+    """Prints the run as text, or writes it as a page."""
+    page = None if arguments.html in (None, "-") else MessageFile(arguments.html, "--html")
     report = report_of(arguments.run, arguments)
-    masked = mask_of(report)
+    if arguments.html is not None:
+        return _write_page(report, page, console, signals)
+    masked = mask_of(report).apply
     for line in text_of(report, masked, whole=arguments.whole):
         console.out(f"{line}\n", lambda: False)
     if (next_command := _next(report, arguments)) is not None:
         console.err(f"next: {next_command}\n")
+    return ExitCode.DONE
+
+
+def _write_page(
+    report: Report, page: MessageFile | None, console: Console, signals: Signals
+) -> int:
+    """Writes the run as one HTML file. page: None for standard output."""
+    from sandbox_agent.reports.page import html_of
+
+    pieces = html_of(report, mask_of(report))
+    if page is None:
+        for piece in pieces:
+            console.stdout.write(piece.encode("utf-8", "backslashreplace"), lambda: False)
+        return ExitCode.DONE
+    text = "".join(pieces)
+    try:
+        page.write(text, lambda: signals.late is not None)
+    except OSError as error:
+        console.error(f"{page.name}: the page was not written: {error.strerror}")
+        return ExitCode.OUTPUT_LOST
+    console.err(f"{page.name}: {size(len(text.encode('utf-8', 'backslashreplace')))}\n")
     return ExitCode.DONE
 
 
