@@ -122,6 +122,7 @@ def test_what_cannot_be_read_is_listed_and_named(person: Person) -> None:
     if person.uid != 0:
         assert by_run[foreign.name]["error"] == "Permission denied"
     assert by_run[made_runs.ID]["name"] == made_runs.HOSTILE
+    assert ls(person, "--json").stdout.isascii() and "##" not in ls(person, "--json").stdout
     foreign.chmod(0o700)
 
 

@@ -35,7 +35,7 @@ AT = "2026-11-28T10:00:00.000Z"
 
 HOSTILE = (
     "<script>alert(1)</script> \x1b[31m\x1b]52;c;eA==\x07 ]]> nul\0 \u202edesrever "
-    "\x9b31m line\u2028sep ::add-mask::x"
+    "\x9b31m line\u2028sep \n::add-mask::x\n##vso[task.complete]\nsection_start:1:a"
 )
 """What comes from inside and must not reach a terminal as it is."""
 

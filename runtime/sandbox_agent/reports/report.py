@@ -276,11 +276,13 @@ class Report:
             case events.SegmentEnded():
                 if self.last is not None:
                     self.last.end = event
-        if self.last is not None and self.last.end in (None, event):
+        if self.last is not None and self.last.end in (None, event) and not _is_late(event):
             self.last.last = max(self.last.last, self._seconds(event))
 
     def _begin(self, event: events.SegmentStarted) -> None:
         self._monotonic = event.monotonic
+        if self.last is not None and self.last.end is None:
+            self._move_unheard(self.last.number)
         self.segments.append(
             Segment(
                 number=event.number,
@@ -293,6 +295,13 @@ class Report:
                 monotonic=event.monotonic,
             )
         )
+
+    def _move_unheard(self, segment: int) -> None:
+        """The agent died in this segment. What was said last is heard by the next one."""
+        for entry in reversed(self.entries):
+            if not isinstance(entry, Message) or entry.segment != segment:
+                break
+            entry.between = True
 
     def _take(self, event: events.TurnTaken) -> None:
         number = self.last.number if self.last else 0
@@ -325,9 +334,9 @@ class Report:
 
     def _end_call(self, event: events.Ended) -> None:
         call = self._call(event.call)
-        # A resumed run writes the end of a call that was in flight when the agent died: that is
-        # before its own segment begins, and says nothing about time.
-        if self.last is not None and self.last.end is None and call.segment == self.last.number:
+        last = self.last
+        in_time = last is not None and last.end is None and call.segment == last.number
+        if in_time and not _is_late(event):
             call.ended = self._seconds(event)
         call.outcome, call.started = event.outcome, event.started
         call.output = Text.of(event.content)
@@ -353,6 +362,17 @@ class Report:
     def _seconds(self, event: events.AnyEvent) -> float:
         """After the beginning of the segment. The clock of another segment says nothing."""
         return max(0.0, event.monotonic - self._monotonic) if self.segments else 0.0
+
+
+def _is_late(event: events.AnyEvent) -> bool:
+    """Whether an event may come long after the agent's death: a resume ends the calls that were in
+    flight, without a word, and adds a message, before its own segment begins."""
+    if isinstance(event, events.Ended):
+        return event.outcome in _LATE and not event.detail and not event.content
+    return isinstance(event, events.UserText)
+
+
+_LATE = (Outcome.UNKNOWN, Outcome.SKIPPED)
 
 
 def report_of(run: str, folder: Path, journal: Iterable[events.AnyEvent]) -> Report:

@@ -95,21 +95,30 @@ def _limits_and_survivors(report: Report, masked: Masked) -> Iterator[str]:
 
 
 def _segments(report: Report) -> list[Segment | None]:
-    """The segments; None for what was said before the first one."""
-    said_before = any(entry.segment == 0 for entry in report.entries)
-    return [*([None] if said_before else []), *report.segments]
+    """The segments, in their order. None for what no segment has heard yet."""
+    last = report.last.number if report.last else 0
+    unheard = any(_heard_in(entry) > last for entry in report.entries)
+    return [*report.segments, *([None] if unheard else [])]
+
+
+def _heard_in(entry: Message | Turn) -> int:
+    """The number of the segment that an entry belongs to."""
+    between = isinstance(entry, Message) and entry.between
+    return entry.segment + 1 if between else entry.segment
 
 
 def _segment(report: Report, segment: Segment | None, masked: Masked, whole: bool) -> Iterator[str]:
-    number = 0 if segment is None else segment.number
-    if segment is not None and len(report.segments) > 1:
-        resumed = "" if number == 1 else ", resumed"
-        model = "" if number == 1 else f", {shown(segment.model, masked)}"
-        yield f"segment {number}{resumed} {moment(segment.at)}{model}"
-        yield ""
+    number = report.segments[-1].number + 1 if report.segments else 1
+    if segment is not None:
+        number = segment.number
+        if len(report.segments) > 1:
+            resumed = "" if number == 1 else ", resumed"
+            model = "" if number == 1 else f", {shown(segment.model, masked)}"
+            yield f"segment {number}{resumed} {moment(segment.at)}{model}"
+            yield ""
     later = _timed(report, number, masked, whole)
     for entry in report.entries:
-        if entry.segment != number:
+        if _heard_in(entry) != number:
             continue
         if isinstance(entry, Turn):
             while later and later[0][0] < entry.seconds:

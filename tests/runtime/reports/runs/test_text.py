@@ -100,9 +100,14 @@ def test_segments_are_told_apart_and_a_lost_one_says_so() -> None:
     assert "segment 1 2026" in text and "segment 2, resumed 2026" in text
     assert "has no end (started)" in text
     assert text.endswith("no end: its agent (process 4242) died after 1.20 s")
-    assert text.index("Again.") < text.index("Again!")
+    assert text.index("segment 2") < text.index("Again.") < text.index("Again!")
     going = shown(*first, made_runs.begun(second, 2), held=True)
     assert "status    running" in going and going.endswith("the run goes on")
+
+
+def test_what_no_segment_has_heard_yet_stands_at_the_end() -> None:
+    text = shown(*made_runs.failed_run(), CLOCK(UserText, text="And the docs?"))
+    assert text.endswith("(after 4.20 s, exit code 1)\n\nuser\n  And the docs?")
 
 
 def test_what_was_never_begun_is_shown_too() -> None:

@@ -17,7 +17,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     masks = mask_of(left), mask_of(right)
     found = compared(left, right, lambda text: masks[1].apply(masks[0].apply(text)))
     if arguments.json:
-        console.out(as_json(found))
+        console.stdout.write(as_json(found))
     else:
         for line in comparison_lines(found):
             console.out(f"{line}\n", lambda: False)

@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     shown = runs[:most]
     if arguments.json:
         for run in shown:
-            console.out(as_json(run))
+            console.stdout.write(as_json(run))
     elif shown:
         width = shutil.get_terminal_size().columns if console.stdout.is_terminal else None
         console.out(table(shown, time.time(), width))

@@ -46,6 +46,8 @@ def mask_of(report: Report) -> Mask:
     return mask_for(report, os.environ)
 
 
-def as_json(value: Any) -> str:
-    """A line of JSON in ASCII: it is the same in every locale, and harmless on a terminal."""
-    return json.dumps(msgspec.to_builtins(value)).replace("\x7f", "\\u007f") + "\n"
+def as_json(value: Any) -> bytes:
+    """A line of JSON in ASCII: it is the same in every locale, and harmless on a terminal and in
+    the log of a CI job, where `##vso[` is a command wherever it stands."""
+    text = json.dumps(msgspec.to_builtins(value))
+    return text.replace("\x7f", "\\u007f").replace("##", "\\u0023#").encode() + b"\n"

@@ -43,7 +43,7 @@ def _write_page(
     pieces = html_of(report, mask_of(report))
     if page is None:
         for piece in pieces:
-            console.stdout.write(piece.encode("utf-8", "backslashreplace"), lambda: False)
+            console.out(piece, lambda: False)
         return ExitCode.DONE
     text = "".join(pieces)
     try:
