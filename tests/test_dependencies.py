@@ -53,6 +53,7 @@ ORDER = (
     "sandbox_agent.reports.page",
     "sandbox_agent.reports.runs",
     "sandbox_agent.run",
+    "sandbox_agent.box",
     "sandbox_agent.resume",
     "sandbox_agent.conversation",
     "sandbox_agent",

@@ -170,13 +170,13 @@ class RunToken(CancelToken):
         "_deadline",
         "_detach",
         "_first",
-        "_parent",
+        "_parents",
         "_waiters",
     )
 
     def __init__(self, deadline: float | None = None) -> None:
         self._deadline = deadline
-        self._parent: RunToken | None = None
+        self._parents: tuple[RunToken, ...] = ()
         self._first: dict[None, list[CancelReason]] = {}
         self._waiters: list[_thread.LockType] = []
         self._callbacks: list[_Callback] = []
@@ -196,14 +196,16 @@ class RunToken(CancelToken):
         return self._deadline
 
     def _cause(self) -> list[CancelReason] | None:
-        """The first cancellation, of this token or of its parent.
+        """The first cancellation, of this token or of its parents.
 
-        The parent's counts at once. Its callbacks reach the child later: until then a thread that
+        A parent's counts at once. Its callbacks reach the child later: until then a thread that
         sees the parent cancelled could still begin a call with the child.
         """
-        parent = self._parent
-        if not self._first and parent is not None and (cause := parent._cause()) is not None:
-            self._first.setdefault(None, cause)
+        if not self._first:
+            for parent in self._parents:
+                if (cause := parent._cause()) is not None:
+                    self._first.setdefault(None, cause)
+                    break
         return self._first.get(None)
 
     def cancel(self, reason: CancelReason) -> bool:
@@ -251,27 +253,36 @@ class RunToken(CancelToken):
         function that takes it back; see `add_callback`."""
         return self.add_callback(lambda: cancel(self._first[None][0]))
 
-    def child(self) -> RunToken:
-        """Makes a token that is cancelled with this one, for the same reason, or alone.
+    def child(self, *others: RunToken) -> RunToken:
+        """Makes a token that is cancelled with this one or with any of the others, for the same
+        reason, or alone.
 
-        Cancelling the child does not cancel this token. The child has this token's deadline. This
-        token holds the child until it is cancelled itself, or until `detach` of the child: call
-        that when the child's work is over. Safe in signal handlers and in any thread.
+        Cancelling the child does not cancel its parents. The child has the nearest of their
+        deadlines. They hold the child until they are cancelled themselves, or until `detach` of the
+        child: call that when the child's work is over. Safe in signal handlers and in any thread.
         """
-        child = RunToken(self._deadline)
-        child._parent = self
+        parents = (self, *others)
+        deadlines = [token._deadline for token in parents if token._deadline is not None]
+        child = RunToken(min(deadlines, default=None))
+        child._parents = parents
         # A cancellation that comes before the next line is delivered by it.
-        child._detach = self.follow(child.cancel)
+        forget = [token.follow(child.cancel) for token in parents]
+
+        def detach() -> None:
+            for one in forget:
+                one()
+
+        child._detach = detach
         return child
 
     def detach(self) -> None:
-        """From now on the token that made this one neither cancels nor holds it.
+        """From now on the tokens that this one was made from neither cancel nor hold it.
 
         Changes nothing for a token that is no child, was detached before, or is cancelled.
         """
         cancelled = self._cause() is not None
         detach, self._detach = self._detach, _nothing
-        self._parent = None
+        self._parents = ()
         detach()
         if cancelled:  # perhaps by the parent, which now no longer delivers it
             self._deliver(object())

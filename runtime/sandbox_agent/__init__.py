@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.inside.worker.tool_result import Image as Image
     from sandbox_agent_sandbox.inside.worker.tool_result import ToolError as ToolError
     from sandbox_agent_sandbox.inside.worker.tool_result import ToolResult as ToolResult
+    from sandbox_agent_sandbox.outcome import CallResult as CallResult
     from sandbox_agent_sandbox.outcome import Outcome as Outcome
     from sandbox_agent_sandbox.outcome import Rung as Rung
     from sandbox_agent_sandbox.outcome import StartedState as StartedState
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.policy.policy import Limits as Limits
     from sandbox_agent_sandbox.policy.policy import Policy as Policy
 
+    from sandbox_agent.box.blocking import BlockingSandbox as BlockingSandbox
+    from sandbox_agent.box.request import CallOptions as CallOptions
+    from sandbox_agent.box.request import RunOptions as RunOptions
+    from sandbox_agent.box.sandbox import Sandbox as Sandbox
     from sandbox_agent.config.settings import Budgets as Budgets
     from sandbox_agent.config.settings import Interrupt as Interrupt
     from sandbox_agent.config.settings import Settings as Settings
@@ -110,8 +115,11 @@ __all__ = [
     "AgentFailed",
     "AnyEvent",
     "AssistantMessage",
+    "BlockingSandbox",
     "Budgets",
+    "CallOptions",
     "CallRecord",
+    "CallResult",
     "CallState",
     "CancelReason",
     "CancelRequested",
@@ -155,10 +163,12 @@ __all__ = [
     "RecordedSettings",
     "Recording",
     "ReplayModel",
+    "RunOptions",
     "RunResult",
     "RunState",
     "RunToken",
     "Rung",
+    "Sandbox",
     "SandboxAgentError",
     "SandboxBroken",
     "SandboxError",
@@ -207,8 +217,11 @@ _HOMES = {
     "sandbox_agent_ipc.token": "CancelToken Cancelled RunToken",
     "sandbox_agent_sandbox.errors": ("PolicyError SandboxBroken SandboxError SandboxUnavailable"),
     "sandbox_agent_sandbox.inside.worker.tool_result": "Image ToolError ToolResult",
-    "sandbox_agent_sandbox.outcome": "Outcome Rung StartedState Survivor",
+    "sandbox_agent_sandbox.outcome": "CallResult Outcome Rung StartedState Survivor",
     "sandbox_agent_sandbox.policy.policy": "EnvPolicy Limits Policy",
+    "sandbox_agent.box.blocking": "BlockingSandbox",
+    "sandbox_agent.box.request": "CallOptions RunOptions",
+    "sandbox_agent.box.sandbox": "Sandbox",
     "sandbox_agent.config.settings": "Budgets Interrupt Settings ToolChoice Workspace",
     "sandbox_agent.config.task": "ModelChoice Output Task TaskBudgets",
     "sandbox_agent.config.task_file": "load_task",

@@ -18,7 +18,7 @@ from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.utf8 import without_surrogates
 
 from sandbox_agent.embedding.blocking import in_executor, run_async
-from sandbox_agent.embedding.ctrl_c import CtrlC
+from sandbox_agent.embedding.ctrl_c import run_blocking
 from sandbox_agent.errors import ConfigError, StateError
 from sandbox_agent.journal.events import AnyEvent, UserText
 from sandbox_agent.journal.folder import default_output_dir, new_run_id, unwritable
@@ -157,27 +157,7 @@ class Conversation:
 
         Raises StateError where an event loop is running: use `arun()` there.
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass
-        else:
-            raise StateError(
-                "run() was called in a thread whose event loop is running, which it would block; "
-                "await arun() there"
-            )
-        with CtrlC(self._interrupt_if_going) as ctrl_c, asyncio.Runner() as runner:
-            result = runner.run(self._arun_under(ctrl_c))
-        if ctrl_c.pressed:
-            raise KeyboardInterrupt
-        return result
-
-    async def _arun_under(self, ctrl_c: CtrlC) -> RunResult:
-        """`arun`, where Ctrl-C may have been pressed before there was a run to interrupt."""
-        loop = asyncio.get_running_loop()
-        # `arun` makes the run without a turn of the loop, so this comes first once there is one.
-        loop.call_soon(ctrl_c.wake, loop)
-        return await self.arun()
+        return run_blocking("run()", "await arun()", self.arun, self._interrupt_if_going)
 
     def _interrupt_if_going(self) -> bool:
         """Interrupts the run. Returns whether there is one, and it is stopping."""

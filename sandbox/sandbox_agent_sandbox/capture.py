@@ -38,12 +38,21 @@ class Capture:
         while self._tail and self._tail_size - len(self._tail[0]) >= self._tail_limit:
             self._tail_size -= len(self._tail.popleft())
 
+    @property
+    def left_out(self) -> int:
+        """Bytes of the stream that are not kept."""
+        return max(0, self.total - self._head_limit - self._tail_limit)
+
     def text(self) -> str:
         """The kept bytes as text, with a note when bytes were left out."""
+        return self.data().decode("utf-8", "replace")
+
+    def data(self) -> bytes:
+        """The kept bytes, with a note when bytes were left out."""
         tail = b"".join(self._tail)
         tail = tail[max(0, len(tail) - self._tail_limit) :]
         left_out = self.total - len(self._head) - len(tail)
-        return join(bytes(self._head), tail, left_out).decode("utf-8", "replace")
+        return join(bytes(self._head), tail, left_out)
 
 
 def note(left_out: int) -> bytes:

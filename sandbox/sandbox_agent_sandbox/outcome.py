@@ -57,9 +57,10 @@ class Survivor(msgspec.Struct, frozen=True):
 class CallResult(msgspec.Struct, frozen=True):
     """The result of one call.
 
-    content: the text that the tool returned. output: what it printed, standard output and error in
-    the order of their arrival (empty when the caller took the output by callback). Both are cut to
-    the call's limit. output_bytes: how much it printed, all counted.
+    content: the text that the tool returned. stdout, stderr: what it printed. Without
+    `separate_output` all of it is in stdout, in the order of its arrival. Each of the three is cut
+    to the call's limit, with a note in the middle. output_bytes: how much it printed, all counted.
+    left_out: bytes of that which are not in stdout or stderr.
     exit_status: from waitpid(2), of the command that the tool ran, also when it was stopped; of the
     worker when that ended without a result. Negative is a signal, as in `subprocess`. None where no
     process was left to wait for it: SIGKILL ends the whole namespace at once.
@@ -75,8 +76,10 @@ class CallResult(msgspec.Struct, frozen=True):
     outcome: Outcome
     started: StartedState
     content: str = ""
-    output: str = ""
+    stdout: bytes = b""
+    stderr: bytes = b""
     output_bytes: int = 0
+    left_out: int = 0
     exit_status: int | None = None
     rung: Rung | None = None
     rungs_ms: dict[str, float] = {}
@@ -85,3 +88,29 @@ class CallResult(msgspec.Struct, frozen=True):
     images: tuple[Image, ...] = ()
     private_files: tuple[str, ...] = ()
     made: bool = True
+
+    def __repr__(self) -> str:
+        """One line: what was printed may be long."""
+        status = "" if self.exit_status is None else f", exit status {self.exit_status}"
+        detail = f": {self.detail}" if self.detail else ""
+        return f"CallResult({self.id}, {self.outcome.value}{status}{detail})"
+
+    @property
+    def ok(self) -> bool:
+        """Whether the tool ended by itself and reports success."""
+        return self.outcome is Outcome.OK
+
+    @property
+    def stdout_text(self) -> str:
+        """`stdout` as UTF-8. Bytes that are not UTF-8 are replaced."""
+        return self.stdout.decode("utf-8", "replace")
+
+    @property
+    def stderr_text(self) -> str:
+        """`stderr` as UTF-8. Bytes that are not UTF-8 are replaced."""
+        return self.stderr.decode("utf-8", "replace")
+
+    @property
+    def output(self) -> str:
+        """What it printed, as text: standard output first, where the two are kept apart."""
+        return self.stdout_text + self.stderr_text

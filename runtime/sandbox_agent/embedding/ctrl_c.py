@@ -13,12 +13,16 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from sandbox_agent_ipc.after_fork import call_after_fork
+
+from sandbox_agent.errors import AgentError, StateError
+
+T = TypeVar("T")
 
 _NONE = -1
 _END = 0
@@ -181,6 +185,47 @@ class CtrlC:
         if now != self._write:
             signal.set_wakeup_fd(now)  # Another one was installed since, or the end has begun.
             self._take()
+
+
+def run_blocking(
+    name: str,
+    instead: str,
+    work: Callable[[], Coroutine[Any, Any, T]],
+    interrupt: Callable[[], bool],
+) -> T:
+    """Run `work` to its end in an event loop of its own, in this thread, under `CtrlC`.
+
+    name: of the function that blocks, for messages. instead: what to write in a program with an
+    event loop. Raises KeyboardInterrupt after Ctrl-C, when all has stopped; StateError where an
+    event loop is running.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise StateError(
+            f"{name} was called in a thread whose event loop is running, which it would block; "
+            f"{instead} there"
+        )
+    with CtrlC(interrupt) as ctrl_c, asyncio.Runner() as runner:
+        try:
+            result = runner.run(_under(ctrl_c, work))
+        except AgentError as error:
+            if ctrl_c.pressed:
+                raise KeyboardInterrupt from error
+            raise
+    if ctrl_c.pressed:
+        raise KeyboardInterrupt
+    return result
+
+
+async def _under(ctrl_c: CtrlC, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """`work`, where Ctrl-C may have been pressed before there was something to interrupt."""
+    loop = asyncio.get_running_loop()
+    # A run is made without a turn of the loop, so this comes first once there is one.
+    loop.call_soon(ctrl_c.wake, loop)
+    return await work()
 
 
 def _nothing() -> None:

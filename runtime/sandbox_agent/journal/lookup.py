@@ -26,6 +26,8 @@ from sandbox_agent.journal.folder import default_output_dir, is_fault_of_host, i
 LAST = "last"
 COMMAND = "exec"
 """What the record of a command of `exec` says as name and as model."""
+BOX = "sandbox"
+"""What the record of a `Sandbox`, which has no model, says as model."""
 
 LATER_FILE = "later_runs.txt"
 _NOTED_IN = 64
@@ -173,11 +175,14 @@ def _later(folder: Path) -> list[str]:
 
 
 def is_command(folder: Path) -> bool:
-    """Whether the journal in a folder is that of a command of `exec`."""
+    """Whether the journal in a folder is that of a command of `exec`, or of a `Sandbox`."""
     opened = _opened(folder)
     if opened is None or opened.settings is None:
         return False
-    return opened.name == COMMAND and opened.settings.model == COMMAND
+    return opened.settings.model == BOX or (opened.name, opened.settings.model) == (
+        COMMAND,
+        COMMAND,
+    )
 
 
 def name_of(folder: Path) -> str | None:

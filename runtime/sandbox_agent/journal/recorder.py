@@ -32,7 +32,7 @@ from sandbox_agent.journal.file import (
     read_lines,
 )
 from sandbox_agent.journal.folder import make_run_folder
-from sandbox_agent.journal.lookup import COMMAND, note_order
+from sandbox_agent.journal.lookup import BOX, COMMAND, note_order
 from sandbox_agent.journal.state import RunState, unfinished
 
 E = TypeVar("E", bound=AnyEvent)
@@ -91,9 +91,12 @@ class Recorder:
         self.state = state
         self.end_open_calls(self.add)
 
-    def end_open_calls(self, add: Callable[..., object]) -> None:
-        """Add the end of every call that has none. Only when no call is going any more."""
+    def end_open_calls(self, add: Callable[..., object], call_id: str | None = None) -> None:
+        """Add the end of every call that has none, or of this one. Only of calls that are not going
+        any more."""
         for call in self.state.open_calls():
+            if call_id not in (None, call.id):
+                continue
             end = msgspec.structs.asdict(unfinished(call))
             add(
                 Ended,
@@ -230,7 +233,7 @@ class Recorder:
                 while self._written < len(self._events):
                     self._writer.append(self._events[self._written])
                     self._written += 1
-                if is_first and not (self._settings and self._settings.model == COMMAND):
+                if is_first and not (self._settings and self._settings.model in (COMMAND, BOX)):
                     note_order(self.folder)
             except BaseException:
                 if is_new and not self._written:
@@ -252,3 +255,20 @@ class Recorder:
             self._on_event(event)
         except Exception as error:
             complain(f"on_event raised {error!r}; the run goes on")
+
+
+class Unrecorded(Recorder):
+    """Keeps no event, in memory nor on the disk: for a sandbox without a journal. Its listener gets
+    the events all the same."""
+
+    def add(self, kind: type[E], /, stamp: Stamp | None = None, **fields: Any) -> E:
+        when = stamp or Stamp.now()
+        event = kind(at=when.at, monotonic=when.monotonic, **fields)
+        self._call_listener(event)
+        return event
+
+    def add_if_written(self, kind: type[E], /, **fields: Any) -> E:
+        return self.add(kind, **fields)
+
+    def make_folder(self) -> None:
+        """There is none."""

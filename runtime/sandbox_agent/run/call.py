@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.token import RunToken
-from sandbox_agent_sandbox.capture import Capture
 from sandbox_agent_sandbox.errors import SandboxError
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
 
@@ -34,7 +33,11 @@ returns an asyncio.Future, no more is read from that stream until the future is 
 
 @dataclass(frozen=True)
 class Request:
-    """A call to make. command: the text of a `verify` command, else None. timeout: seconds."""
+    """A call to make. command: the text of a `verify` command, else None. timeout: seconds.
+
+    cwd: absolute; None for the workspace. env: variables beside those of the policy. on_output,
+    separate_output, stdin: for this call, instead of those of its caller.
+    """
 
     id: str
     tool: str
@@ -42,31 +45,38 @@ class Request:
     arguments: Mapping[str, Any]
     timeout: float | None
     command: str | None = None
+    cwd: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    on_output: OnOutput | None = None
+    separate_output: bool | None = None
+    stdin: int | None = None
 
 
 class _InFlight:
-    """A call that is going. output: what it printed so far, if there is a listener; without one the
-    cell keeps the output. has_listener: False once the listener has failed."""
+    """A call that is going. on_output: None once the listener has failed. cancellation: raised when
+    the end of the call is recorded; result: that end."""
 
-    def __init__(self, output_limit: int) -> None:
-        self.output = Capture(output_limit)
+    def __init__(self, on_output: OnOutput | None) -> None:
+        self.on_output = on_output
         self.started = False
-        self.has_listener = True
+        self.result: CallResult | None = None
+        self.cancellation: asyncio.CancelledError | None = None
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Makes calls in one sandbox and records them.
+    """Makes calls in one sandbox and records them. The one way to a tool: for the calls of a model,
+    for `verify`, and for `Sandbox`.
 
-    folder: of the run. writable: the folders that tools can write. output_limit: how many bytes of
-    a call's output are kept. time_limit: seconds that any call may take. on_output: gets the output
-    as it comes. separate_output: keep standard error apart. stdin: a descriptor that calls get as
-    standard input.
+    folder: of the run; None where nothing is recorded. writable: the folders that tools can write.
+    output_limit: how many bytes of a call's output are kept. time_limit: seconds that any call may
+    take. on_output: gets the output as it comes. separate_output: keep standard error apart. stdin:
+    a descriptor that calls get as standard input.
     """
 
     cell: Cell
     journal: RunJournal
-    folder: Path
+    folder: Path | None
     workspace: Path
     writable: tuple[str, ...]
     output_limit: int
@@ -75,14 +85,17 @@ class Caller:
     separate_output: bool
     stdin: int | None
 
-    async def call(self, request: Request, token: RunToken) -> Ended | None:
+    async def call(self, request: Request, token: RunToken) -> CallResult:
         """Make one call. When this returns, its end is recorded and its processes are gone.
 
-        Returns the end, or None if it could not be recorded. A `verify` command that was never
-        dispatched has no end to record, so it gives None as well.
+        If the awaiting task is cancelled, the call is stopped first and its end is recorded, and
+        then CancelledError is raised. A `verify` command that was never dispatched has no end to
+        record.
         """
         if token.is_cancelled:
-            return None if request.command is not None else self.skip(request.id, token)
+            if request.command is None:
+                self.skip(request.id, token)
+            return _skipped(request.id, token)
         dispatched = self.journal.record(
             Dispatching,
             call=request.id,
@@ -92,11 +105,15 @@ class Caller:
         )
         # Checked again: `on_event` may have cancelled the call when it got that event.
         if dispatched is None or token.is_cancelled:
-            return self.skip(request.id, token)
-        state = _InFlight(self.output_limit)
+            self.skip(request.id, token)
+            return _skipped(request.id, token)
+        state = _InFlight(request.on_output or self.on_output)
         result = await self._dispatch(request, token, state)
         self.clean_up(request.function, result.outcome, request.arguments)
-        return self._end(result, state.output)
+        self._record_end(result)
+        if state.cancellation is not None:
+            raise state.cancellation
+        return result
 
     def clean_up(self, function: FunctionRef, outcome: Outcome, arguments: object) -> None:
         """Remove the temporary file that a file tool left, if it was killed."""
@@ -110,7 +127,7 @@ class Caller:
             call=call_id,
             outcome=Outcome.SKIPPED,
             started=StartedState.NO,
-            detail=token.reason.value if token.reason else "",
+            detail=_skipped(call_id, token).detail,
         )
 
     def refuse(self, call_id: str, why: str) -> Ended | None:
@@ -127,32 +144,36 @@ class Caller:
             self.journal.record(Started, call=request.id)
 
         def on_output(stream: str, data: bytes) -> object:
-            state.output.feed(data)
-            return self._pass_on(request.id, stream, data, state)
+            return _pass_on(request.id, stream, data, state)
 
+        def on_cancelled(result: CallResult) -> None:
+            state.result = result
+
+        separate = request.separate_output
         try:
             return await self.cell.call(
                 CallRequest(
                     id=request.id,
                     function=request.function,
                     arguments=msgspec.json.encode(request.arguments),
-                    cwd=str(self.workspace),
+                    cwd=request.cwd or str(self.workspace),
+                    env=request.env,
                     timeout=request.timeout,
                     output_limit=self.output_limit,
                     on_started=on_started,
-                    # Without a listener the cell keeps the output, and slows down floods.
-                    on_output=None if self.on_output is None else on_output,
-                    separate_output=self.separate_output,
-                    stdin=self.stdin,
+                    # Without a listener the cell slows down floods.
+                    on_output=None if state.on_output is None else on_output,
+                    on_cancelled=on_cancelled,
+                    separate_output=self.separate_output if separate is None else separate,
+                    stdin=self.stdin if request.stdin is None else request.stdin,
                 ),
                 token=token,
             )
-        except asyncio.CancelledError:
-            # The event loop is shutting down and cancels every task. The cell stopped the call
-            # before it passed this on. Only the rung that was needed is lost.
-            if state.started:
-                return CallResult(request.id, Outcome.CANCELLED, StartedState.YES)
-            return CallResult(request.id, Outcome.SKIPPED, StartedState.NO)
+        except asyncio.CancelledError as cancellation:
+            # The task was cancelled, or the event loop is shutting down and cancels every task.
+            # The cell stopped the call before it passed this on.
+            state.cancellation = cancellation
+            return state.result or CallResult(request.id, Outcome.SKIPPED, StartedState.NO)
         except SandboxError as error:
             self.journal.fail(error)
             why = str(error)
@@ -160,19 +181,10 @@ class Caller:
                 return CallResult(request.id, Outcome.CRASHED, StartedState.YES, detail=why)
             return CallResult(request.id, Outcome.UNKNOWN, StartedState.MAYBE, detail=why)
 
-    def _pass_on(self, call_id: str, stream: str, data: bytes, state: _InFlight) -> object:
-        """Pass output on. Returns what the listener returns."""
-        if self.on_output is None or not state.has_listener:
-            return None
-        try:
-            return self.on_output(call_id, stream, data)
-        except Exception as error:
-            state.has_listener = False  # One warning is enough: there are thousands of pieces.
-            complain(f"on_output raised {error!r}; it gets no more output of {call_id}")
-            return None
-
-    def _end(self, result: CallResult, output: Capture) -> Ended | None:
-        printed, returned = output.text() or result.output, result.content
+    def _record_end(self, result: CallResult) -> None:
+        if self.folder is None:  # nobody reads what it printed there
+            result = msgspec.structs.replace(result, content="", stdout=b"", stderr=b"", images=())
+        printed, returned = result.output, result.content
         between = "\n" if printed and returned and not printed.endswith("\n") else ""
         text = f"{printed}{between}{returned}".encode("utf-8", "replace")
         boundary = len(text) - len(returned.encode("utf-8", "replace"))
@@ -181,7 +193,7 @@ class Caller:
             file = self._spill(result.id, text)
         except OSError as error:
             self.journal.fail(not_written(f"the output of {result.id}", error))
-        return self.journal.record(
+        self.journal.record(
             Ended,
             call=result.id,
             outcome=result.outcome,
@@ -191,7 +203,7 @@ class Caller:
             rung=result.rung,
             rungs_ms=result.rungs_ms,
             survivors=result.survivors,
-            output_bytes=max(result.output_bytes, output.total),
+            output_bytes=result.output_bytes,
             output_file=file,
             detail=result.detail,
             images=result.images,
@@ -202,7 +214,7 @@ class Caller:
     def _spill(self, call_id: str, text: bytes) -> str | None:
         """Write output that is too long for the model and the journal to a file. Returns its path,
         relative to the run folder, or None if the output is short enough."""
-        if len(text) <= MODEL_BYTES:
+        if self.folder is None or len(text) <= MODEL_BYTES:
             return None
         folder = self.folder / OUTPUT_FOLDER
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -215,3 +227,20 @@ class Caller:
                 path.unlink()  # A part of it would look like the whole.
             raise
         return str(path.relative_to(self.folder))
+
+
+def _skipped(call_id: str, token: RunToken) -> CallResult:
+    detail = token.reason.value if token.reason else ""
+    return CallResult(call_id, Outcome.SKIPPED, StartedState.NO, detail=detail)
+
+
+def _pass_on(call_id: str, stream: str, data: bytes, state: _InFlight) -> object:
+    """Pass output on. Returns what the listener returns."""
+    if state.on_output is None:
+        return None
+    try:
+        return state.on_output(call_id, stream, data)
+    except Exception as error:
+        state.on_output = None  # One warning is enough: there are thousands of pieces.
+        complain(f"on_output raised {error!r}; it gets no more output of {call_id}")
+        return None

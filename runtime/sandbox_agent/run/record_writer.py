@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.utf8 import without_surrogates
 
 from sandbox_agent.errors import NotRecorded
@@ -38,7 +39,8 @@ class RecordWriter:
     """Of one run, which begins when this is made. segment: of the run.
 
     message: the agent's final words, None while it has not said that it is done. It may have said
-    so in a segment that ended before `verify` could judge the work.
+    so in a segment that ended before `verify` could judge the work. survivors: processes that
+    could not be stopped, beside those of the calls.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class RecordWriter:
         )
         self._size = self._room = 0
         self.message = self._state.final_words()
+        self.survivors: tuple[Survivor, ...] = ()
 
     def write_running(self) -> None:
         """Write `result.json` with the status `running`, and keep room for its end."""
@@ -169,9 +172,8 @@ class RecordWriter:
 
     def _record(self, end: End) -> Record:
         calls = list(islice(self._state.calls.values(), self._calls_before, None))
-        survivors = tuple(
-            survivor for call in calls if call.brief for survivor in call.brief.survivors
-        )
+        of_calls = [survivor for call in calls if call.brief for survivor in call.brief.survivors]
+        survivors = tuple(dict.fromkeys([*of_calls, *self.survivors]))
         end, used, host = with_survivors(end, survivors), self._budget.used, self._setup.host
         return Record(
             run=self._setup.recorder.folder.name,

@@ -68,9 +68,9 @@ class RunJournal:
         """Write the end of the run. Raises OSError if it is not written; then it is no end."""
         return self._recorder.add_if_written(SegmentEnded, **fields)
 
-    def end_open_calls(self) -> None:
-        """Record an end for each call that has none."""
-        self._recorder.end_open_calls(self.record)
+    def end_open_calls(self, call_id: str | None = None) -> None:
+        """Record an end for each call that has none, or for this one."""
+        self._recorder.end_open_calls(self.record, call_id)
 
     def fail(self, error: BaseException, why: str = "") -> None:
         """Stop the run because of an error. why: what its end says, instead of the error's text."""

@@ -138,15 +138,22 @@ class ConversationSandbox:
             cell.thaw()
 
     def drop(self) -> None:
-        """Close a sandbox that is of no use any more; the next `open` makes another. Blocks."""
-        cell, self.cell = self.cell, None
+        """Close a sandbox that is of no use any more; the next `open` makes another. Blocks. If a
+        signal handler raises in here, call this again."""
+        cell = self.cell
         if cell is not None:
             self._survivors += cell.close()
+            self.cell = None
 
     def close(self) -> tuple[Survivor, ...]:
         """Close it for good. What could not be stopped, ever, is returned. Blocks; idempotent."""
         self.drop()
-        return tuple(self._survivors)
+        return self.survivors
+
+    @property
+    def survivors(self) -> tuple[Survivor, ...]:
+        """What could not be stopped when a sandbox was closed."""
+        return tuple(dict.fromkeys(self._survivors))
 
 
 def _may_enter(workspace: Path) -> bool:

@@ -89,8 +89,9 @@ def make_setup(
     name: str | None,
     options: Options,
     recorded: RecordedSettings | None = None,
+    recorder: type[Recorder] = Recorder,
 ) -> Setup:
-    """A conversation's setup. Starts and writes nothing.
+    """A conversation's setup, or a `Sandbox`'s. Starts and writes nothing.
 
     name: the task's. options: as `Conversation` describes them. recorded: what the journal of a
     run that is resumed says, for what options do not. Raises ConfigError; ModelError for a
@@ -130,7 +131,7 @@ def make_setup(
         recorded=keep,
         callbacks=callbacks,
         host=ConversationSandbox(settings, tuple(hidden)),
-        recorder=Recorder(run_dir, name, _logged(run_dir.name, callbacks.on_event), keep),
+        recorder=recorder(run_dir, name, _logged(run_dir.name, callbacks.on_event), keep),
         name=name,
     )
 

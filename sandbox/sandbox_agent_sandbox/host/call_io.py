@@ -92,7 +92,8 @@ class CallIO(WorkerLink[CallState]):
         self._request = request
         self._owner = owner
         self._slot = slot
-        self._capture = Capture(request.output_limit)
+        self._stdout = Capture(request.output_limit)
+        self._stderr = Capture(request.output_limit)
         self._answer: Result | Described | None = None
         self._answered_before_flag = False
         self._not_sent = ""
@@ -107,7 +108,7 @@ class CallIO(WorkerLink[CallState]):
         """Make the call's processes, hand over the message, and wait for the proven end.
 
         token: when it is cancelled, so is the call. If the awaiting task is cancelled, the call is
-        stopped first, and then CancelledError is raised.
+        stopped first, and then CancelledError is raised. `result` has the result in any case.
         """
         try:
             self._send(message)
@@ -149,9 +150,9 @@ class CallIO(WorkerLink[CallState]):
         return self._answer if isinstance(self._answer, Result) else None
 
     def _on_output(self, stream: str, data: bytes, reader: OutputReader) -> None:
-        request = self._request
+        request, capture = self._request, self._stderr if stream == "stderr" else self._stdout
+        capture.feed(data)
         if request.on_output is not None:
-            self._capture.total += len(data)
             answer = request.on_output(stream, data)
             if answer is False:
                 reader.close()  # the writers get SIGPIPE, as when a pager is quit
@@ -159,8 +160,7 @@ class CallIO(WorkerLink[CallState]):
                 reader.pause()
                 answer.add_done_callback(lambda _: reader.resume())
             return
-        self._capture.feed(data)
-        if self._capture.total > request.output_limit:
+        if capture.total > request.output_limit:
             reader.pause()
             self._loop.call_later(_FLOOD_PAUSE, reader.resume)
 
@@ -200,8 +200,10 @@ class CallIO(WorkerLink[CallState]):
                 rungs_ms=call_process.ladder.rungs_ms(),
                 survivors=call_process.survivors,
                 failure=failure,
-                output=self._capture.text() if self._request.on_output is None else "",
-                output_bytes=self._capture.total,
+                stdout=self._stdout.data(),
+                stderr=self._stderr.data(),
+                output_bytes=self._stdout.total + self._stderr.total,
+                left_out=self._stdout.left_out + self._stderr.left_out,
             )
         )
 

@@ -44,7 +44,8 @@ class Cell:
     from there to SIGKILL. deadlines: for what the sandbox does by itself.
 
     Any thread may call `cancel`, `escalate`, `wait_idle` and `close`, and signal handlers may call
-    the first two. The rest belongs to one event loop at a time.
+    the first two. `call` may be awaited in several event loops at the same time. The rest belongs
+    to one event loop at a time.
 
     Raises SandboxUnavailable where the host has not even the few descriptors that it begins with.
     """
@@ -175,12 +176,13 @@ class Cell:
         """Cancel one call in flight. Returns False when no call has this id."""
         return self._supervisor.cancel(call_id, reason)
 
-    def escalate(self) -> None:
-        """End the grace period of every call in flight: SIGTERM as soon as the call is flagged.
+    def escalate(self, call_id: str | None = None) -> None:
+        """End the grace period of every call in flight, or of this one: SIGTERM as soon as the call
+        is flagged.
 
         Calls that begin afterwards are not affected.
         """
-        self._supervisor.escalate()
+        self._supervisor.escalate(call_id)
 
     def freeze(self, limit: float = 1.0) -> bool:
         """Stop every process in the sandbox until `thaw`, as Ctrl-Z stops a job. For any thread.
@@ -194,9 +196,10 @@ class Cell:
         """Continue what `freeze` stopped. The time in between counts for no limit of a call."""
         self._supervisor.thaw()
 
-    def wait_idle(self, timeout: float | None = None) -> bool:
-        """Block until no call is in flight. False when `timeout` seconds were not enough."""
-        return self._supervisor.wait_idle(timeout)
+    def wait_idle(self, timeout: float | None = None, call_id: str | None = None) -> bool:
+        """Block until no call is in flight, or not this one. False when `timeout` seconds were not
+        enough."""
+        return self._supervisor.wait_idle(timeout, call_id)
 
     def close(self) -> tuple[Survivor, ...]:
         """End the sandbox and everything in it, and wait for the proof. Idempotent. Returns the
@@ -261,14 +264,17 @@ class Cell:
             # The host looks after its last wait. The worker looks again before the tool's code.
             _look(token)
             await exchange.run(message(slot.index, slot.word), token)
+        except asyncio.CancelledError:
+            request.on_cancelled(exchange.result())
+            raise
         finally:
             exchange.close()
             self._slot_is_free()
         return exchange
 
     def _slot_is_free(self) -> None:
-        for waiter in self._slot_waiters:
-            resolve(waiter)
+        for waiter in list(self._slot_waiters):
+            call_soon(waiter.get_loop(), resolve, waiter)
 
     async def _claim(
         self, call_id: str, token: RunToken | None, timeout: float | None = None
@@ -277,14 +283,13 @@ class Cell:
         seconds from now on."""
         while True:
             _look(token)
+            # It waits before it looks: another loop's call may give its slot back in between.
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._slot_waiters.append(waiter)
             try:
                 deadline = 0 if timeout is None else int((time.monotonic() + timeout) * 1e9)
                 return self._board.claim(call_id, deadline)
             except BoardFull:
-                pass
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._slot_waiters.append(waiter)
-            try:
                 with cancellation(token) as cancelled:
                     await asyncio.wait([waiter, cancelled], return_when=asyncio.FIRST_COMPLETED)
             finally:

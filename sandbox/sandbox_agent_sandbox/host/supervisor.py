@@ -204,9 +204,12 @@ class Supervisor:
         why = "init does not make a call's processes"
         self._commands.add(lambda now: self._sandbox.fail(SandboxBroken(why)))
 
-    def wait_idle(self, timeout: float | None) -> bool:
-        """Block until no call is in flight; False when `timeout` seconds were not enough."""
+    def wait_idle(self, timeout: float | None, call_id: str | None = None) -> bool:
+        """Block until no call is in flight, or not this one; False when `timeout` seconds were not
+        enough."""
         with self._idle:
+            if call_id is not None:
+                return self._idle.wait_for(lambda: call_id not in self._calls, timeout)
             return self._idle.wait_for(lambda: self._active == 0, timeout)
 
     def close(self) -> tuple[Survivor, ...]:

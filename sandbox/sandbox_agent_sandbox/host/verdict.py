@@ -38,8 +38,10 @@ class Evidence:
     rungs_ms: dict[str, float]
     survivors: tuple[Survivor, ...]
     failure: str
-    output: str
-    output_bytes: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+    output_bytes: int = 0
+    left_out: int = 0
 
 
 def decide(seen: Evidence) -> CallResult:
@@ -63,8 +65,10 @@ def decide(seen: Evidence) -> CallResult:
         outcome=outcome,
         started=StartedState.YES if seen.started else StartedState.NO,
         content=result.content if result is not None else "",
-        output=seen.output,
+        stdout=seen.stdout,
+        stderr=seen.stderr,
         output_bytes=seen.output_bytes,
+        left_out=seen.left_out,
         exit_status=exit_status,
         rung=seen.rung,
         rungs_ms=seen.rungs_ms,

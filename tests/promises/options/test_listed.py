@@ -23,7 +23,7 @@ LISTED: Mapping[str, Mapping[str, str]] = tomllib.loads(
 
 _LIBRARY = re.compile(
     r"(Conversation|Conversation\.(resume|interrupt|wait_stopped)|ProviderModel|ReplayModel"
-    r"|load_(task|replay))\((?!options\)).*\)|(Budgets|Interrupt|ToolChoice)\.[a-z]\w*"
+    r"|Sandbox(\.(run|call))?|load_(task|replay))\((?!options\)).*\)|(Budgets|Interrupt|ToolChoice)\.[a-z]\w*"
 )
 """What a program gives. `Policy` and its parts are the fields of a task."""
 

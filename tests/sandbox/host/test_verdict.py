@@ -23,8 +23,6 @@ QUIET = Evidence(
     rungs_ms={},
     survivors=(),
     failure="",
-    output="",
-    output_bytes=0,
 )
 OK = Result(ResultKind.OK, "fine", 0)
 ERROR = Result(ResultKind.ERROR, "no", 2)

@@ -1,0 +1,1 @@
+"""A sandbox without a model, for programs that have an agent loop of their own."""
