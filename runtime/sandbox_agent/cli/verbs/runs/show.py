@@ -10,7 +10,7 @@ from sandbox_agent.cli.message_file import MessageFile
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.verbs.runs.reading import mask_of, report_of, runs_folder
 from sandbox_agent.exit_codes import ExitCode
-from sandbox_agent.journal.lookup import COMMAND
+from sandbox_agent.journal.lookup import BOX, COMMAND
 from sandbox_agent.journal.status import Status
 from sandbox_agent.reports.report import LOST, RUNNING, Report
 from sandbox_agent.reports.runs.figures import size
@@ -57,8 +57,8 @@ def _write_page(
 
 def _next(report: Report, arguments: argparse.Namespace) -> str | None:
     """The command that continues or follows the run."""
-    if report.name == COMMAND and report.model == COMMAND:
-        return None
+    if report.model == BOX or (report.name, report.model) == (COMMAND, COMMAND):
+        return None  # without a model there is nothing to resume
     out = f" --out {shlex.quote(str(runs_folder(arguments)))}" if arguments.out else ""
     if report.status == RUNNING:
         return f"sandbox-agent logs -f{out} {shlex.quote(report.run)}"
