@@ -56,6 +56,10 @@ VARYING = (
     (re.compile(r"\b(pid|process) \d+"), r"\1 PID"),
     (re.compile(r"\bin \d+\.\d\ds\b"), "in N s"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z"), "TIME"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"), "TIME"),
+    (re.compile(r"\b\d+\.\d\d s\b"), "N s"),
+    (re.compile(r"(?<=  )\d+s(?=  )"), "Ns"),
+    (re.compile(r"\b\d+\.\d kB\b"), "N kB"),
 )
 AT_WORK = "sleep "
 """A command is at work when a process below it is called so."""

@@ -52,6 +52,12 @@ def _cells(run: Summary, now: float) -> tuple[str, ...]:
         "-" if run.turns is None else str(run.turns),
         dollars(run.cost_usd),
         age(run.begun, now),
-        one_line(run.model, _LONGEST) or "-",
+        one_line(_model(run.model), _LONGEST) or "-",
         one_line(run.name or "", _LONGEST) or "-",
     )
+
+
+def _model(model: str) -> str:
+    """The name of a model; of a local one without the folders of its file."""
+    kind, colon, path = model.partition(":")
+    return f"{kind}:{path.rpartition('/')[2]}" if colon and path.startswith("/") else model

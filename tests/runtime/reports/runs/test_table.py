@@ -24,6 +24,11 @@ def test_columns_are_aligned_and_what_is_not_known_is_a_dash() -> None:
     assert all(line[at:].startswith("openai") for line in lines[1:])
 
 
+def test_a_local_model_is_shown_by_its_file() -> None:
+    local = msgspec.structs.replace(RUN, model="scripted:/home/you/steps.yaml")
+    assert "  scripted:steps.yaml  fix" in table([local], NOW)
+
+
 def test_a_narrow_terminal_gets_fewer_columns() -> None:
     for width in (120, 80, 60, 40, 26, 10):
         lines = table([RUN, LOST], NOW, width).splitlines()
