@@ -35,6 +35,7 @@ PURE = (
     "tests/runtime/journal/test_status.py",
     "tests/runtime/reports",
     "tests/runtime/reports/ci",
+    "tests/runtime/reports/terminal",
     "tests/sandbox/policy/test_secrets.py",
     "tests/sandbox/policy/test_units.py",
 )

@@ -52,6 +52,7 @@ ORDER = (
     "sandbox_agent.reports",
     "sandbox_agent.reports.page",
     "sandbox_agent.reports.runs",
+    "sandbox_agent.reports.terminal",
     "sandbox_agent.run",
     "sandbox_agent.box",
     "sandbox_agent.resume",
@@ -60,6 +61,7 @@ ORDER = (
     "sandbox_agent.testing",
     "sandbox_agent.wiring",
     "sandbox_agent.cli",
+    "sandbox_agent.cli.terminal",
     "sandbox_agent.cli.verbs",
     "sandbox_agent.cli.verbs.runs",
     "sandbox_agent.__main__",
@@ -243,6 +245,18 @@ def litellm_is_imported_inside_the_model_process_alone(sources: Sources) -> Iter
                 yield complain(sources, name, found, "4 to 9 seconds; only the model process pays")
 
 
+def rich_and_the_live_view_are_imported_where_they_are_needed(sources: Sources) -> Iterator[str]:
+    """By functions. Only the view itself, which only a terminal gets, imports rich at once."""
+    for name in sources:
+        if within(name, *VIEW):
+            continue
+        functions = list(sources[name].functions())
+        for found in sources.imports(name):
+            inner = any(f.lineno <= found.line <= (f.end_lineno or 0) for f in functions)
+            if within(found.module, "rich", *VIEW) and not found.typing_only and not inner:
+                yield complain(sources, name, found, "50 ms; import it in a function")
+
+
 def the_model_process_imports_nothing_of_the_hosts(sources: Sources) -> Iterator[str]:
     allowed = (
         "sandbox_agent_ipc",
@@ -272,6 +286,7 @@ def only_listed_modules_import_by_a_computed_name(sources: Sources) -> Iterator[
             yield f"{sources[name].path} no longer imports by a computed name; see BY_NAME"
 
 
+VIEW = ("sandbox_agent.reports.terminal", "sandbox_agent.cli.terminal")
 MODEL_PROCESS = "sandbox_agent.models.process.inside"
 _MOUNTS = "sandbox_agent_sandbox.inside.walls.mounts"
 _PLAN = "sandbox_agent_sandbox.plan"
@@ -327,6 +342,10 @@ PLANTED: dict[Rule, tuple[tuple[str, str], ...]] = {
     litellm_is_imported_inside_the_model_process_alone: (
         ("sandbox_agent.models.catalogue", "def f():\n    import litellm.utils"),
         ("sandbox_agent.models.provider", f"from {MODEL_PROCESS} import retry"),
+    ),
+    rich_and_the_live_view_are_imported_where_they_are_needed: (
+        ("sandbox_agent.reports.lines", "from rich.text import Text"),
+        ("sandbox_agent.cli.verbs.run", "from sandbox_agent.cli.terminal import view"),
     ),
     the_model_process_imports_nothing_of_the_hosts: (
         (f"{MODEL_PROCESS}.serve", "from sandbox_agent_sandbox.host import process"),

@@ -12,7 +12,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sandbox_agent.cli.stream import GiveUp, Stream
 from sandbox_agent.reports.escape import TerminalFilter, escape_text
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 CLOSE_SECONDS = 1.0
 """Seconds that a run which was stopped waits for a reader, and that the last note waits for one."""
+
+COLOURS = {"red": 31, "green": 32, "yellow": 33}
+"""SGR of ECMA-48, in the colours that the person has chosen for the terminal."""
 
 _TIOCGDEV = 0x80045432
 """Which terminal a descriptor leads to, also by /dev/tty: linux/tty.h. Since Linux 3.3."""
@@ -61,12 +64,23 @@ class Loss(NamedTuple):
         return self.error is not None and self.error.errno != errno.EPIPE
 
 
+class View(Protocol):
+    """What draws on standard error, below the notes."""
+
+    def say(self, data: bytes) -> None:
+        """Writes a note above the view, in its place."""
+
+    def stop(self) -> None:
+        """Takes the view away, and sets `Console.view` to None. From any thread, more than once."""
+
+
 class Console:
     """The output of a command.
 
     closed: standard descriptors that were closed when the command began. one_file: whether both
     streams lead to one file. says_closed: whether a reader that has closed is worth a message.
-    memory_is_short: whether the command ends for want of memory.
+    memory_is_short: whether the command ends for want of memory. colour: whether notes have
+    colours. view: what draws below the notes, or None.
     """
 
     def __init__(self, closed: Collection[int] = ()) -> None:
@@ -76,6 +90,8 @@ class Console:
         self.stderr = self.stdout if self.one_file else Stream(2)
         self.says_closed = False
         self.memory_is_short = False
+        self.colour = False
+        self.view: View | None = None
         self._told: set[Stream] = set()
         self._filters: dict[Stream, TerminalFilter] = {}
 
@@ -85,13 +101,22 @@ class Console:
         shown = escape_text(text) if self.stdout.is_terminal else text
         self.stdout.write(shown.encode("utf-8", "surrogateescape"), give_up)
 
-    def err(self, text: str) -> None:
-        """Writes a note. Control characters are always escaped."""
-        self.stderr.note(_shown(text))
+    def err(self, text: str, colour: str = "") -> None:
+        """Writes a note. Control characters are always escaped. colour: one of COLOURS."""
+        self._note(text, colour, may_be_left_out=False)
 
-    def progress(self, text: str) -> None:
+    def progress(self, text: str, colour: str = "") -> None:
         """Writes a note that may be left out while the reader is slow."""
-        self.stderr.note(_shown(text), may_be_left_out=True)
+        self._note(text, colour, may_be_left_out=True)
+
+    def _note(self, text: str, colour: str = "", *, may_be_left_out: bool) -> None:
+        data, view = _shown(text), self.view
+        if colour and self.colour:
+            data = b"\x1b[%dm%s\x1b[0m\n" % (COLOURS[colour], data.removesuffix(b"\n"))
+        if view is not None:
+            view.say(data)
+        else:
+            self.stderr.note(data, may_be_left_out=may_be_left_out)
 
     def error(self, message: str) -> None:
         """Writes an error message."""
@@ -104,7 +129,7 @@ class Console:
 
     def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
         """Writes a warning; a `warnings.showwarning`. May be called from any thread."""
-        self.stderr.note(_shown(f"warning: {message}\n"), may_be_left_out=True)
+        self._note(f"warning: {message}\n", may_be_left_out=True)
 
     def passer(self) -> Callable[[str, bytes], Stream]:
         """Returns a function that passes on a command's output: `f("stdout", data)`. The function
@@ -124,6 +149,8 @@ class Console:
     def finish(self, give_up: GiveUp) -> Loss | None:
         """Waits until all is written, for as long as the readers live, or until `give_up()`. Says
         what was lost and returns it, once."""
+        if self.view is not None:
+            self.view.stop()
         for stream, terminal_filter in self._filters.items():
             stream.write(terminal_filter.end())
         losses = []

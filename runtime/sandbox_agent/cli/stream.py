@@ -31,12 +31,12 @@ class Stream:
     """One descriptor and the thread that writes to it. Errors are kept, never raised.
 
     Results must arrive: those that did not are counted. Some notes may be left out while the reader
-    is slow; a line in their place says so. error: why nothing more can be written, or None. lost:
-    bytes of results that were not written.
+    is slow; a line in their place says so. fd: the descriptor. error: why nothing more can be
+    written, or None. lost: bytes of results that were not written.
     """
 
     def __init__(self, fd: int, error: OSError | None = None) -> None:
-        self._fd = fd
+        self.fd = fd
         self.is_terminal = os.isatty(fd)
         self.error = error
         self.lost = 0
@@ -65,6 +65,11 @@ class Stream:
                 self._put(data, is_result=True)
             else:
                 self.lost += len(data)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was queued is written."""
+        return not self._queue
 
     @property
     def is_full(self) -> bool:
@@ -116,7 +121,7 @@ class Stream:
         self._closing = False
         if self._thread is None:
             self._thread = threading.Thread(
-                target=self._work, name=f"stream {self._fd}", daemon=True
+                target=self._work, name=f"stream {self.fd}", daemon=True
             )
             try:
                 self._thread.start()
@@ -178,8 +183,8 @@ class Stream:
     def _write(self, data: memoryview) -> int:
         while True:
             try:
-                return os.write(self._fd, data)
+                return os.write(self.fd, data)
             except BlockingIOError:  # another process made the shared file non-blocking
                 poll = select.poll()
-                poll.register(self._fd, select.POLLOUT)
+                poll.register(self.fd, select.POLLOUT)
                 poll.poll()

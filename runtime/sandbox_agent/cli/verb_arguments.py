@@ -88,6 +88,22 @@ def _reporting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print events to standard output, one a line"
     )
+    parser.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="colours in the progress (default: at a terminal, unless NO_COLOR is set)",
+    )
+    much = parser.add_mutually_exclusive_group()
+    much.add_argument(
+        "--quiet", action="store_true", help="no progress: only the message, warnings and errors"
+    )
+    much.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="more progress: what the model thinks, and what calls print that succeed",
+    )
     _die_with_parent(parser)
 
 

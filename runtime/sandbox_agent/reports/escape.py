@@ -31,6 +31,21 @@ def one_line(text: str, width: int = 200) -> str:
     return flat if len(flat) <= width and len(text) <= 4 * width else flat[:width] + "..."
 
 
+LAST_LINES = 20
+"""How much of the output of what failed is shown. The end says why."""
+
+
+def last_lines(text: str, count: int = LAST_LINES, width: int = 200) -> list[str]:
+    """The last lines of `text`, each escaped and cut to `width` characters. Costs little, however
+    long the text is."""
+    end = text[-count * 4 * width :].rstrip("\n")
+    lines = end.split("\n")[-count:] if end else []
+    # Of a line that carriage returns overwrite, such as a progress bar, the last state.
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
+    shown = (escape_text(line[: width + 1]) for line in lines)
+    return [line if len(line) <= width else f"{line[:width]}..." for line in shown]
+
+
 class TerminalFilter:
     """Filters a command's output for a terminal, piece by piece. Colours, carriage return and
     backspace pass; every other control character is escaped."""

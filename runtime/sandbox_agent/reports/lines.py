@@ -5,7 +5,15 @@ from __future__ import annotations
 from sandbox_agent_sandbox.outcome import Outcome
 
 from sandbox_agent.journal import events
-from sandbox_agent.reports.escape import one_line
+from sandbox_agent.reports.escape import last_lines, one_line
+
+SHOWS_TAIL = frozenset({Outcome.ERROR, Outcome.TIMEOUT, Outcome.CRASHED})
+"""Outcomes of which the end of the output is shown: it says why."""
+STOPPED = frozenset({Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED})
+"""Outcomes of calls that were stopped from outside."""
+_ONE_LINE = 160
+_BLOCK = 200
+"""Lines of a text of the model that `verbose` shows."""
 
 
 def how_it_ended(status: str, reason: str) -> str:
@@ -14,21 +22,23 @@ def how_it_ended(status: str, reason: str) -> str:
 
 
 class Progress:
-    """Makes the lines of one run. Keeps the tool and arguments of each call for later lines."""
+    """Makes the lines of one run. Keeps the tool and arguments of each call for later lines.
 
-    def __init__(self) -> None:
+    verbose: also says what the model thinks, and what calls that succeed print.
+    """
+
+    def __init__(self, *, verbose: bool = False) -> None:
         self._calls: dict[str, str] = {}
+        self._verbose = verbose
 
     def line(self, event: events.AnyEvent) -> str | None:
-        """The line for `event`; None if it has none."""
+        """The line for `event`, or several; None if it has none."""
         if isinstance(event, events.JournalOpened):
             return f"run {event.run}"
         if isinstance(event, events.TurnTaken):
             for call in event.calls:
                 self._calls[call.id] = f"{call.tool} {_arguments(call.arguments)}"
-            if event.final or not event.text:
-                return None
-            return f"turn {event.turn}: {one_line(event.text)}"
+            return self._turn(event)
         if isinstance(event, events.Dispatching):
             what = f"verify {event.command}" if event.command is not None else None
             self._calls[event.call] = what or self._calls.get(event.call, event.tool)
@@ -53,8 +63,32 @@ class Progress:
         if event.survivors:
             pids = ", ".join(str(survivor.pid) for survivor in event.survivors)
             text += f", COULD NOT STOP {pids}"
-        reason = event.detail or (event.content if event.outcome is not Outcome.OK else "")
-        return f"{text}: {one_line(reason, 160)}" if reason else text
+        failed = event.outcome in SHOWS_TAIL
+        tail = last_lines(event.content) if failed or self._verbose else []
+        if failed and not event.detail and len(tail) == 1 and len(tail[0]) <= _ONE_LINE:
+            return f"{text}: {tail[0].strip()}"
+        reason = event.detail
+        if not reason and not tail and event.outcome is not Outcome.OK:
+            reason = event.content
+        if reason:
+            text += f": {one_line(reason, _ONE_LINE)}"
+        return "\n".join([text, *(f"    | {line}" for line in tail)])
+
+    def _turn(self, event: events.TurnTaken) -> str | None:
+        said = []
+        if self._verbose and event.reasoning:
+            said += [f"turn {event.turn} thinks:", *_block(event.reasoning)]
+        if self._verbose and event.text and not event.final:
+            said += [f"turn {event.turn}:", *_block(event.text)]
+        elif event.text and not event.final:
+            said.append(f"turn {event.turn}: {one_line(event.text)}")
+        if self._verbose and event.usage is not None:
+            said.append(f"turn {event.turn} used {event.usage.total:,} tokens")
+        return "\n".join(said) or None
+
+
+def _block(text: str) -> list[str]:
+    return [f"    | {line}" for line in last_lines(text, _BLOCK)]
 
 
 def _arguments(arguments: object) -> str:

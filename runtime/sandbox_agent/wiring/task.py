@@ -7,6 +7,7 @@ file and the line that name it.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,14 @@ from sandbox_agent.tools.registry import BUILT_IN
 
 
 def prepare(
-    task: Task, source: SourceMap, *, on_event: OnEvent | None = None
+    task: Task,
+    source: SourceMap,
+    *,
+    on_event: OnEvent | None = None,
+    others: Mapping[str, Any] | None = None,
 ) -> tuple[Conversation, tuple[str, ...]]:
-    """The conversation of a task, and what to tell it. Starts and writes nothing.
+    """The conversation of a task, and what to tell it. Starts and writes nothing. others: further
+    callbacks, by the names of a conversation's options.
 
     A task without a prompt whose model is a replay repeats what the recorded run was told. Raises
     ConfigError with the place of the first thing that is wrong, JournalError for a recorded run
@@ -45,6 +51,7 @@ def prepare(
             output_dir=task.output.dir,
             name=task.name or _name_of(source),
             on_event=on_event,
+            **(others or {}),
             **settings_of(task),
         )
     except ConfigError as error:

@@ -29,7 +29,7 @@ _LIBRARY = re.compile(
 
 _NOT_GIVEN = {"Budgets.unenforced", "Interrupt.unenforced", "ToolChoice.unenforced"}
 
-_OTHERS = {"PATH", "LITELLM_LOG", "USE_LITELLM_PROXY"}
+_OTHERS = {"PATH", "TERM", "LITELLM_LOG", "USE_LITELLM_PROXY"}
 """Variables that are read, and belong to the system or to litellm."""
 
 

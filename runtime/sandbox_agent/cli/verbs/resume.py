@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
@@ -25,14 +27,15 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     with PastRun(folder) as past:
         options = changed_options(past, arguments.set, overrides_of(arguments, SHARED_FLAGS))
 
-        def make(on_event: OnEvent) -> Conversation:
-            options["on_event"] = on_event
+        def make(on_event: OnEvent, others: Mapping[str, Any]) -> Conversation:
+            options.update(others, on_event=on_event)
             past.on_taken = signals.hold
             try:
                 conversation = Conversation.resume(past, message=message, **options)
             except OSError as error:
                 raise unwritable(f"{past.journal} cannot be written", error) from None
-            console.err(f"run {folder.name}, resumed\n")
+            if not arguments.quiet:
+                console.err(f"run {folder.name}, resumed\n")
             return conversation
 
         known = settings_from(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
@@ -21,9 +23,9 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     assignment = assignment_of(arguments)
     task, source = assignment.task, assignment.source
 
-    def make(on_event: OnEvent) -> Conversation:
+    def make(on_event: OnEvent, others: Mapping[str, Any]) -> Conversation:
         # Reads what the task names, which may hang. A signal still ends the command.
-        conversation, prompts = prepare(task, source, on_event=on_event)
+        conversation, prompts = prepare(task, source, on_event=on_event, others=others)
         signals.hold()
         for prompt in prompts:
             tell(conversation, prompt)

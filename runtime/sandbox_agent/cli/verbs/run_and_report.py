@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -15,18 +16,21 @@ from sandbox_agent.cli.console import CLOSE_SECONDS, Console, patience
 from sandbox_agent.cli.message_file import MessageFile
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.stream import GiveUp
+from sandbox_agent.cli.verbs.progress import progress_of
 from sandbox_agent.cli.verbs.run_under_signals import is_stopping, run_under_signals
 from sandbox_agent.conversation import Conversation, OnEvent, RunResult
 from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
 from sandbox_agent.journal.file import JOURNAL_FILE
+from sandbox_agent.journal.folder import default_output_dir
 from sandbox_agent.journal.result_file import RESULT_FILE, Usage
-from sandbox_agent.reports.lines import Progress, how_it_ended
+from sandbox_agent.reports.lines import how_it_ended
+from sandbox_agent.reports.next_command import next_command
 from sandbox_agent.reports.private_files import PrivateFiles
 
 
 def run_and_report(
-    make: Callable[[OnEvent], Conversation],
+    make: Callable[[OnEvent, Mapping[str, Any]], Conversation],
     arguments: argparse.Namespace,
     console: Console,
     signals: Signals,
@@ -37,13 +41,13 @@ def run_and_report(
 ) -> int:
     """Runs the conversation of `make`, reports on it, and returns the exit code.
 
-    make: called with the listener for events; it calls `signals.hold()`. workspace: its changes are
-    reported. runs: the folder of run folders, which may be inside the workspace. time_limit: the
-    run's, in seconds.
+    make: called with the listener for events, and with others by the names of options; it calls
+    `signals.hold()`. workspace: its changes are reported. runs: the folder of run folders, which
+    may be inside the workspace. time_limit: the run's, in seconds.
     """
     named = arguments.message_file
     message_file = None if named is None else MessageFile(named)
-    progress = Progress()
+    progress = progress_of(arguments, console, signals)
     private = PrivateFiles()
     conversation: Conversation | None = None
     until = time.monotonic() + (time_limit or math.inf)
@@ -54,9 +58,7 @@ def run_and_report(
         return is_stopping(conversation, signals) or time.monotonic() > until
 
     def on_event(event: events.AnyEvent) -> None:
-        line = progress.line(event)
-        if line is not None:
-            console.progress(line + "\n")
+        progress.on_event(event)
         private.hear(event)
         if arguments.json:
             console.stdout.write(msgspec.json.encode(event) + b"\n", give_up)
@@ -66,12 +68,25 @@ def run_and_report(
                 conversation.send_message(text)
 
     changes = Changes(workspace, runs)
-    conversation = make(on_event)
-    result = run_under_signals(conversation, signals, die_with_parent=arguments.die_with_parent)
+    conversation = make(on_event, progress.listeners())
+    progress.start()
+    try:
+        result = run_under_signals(
+            conversation,
+            signals,
+            die_with_parent=arguments.die_with_parent,
+            freezer=progress.around(conversation),
+        )
+    finally:
+        progress.stop()
     stopped = is_stopping(conversation, signals)
-    _report(result, console)
-    for line in changes.lines(signals) + private.lines():
+    _report(result, console, quiet=arguments.quiet)
+    changed = [] if arguments.quiet else changes.lines(signals)
+    for line in changed + private.lines():
         console.err(line + "\n")
+    if not arguments.quiet and console.stderr.is_terminal:
+        what = next_command(result.status, result.run_dir, default_output_dir())
+        console.err(f"next: {what}\n")
     left = 0 if stopped else until - time.monotonic()
     patient = patience(max(left, CLOSE_SECONDS))
     written = _final_message(
@@ -86,9 +101,13 @@ def run_and_report(
     return ExitCode.OUTPUT_LOST if signals.late is None else by_signal(signals.late)
 
 
-def _report(result: RunResult, console: Console) -> None:
-    console.err(how_it_ended(result.status.value, result.reason) + "\n")
+def _report(result: RunResult, console: Console, *, quiet: bool) -> None:
+    if not quiet or result.exit_code:
+        colour = "red" if result.exit_code else "green"
+        console.err(how_it_ended(result.status.value, result.reason) + "\n", colour)
     console.survivors(result.survivors)
+    if quiet:
+        return
     if used := _used(result.record.usage):
         console.err(f"used: {used}\n")
     if (result.run_dir / JOURNAL_FILE).exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from sandbox_agent.cli import parent
-from sandbox_agent.cli.signals import Signals
+from sandbox_agent.cli.signals import Freezer, Signals
 from sandbox_agent.conversation import Conversation, RunResult
 from sandbox_agent.exit_codes import by_signal
 
@@ -17,11 +17,16 @@ def is_stopping(conversation: Conversation | None, signals: Signals) -> bool:
 
 
 def run_under_signals(
-    conversation: Conversation, signals: Signals, *, die_with_parent: bool | None
+    conversation: Conversation,
+    signals: Signals,
+    *,
+    die_with_parent: bool | None,
+    freezer: Freezer | None = None,
 ) -> RunResult:
     """Runs once, with INT, TERM and HUP as interrupts. Returns when everything has stopped.
 
-    die_with_parent: whether the death of the parent interrupts too; None: if `CI` is set.
+    die_with_parent: whether the death of the parent interrupts too; None: if `CI` is set. freezer:
+    what Ctrl-Z stops in place of the conversation, with it.
     """
 
     def interrupt(signum: int) -> bool:
@@ -39,7 +44,7 @@ def run_under_signals(
 
     try:
         with conversation:
-            signals.attach(interrupt, conversation)
+            signals.attach(interrupt, freezer or conversation)
             if parent.wanted(die_with_parent):
                 parent.watch_parent(signals.strike, signals.parent)
             return asyncio.run(run())
