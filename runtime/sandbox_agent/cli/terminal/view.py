@@ -46,6 +46,8 @@ _FLOOD_PAUSE = 0.001
 class LiveView:
     """A `RunProgress`. received: how many signals have come."""
 
+    is_live = True
+
     def __init__(
         self, console: Console, received: Callable[[], int], *, verbose: bool = False
     ) -> None:

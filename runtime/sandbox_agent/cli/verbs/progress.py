@@ -14,7 +14,9 @@ from sandbox_agent.reports.lines import Progress
 
 
 class RunProgress(Protocol):
-    """Hears what happens in a run, and shows it."""
+    """Hears what happens in a run, and shows it. is_live: to a person who watches."""
+
+    is_live: bool
 
     def on_event(self, event: events.AnyEvent) -> None:
         """The next event. In the thread of the run; must not block."""
@@ -60,6 +62,8 @@ def _can_draw(arguments: argparse.Namespace, console: Console) -> bool:
 
 class PlainProgress:
     """One line an event, and the end of the output of what failed."""
+
+    is_live = False
 
     def __init__(self, console: Console, *, quiet: bool, verbose: bool) -> None:
         self._console = console

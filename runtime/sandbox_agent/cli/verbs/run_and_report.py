@@ -84,7 +84,7 @@ def run_and_report(
     changed = [] if arguments.quiet else changes.lines(signals)
     for line in changed + private.lines():
         console.err(line + "\n")
-    if not arguments.quiet and console.stderr.is_terminal:
+    if progress.is_live:
         what = next_command(result.status, result.run_dir, default_output_dir())
         console.err(f"next: {what}\n")
     left = 0 if stopped else until - time.monotonic()
