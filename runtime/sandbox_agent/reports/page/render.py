@@ -7,12 +7,12 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox_agent.reports.page.numbers import dollars, duration, when
 from sandbox_agent.reports.page.sizes import Plan, plan
 from sandbox_agent.reports.page.spans import times_of
-from sandbox_agent.reports.page.texts import Masks, Shown, Texts, as_json
+from sandbox_agent.reports.page.texts import Shown, Texts, as_json
 from sandbox_agent.reports.page.timeline import (
     BAR,
     LEFT,
@@ -26,6 +26,9 @@ from sandbox_agent.reports.page.timeline import (
 )
 from sandbox_agent.reports.page.view import SIGNS, Fact, View, survivors
 from sandbox_agent.reports.report import Report, Turn
+
+if TYPE_CHECKING:
+    from sandbox_agent.reports.mask import Mask
 
 _DRAWN = 6
 """Segments that have a drawing, the last ones."""
@@ -46,7 +49,7 @@ class Row(NamedTuple):
     model: str
 
 
-def html_of(report: Report, mask: Masks) -> Iterator[str]:
+def html_of(report: Report, mask: Mask) -> Iterator[str]:
     """The page of a run, in pieces.
 
     It stays under 3 MB. What had to be left out for that is said in its place. It needs no script
@@ -72,7 +75,7 @@ def _resource(name: str) -> str:
     return (resources.files(__package__) / name).read_text("utf-8")
 
 
-def _context(report: Report, mask: Masks) -> dict[str, Any]:
+def _context(report: Report, mask: Mask) -> dict[str, Any]:
     """All that the template needs. The conversation is a generator."""
     times = times_of(report)
     seconds = {

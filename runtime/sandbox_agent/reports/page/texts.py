@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox_agent.reports.escape import escape_text, one_line
 from sandbox_agent.reports.report import Text
 
+if TYPE_CHECKING:
+    from sandbox_agent.reports.mask import Mask
+
 _READ = 8192
 """Characters of a text that are looked at for a line of some 100."""
-
-
-class Masks(Protocol):
-    """What hides secrets: `reports.mask.Mask`."""
-
-    def apply(self, text: str) -> str:
-        """`text` without secrets."""
-        ...
 
 
 class Shown(NamedTuple):
@@ -41,7 +36,7 @@ NOTHING = Shown("")
 class Texts:
     """limit: characters of a text that are shown. A longer one loses its middle."""
 
-    mask: Masks
+    mask: Mask
     limit: int
 
     def block(self, text: Text | str, limit: int | None = None) -> Shown:

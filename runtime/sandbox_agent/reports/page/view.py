@@ -284,7 +284,7 @@ def _main_argument(arguments: dict[str, Any] | str) -> str:
         value = arguments.get(name)
         if isinstance(value, str):
             return value
-    return ", ".join(f"{key}={value!r:.200}" for key, value in list(arguments.items())[:4])
+    return ", ".join(f"{key}={value!r}" for key, value in list(arguments.items())[:4])
 
 
 def _arguments(call: Call, texts: Texts) -> list[Argument]:

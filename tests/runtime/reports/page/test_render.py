@@ -15,31 +15,18 @@ import pytest
 from hand_made import HOSTILE, Maker, long_run, short_run
 from paths import IMPORT_PATHS
 from sandbox_agent.reports.escape import escape_text
+from sandbox_agent.reports.mask import Mask
 from sandbox_agent.reports.page import html_of
 from sandbox_agent_sandbox.outcome import Outcome
 
 SMALL = 3_000_000
 
 
-class Nothing:
-    """Masks nothing."""
-
-    def apply(self, text: str) -> str:
-        return text
+NOTHING = Mask()
 
 
-class Word:
-    """Masks one word."""
-
-    def __init__(self, word: str) -> None:
-        self.word = word
-
-    def apply(self, text: str) -> str:
-        return text.replace(self.word, "***")
-
-
-def page_of(journal: Iterable[Any], mask: Any = None) -> Iterator[str]:
-    return html_of(hand_made.report(journal), mask or Nothing())
+def page_of(journal: Iterable[Any], mask: Mask = NOTHING) -> Iterator[str]:
+    return html_of(hand_made.report(journal), mask)
 
 
 def read(journal: Iterable[Any]) -> pages.Read:
@@ -96,7 +83,7 @@ def test_the_page_may_load_and_run_nothing() -> None:
 def test_secrets_are_masked_before_texts_are_cut_and_escaped() -> None:
     secret = "se'cret<&>"
     journal = [*short_run(f"{secret} and more"), *short_run("x" * 2040 + secret + "x" * 9000)]
-    page = "".join(page_of(journal, Word(secret)))
+    page = "".join(page_of(journal, Mask([secret])))
     assert "***" in page
     for part in ("se&#39;cret", "se'cret", "cret&lt;", "se&#39;"):
         assert part not in page
@@ -121,11 +108,11 @@ def test_a_run_of_5000_events_is_small_and_quickly_written() -> None:
     assert len(journal) >= 5000
     report = hand_made.report(journal)
     began = time.process_time()
-    found = pages.Read(html_of(report, Nothing()))
+    found = pages.Read(html_of(report, NOTHING))
     assert time.process_time() - began < 10
     assert not found.wrong
     assert found.tags["article"] == 1250 + 4
-    assert sum(len(piece.encode()) for piece in html_of(report, Nothing())) < SMALL
+    assert sum(len(piece.encode()) for piece in html_of(report, NOTHING)) < SMALL
 
 
 @pytest.mark.parametrize(
@@ -141,7 +128,7 @@ def test_a_run_of_any_size_gives_a_small_page_that_says_what_it_leaves_out(
     turns: int, calls: int, output: str
 ) -> None:
     report = hand_made.report(long_run(turns, calls, output))
-    pieces = list(html_of(report, Nothing()))
+    pieces = list(html_of(report, NOTHING))
     assert sum(len(piece.encode()) for piece in pieces) < SMALL
     found = pages.Read(pieces)
     assert not found.wrong
@@ -165,9 +152,9 @@ def test_many_segments_give_a_small_page() -> None:
 
 def test_the_memory_for_a_page_does_not_grow_with_the_page() -> None:
     report = hand_made.report(long_run(1250, output="line of output\n" * 300))
-    assert sum(map(len, html_of(report, Nothing()))) > 1_500_000
+    assert sum(map(len, html_of(report, NOTHING))) > 1_500_000
     tracemalloc.start()
-    for _ in html_of(report, Nothing()):
+    for _ in html_of(report, NOTHING):
         pass
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
