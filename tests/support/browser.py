@@ -7,12 +7,14 @@ Chromium reads them from descriptor 3 and writes to descriptor 4 (`--remote-debu
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +47,24 @@ def executable() -> str | None:
     return named or next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+_PLACE_PIPES = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Puts the pipes where Chromium looks for them."""
+
+
+def _pipe() -> tuple[int, int]:
+    """Neither end is 3 or 4, where one would be in the way of the other."""
+    ends = os.pipe()
+    read, write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends)
+    for end in ends:
+        os.close(end)
+    return read, write
+
+
 class Closed(Exception):
     """The browser ended."""
 
@@ -75,8 +95,7 @@ class Page:
         began = time.monotonic()
         self.ask("Page.navigate", url=url)
         self._browser.until("Page.loadEventFired", self._session, self._hear)
-        # A frame that was painted after the load.
-        self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+        self.paint()
         return time.monotonic() - began
 
     def resize(self, width: int, height: int = 900) -> None:
@@ -93,6 +112,11 @@ class Page:
         """Prefer light or dark, and a medium such as `print`."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", media=medium, features=[scheme])
+        self.paint()
+
+    def paint(self) -> None:
+        """Wait for a frame: only then is it settled what is visible."""
+        self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression of ours. The page's policy does not bind the debugger."""
@@ -199,13 +223,14 @@ def opened(profile: Path) -> Iterator[Page]:
     flags = [*_FLAGS, f"--user-data-dir={profile}"]
     if os.geteuid() == 0:
         flags.append("--no-sandbox")  # Chromium refuses to have one as root.
-    read_commands, commands = os.pipe()
-    said, write_said = os.pipe()
-    # sh puts the two pipes where Chromium looks for them.
-    line = f'exec "$0" "$@" 3<&{read_commands} 4>&{write_said}'
+    read_commands, commands = _pipe()
+    said, write_said = _pipe()
     environment = {**os.environ, "HOME": str(profile), "XDG_CONFIG_HOME": str(profile)}
     process = subprocess.Popen(
-        ["sh", "-c", line, path, *flags, "about:blank"],
+        [
+            *(sys.executable, "-c", _PLACE_PIPES, str(read_commands), str(write_said)),
+            *(path, *flags, "about:blank"),
+        ],
         pass_fds=(read_commands, write_said),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

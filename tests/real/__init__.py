@@ -1,0 +1,1 @@
+"""What people see, looked at in the programs with which they look: `scripts/real`."""
