@@ -32,6 +32,7 @@ PURE = (
     "tests/provider/history_rules",
     "tests/runtime/config",
     "tests/runtime/journal/test_state.py",
+    "tests/runtime/reports/page",
     "tests/runtime/journal/test_status.py",
     "tests/runtime/reports",
     "tests/runtime/reports/ci",

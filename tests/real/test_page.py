@@ -17,7 +17,6 @@ from hand_made import HOSTILE
 from identity import BIN, Person, someone
 from sandbox_agent.reports.mask import Mask
 from sandbox_agent.reports.page import html_of
-from sandbox_agent.reports.report import read_report
 
 AGENT = str(BIN / "sandbox-agent")
 WIDTHS = (360, 768, 1280)
@@ -92,14 +91,16 @@ def hostile_run(person: Person) -> Path:
     return folder
 
 
-def write_page(folder: Path, path: Path) -> str:
-    """The address of the page of a run."""
-    path.write_text("".join(html_of(read_report(folder), Mask())), "utf-8")
+def write_page(person: Person) -> str:
+    """The address of the page of a hostile run."""
+    path = person.folder / "page.html"
+    done = person.run([AGENT, "show", str(hostile_run(person)), "--html", str(path)])
+    assert done.returncode == 0, done.stderr
     return path.as_uri()
 
 
 def test_a_hostile_run_stays_text_at_every_width(page: Page, me: Person) -> None:
-    url = write_page(hostile_run(me), me.folder / "page.html")
+    url = write_page(me)
     for width in WIDTHS:
         for dark in (False, True):
             page.open(url, width, dark=dark)
@@ -117,7 +118,7 @@ def test_a_hostile_run_stays_text_at_every_width(page: Page, me: Person) -> None
 
 def test_what_these_tests_look_for_would_be_seen(page: Page, me: Person) -> None:
     """A page that somebody has put a script, an address and a wide element into."""
-    url = write_page(hostile_run(me), me.folder / "page.html")
+    url = write_page(me)
     path = me.folder / "page.html"
     planted = (
         "<b id=broken>x</b><script>document.title = 'broken'</script>"
@@ -136,7 +137,7 @@ def test_what_these_tests_look_for_would_be_seen(page: Page, me: Person) -> None
 
 
 def test_a_keyboard_is_enough(page: Page, me: Person) -> None:
-    page.open(write_page(hostile_run(me), me.folder / "page.html"), 768)
+    page.open(write_page(me), 768)
     page.press("Tab", 9)
     assert page.evaluate("document.activeElement.className") == "skip"
     page.press("Enter", 13, "\r")
@@ -153,7 +154,7 @@ def test_a_keyboard_is_enough(page: Page, me: Person) -> None:
 
 
 def test_what_is_folded_is_printed(page: Page, me: Person) -> None:
-    page.open(write_page(hostile_run(me), me.folder / "page.html"), 768)
+    page.open(write_page(me), 768)
     hidden = """[...document.querySelectorAll('details:not([open]) pre')].filter(one =>
         !one.checkVisibility({contentVisibilityAuto: true}) || !one.offsetHeight).length"""
     assert page.evaluate(hidden) > 0

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 ROOM = 32_768
 """Characters of the arguments of one call that are kept."""
 _KEY = 200
 """Characters of the name of an argument that are kept."""
+_DEPTH = 64
+"""Levels of nesting that are kept. A call with more was not made."""
 _PIECE = 8
 """What a number or an empty list counts, in characters."""
 
@@ -18,8 +22,10 @@ class _Cutter:
     def __init__(self, room: int) -> None:
         self.room = room
 
-    def cut(self, value: Any) -> Any:
+    def cut(self, value: Any, depth: int = 0) -> Any:
         self.room -= _PIECE
+        if depth > _DEPTH:
+            return "[... nested too deeply ...]"
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, dict):
@@ -29,7 +35,7 @@ class _Cutter:
                     kept["..."] = f"[... {len(value) - len(kept)} more left out ...]"
                     break
                 self.room -= min(len(key), _KEY)
-                kept[key[:_KEY]] = self.cut(item)
+                kept[key[:_KEY]] = self.cut(item, depth + 1)
             return kept
         if isinstance(value, list):
             items: list[Any] = []
@@ -37,7 +43,7 @@ class _Cutter:
                 if self.room <= 0:
                     items.append(f"[... {len(value) - len(items)} more left out ...]")
                     break
-                items.append(self.cut(item))
+                items.append(self.cut(item, depth + 1))
             return items
         return value
 
@@ -55,7 +61,17 @@ class _Cutter:
 def bounded(arguments: dict[str, Any] | str) -> dict[str, Any] | str:
     """`arguments` with long texts, lists and mappings cut. What is left out is said in its place.
 
-    The nesting is bounded by the journal: nothing of more than 64 levels gets into it.
+    Providers give JSON text. If that is an object, so is the answer.
     """
-    cut: dict[str, Any] | str = _Cutter(ROOM).cut(arguments)
+    cut: dict[str, Any] | str = _Cutter(ROOM).cut(_read(arguments))
     return cut
+
+
+def _read(arguments: dict[str, Any] | str) -> dict[str, Any] | str:
+    if not isinstance(arguments, str) or not arguments.lstrip().startswith("{"):
+        return arguments
+    try:
+        value = msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return arguments
+    return value if isinstance(value, dict) else arguments

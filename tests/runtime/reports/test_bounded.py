@@ -45,3 +45,22 @@ def test_the_beginning_and_the_end_of_a_long_text_are_kept() -> None:
     assert head.startswith("first")
     assert tail.endswith("last")
     assert middle == f"[... {100_009 - len(head) - len(tail)} characters left out ...]"
+
+
+def test_the_json_text_of_a_provider_becomes_an_object() -> None:
+    assert bounded('{"command": "ls", "timeout": 3}') == {"command": "ls", "timeout": 3}
+    for text in (
+        "[1]",
+        '{"command": ',
+        "{} {}",
+        '{"a": 1e999}x',
+        " {",
+        "{" * 100_000,
+        '{"a":' * 500,
+    ):
+        assert isinstance(bounded(text), str)
+
+
+def test_deep_nesting_ends() -> None:
+    deep = bounded('{"a":' * 500 + "1" + "}" * 500)
+    assert "nested too deeply" in str(deep)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sandbox_agent.reports.page.numbers import count, dollars
-from sandbox_agent.reports.report import Turn
+from sandbox_agent.reports.page.spans import Times
 
 
 class Curve(NamedTuple):
@@ -30,13 +30,13 @@ class Budgets:
     time: float | None = None
 
     def curves(
-        self, turns: list[Turn], x: Callable[[float], float], top: int, height: int
+        self, times: Times, x: Callable[[float], float], top: int, height: int
     ) -> list[Curve]:
         """One curve for each of turns, tokens and cost, if the model tells them. x: of a time."""
         steps: dict[str, list[tuple[float, float]]] = {"turns": [], "tokens": [], "cost": []}
         used = dict.fromkeys(steps, 0.0)
         told: set[str] = {"turns"}
-        for turn in turns:
+        for turn in times.turns:
             used["turns"] += 1
             if turn.usage is not None:
                 used["tokens"] += turn.usage.total
@@ -45,6 +45,8 @@ class Budgets:
             for kind, value in used.items():
                 steps[kind].append((turn.seconds, value))
         limits = {"turns": self.turns, "tokens": self.tokens, "cost": self.cost_usd}
+        for points in steps.values():
+            points += [(times.segment.last, points[-1][1])] if points else []
         return [
             _curve(kind, steps[kind], limits[kind], x, top, height)
             for kind in steps
@@ -80,11 +82,13 @@ def _curve(
     for seconds, value in steps:
         levels[round(x(seconds))] = round(bottom - min(value / full, 1.0) * height, 1)
     before: float = bottom
+    place = 0
     points = [f"{round(x(0))},{bottom}"]
     for place, level in levels.items():
         if level != before:
             points += [f"{place},{before:g}", f"{place},{level:g}"]
             before = level
+    points.append(f"{place},{before:g}")
     label = _label(kind, steps[-1][1], limit)
     return Curve(kind, " ".join(points), limit is not None, label)
 

@@ -47,9 +47,9 @@ KINDS = {
 """The class of a call's outcome, for its colour."""
 
 SHAPES = {
-    "flag": "m0-6l9 3l-9 3v6",
-    "term": "m0-5l5 5l-5 5l-5-5z",
-    "kill": "m-4-4l8 8m0-8l-8 8",
+    "flag": "m-1-7h2l8 4l-8 4v6h-2z",
+    "term": "m0-6l6 6l-6 6l-6-6z",
+    "kill": "m-6-4l2-2l4 4l4-4l2 2l-4 4l4 4l-2 2l-4-4l-4 4l-2-2l4-4z",
 }
 """The mark of each rung, from its middle."""
 
@@ -295,4 +295,4 @@ def _add_budgets(drawing: Timeline, times: Times, limits: Budgets, scale: _Scale
             drawing.lines.append(Tick(scale.x(limits.time), label, "budget"))
         else:
             drawing.notes.append(f"The {label} lies beyond the right edge.")
-    drawing.curves = limits.curves(times.turns, scale.x, drawing.panel, PANEL)
+    drawing.curves = limits.curves(times, scale.x, drawing.panel, PANEL)
