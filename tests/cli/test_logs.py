@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,35 @@ def test_a_follower_ends_with_sigint_and_with_a_reader_that_closes(me: Person) -
             follower.stdout.close()
             assert follower.wait(30) in (0, 141)  # nothing more came that could be lost
             assert follower.stderr.read() == ""
+
+
+@pytest.mark.parametrize("size", [(24, 80), (12, 40)])
+def test_a_terminal_gets_its_width_and_no_escapes_and_may_go_away(
+    me: Person, size: tuple[int, int]
+) -> None:
+    folder = made_runs.write(
+        me.folder / "runs" / made_runs.ID, made_runs.failed_run(name=made_runs.HOSTILE)[:-1]
+    )
+    master, slave = os.openpty()
+    try:
+        termios.tcsetwinsize(slave, size)
+        listing = [AGENT, "ls", "--out", str(me.folder / "runs")]
+        assert me.run(listing, stdout=slave).returncode == 0
+        shown = os.read(master, 65536).decode().replace("\r\n", "\n")
+        assert max(map(len, shown.splitlines())) <= size[1]
+        assert made_runs.ID in shown and "lost" in shown and "\x1b" not in shown
+        with made_runs.held(folder), me.start(command(me, "-f", "last"), stdout=slave) as follower:
+            os.close(slave)
+            slave = -1
+            assert b"user: Make pytest pass." in os.read(master, 65536)
+            os.close(master)  # the window is closed; the run goes on
+            master = -1
+            assert follower.wait(30) in (0, 141)
+            assert follower.stderr is not None and follower.stderr.read() == ""
+    finally:
+        for fd in (master, slave):
+            if fd >= 0:
+                os.close(fd)
 
 
 def test_a_lost_run_ends_the_follower_which_says_so(me: Person) -> None:

@@ -39,7 +39,7 @@ def test_a_run_is_shown_by_its_name_and_goes_on_by_the_next_command(person: Pers
     assert "FAILED, exit status 1" in text and "| 100\n" in text and "| 81\n" in text
     assert show(person, "mine", "--whole").stdout.count("| 10\n") == 2
     told = show(person, "mine").stderr
-    assert told == f"next: sandbox-agent resume --out {person.folder}/runs {folder.name}\n"
+    assert told == f"next: sandbox-agent resume {folder}\n"
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ BOX = "sandbox"
 LATER_FILE = "later_runs.txt"
 _NOTED_IN = 64
 _FIRST_LINE = 1024 * 1024
+_LIKELY = 200
+"""Runs, the newest ones, that a wrong name is compared with."""
 SHOWN = 5
 """Candidates that a message lists."""
 
@@ -75,7 +77,18 @@ def find_run(
     for path in (base / run, here / run):
         if os.path.lexists(path):
             return _checked(path, run)
-    raise ConfigError(f"there is no run {run} in {base}", field="RUN", hint=_HINT)
+    near = _near(run, base, names)
+    hint = f"did you mean {near}?" if near else _HINT
+    raise ConfigError(f"there is no run {run} in {base}", field="RUN", hint=hint)
+
+
+def _near(run: str, base: Path, names: Sequence[str]) -> str | None:
+    """The name of a run, or the id, that is like what was asked for."""
+    import difflib  # here, because only an error needs it
+
+    known = {name_of(base / name) or name for name in names[-_LIKELY:]}
+    found = difflib.get_close_matches(run, [*known, *names[-_LIKELY:]], n=1, cutoff=0.75)
+    return found[0] if found else None
 
 
 def _ambiguous(run: str, found: Sequence[str], hint: str) -> ConfigError:

@@ -105,6 +105,10 @@ def test_a_name_is_the_run_that_was_made_last_of_those_that_have_it(tmp_path: Pa
     with pytest.raises(ConfigError, match=f"fix may be any of {one.name}, {other.name}") as raised:
         find_run("fix", tmp_path, only=True)
     assert raised.value.hint == "give an id"
+    for wrong, right in (("fixx", "fix"), (one.name.replace("aaaaaa", "aaaaba"), one.name)):
+        with pytest.raises(ConfigError, match=f"there is no run {wrong}") as raised:
+            find_run(wrong, tmp_path)
+        assert raised.value.hint == f"did you mean {right}?"
     # A name that was given while the clock was ahead is not the last one.
     back = made(tmp_path, "20260501T120000000-dddddd", name="fix")
     assert find_run("fix", tmp_path) == back

@@ -16,7 +16,9 @@ from sandbox_agent.reports.runs.figures import dollars, duration
 
 _MOST_CALLS = 2000
 """Calls of each run that are compared: the time grows with the square of their number."""
-_WIDTH = 48
+_COLUMN, _SHORTEST = 48, 8
+"""Columns that a value has, at most and at least."""
+_LONGEST_NAME = 32
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -54,32 +56,40 @@ def compared(left: Report, right: Report, masked: Masked) -> Comparison:
     )
 
 
-def comparison_lines(found: Comparison) -> Iterator[str]:
-    """The comparison as text. `*` marks what differs."""
-    left, right = escape_text(found.left), escape_text(found.right)
-    yield f"  {'':<14}{left:<{_WIDTH}}  {right}".rstrip()
-    for one in found.results:
-        yield _row(one)
+def comparison_lines(found: Comparison, width: int | None = None) -> Iterator[str]:
+    """The comparison as text. `*` marks what differs. width: of the terminal, in columns."""
+    names = [escape_text(one.field) for one in found.results]
+    first = min(max(map(len, names)), _LONGEST_NAME)
+    column = _COLUMN if width is None else max(_SHORTEST, min(_COLUMN, (width - first - 6) // 2))
+    yield _row("", first, column, found.left, found.right, " ")
+    for name, one in zip(names, found.results, strict=True):
+        left, right = _cell(one.field, one.left), _cell(one.field, one.right)
+        yield _row(name, first, column, left, right, " " if one.left == one.right else "*")
     yield ""
     if found.settings:
         yield "settings that differ"
         for one in found.settings:
-            yield f"* {escape_text(one.field)}: {_text(one.left)} -> {_text(one.right)}"
+            left, right = _cell("", one.left), _cell("", one.right)
+            yield f"* {escape_text(one.field)}: {left} -> {right}"
     else:
         yield "the settings are the same"
     yield ""
-    same = all(line.startswith("  ") for line in found.calls)
-    if same:
-        yield "the calls are the same" if found.calls else "no calls"
+    if not found.calls:
+        yield "no calls"
+    elif all(line.startswith("  ") for line in found.calls):
+        yield "the calls are the same"
     else:
         yield "calls (- only in the first run, + only in the second)"
         yield from _shortened(found.calls)
 
 
-def _row(one: Difference) -> str:
-    mark = " " if one.left == one.right else "*"
-    left, right = (_cell(one.field, value) for value in (one.left, one.right))
-    return f"{mark} {one.field:<14}{left:<{_WIDTH}}  {right}".rstrip()
+def _row(name: str, first: int, column: int, left: str, right: str, mark: str) -> str:
+    one, other = (_fitted(escape_text(cell), column) for cell in (left, right))
+    return f"{mark} {_fitted(name, first):<{first}}  {one:<{column}}  {other}".rstrip()
+
+
+def _fitted(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."
 
 
 def _cell(field: str, value: Any) -> str:
@@ -87,10 +97,7 @@ def _cell(field: str, value: Any) -> str:
         return "-"
     if field == "cost_usd":
         return dollars(value)
-    if field == "seconds":
-        return duration(value)
-    text = _text(value)
-    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
+    return duration(value) if field == "seconds" else _text(value)
 
 
 def _text(value: Any) -> str:

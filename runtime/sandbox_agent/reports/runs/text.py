@@ -135,10 +135,13 @@ def _segment(report: Report, segment: Segment | None, masked: Masked, whole: boo
 def _timed(
     report: Report, number: int, masked: Masked, whole: bool
 ) -> list[tuple[float, list[str]]]:
-    """What happens beside the turns of a segment: `verify` commands, and orders to stop."""
+    """What happens beside the turns of a segment: `verify` commands, calls that no turn has made,
+    and orders to stop."""
     found: list[tuple[float, list[str]]] = []
-    for call in report.verify_calls(number):
-        found.append((call.asked or 0.0, [*call_lines(call, masked, whole=whole), ""]))
+    for call in report.calls.values():
+        if call.segment == number and not call.turn:
+            at = call.asked if call.asked is not None else call.begun or 0.0
+            found.append((at, [*call_lines(call, masked, whole=whole), ""]))
     for segment in report.segments:
         if segment.number == number:
             for seconds, reason in segment.cancels:

@@ -116,6 +116,11 @@ def test_what_was_never_begun_is_shown_too() -> None:
     assert "run       " in shown()
 
 
+def test_a_call_that_no_turn_has_made_is_shown() -> None:
+    text = shown(made_runs.begun(CLOCK), *made_runs.made(CLOCK, "box_1", 1.0, 2.0, "hello"))
+    assert "box_1 shell\n  ok, 1.00 s\n  | hello" in text
+
+
 def test_images_lost_files_and_long_output_are_named() -> None:
     text = shown(
         made_runs.begun(CLOCK),

@@ -6,7 +6,12 @@ import argparse
 
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
-from sandbox_agent.cli.verbs.runs.reading import as_json, mask_of, report_of
+from sandbox_agent.cli.verbs.runs.reading import (
+    as_json,
+    mask_of,
+    report_of,
+    terminal_width,
+)
 from sandbox_agent.exit_codes import ExitCode
 from sandbox_agent.reports.runs.compare import compared, comparison_lines
 
@@ -19,6 +24,6 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     if arguments.json:
         console.stdout.write(as_json(found))
     else:
-        for line in comparison_lines(found):
+        for line in comparison_lines(found, terminal_width(console)):
             console.out(f"{line}\n", lambda: False)
     return ExitCode.DONE

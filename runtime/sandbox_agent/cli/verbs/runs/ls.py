@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from pathlib import Path
 
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
-from sandbox_agent.cli.verbs.runs.reading import as_json, runs_folder
+from sandbox_agent.cli.verbs.runs.reading import as_json, runs_folder, terminal_width
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.exit_codes import ExitCode
 from sandbox_agent.journal.folder import default_output_dir
@@ -43,8 +42,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         for run in shown:
             console.stdout.write(as_json(run))
     elif shown:
-        width = shutil.get_terminal_size().columns if console.stdout.is_terminal else None
-        console.out(table(shown, time.time(), width))
+        console.out(table(shown, time.time(), terminal_width(console)))
     _notes(console, base, runs, len(shown), commands)
     return ExitCode.DONE
 

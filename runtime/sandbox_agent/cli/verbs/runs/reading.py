@@ -10,10 +10,14 @@ from typing import Any
 
 import msgspec
 
+from sandbox_agent.cli.console import Console
 from sandbox_agent.errors import AgentError, ConfigError, NotRecorded
 from sandbox_agent.journal.lookup import find_run
 from sandbox_agent.reports.mask import Mask, mask_for
 from sandbox_agent.reports.report import Report, read_report
+
+_COLUMNS = 80
+"""Of a terminal that does not say how wide it is."""
 
 
 def runs_folder(arguments: argparse.Namespace) -> Path | None:
@@ -23,7 +27,7 @@ def runs_folder(arguments: argparse.Namespace) -> Path | None:
 
 def report_of(run: str, arguments: argparse.Namespace) -> Report:
     """The report of the run that a command names. Raises ConfigError, JournalError, NotRecorded."""
-    folder = find_run(run, runs_folder(arguments))
+    folder = find_run(run, runs_folder(arguments)).absolute()
     try:
         return read_report(folder)
     except OSError as error:
@@ -51,3 +55,13 @@ def as_json(value: Any) -> bytes:
     the log of a CI job, where `##vso[` is a command wherever it stands."""
     text = json.dumps(msgspec.to_builtins(value))
     return text.replace("\x7f", "\\u007f").replace("##", "\\u0023#").encode() + b"\n"
+
+
+def terminal_width(console: Console) -> int | None:
+    """Columns of the terminal that standard output leads to; None if it leads elsewhere."""
+    if not console.stdout.is_terminal:
+        return None
+    try:
+        return os.get_terminal_size(1).columns or _COLUMNS
+    except OSError:  # it has hung up
+        return _COLUMNS

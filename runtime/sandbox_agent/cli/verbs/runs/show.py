@@ -8,9 +8,10 @@ import shlex
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.message_file import MessageFile
 from sandbox_agent.cli.signals import Signals
-from sandbox_agent.cli.verbs.runs.reading import mask_of, report_of, runs_folder
+from sandbox_agent.cli.verbs.runs.reading import mask_of, report_of
 from sandbox_agent.exit_codes import ExitCode
-from sandbox_agent.journal.lookup import BOX, COMMAND
+from sandbox_agent.journal.folder import default_output_dir
+from sandbox_agent.journal.lookup import COMMAND
 from sandbox_agent.journal.status import Status
 from sandbox_agent.reports.report import LOST, RUNNING, Report
 from sandbox_agent.reports.runs.figures import size
@@ -29,7 +30,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     masked = mask_of(report).apply
     for line in text_of(report, masked, whole=arguments.whole):
         console.out(f"{line}\n", lambda: False)
-    if (next_command := _next(report, arguments)) is not None:
+    if (next_command := _next(report)) is not None:
         console.err(f"next: {next_command}\n")
     return ExitCode.DONE
 
@@ -55,13 +56,12 @@ def _write_page(
     return ExitCode.DONE
 
 
-def _next(report: Report, arguments: argparse.Namespace) -> str | None:
+def _next(report: Report) -> str | None:
     """The command that continues or follows the run."""
-    if report.model == BOX or (report.name, report.model) == (COMMAND, COMMAND):
-        return None  # without a model there is nothing to resume
-    out = f" --out {shlex.quote(str(runs_folder(arguments)))}" if arguments.out else ""
+    if report.name == COMMAND and report.model == COMMAND:
+        return None
+    is_default = report.folder.parent == default_output_dir()
+    run = report.run if is_default else shlex.quote(str(report.folder))
     if report.status == RUNNING:
-        return f"sandbox-agent logs -f{out} {shlex.quote(report.run)}"
-    if report.status in _RESUMED:
-        return f"sandbox-agent resume{out} {shlex.quote(report.run)}"
-    return None
+        return f"sandbox-agent logs -f {run}"
+    return f"sandbox-agent resume {run}" if report.status in _RESUMED else None
