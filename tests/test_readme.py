@@ -40,7 +40,7 @@ EXCEPTIONS = {
     "wheel=$(scripts/wheel)": "installs from the network; .ci/run runs this block",
     'cd "$(mktemp -d)"': "as the line above",
     "python3 -m venv env": "as the line above",
-    'env/bin/pip install "${wheel}[demo]"': "as the line above",
+    'env/bin/pip install "$wheel"': "as the line above",
     "env/bin/sandbox-agent init demo": "as the line above; tests/cli/test_demo.py runs it too",
     "env/bin/sandbox-agent run demo/task.yaml": "as the line above",
     "export OPENAI_API_KEY=...": "a real key",

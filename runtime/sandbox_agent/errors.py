@@ -52,7 +52,9 @@ class ConfigError(AgentError):
         """`file:line:column`, as much of it as is known; "" if nothing is."""
         if self.file is None:
             return ""
-        return ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+        # A name with a line break would forge further lines of the message.
+        file = self.file.replace("\n", "\\n")
+        return ":".join(str(part) for part in (file, self.line, self.column) if part)
 
     def __str__(self) -> str:
         head = ": ".join(part for part in (self.where, self.field, self.what) if part)

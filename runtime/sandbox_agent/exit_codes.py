@@ -55,12 +55,18 @@ EXEC_CODES = (
 RUN_CODES = tuple(code for code in ExitCode if not 124 <= code <= 127)
 """What `run` and `resume` exit with."""
 
+PRINT_CODES = (ExitCode.DONE, ExitCode.USAGE, ExitCode.INTERNAL, ExitCode.OUTPUT_LOST)
+"""What a verb exits with that starts no run."""
+
 
 def by_signal(signum: int) -> int:
     """The exit code of a process that signal `signum` ended, as a shell gives it: sh(1)."""
     return 128 + signum
 
 
-def listing(codes: Iterable[ExitCode]) -> str:
-    """The codes with their sentences, one a line, for `--help`."""
-    return "\n".join(["exit codes:", *(f"  {code:<5d} {code.sentence}" for code in codes)])
+def listing(codes: Iterable[ExitCode], done: str = ExitCode.DONE.sentence) -> str:
+    """The codes with their sentences, one a line, for `--help`. done: the sentence of 0."""
+    sentences = {code: code.sentence for code in codes}
+    if ExitCode.DONE in sentences:
+        sentences[ExitCode.DONE] = done
+    return "\n".join(["exit codes:", *(f"  {code:<5d} {text}" for code, text in sentences.items())])

@@ -65,18 +65,17 @@ def exit_codes() -> Entries:
 
 def commands() -> Iterator[tuple[str, str]]:
     """Verbs, options and arguments of the command line."""
-    from sandbox_agent.cli.parser import _build
+    from sandbox_agent.cli.parser import list_verbs, program_parser
 
-    yield from _commands("", _build())
+    yield from _options("", program_parser())
+    for name, parser in list_verbs(None).parsers.items():
+        yield name, "command"
+        yield from _options(name, parser)
 
 
-def _commands(verb: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
+def _options(verb: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
     for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, child in action.choices.items():
-                yield name, "command"
-                yield from _commands(name, child)
-        elif not isinstance(action, argparse._HelpAction):
+        if not isinstance(action, argparse._HelpAction):
             value = "" if action.nargs == 0 else f" {action.metavar or action.dest}"
             choices = f" of {sorted(action.choices)}" if action.choices else ""
             default = "" if action.default is None else f" = {stable(action.default)}"

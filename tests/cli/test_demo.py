@@ -12,13 +12,15 @@ from identity import BIN, CHECKOUT, Person
 PERSONS = ["user"]
 
 AGENT = str(BIN / "sandbox-agent")
+SUITE = ["python", "-S", "-m", "unittest"]
+"""The project's tests, without any installed package."""
 
 
 def files(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): path.read_text()
         for path in folder.rglob("*")
-        if path.is_file() and not {".git", "__pycache__", ".pytest_cache"} & set(path.parts)
+        if path.is_file() and not {".git", "__pycache__"} & set(path.parts)
     }
 
 
@@ -28,8 +30,8 @@ def test_init_and_run_end_with_a_passing_suite(person: Person) -> None:
     assert made.returncode == 0, made.stderr
     before = files(demo)
 
-    failing = person.run(["python", "-m", "pytest", "-q", "-p", "no:cacheprovider"], cwd=demo)
-    assert failing.returncode == 1, failing.stdout
+    failing = person.run(SUITE, cwd=demo)
+    assert failing.returncode == 1, failing.stderr
 
     runs = person.folder / "runs"
     done = person.run([AGENT, "run", "demo/task.yaml", "--out", str(runs)], timeout=100)
@@ -37,8 +39,8 @@ def test_init_and_run_end_with_a_passing_suite(person: Person) -> None:
     assert done.stdout.strip()
     assert "Traceback" not in done.stderr
 
-    passing = person.run(["python", "-m", "pytest", "-q", "-p", "no:cacheprovider"], cwd=demo)
-    assert passing.returncode == 0, passing.stdout
+    passing = person.run(SUITE, cwd=demo)
+    assert passing.returncode == 0, passing.stderr
     after = files(demo)
     changed = {name for name in before if before[name] != after.get(name)}
     assert changed

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 
 import pytest
+from sandbox_agent.cli.argument_parser import UsageError
+from sandbox_agent.cli.parser import list_verbs, parse
 
 LOOK = """
 import json, sys
 from sandbox_agent.cli import main
 code = main(sys.argv[1:])
-json.dump([code, sorted(sys.modules)], sys.stderr)
+print("\\n", json.dumps([code, sorted(sys.modules)]), file=sys.stderr, sep="")
 """
 
 
 def look(*argv: str) -> tuple[int, set[str]]:
     done = subprocess.run([sys.executable, "-c", LOOK, *argv], capture_output=True, text=True)
-    code, modules = json.loads(done.stderr)
+    code, modules = json.loads(done.stderr.splitlines()[-1])
     return code, set(modules)
 
 
@@ -47,6 +50,7 @@ def test_help_imports_nothing_but_argparse_and_its_like(argv: list[str]) -> None
         "sandbox_agent.cli.parser",
         "sandbox_agent.cli.signals",
         "sandbox_agent.cli.stream",
+        "sandbox_agent.cli.templates",
         "sandbox_agent.cli.verb_arguments",
         "sandbox_agent.exit_codes",
     }
@@ -58,29 +62,166 @@ def agent(*argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        *("run", "resume", "cancel", "exec", "validate", "schema", "init", "doctor"),
-        *("ls", "show", "logs", "compare", "rm", "prune"),
-    ],
-)
-def test_every_verb_has_help(verb: str) -> None:
-    done = agent(verb, "--help")
+VERBS = list_verbs("").names
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_examples_and_exit_codes(verb: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse([verb, "--help"])
+    assert raised.value.code == 0
+    assert raised.value.text.startswith(f"usage: sandbox-agent {verb}")
+    assert "\nexit codes:\n  0 " in raised.value.text or verb == "exec"
+    assert examples(raised.value.text)
+
+
+def examples(text: str) -> list[str]:
+    """The commands that a help shows, each parsed."""
+    _, _, below = text.partition("\nexamples:\n")
+    shown = below.partition("\n\n")[0].splitlines()
+    for line in shown:
+        program, *words = shlex.split(line.partition(" > ")[0])
+        assert program == "sandbox-agent"
+        parse(words)
+    return shown
+
+
+def test_the_help_lists_every_verb_in_a_group_and_shows_examples() -> None:
+    done = agent("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"usage: sandbox-agent {verb}")
+    for title, group in list_verbs("").groups.items():
+        listed = done.stdout.partition(f"\n{title}:\n")[2].partition("\n\n")[0].splitlines()
+        assert [line.split()[0] for line in listed] == list(group)
+    assert examples(done.stdout)
+    assert "\nexit codes:\n  0 " in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(("words", "same"), [(["help"], []), (["help", "run"], ["run"])])
+def test_help_is_a_word_too(words: list[str], same: list[str]) -> None:
+    texts = []
+    for argv in (words, [*same, "--help"]):
+        with pytest.raises(UsageError) as raised:
+            parse(argv)
+        texts.append((raised.value.code, raised.value.text))
+    assert texts[0] == texts[1]
+
+
+def test_without_a_verb_the_help_is_an_error() -> None:
+    """So a script whose variable is empty does not succeed."""
+    bare = agent()
+    assert (bare.returncode, bare.stdout) == (2, "")
+    assert bare.stderr == agent("--help").stdout
 
 
 @pytest.mark.parametrize(
-    ("argv", "code"),
-    [([], 2), (["fly"], 2), (["run", "--fly"], 2), (["exec", "--fly", "--", "true"], 125)],
+    ("argv", "message"),
+    [
+        (["rnu"], "sandbox-agent: rnu: there is no such verb\n  hint: did you mean run?"),
+        (["RESUME"], "sandbox-agent: RESUME: there is no such verb\n  hint: did you mean resume?"),
+        (
+            ["help", "vadilate"],
+            "sandbox-agent: vadilate: there is no such verb\n  hint: did you mean validate?",
+        ),
+        (
+            ["version"],
+            "sandbox-agent: version: there is no such verb\n  hint: did you mean --version?",
+        ),
+        (
+            ["zzz"],
+            "sandbox-agent: zzz: there is no such verb\n  hint: the verbs are " + ", ".join(VERBS),
+        ),
+        (
+            ["Fix the tests.", "--model", "m"],
+            "sandbox-agent: Fix the tests.: there is no such verb\n"
+            "  hint: did you mean sandbox-agent run 'Fix the tests.'?",
+        ),
+        (
+            ["/etc/passwd"],
+            "sandbox-agent: /etc/passwd: there is no such verb\n"
+            "  hint: did you mean sandbox-agent run /etc/passwd?",
+        ),
+        (
+            ["--hlep"],
+            "sandbox-agent: --hlep: there is no such option\n  hint: did you mean --help?",
+        ),
+        (
+            ["--prompt", "x"],
+            "sandbox-agent: --prompt: the verb is missing\n"
+            "  hint: did you mean sandbox-agent run --prompt?",
+        ),
+        (
+            ["--json", "doctor"],
+            "sandbox-agent: --json: there is no such option before the verb\n"
+            "  hint: options come after the verb; see sandbox-agent doctor --help",
+        ),
+        (
+            ["run", "--promt", "x"],
+            "sandbox-agent run: --promt: there is no such option\n  hint: did you mean --prompt?",
+        ),
+        (
+            ["run", "--promt=Fix the tests."],
+            "sandbox-agent run: --promt: there is no such option\n  hint: did you mean --prompt?",
+        ),
+        (
+            ["run", "t.yaml", "-out", "runs"],
+            "sandbox-agent run: -out: there is no such option\n  hint: did you mean --out?",
+        ),
+        (
+            ["cancel", "--wiat", "5s"],
+            "sandbox-agent cancel: --wiat: there is no such option\n  hint: did you mean --wait?",
+        ),
+        (
+            ["cancel", "--json"],
+            "sandbox-agent cancel: --json: there is no such option\n"
+            "  hint: see sandbox-agent cancel --help",
+        ),
+        (
+            ["cancel"],
+            "sandbox-agent cancel: the following arguments are required: RUN\n"
+            "  hint: see sandbox-agent cancel --help",
+        ),
+        (
+            ["run", "fix", "the", "tests"],
+            "sandbox-agent run: the: there is nothing that this word could be\n"
+            "  hint: remove it, or put a text with spaces in quotes",
+        ),
+        (
+            ["run", "--prompt", "-x"],
+            "sandbox-agent run: argument --prompt: expected one argument\n"
+            "  hint: write --option=VALUE where the value begins with a dash; "
+            "see sandbox-agent run --help",
+        ),
+        (
+            ["rn\x1b[2J\n  hint: rm -rf"],
+            "sandbox-agent: rn\\x1b[2J hint: rm -rf: there is no such verb\n"
+            "  hint: did you mean sandbox-agent run 'rn\\x1b[2J hint: rm -rf'?",
+        ),
+    ],
+    ids=lambda value: " ".join(value)[:20] if isinstance(value, list) else "",
 )
-def test_wrong_usage_is_reported_with_the_hint(argv: list[str], code: int) -> None:
-    done = agent(*argv)
-    assert done.returncode == code
-    assert done.stdout == ""
-    assert done.stderr.startswith("usage: sandbox-agent")
-    assert done.stderr.rstrip().endswith("--help")
+def test_a_mistyped_word_is_one_message_with_a_guess(argv: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse(argv)
+    assert (raised.value.code, raised.value.text) == (2, f"{message}\n")
+
+
+def test_wrong_usage_of_exec_has_its_own_code_and_its_command_is_not_looked_at() -> None:
+    done = agent("exec", "--gracee", "2s", "--", "true")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == (
+        "sandbox-agent exec: --gracee: there is no such option\n  hint: did you mean --grace?\n"
+    )
+    assert parse(["exec", "make", "--gracee"]).values.command == ["make", "--gracee"]
+    assert parse(["exec", "--grace", "2s", "--", "-out"]).values.command == ["--", "-out"]
+
+
+def test_difflib_is_imported_only_for_a_guess() -> None:
+    for argv in (["--help"], ["run", "--help"], ["schema"]):
+        assert "difflib" not in look(*argv)[1]
+    code, modules = look("rnu")
+    assert code == 2
+    assert "difflib" in modules and not {"pydantic", "msgspec", "asyncio"} & modules
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--version"], ["schema"], ["doctor"]])

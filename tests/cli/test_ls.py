@@ -84,7 +84,7 @@ def test_a_real_run_is_running_then_lost(person: Person) -> None:
         (["-n", "0"], "-n: 0 is not a number of runs"),
         (["-n", "\u0663"], "is not a number of runs"),
         (["-n", "9" * 5000], "is not a number of runs"),
-        (["extra"], "unrecognized arguments"),
+        (["extra"], "extra: there is nothing that this word could be"),
     ],
 )
 def test_wrong_options_are_refused_with_a_hint(me: Person, argv: list[str], named: str) -> None:

@@ -192,7 +192,7 @@ def test_a_model_of_the_command_line_needs_no_variable(me: Person) -> None:
         done = agent(me, "run", "--prompt", "Go.", "--workspace", "work", *argv, **more)
         assert done.returncode == 0, done.stderr
     done = agent(me, "run", "--prompt", "Go.")
-    assert done.returncode == 2 and "no TASK and no model" in done.stderr
+    assert done.returncode == 2 and "no model is named" in done.stderr
     prepared(me, TASK.replace("model: scripted:steps.yaml\n", ""))
     assert agent(me, "validate", SANDBOX_AGENT_MODEL="scripted:steps.yaml").returncode == 0
     done = agent(me, "validate", SANDBOX_AGENT_MODEL="scripted:nowhere.yaml")

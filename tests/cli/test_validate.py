@@ -102,9 +102,10 @@ def test_missing_steps_are_placed_where_they_are_named(tmp_path: Path) -> None:
         (
             [],
             "command line: no TASK was given, and there is no task.yaml in this folder\n"
-            "  hint: name a task file, or give --prompt; `sandbox-agent init` writes a demo",
+            '  hint: name a task file, or give a prompt: sandbox-agent run "Fix the tests."; '
+            "`sandbox-agent init` writes a project to start from",
         ),
-        (["no.yaml"], "no.yaml: there is no such file\n  hint: check the path"),
+        (["no.yaml"], "no.yaml: there is no such file or folder\n  hint: check the path"),
         (
             ["--prompt", "x", "--model", "scripted:s", "--grace", "soon"],
             "--grace: interrupt.grace: 'soon' is not a duration\n  hint: write a number of "

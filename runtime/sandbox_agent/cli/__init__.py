@@ -35,6 +35,8 @@ _NEEDED = 8
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. argv: without the program's name."""
+    if argv is None:
+        _use_utf_8()
     arguments = sys.argv[1:] if argv is None else list(argv)
     signals = Signals()
     try:
@@ -63,6 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         os._exit(code)
     signals.close()
     return code
+
+
+def _use_utf_8() -> None:
+    """Starts this process anew in Python's UTF-8 mode (PEP 540) if the locale has another encoding.
+
+    The journal is UTF-8. Paths that were decoded in another way could not be written there, or
+    would name other files when the run is resumed. The process keeps its id.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or not sys.executable:
+        return
+    with suppress(OSError):
+        os.execv(sys.executable, [sys.orig_argv[0], "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _finish(code: int, console: Console, signals: Signals) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from sandbox_agent.exit_codes import ExitCode
@@ -76,7 +78,7 @@ class Either(argparse.BooleanOptionalAction):
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that neither prints nor exits."""
+    """An ArgumentParser that neither prints nor exits, and guesses what a mistyped word means."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False, formatter_class=Formatter)
@@ -84,17 +86,86 @@ class Parser(argparse.ArgumentParser):
         self.register("action", None, Store)
         self.register("action", "store", Store)
 
-    def _print_message(self, message: str, file: object = None) -> None:
-        self._printed += message or ""
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """The values of `words`. Raises UsageError."""
+        self._look_for_mistyped_options(words)
+        values, extra = self.parse_known_args(words)
+        if extra:
+            self.refuse(
+                f"{extra[0]}: there is nothing that this word could be",
+                "remove it, or put a text with spaces in quotes",
+            )
+        return values
+
+    def knows(self, option: str) -> bool:
+        """Whether this is the name of an option."""
+        return option in self._option_string_actions
+
+    def refuse(self, what: str, hint: str) -> NoReturn:
+        """Raises UsageError: one message with what, where and the hint."""
+        from sandbox_agent.reports.escape import one_line
+
+        text = f"{self.prog}: {one_line(what)}\n  hint: {one_line(hint, 400)}\n"
+        raise UsageError(ExitCode.USAGE, text)
+
+    def error(self, message: str) -> NoReturn:
+        hint = f"see {self.prog} --help"
+        if message.endswith("expected one argument"):
+            hint = f"write --option=VALUE where the value begins with a dash; {hint}"
+        self.refuse(message, hint)
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         raise UsageError(status, self._printed + (message or ""))
 
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(
-            ExitCode.USAGE,
-            f"{self.format_usage()}{self.prog}: {message}\n  hint: see {self.prog} --help\n",
-        )
+    def _print_message(self, message: str, file: object = None) -> None:
+        self._printed += message or ""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuses a value that is none of the action's choices."""
+        if action.choices is None or value in action.choices:
+            return
+        from sandbox_agent_sandbox.nearest import did_you_mean
+
+        known = [str(choice) for choice in action.choices]
+        name = "/".join(action.option_strings) or action.metavar or action.dest
+        hint = did_you_mean(str(value), known) or f"write one of {', '.join(known)}"
+        self.refuse(f"{name}: there is no {str(value)!r}", hint)
+
+    def _look_for_mistyped_options(self, words: Sequence[str]) -> None:
+        """Refuses the first option that is not known, before anything that follows from it, such as
+        a missing argument. It also finds `-out`, which argparse reads as `-o ut`."""
+        is_value, command = False, self._takes_a_command()
+        for word in words:
+            if is_value:
+                is_value = False
+            elif word == "--":
+                return
+            elif not looks_like_option(word):
+                if command:
+                    return
+            else:
+                name, equals = re.split(r"[\s=]", word, maxsplit=1)[0], "=" in word
+                action = self._option_string_actions.get(name)
+                if action is None and (not self.knows(word[:2]) or self.knows(f"-{name}")):
+                    self._refuse_option(name)
+                is_value = action is not None and action.nargs != 0 and not equals
+
+    def _takes_a_command(self) -> bool:
+        """Whether the first word that is no option begins the words of another program."""
+        return any(action.nargs == argparse.REMAINDER for action in self._actions)
+
+    def _refuse_option(self, name: str) -> NoReturn:
+        from sandbox_agent_sandbox.nearest import did_you_mean
+
+        known = did_you_mean(name, self._option_string_actions)
+        self.refuse(f"{name}: there is no such option", known or f"see {self.prog} --help")
+
+
+def looks_like_option(word: str) -> bool:
+    """Whether a word is meant as an option: `--prompt=Fix it.` is, also where its name is mistyped,
+    and `- a list` is not. argparse takes every unknown word with a space for an argument."""
+    name = re.split(r"[\s=]", word, maxsplit=1)[0]
+    return len(name) > 1 and name[0] == "-"
 
 
 class Version(argparse.Action):

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from sandbox_agent.cli.argument_parser import Parser
-from sandbox_agent.cli.verb_arguments import AddVerb, add_out, add_run
+from sandbox_agent.cli.verb_arguments import AddsVerb, AddVerb, add_out, add_run
+from sandbox_agent.exit_codes import PRINT_CODES, listing
 
 
-def _verb(add: AddVerb, name: str, summary: str, description: str = "", epilog: str = "") -> Parser:
-    parser = add(name, summary, description, epilog)
+def _verb(
+    add: AddVerb,
+    name: str,
+    summary: str,
+    description: str,
+    *,
+    done: str,
+    examples: Sequence[str],
+) -> Parser:
+    """done: what exit code 0 means."""
+    parser = add(name, summary, description, listing(PRINT_CODES, done), examples=examples)
     parser.set_defaults(module=f"runs.{name}")
     return parser
 
@@ -25,6 +36,8 @@ def _ls(verb: AddVerb) -> None:
         "list the runs",
         "List the runs, the newest first: status, turns, cost, age, model and name. `lost` is a "
         "run whose agent was killed before its end; `resume` continues it.",
+        done="the runs were listed",
+        examples=("ls", "ls --status failed -n 5", "ls --json"),
     )
     parser.add_argument("--status", metavar="S", help="only runs of this status, such as failed")
     parser.add_argument("-n", dest="most", metavar="N", help="only the newest N")
@@ -41,6 +54,8 @@ def _show(verb: AddVerb) -> None:
         "Show a run: its conversation, its calls with outcome and time, verify, the limits that "
         "it has met, what could not be stopped, and its cost. Long outputs are shown by their "
         "last lines.",
+        done="the run was shown",
+        examples=("show last", "show nightly --html run.html"),
     )
     add_run(parser)
     parser.add_argument(
@@ -58,6 +73,8 @@ def _logs(verb: AddVerb) -> None:
         "print what a run did and printed",
         "Print what happened in a run, with the whole output of its calls; with CALL, the output "
         "of that call alone.",
+        done="the output was printed",
+        examples=("logs last -f", "logs last call_1_1"),
     )
     add_run(parser)
     parser.add_argument("call", nargs="?", metavar="CALL", help="the id of a call, as call_1_1")
@@ -70,6 +87,8 @@ def _compare(verb: AddVerb) -> None:
         "compare",
         "compare two runs",
         "Compare two runs: how they ended, what they used, their settings and their calls.",
+        done="the comparison was printed",
+        examples=("compare nightly last",),
     )
     parser.add_argument("run", metavar="RUN", help="a run, named as for show")
     parser.add_argument("other", metavar="OTHER", help="the other run")
@@ -84,6 +103,8 @@ def _rm(verb: AddVerb) -> None:
         "remove runs",
         "Remove runs: their journals, records and outputs. A run that is going is not removed, and "
         "a name that several runs have is refused.",
+        done="the runs were removed",
+        examples=("rm 20261128T0024", "rm nightly"),
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run, named as for show")
     add_out(parser)
@@ -95,6 +116,8 @@ def _prune(verb: AddVerb) -> None:
         "prune",
         "remove old runs",
         "Remove the runs, and the commands of `exec`, whose last event is older than --keep.",
+        done="old runs were removed, or there are none",
+        examples=("prune --keep 30d --dry-run", "prune --keep 30d"),
     )
     parser.add_argument(
         "--keep", metavar="TIME", required=True, help="remove nothing younger, for example 30d"
@@ -103,5 +126,5 @@ def _prune(verb: AddVerb) -> None:
     add_out(parser)
 
 
-ADD_FIND_VERBS = (_ls, _show, _logs, _compare, _rm, _prune)
+FIND_VERBS: tuple[AddsVerb, ...] = (_ls, _show, _logs, _compare, _rm, _prune)
 """Each adds its verb, in the order of `--help`."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sandbox_agent_sandbox.utf8 import argument_text
 
+from sandbox_agent.cli.task_word import TASK_FILE, task_or_prompt
 from sandbox_agent.config.command_line import Given
 from sandbox_agent.config.task import Task
 from sandbox_agent.config.task_file import MAX_PROMPT, read_task
@@ -21,9 +22,6 @@ from sandbox_agent.wiring.replay_task import task_from_recording
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _REPLAY = "replay:"
-
-TASK_FILE = "task.yaml"
-"""The task where none is named."""
 
 SHARED_FLAGS = {"model": "--model", "interrupt.grace": "--grace", "budgets.time": "--timeout"}
 """The flag of each field that both `run` and `resume` can set."""
@@ -40,7 +38,8 @@ class Assignment:
 def assignment_of(arguments: argparse.Namespace) -> Assignment:
     """The task of the command line. Raises ConfigError, and JournalError if the journal of the run
     to replay is damaged."""
-    overrides, variables = _overrides(arguments), _variables(arguments.var)
+    asked = _asked(arguments)
+    overrides, variables = _overrides(arguments, asked), _variables(arguments.var)
     run = _run_to_replay(arguments)
     if run is not None:
         _refuse_variables(variables, "the recorded run")
@@ -51,20 +50,46 @@ def assignment_of(arguments: argparse.Namespace) -> Assignment:
             )
         found = Assignment(*task_from_recording(run, arguments.set, overrides))
     else:
-        found = _from_file(arguments, overrides, variables)
+        found = _from_file(arguments, asked, overrides, variables)
     return _checking(found) if arguments.check else found
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What TASK and --prompt ask for. source: what gave the prompt, for messages."""
+
+    path: Path | None = None
+    prompt: str | None = None
+    source: str = "--prompt"
+
+
+def _asked(arguments: argparse.Namespace) -> _Asked:
+    prompt = None if arguments.prompt is None else prompt_text(arguments.prompt)
+    if arguments.task is None:
+        return _Asked(prompt=prompt)
+    task = task_or_prompt(arguments.task)
+    if isinstance(task, Path):
+        return _Asked(task, prompt)
+    if prompt is not None:
+        raise ConfigError(
+            "TASK is a prompt, and --prompt gives another one",
+            file="command line",
+            hint="remove one of them",
+        )
+    return _Asked(prompt=_utf8("TASK", task), source="TASK")
 
 
 def _from_file(
     arguments: argparse.Namespace,
+    asked: _Asked,
     overrides: Mapping[str, Given],
     variables: Mapping[str, str],
 ) -> Assignment:
-    path, name = _task_path(arguments), os.environ.get("SANDBOX_AGENT_MODEL")
+    path, name = _task_path(arguments, asked), os.environ.get("SANDBOX_AGENT_MODEL")
     default = (name, "SANDBOX_AGENT_MODEL") if name else None
     if path is None and default is None and not _names_model(arguments):
         raise ConfigError(
-            "no TASK and no model",
+            "no model is named",
             file="command line",
             field="model",
             hint="give --model openai/gpt-4o or scripted:steps.yaml, or set SANDBOX_AGENT_MODEL",
@@ -110,11 +135,11 @@ def overrides_of(arguments: argparse.Namespace, flags: Mapping[str, str]) -> dic
     return {field: (value, flags[field]) for field, value in given.items() if value is not None}
 
 
-def _overrides(arguments: argparse.Namespace) -> dict[str, Given]:
+def _overrides(arguments: argparse.Namespace, asked: _Asked) -> dict[str, Given]:
     places = {"workspace.path": "--workspace", "output.dir": "--out", "name": "--name"}
     overrides = overrides_of(arguments, SHARED_FLAGS | places)
-    if arguments.prompt is not None:
-        overrides["prompt"] = (prompt_text(arguments.prompt), "--prompt")
+    if asked.prompt is not None:
+        overrides["prompt"] = (asked.prompt, asked.source)
     return overrides
 
 
@@ -122,21 +147,28 @@ def _has_task_file() -> bool:
     return os.path.lexists(TASK_FILE)
 
 
-def _task_path(arguments: argparse.Namespace) -> Path | None:
-    """The task file: the one that is named, or that of this folder. None if --prompt stands for
+def _task_path(arguments: argparse.Namespace, asked: _Asked) -> Path | None:
+    """The task file: the one that is named, or that of this folder. None if a prompt stands for
     it."""
-    if arguments.task is not None:
-        return Path(arguments.task)
+    if asked.path is not None:
+        return asked.path
     if _has_task_file():
-        if arguments.prompt is not None:
-            notify(f"{TASK_FILE} of this folder is used, with --prompt in place of its prompt")
+        replaced = []
+        if asked.prompt is not None:
+            given = "your prompt" if asked.source == "TASK" else asked.source
+            replaced.append(f"{given} in place of its prompt")
+        if arguments.model is not None:
+            replaced.append("--model in place of its model")
+        if replaced:
+            notify(f"{TASK_FILE} of this folder is used, with {' and '.join(replaced)}")
         return Path(TASK_FILE)
-    if arguments.prompt is not None:
+    if asked.prompt is not None:
         return None
     raise ConfigError(
         f"no TASK was given, and there is no {TASK_FILE} in this folder",
         file="command line",
-        hint="name a task file, or give --prompt; `sandbox-agent init` writes a demo",
+        hint='name a task file, or give a prompt: sandbox-agent run "Fix the tests."; '
+        "`sandbox-agent init` writes a project to start from",
     )
 
 

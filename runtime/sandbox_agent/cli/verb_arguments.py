@@ -6,15 +6,24 @@ import argparse
 from collections.abc import Callable
 
 from sandbox_agent.cli.argument_parser import Either, File, Parser
-from sandbox_agent.exit_codes import EXEC_CODES, RUN_CODES, ExitCode, listing
+from sandbox_agent.cli.templates import TEMPLATES
+from sandbox_agent.exit_codes import EXEC_CODES, PRINT_CODES, RUN_CODES, ExitCode, listing
 
 AddVerb = Callable[..., Parser]
-"""Of the name of a verb, its summary, and if wanted its description and epilog."""
+"""Adds a verb: its name and summary, and if wanted its description, its epilog, and examples=, each
+the words after `sandbox-agent`. See `parser.list_verbs`."""
+
+AddsVerb = Callable[[AddVerb], None]
+"""Adds one verb with its arguments."""
 
 
 def _task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "task", nargs="?", metavar="TASK", help="the task file (default: task.yaml)"
+        "task",
+        nargs="?",
+        metavar="TASK",
+        help="a task file, a folder with a task.yaml, or a prompt: a text with spaces in quotes "
+        "(default: task.yaml of the current folder)",
     )
     parser.add_argument(
         "--prompt", metavar="TEXT", help="what the agent is to do; - reads standard input"
@@ -118,7 +127,19 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(verb: AddVerb) -> None:
-    parser = verb("run", "run a task", epilog=listing(RUN_CODES))
+    parser = verb(
+        "run",
+        "run a task or a prompt",
+        "Run a task: a file, a folder with a task.yaml, or a prompt. A prompt uses the task.yaml "
+        "of the current folder, if there is one, and replaces its prompt.",
+        listing(RUN_CODES),
+        examples=(
+            "run task.yaml",
+            'run "Make the tests pass." --model openai/gpt-4o',
+            "run --set budgets.tokens=200k --timeout 20m -o message.txt",
+            "run --model replay:last --check",
+        ),
+    )
     _task_arguments(parser)
     _reporting(parser)
 
@@ -131,6 +152,11 @@ def _resume(verb: AddVerb) -> None:
         "agent was killed. The model is told which calls were in flight; they are not run again. "
         "Settings stay as they were, unless an option changes them. Budgets start again at zero.",
         listing(RUN_CODES),
+        examples=(
+            "resume last",
+            'resume last --prompt "And update the changelog."',
+            "resume 20261128T0024 --set budgets.turns=80",
+        ),
     )
     add_run(parser)
     parser.add_argument(
@@ -152,7 +178,9 @@ def _cancel(verb: AddVerb) -> None:
         "exit codes:\n"
         f"  {ExitCode.DONE}     the request was delivered; with --wait, the run has ended\n"
         f"  {ExitCode.FAILED}     the run is not active, or with --wait, has not ended in time\n"
-        f"  {ExitCode.SURVIVORS}     with --wait, a process could not be stopped",
+        f"  {ExitCode.SURVIVORS}     with --wait, a process could not be stopped\n"
+        f"  {ExitCode.USAGE}     {ExitCode.USAGE.sentence}",
+        examples=("cancel last", "cancel last --wait 10s"),
     )
     add_run(parser)
     parser.add_argument("--wait", metavar="S", help="wait until the run has ended, at most S")
@@ -164,6 +192,7 @@ def _exec(verb: AddVerb) -> None:
         "run one command in the sandbox",
         "Run one command in the sandbox, and exit with its exit code: 128+n if signal n ended it.",
         listing(EXEC_CODES),
+        examples=("exec -- make test", "exec --policy policy.yaml --timeout 5m -- ./build.sh"),
     )
     parser.add_argument(
         "--workspace", metavar="D", help="the folder to work in (default: the current one)"
@@ -184,22 +213,41 @@ def _validate(verb: AddVerb) -> None:
             "validate",
             "check a task file",
             "Check a task file and the files that it names. Nothing is started.",
+            listing(sorted([*PRINT_CODES, ExitCode.MODEL]), "the task can be run"),
+            examples=("validate task.yaml", "validate task.yaml --var month=May"),
         )
     )
 
 
 def _schema(verb: AddVerb) -> None:
-    verb("schema", "print the JSON Schema of task files")
+    verb(
+        "schema",
+        "print the JSON Schema of task files",
+        epilog=listing(PRINT_CODES, "the schema was printed"),
+        examples=("schema > task.schema.json",),
+    )
 
 
 def _init(verb: AddVerb) -> None:
+    shown = "\n".join(["templates:", *(f"  {name:<12} {what}" for name, what in TEMPLATES.items())])
     parser = verb(
         "init",
-        "write a demo project",
-        "Write a small project with a failing test suite, and a task that fixes it.",
+        "write a project to start from",
+        "Write a small project with a task that runs at once: it needs no key, and nothing but "
+        "Python's standard library.",
+        f"{shown}\n\n{listing(PRINT_CODES, 'the project was written')}",
+        examples=("init demo", "init review --template review-diff"),
     )
     parser.add_argument(
         "name", nargs="?", default="demo", metavar="NAME", help="its folder (default: demo)"
+    )
+    default = next(iter(TEMPLATES))
+    parser.add_argument(
+        "--template",
+        metavar="T",
+        choices=TEMPLATES,
+        default=default,
+        help=f"which project (default: {default})",
     )
 
 
@@ -210,9 +258,11 @@ def _doctor(verb: AddVerb) -> None:
         epilog="exit codes:\n"
         f"  {ExitCode.DONE}     the sandbox works here\n"
         f"  {ExitCode.SANDBOX}     it does not",
+        examples=("doctor", "doctor --json"),
     )
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")
 
 
-ADD_VERBS = (_run, _resume, _cancel, _exec, _validate, _schema, _init, _doctor)
-"""Each adds its verb, in the order of `--help`."""
+RUN_VERBS: tuple[AddsVerb, ...] = (_run, _resume, _cancel, _exec)
+SETUP_VERBS: tuple[AddsVerb, ...] = (_init, _validate, _schema, _doctor)
+"""The verbs of a group of `--help` (`parser.GROUPS`), in its order."""

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+from sandbox_agent_sandbox.nearest import nearest
 from sandbox_agent_sandbox.policy.policy import (
     Count,
     Duration,
@@ -37,6 +38,12 @@ from sandbox_agent.errors import JournalError
 
 BUILT_IN_TOOLS = ("shell", "files")
 """Names of built-in tools and sets of tools."""
+
+FILE_TOOLS = (
+    *("read_file", "write_file", "edit_file"),
+    *("list_files", "find_files", "search_files"),
+)
+"""The tools of the set `files`."""
 
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -149,10 +156,19 @@ class ToolChoice(ConfigModel):
         if not isinstance(tool, str) or not (tool in BUILT_IN_TOOLS or _FUNCTION.fullmatch(tool)):
             raise PydanticCustomError(
                 "unknown_tool",
-                "{name} is not a tool; write {known}, or package.module:function",
-                {"name": repr(tool), "known": ", ".join(BUILT_IN_TOOLS)},
+                "{name} is not a tool; {hint}",
+                {"name": repr(tool), "hint": _tool_hint(str(tool))},
             )
         return tool
+
+
+def _tool_hint(name: str) -> str:
+    near = nearest(name, [*BUILT_IN_TOOLS, *FILE_TOOLS])
+    if near in FILE_TOOLS:
+        return f"write files, the set that {near} is in"
+    if near is not None:
+        return f"did you mean {near}?"
+    return f"write {', '.join(BUILT_IN_TOOLS)}, or package.module:function"
 
 
 ToolField = Annotated[

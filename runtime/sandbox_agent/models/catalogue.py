@@ -6,7 +6,6 @@ reports the rest.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from sandbox_agent_ipc.model_messages import FailureKind
+from sandbox_agent_sandbox.nearest import nearest
 
 from sandbox_agent.config.model_settings import check_address
 from sandbox_agent.models.process.inside import keys
@@ -153,15 +153,15 @@ def _nearest(name: str) -> str:
     """The most similar known name; "" if none is similar."""
     prefix, slash, model = name.partition("/")
     if slash:
-        found = difflib.get_close_matches(prefix, sorted(_providers()), n=1, cutoff=0.75)
-        return f"{found[0]}/{model}" if found else ""
+        known = nearest(prefix, _providers(), cutoff=0.75)
+        return f"{known}/{model}" if known else ""
     chats = {key for key, entry in _prices().items() if entry.mode in ("chat", "responses")}
     # By the name without its provider, because a bare name lacks it.
     bare = {key.rpartition("/")[2]: key for key in sorted(chats, key=len, reverse=True)}
-    found = difflib.get_close_matches(name, bare, n=1, cutoff=0.6)
-    if not found:
+    found = nearest(name, bare)
+    if found is None:
         return ""
-    key = bare[found[0]]
+    key = bare[found]
     provider = _prices()[key].litellm_provider
     return key if "/" in key else f"{provider}/{key}"
 

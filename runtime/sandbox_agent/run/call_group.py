@@ -13,6 +13,7 @@ from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.futures import resolve
 from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox.nearest import did_you_mean
 from sandbox_agent_sandbox.outcome import Outcome
 
 from sandbox_agent.embedding.home_loop import HomeLoop
@@ -200,8 +201,11 @@ def _request(call: ToolCall, registry: Registry, time_limit: float | None) -> Re
     """The request for a model's call, or a text that says what is wrong with the call."""
     tool = registry.get(call.tool)
     if tool is None:
-        known = ", ".join(spec.name for spec in registry.specs) or "none at all"
-        return f"there is no tool {call.tool!r}; the tools are: {known}"
+        names = [spec.name for spec in registry.specs]
+        guess = did_you_mean(call.tool, names)
+        known = ", ".join(names) or "none at all"
+        told = f"there is no tool {call.tool!r}; the tools are: {known}"
+        return f"{told}; {guess}" if guess else told
     try:
         arguments = read_arguments(call.tool, call.arguments)
     except BadArguments as error:

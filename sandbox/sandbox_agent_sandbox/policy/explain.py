@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
+
+from sandbox_agent_sandbox.nearest import did_you_mean
 
 _BOUNDS = {
     "greater_than_equal": ("ge", "at least"),
@@ -62,8 +63,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if not names:
         return "there are none here"
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
+    return did_you_mean(name, names) or f"known here: {', '.join(names)}"
 
 
 def dotted(path: Iterable[str | int]) -> str:

@@ -165,7 +165,16 @@ DURATION = "write a number of seconds, or a number with ms, s, m, h or d, like 5
         ),
         (
             "tools:\n  - shell\n  - shel\n",
-            "task.yaml:6:5: tools[1]: 'shel' is not a tool\n"
+            "task.yaml:6:5: tools[1]: 'shel' is not a tool\n  hint: did you mean shell?",
+        ),
+        (
+            "tools: [raed_file]\n",
+            "task.yaml:4:9: tools[0]: 'raed_file' is not a tool\n"
+            "  hint: write files, the set that read_file is in",
+        ),
+        (
+            "tools: [web]\n",
+            "task.yaml:4:9: tools[0]: 'web' is not a tool\n"
             "  hint: write shell, files, or package.module:function",
         ),
         (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sandbox_agent.config.settings import BUILT_IN_TOOLS, ToolChoice, settings_from
+from sandbox_agent.config.settings import BUILT_IN_TOOLS, FILE_TOOLS, ToolChoice, settings_from
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.tools.registry import BUILT_IN, Registry, import_roots, resolve, time_for
 from sandbox_agent_ipc.messages import FunctionRef, ToolProblem, ToolSpec
@@ -191,6 +191,7 @@ def test_only_the_shells_timeout_argument_is_a_time() -> None:
 
 def test_every_built_in_name_is_a_function_of_a_worker_module() -> None:
     assert tuple(BUILT_IN) == BUILT_IN_TOOLS
+    assert tuple(one.qualname for one in BUILT_IN["files"]) == FILE_TOOLS
     for references in BUILT_IN.values():
         for reference in references:
             assert reference.module.startswith("sandbox_agent_sandbox.inside.tools.")

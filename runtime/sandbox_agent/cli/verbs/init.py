@@ -1,9 +1,8 @@
-"""`sandbox-agent init`: writes a small demo project."""
+"""`sandbox-agent init`: writes a small project to start from."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import shlex
 import shutil
@@ -11,9 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sandbox_agent_sandbox.utf8 import is_utf8
+
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals, nothing_blocked
-from sandbox_agent.cli.verbs import demo_project
+from sandbox_agent.cli.task_word import TASK_FILE, shown_name
+from sandbox_agent.cli.templates import TEMPLATES, files
 from sandbox_agent.errors import ConfigError
 
 _GIT = (
@@ -26,11 +28,11 @@ _GIT_SECONDS = 30.0
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
-    """Writes the demo project into a new or an empty folder."""
+    """Writes the project of a template into a new or an empty folder."""
     target = Path(os.path.expanduser(arguments.name))
     _refuse_used(target)
     try:
-        for name, text in demo_project.files(sys.executable).items():
+        for name, text in files(arguments.template, _python()).items():
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
@@ -43,16 +45,31 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     reason = _make_repository(target)
     if reason:
         console.err(f"no git repository was made: {reason}\n")
-    if importlib.util.find_spec("pytest") is None:
-        console.err(
-            f"the demo's tests need pytest, which {sys.executable} does not have\n"
-            f"  hint: {shlex.quote(sys.executable)} -m pip install pytest\n"
-        )
-    console.out(f"{target / 'task.yaml'}\n")
+    task = target / TASK_FILE
+    console.out(f"{task}\n")
     console.err(
-        f"wrote a project with a failing test; next: sandbox-agent run {target / 'task.yaml'}\n"
+        f"wrote {TEMPLATES[arguments.template]}\n"
+        f"next: sandbox-agent run {shlex.quote(shown_name(str(task)))}\n"
     )
     return 0
+
+
+def _python() -> str:
+    """The interpreter that runs the project's tests, as a shell command names it: `python3` if that
+    is this one, so that the project can be moved to another machine. Raises ConfigError."""
+    found = shutil.which("python3")
+    try:
+        if found is not None and os.path.samefile(found, sys.executable):
+            return "python3"
+    except OSError:
+        pass
+    if not is_utf8(sys.executable):
+        raise ConfigError(
+            "the path of this Python is not UTF-8, so no task can name it",
+            file=shown_name(sys.executable),
+            hint="put its folder on the PATH, so that python3 is this Python",
+        )
+    return shlex.quote(sys.executable)
 
 
 def _refuse_used(target: Path) -> None:

@@ -65,9 +65,11 @@ def load(reference: FunctionRef) -> Callable[..., Any]:
         try:
             owner, found = found, getattr(found, name)
         except AttributeError as error:
+            from sandbox_agent_sandbox.nearest import did_you_mean
+
+            guess = did_you_mean(name, map(str, dir(found))) or "check the name after the colon"
             raise LoadError(
-                f"tool {shown} cannot be found: {error}; check the name after the colon"
-                f"{_hidden(reference.module)}"
+                f"tool {shown} cannot be found: {error}; {guess}{_hidden(reference.module)}"
             ) from error
     if not callable(found):
         raise LoadError(f"tool {shown} is a {type(found).__name__}, not a function")

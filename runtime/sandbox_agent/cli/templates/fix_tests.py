@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 
 _CODE = '''"""Counts the words of a text."""
 
@@ -24,23 +23,24 @@ def top(text: str, count: int) -> list[tuple[str, int]]:
 _OLD = "return Counter(words(text)).most_common(count)"
 _NEW = "return Counter(word.casefold() for word in words(text)).most_common(count)"
 
-_TESTS = """from wordcount import top, words
+_TESTS = """import unittest
+
+from wordcount import top, words
 
 
-def test_words_are_stripped_of_punctuation() -> None:
-    assert words("Stop, look: listen!") == ["Stop", "look", "listen"]
+class CountTest(unittest.TestCase):
+    def test_words_are_stripped_of_punctuation(self) -> None:
+        self.assertEqual(words("Stop, look: listen!"), ["Stop", "look", "listen"])
 
+    def test_punctuation_alone_is_not_a_word(self) -> None:
+        self.assertEqual(words("one ... two !"), ["one", "two"])
 
-def test_punctuation_alone_is_not_a_word() -> None:
-    assert words("one ... two !") == ["one", "two"]
+    def test_top_ignores_case(self) -> None:
+        text = "The cat saw the other cat. THE END"
+        self.assertEqual(top(text, 2), [("the", 3), ("cat", 2)])
 
-
-def test_top_ignores_case() -> None:
-    assert top("The cat saw the other cat. THE END", 2) == [("the", 3), ("cat", 2)]
-
-
-def test_top_of_nothing_is_nothing() -> None:
-    assert top("", 3) == []
+    def test_top_of_nothing_is_nothing(self) -> None:
+        self.assertEqual(top("", 3), [])
 """
 
 _README = """# wordcount
@@ -49,19 +49,27 @@ A demo project of sandbox-agent: a test in `tests/` fails, and `task.yaml` fixes
     sandbox-agent run task.yaml
 """
 
+MODEL = """\
+# The model: a list of turns in a file. It needs no key and no network. Another one, for example:
+#   model: openai/gpt-4o      (with OPENAI_API_KEY set)
+model: scripted:steps.yaml
+"""
+"""The lines of a task that name the model."""
+
 
 def files(python: str) -> dict[str, str]:
-    """Text by path, relative to the project. python: the interpreter whose pytest is used."""
-    pytest = f"{shlex.quote(python)} -m pytest -q -p no:cacheprovider"
-    command = json.dumps(pytest, ensure_ascii=False)
-    in_task = json.dumps(pytest.replace("${", "$${"), ensure_ascii=False)
+    """Text by path, relative to the project. python: the interpreter, as a shell names it."""
+    tests = f"{python} -m unittest -q"
+    command = json.dumps(tests, ensure_ascii=False)
+    in_task = json.dumps(tests.replace("${", "$${"), ensure_ascii=False)
     return {
         "wordcount/__init__.py": 'from wordcount.count import top, words\n\n__all__ = ["top", '
         '"words"]\n',
         "wordcount/count.py": _CODE,
+        "tests/__init__.py": "",
         "tests/test_count.py": _TESTS,
         "README.md": _README,
-        ".gitignore": "__pycache__/\n.pytest_cache/\n",
+        ".gitignore": "__pycache__/\n",
         "task.yaml": f"""\
 # Run it:            sandbox-agent run task.yaml
 # Check it:          sandbox-agent validate task.yaml
@@ -70,9 +78,7 @@ version: 1
 name: demo
 prompt: "The tests fail. Find out why, and fix the code, not the tests."
 
-# The model: a list of turns in a file. It needs no key and no network.
-model: scripted:steps.yaml
-
+{MODEL}
 # The agent works in this folder, and what its tools write is written there at once.
 workspace: {{path: ., mode: direct}}
 
@@ -99,7 +105,7 @@ verify:
   calls:
     - list_files: {{path: .}}
     - shell: {{command: {command}}}
-  expect: ["1 failed, 3 passed"]      # regular expressions that the results must match
+  expect: ["failures=1"]      # regular expressions that the results must match
 
 - say: "top() does not ignore case. Let me see the code and the test."
   calls:
@@ -115,7 +121,7 @@ verify:
 
 - calls:
     - shell: {{command: {command}}}
-  expect: ["4 passed"]
+  expect: ["Ran 4 tests", "OK"]
 
 - final: "top() now ignores case; all 4 tests pass."
 """,
