@@ -54,6 +54,10 @@ class Progress:
             return f"verify: {'passed' if event.passed else 'FAILED'}: {one_line(event.command)}"
         return None
 
+    def shows_output(self, event: events.Ended) -> bool:
+        """Whether its lines are the end of what it printed."""
+        return bool(event.content) and (self._verbose or event.outcome in SHOWS_TAIL)
+
     def _ended(self, event: events.Ended) -> str:
         text = f"  {event.call} {event.outcome.value}"
         if event.exit_status:
@@ -64,7 +68,7 @@ class Progress:
             pids = ", ".join(str(survivor.pid) for survivor in event.survivors)
             text += f", COULD NOT STOP {pids}"
         failed = event.outcome in SHOWS_TAIL
-        tail = last_lines(event.content) if failed or self._verbose else []
+        tail = last_lines(event.content) if self.shows_output(event) else []
         if failed and not event.detail and len(tail) == 1 and len(tail[0]) <= _ONE_LINE:
             return f"{text}: {tail[0].strip()}"
         reason = event.detail

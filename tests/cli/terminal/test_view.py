@@ -250,6 +250,25 @@ def test_verbose_shows_what_calls_print(person: Person) -> None:
     assert done.returncode == 2 and "not allowed with" in done.stderr
 
 
+def test_secrets_are_masked_where_output_is_shown(person: Person) -> None:
+    env = {"PASSED": "a-value-of-the-job", "OPENAI_API_KEY": "sk-abcdefghijklmnopqrstuvwxyz"}
+    command = f"echo one; echo $PASSED; echo {env['OPENAI_API_KEY']} >&2; cat go; exit 1"
+    argv = run_of(person, calling(command), sandbox={"env": {"pass": ["PASSED"]}})
+    os.mkfifo(person.work / "go")
+    person.own(person.work / "go")
+    with at_terminal(person, argv, env=env) as terminal:
+        terminal.wait_for("│ ***")
+        (person.work / "go").write_text("")
+        assert terminal.end() == 0
+        shown = bytes(terminal.raw)
+    (person.work / "go").unlink()
+    (person.work / "go").touch()
+    said = person.run(argv, env=env).stderr
+    assert "    | one\n    | ***\n    | ***\n" in said
+    assert env["PASSED"].encode() not in shown
+    assert b"sk-abc" not in shown
+
+
 def test_a_resumed_run_takes_the_same_options(person: Person) -> None:
     steps = [{"calls": [{"shell": {"command": "echo one; echo two; exit 1"}}]}] * 4 + [
         {"final": "Done."}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -11,6 +12,7 @@ from sandbox_agent_sandbox.capture import note
 from sandbox_agent.cli.stream import QUEUE_BYTES, Stream
 from sandbox_agent.journal import events
 from sandbox_agent.models import ModelDelta
+from sandbox_agent.reports.mask import mask_for
 from sandbox_agent.reports.terminal import transcript
 from sandbox_agent.reports.terminal.frame import frame
 from sandbox_agent.reports.terminal.live_run import LiveRun
@@ -37,11 +39,9 @@ class Screen:
         verbose: bool = False,
     ) -> None:
         self._stream = stream
-        self._colour = colour
-        self._ascii = ascii
         self._verbose = verbose
         self._run = LiveRun(tails)
-        self._painter = Painter(Look(*self._size()[:1], colour=colour, ascii=ascii))
+        self._painter = Painter(Look(self._size()[0], colour, ascii))
         self._above = bytearray()
         self._left_out = 0
         self._shown: list[Text] = []
@@ -59,6 +59,9 @@ class Screen:
             self._run.hear(heard)
         else:
             ended = self._run.apply(heard)
+            if isinstance(heard, events.JournalOpened | events.SegmentStarted):
+                mask = mask_for(self._run.report, os.environ)
+                self._painter = Painter(replace(self._painter.look, mask=mask.apply))
             look = self._look()
             for line in transcript.lines(heard, ended, look, verbose=self._verbose):
                 self._put(self._painter.paint(line).encode("utf-8", "backslashreplace") + b"\n")
@@ -107,7 +110,7 @@ class Screen:
     def _look(self) -> Look:
         columns = self._size()[0]
         if columns != self._painter.look.columns:
-            self._painter = Painter(Look(columns, self._colour, self._ascii))
+            self._painter = Painter(replace(self._painter.look, columns=columns))
         return self._painter.look
 
     def _size(self) -> tuple[int, int]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.parent import is_on
 from sandbox_agent.cli.signals import Freezer, Signals
 from sandbox_agent.journal import events
 from sandbox_agent.reports.lines import Progress
+
+if TYPE_CHECKING:
+    from sandbox_agent.reports.mask import Mask
 
 
 class RunProgress(Protocol):
@@ -69,11 +75,30 @@ class PlainProgress:
         self._console = console
         self._quiet = quiet
         self._progress = Progress(verbose=verbose)
+        self._settings: list[events.AnyEvent] = []
+        self._mask: Mask | None = None
 
     def on_event(self, event: events.AnyEvent) -> None:
-        line = None if self._quiet else self._progress.line(event)
+        if self._quiet:
+            return
+        if isinstance(event, events.JournalOpened | events.SegmentStarted):
+            self._settings.append(event)
+            self._mask = None
+        if isinstance(event, events.Ended) and self._progress.shows_output(event):
+            event = msgspec.structs.replace(event, content=self._masked(event.content))
+        line = self._progress.line(event)
         if line is not None:
             self._console.progress(line + "\n", _colour_of(event))
+
+    def _masked(self, text: str) -> str:
+        """The output of a tool, for the log of a CI job."""
+        if self._mask is None:
+            # Here, since most runs end without it.
+            from sandbox_agent.reports.mask import mask_for
+            from sandbox_agent.reports.report import report_of
+
+            self._mask = mask_for(report_of("", Path(), self._settings), os.environ)
+        return self._mask.apply(text)
 
     def listeners(self) -> dict[str, Any]:
         return {}

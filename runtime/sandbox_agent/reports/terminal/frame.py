@@ -81,7 +81,8 @@ def _answer(run: LiveRun, now: float, room: int, look: Look) -> list[Text]:
     if room < 1:
         return []
     head = look.line([(f"{look.signs.going} ", "cyan")], (doing, ""), [(since, "cyan")])
-    text = run.asked or run.said or run.thought
+    # Masked before it is cut: half a secret would not be found.
+    text = look.mask(run.asked or run.said or run.thought)
     if not text or run.is_over or room < 2:
         return [head]
     count = min(_WORDS, room - 1)

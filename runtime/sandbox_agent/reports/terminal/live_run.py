@@ -82,6 +82,11 @@ class LiveRun:
     # --- what there is now -------------------------------------------------------------------
 
     @property
+    def report(self) -> Report:
+        """Of what is going on. It knows the settings of the run."""
+        return self._report
+
+    @property
     def segment(self) -> Segment | None:
         return self._report.last
 

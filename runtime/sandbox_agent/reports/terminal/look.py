@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import StringIO
 
@@ -16,6 +16,8 @@ from sandbox_agent.reports.escape import escape_text
 Part = tuple[str, str]
 """A text and its style."""
 
+_MASKED = 4096
+"""Characters of a line in which secrets are looked for; no terminal shows more of it."""
 _LEAST = 10
 """Columns that the middle of a line has at least. For that, parts of its end are left out."""
 
@@ -37,13 +39,19 @@ UNICODE = Signs()
 ASCII = Signs("*", "+", "x", "#", "|", " - ", "...")
 
 
+def _as_it_is(text: str) -> str:
+    return text
+
+
 @dataclass(frozen=True)
 class Look:
-    """columns: of the terminal. colour: whether styles are used. ascii: no other characters."""
+    """columns: of the terminal. colour: whether styles are used. ascii: no other characters. mask:
+    replaces secrets."""
 
     columns: int = 80
     colour: bool = True
     ascii: bool = False
+    mask: Callable[[str], str] = _as_it_is
 
     @property
     def signs(self) -> Signs:
@@ -66,6 +74,7 @@ class Look:
 
     def fit(self, text: str, width: int) -> str:
         """`text`, cleaned, in at most `width` columns."""
+        text = self.mask(text[:_MASKED])
         shown = self.clean(text[: 4 * width + 1])
         if cell_len(shown) <= width and len(text) <= 4 * width:
             return shown
@@ -93,7 +102,7 @@ class Look:
         console = _console(self)
         lines: list[Text] = []
         for line in text.split("\n", most + 1)[: most + 1]:
-            kept = self.clean(line[: 4 * width * (most + 1)].rstrip("\r"))
+            kept = self.clean(self.mask(line[: 4 * width * (most + 1)].rstrip("\r")))
             lines += Text(kept, style).wrap(console, width, overflow="fold") or [Text("")]
             if len(lines) > most:
                 lines[most:] = [Text(self.fit(f"{self.signs.cut} there is more", width), "dim")]

@@ -109,5 +109,5 @@ def _output(event: events.Ended, good: bool, look: Look, verbose: bool) -> list[
     made = look.wrapped(event.detail, "", "  ", 4) if event.detail and not said else []
     if event.outcome in SHOWS_TAIL or (verbose and event.content):
         style = "dim" if good else ""
-        made += [look.line([bar], (text, style)) for text in last_lines(event.content)]
+        made += [look.line([bar], (text, style)) for text in last_lines(look.mask(event.content))]
     return made
