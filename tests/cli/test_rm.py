@@ -49,7 +49,7 @@ def test_a_run_is_removed_with_all_that_belongs_to_it(person: Person) -> None:
 
 def test_a_run_that_is_going_is_neither_removed_nor_pruned(person: Person) -> None:
     with struck.task_at_work(person) as run:
-        refused(agent(person, "rm", "last"), 2, "is going, and was not removed")
+        refused(agent(person, "rm", "last"), 2, "is going, or a program still has it open")
         done = agent(person, "prune", "--keep", "0s")
         assert (done.returncode, done.stdout) == (0, "")
         assert run.run_folder.is_dir()
@@ -162,6 +162,19 @@ def test_prune_keeps_what_is_young_and_says_what_it_removed(me: Person) -> None:
     assert "3 runs removed, 3 files, " in done.stderr
     assert "kept newer: " in done.stderr and newer.exists()
     assert {path.name for path in base.iterdir()} == {"run-2", "going", "newer"}
+
+
+def test_prune_keeps_what_is_open_or_has_other_files_and_goes_on(me: Person) -> None:
+    base = me.folder / "runs"
+    for number in range(3):
+        made_runs.write(base / f"run-{number}", made_runs.failed_run(days_ago(40)))
+    (base / "run-0" / "notes.txt").touch()
+    with made_runs.held(base / "run-1"):  # a program, between two runs
+        done = agent(me, "prune", "--keep", "30d")
+    assert done.returncode == 0
+    assert "kept run-0: " in done.stderr and "notes.txt" in done.stderr
+    assert "kept run-1: the run run-1 is going, or a program still has it open" in done.stderr
+    assert {path.name for path in base.iterdir()} == {"run-0", "run-1"}
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def text_of(report: Report, masked: Masked, *, whole: bool = False) -> Iterator[
 
 
 def _head(report: Report, masked: Masked) -> Iterator[str]:
-    yield _field("run", shown(report.run, masked))
+    yield _field("run", shown(report.id or report.run, masked))
     if report.name:
         yield _field("name", shown(report.name, masked))
     yield _field("status", _status(report, masked))

@@ -12,7 +12,7 @@ from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.verbs.runs.reading import runs_folder
 from sandbox_agent.cli.verbs.runs.removing import remove_run, size_of
 from sandbox_agent.cli.verbs.runs.rm import removal
-from sandbox_agent.errors import AgentError, ConfigError
+from sandbox_agent.errors import AgentError, ConfigError, StateError
 from sandbox_agent.exit_codes import ExitCode
 from sandbox_agent.journal.file import JOURNAL_FILE
 from sandbox_agent.journal.folder import default_output_dir
@@ -33,12 +33,16 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     for run in reversed(listed(all_folders(base))):
         folder = Path(run.folder)
         if run.status == UNREADABLE:
-            console.err(f"kept {one_line(run.run)}: {one_line(run.error or '')}\n")
+            _say_kept(console, run, run.error or "")
             continue
         if run.status == RUNNING or folder.is_symlink() or _quiet_for(run, now) <= keep:
             continue
         try:
             removed = size_of(folder) if arguments.dry_run else remove_run(folder)
+        except (StateError, ConfigError) as error:
+            # Open in a program that may go on with it, not this user's, or with files of the user.
+            _say_kept(console, run, str(error).partition("\n")[0])
+            continue
         except AgentError as error:
             console.error(str(error))
             code = code or error.exit_code
@@ -49,6 +53,10 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     done = "to be removed" if arguments.dry_run else "removed"
     console.err(f"{count(runs, 'run')} {done}, {count(files, 'file')}, {size(total)}\n")
     return code or ExitCode.DONE
+
+
+def _say_kept(console: Console, run: Summary, why: str) -> None:
+    console.err(f"kept {one_line(run.run)}: {one_line(why)}\n")
 
 
 def _keep(text: str) -> float:

@@ -118,8 +118,8 @@ def _lock(journal: int, folder: Path) -> None:
         except BlockingIOError:
             if time.monotonic() >= until:
                 raise StateError(
-                    f"the run {folder.name} is going, and was not removed\n"
-                    f"  hint: `sandbox-agent cancel {folder.name} --wait 30s` stops it"
+                    f"the run {folder.name} is going, or a program still has it open: it was not "
+                    f"removed\n  hint: `sandbox-agent cancel {folder.name} --wait 30s` stops it"
                 ) from None
         time.sleep(_PAUSE)
 
