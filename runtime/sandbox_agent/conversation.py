@@ -19,9 +19,9 @@ from sandbox_agent_sandbox.utf8 import without_surrogates
 
 from sandbox_agent.embedding.blocking import in_executor, run_async
 from sandbox_agent.embedding.ctrl_c import run_blocking
-from sandbox_agent.errors import ConfigError, StateError
+from sandbox_agent.errors import StateError
 from sandbox_agent.journal.events import AnyEvent, UserText
-from sandbox_agent.journal.folder import default_output_dir, new_run_id, unwritable
+from sandbox_agent.journal.folder import place_of_run, unwritable
 from sandbox_agent.journal.recorder import OnEvent as OnEvent
 from sandbox_agent.journal.result import RunResult as RunResult
 from sandbox_agent.journal.status import Status, move
@@ -51,7 +51,8 @@ class Conversation:
     - parallel: how many calls may go at once, 1 to 64. Default: 8.
     - verify: shell commands that decide whether an agent that says it is done is right.
     - name: of the task, for the record. output_dir: the folder of run folders. Default:
-      `$XDG_STATE_HOME/sandbox-agent`.
+      `$XDG_STATE_HOME/sandbox-agent`. run_dir: the folder of this conversation itself, new or
+      empty, in place of one in `output_dir`.
 
     How your program takes part:
 
@@ -82,12 +83,11 @@ class Conversation:
         model: Model | str,
         output_dir: Path | str | None = None,
         name: str | None = None,
+        run_dir: Path | str | None = None,
         **options: Unpack[Options],
     ) -> None:
-        if output_dir is not None and not str(output_dir):
-            raise ConfigError("is empty", field="output_dir", hint="name a folder, or leave it out")
-        base = Path(output_dir or default_output_dir()).absolute()
-        setup = make_setup(base / new_run_id(), model, name, options)
+        folder, run = place_of_run(output_dir, run_dir)
+        setup = make_setup(folder, model, name, options, run=run)
         self._begin_with(setup, Status.IDLE, segments=0)
 
     @classmethod

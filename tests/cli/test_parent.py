@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sandbox_agent.cli.parent import is_on, wanted
+from sandbox_agent.cli.console import is_on, wanted
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ import os
 import traceback
 from pathlib import Path
 
-from sandbox_agent.cli.console import Console
-from sandbox_agent.cli.parent import is_on
+from sandbox_agent.cli.console import Console, is_on
 from sandbox_agent.reports.escape import one_line
 
 

@@ -14,15 +14,16 @@ _LOOK_SECONDS = 0.05
 
 
 class Changes:
-    """What changes in `workspace` from now on. runs: a folder that is left out.
+    """What changes in `workspace` from now on. leave_out: files and folders that are not looked at,
+    as absolute paths.
 
     Making it reads the workspace, and the disk may hang. Before a run a signal ends the command
     even so.
     """
 
-    def __init__(self, workspace: Path, runs: Path) -> None:
-        self._workspace = workspace.absolute()  # like `runs`, which Snapshot leaves out
-        self._runs = runs
+    def __init__(self, workspace: Path, *leave_out: Path) -> None:
+        self._workspace = workspace.absolute()
+        self._leave_out = frozenset(leave_out)
         self._before = self._look()
 
     def lines(self, signals: Signals) -> list[str]:
@@ -47,4 +48,4 @@ class Changes:
         return summary(self._before, after.result())
 
     def _look(self) -> Snapshot:
-        return Snapshot.take(self._workspace, self._runs)
+        return Snapshot.take(self._workspace, self._leave_out)

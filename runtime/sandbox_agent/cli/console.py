@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -25,6 +26,8 @@ CLOSE_SECONDS = 1.0
 
 COLOURS = {"red": 31, "green": 32, "yellow": 33}
 """SGR of ECMA-48, in the colours that the person has chosen for the terminal."""
+_JOBS = ("CI", "GITHUB_ACTIONS", "TF_BUILD", "TEAMCITY_VERSION")
+"""Variables of CI systems that act on lines of the log of a job."""
 
 _TIOCGDEV = 0x80045432
 """Which terminal a descriptor leads to, also by /dev/tty: linux/tty.h. Since Linux 3.3."""
@@ -96,9 +99,11 @@ class Console:
         self._filters: dict[Stream, TerminalFilter] = {}
 
     def out(self, text: str, give_up: GiveUp | None = None) -> None:
-        """Writes a result. Control characters are escaped only for a terminal. give_up: see
-        `Stream.write`."""
+        """Writes a result. Control characters are escaped only for a terminal, and commands to a CI
+        system only where the log of a job may read them. give_up: see `Stream.write`."""
         shown = escape_text(text) if self.stdout.is_terminal else text
+        if _is_log_of_job():
+            shown = _disarmed(shown)
         self.stdout.write(shown.encode("utf-8", "surrogateescape"), give_up)
 
     def err(self, text: str, colour: str = "") -> None:
@@ -117,6 +122,10 @@ class Console:
             view.say(data)
         else:
             self.stderr.note(data, may_be_left_out=may_be_left_out)
+
+    def command(self, line: str) -> None:
+        """Writes a line for the CI system: what comes from inside is escaped in it already."""
+        self.stderr.note(line.encode("utf-8", "backslashreplace"))
 
     def error(self, message: str) -> None:
         """Writes an error message."""
@@ -179,7 +188,14 @@ class Console:
 
 
 def _shown(note: str) -> bytes:
-    return escape_text(note).encode("utf-8", "backslashreplace")
+    return _disarmed(escape_text(note)).encode("utf-8", "backslashreplace")
+
+
+def _disarmed(text: str) -> str:
+    # Imported here: `--help` needs none of it.
+    from sandbox_agent.reports.ci.log_commands import disarm
+
+    return disarm(text)
 
 
 def patience(seconds: float) -> GiveUp:
@@ -192,6 +208,17 @@ def _is_failure(error: OSError | None) -> bool:
     """Whether an error is more than a reader that has closed. A closed descriptor that nothing was
     written to is no failure either."""
     return error is not None and error.errno not in (errno.EPIPE, errno.EBADF)
+
+
+def is_on(variable: str) -> bool:
+    """Whether a variable of the environment is set, and not to a word that means no."""
+    value = os.environ.get(variable, "")
+    return value.strip().lower() not in ("", "0", "false", "no", "off")
+
+
+def _is_log_of_job() -> bool:
+    """Whether standard output may be the log of a CI job: it is no file of the user's own."""
+    return any(map(is_on, _JOBS)) and not stat.S_ISREG(os.fstat(1).st_mode)
 
 
 def _is_one_file(one: int, other: int) -> bool:

@@ -6,7 +6,13 @@ import argparse
 from collections.abc import Sequence
 
 from sandbox_agent.cli.argument_parser import Parser
-from sandbox_agent.cli.verb_arguments import AddsVerb, AddVerb, add_out, add_run
+from sandbox_agent.cli.verb_arguments import (
+    AddsVerb,
+    AddVerb,
+    add_out,
+    add_report_files,
+    add_run,
+)
 from sandbox_agent.exit_codes import PRINT_CODES, listing
 
 
@@ -110,6 +116,19 @@ def _rm(verb: AddVerb) -> None:
     add_out(parser)
 
 
+def _report(verb: AddVerb) -> None:
+    parser = verb(
+        "report",
+        "write the reports of a run",
+        "Write the reports of a run from its journal, also of one whose agent was killed. Without "
+        "an option, print the Markdown summary.",
+        listing(PRINT_CODES, "the reports were written, however the run ended"),
+        examples=("report agent-run --junit junit.xml", "report last > summary.md"),
+    )
+    add_run(parser)
+    add_report_files(parser)
+
+
 def _prune(verb: AddVerb) -> None:
     parser = _verb(
         verb,
@@ -126,5 +145,5 @@ def _prune(verb: AddVerb) -> None:
     add_out(parser)
 
 
-FIND_VERBS: tuple[AddsVerb, ...] = (_ls, _show, _logs, _compare, _rm, _prune)
+FIND_VERBS: tuple[AddsVerb, ...] = (_ls, _show, _logs, _compare, _report, _rm, _prune)
 """Each adds its verb, in the order of `--help`."""

@@ -12,6 +12,8 @@ import signal
 import threading
 from collections.abc import Callable
 
+from sandbox_agent.cli.console import is_on
+
 PARENT_DIED = signal.SIGHUP
 """The death of the parent counts as a hang-up of the terminal. The exit code is 129."""
 
@@ -22,12 +24,6 @@ def wanted(option: bool | None) -> bool:
     A cancelled CI job often loses its shell first, and then gets no signal.
     """
     return option if option is not None else is_on("CI")
-
-
-def is_on(variable: str) -> bool:
-    """Whether a variable of the environment is set, and not to a word that means no."""
-    value = os.environ.get(variable, "")
-    return value.strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def watch_parent(strike: Callable[[int], None], parent: int) -> None:

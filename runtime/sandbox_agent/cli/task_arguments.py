@@ -12,6 +12,7 @@ from pathlib import Path
 from sandbox_agent_sandbox.utf8 import argument_text
 
 from sandbox_agent.cli.task_word import TASK_FILE, task_or_prompt
+from sandbox_agent.cli.verb_arguments import KINDS
 from sandbox_agent.config.command_line import Given
 from sandbox_agent.config.task import Task
 from sandbox_agent.config.task_file import MAX_PROMPT, read_task
@@ -25,6 +26,16 @@ _REPLAY = "replay:"
 
 SHARED_FLAGS = {"model": "--model", "interrupt.grace": "--grace", "budgets.time": "--timeout"}
 """The flag of each field that both `run` and `resume` can set."""
+
+
+_PLACES = {
+    "workspace.path": "--workspace",
+    "output.dir": "--out",
+    "output.run_dir": "--run-dir",
+    "name": "--name",
+    **{f"output.{kind}": f"--{kind}" for kind in KINDS},
+}
+"""The flags of `run` that name files, folders and the task."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +142,21 @@ def _checking(found: Assignment) -> Assignment:
 
 def overrides_of(arguments: argparse.Namespace, flags: Mapping[str, str]) -> dict[str, Given]:
     """The value and the flag for each field whose flag was given. flags: a flag for each field."""
-    given = {field: getattr(arguments, flag.removeprefix("--")) for field, flag in flags.items()}
+    given = {
+        field: getattr(arguments, flag.removeprefix("--").replace("-", "_"), None)
+        for field, flag in flags.items()
+    }
     return {field: (value, flags[field]) for field, value in given.items() if value is not None}
 
 
 def _overrides(arguments: argparse.Namespace, asked: _Asked) -> dict[str, Given]:
-    places = {"workspace.path": "--workspace", "output.dir": "--out", "name": "--name"}
-    overrides = overrides_of(arguments, SHARED_FLAGS | places)
+    overrides = overrides_of(arguments, SHARED_FLAGS | _PLACES)
+    if {"output.dir", "output.run_dir"} <= overrides.keys() and _REPLAY not in str(arguments.model):
+        raise ConfigError(
+            "--out has no effect beside --run-dir, which names the folder of the run itself",
+            file="command line",
+            hint="remove one of them",
+        )
     if asked.prompt is not None:
         overrides["prompt"] = (asked.prompt, asked.source)
     return overrides

@@ -17,6 +17,21 @@ AddsVerb = Callable[[AddVerb], None]
 """Adds one verb with its arguments."""
 
 
+KINDS = {
+    "junit": "write a JUnit XML file: a case for the run and one for each command of verify",
+    "summary": "write a Markdown summary",
+    "codequality": "write a Code Quality report of GitLab",
+    "dotenv": "write variables for later jobs of GitLab: status, exit code, cost",
+}
+"""The kinds of report files: names of options, and of fields of `output`."""
+
+
+def add_report_files(parser: argparse.ArgumentParser) -> None:
+    """One option for each kind of report file."""
+    for kind, what in KINDS.items():
+        parser.add_argument(f"--{kind}", metavar="FILE", help=what)
+
+
 def _task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "task",
@@ -54,6 +69,11 @@ def _task_arguments(parser: argparse.ArgumentParser) -> None:
     _grace(parser)
     parser.add_argument("--timeout", metavar="S", help="wall time of the run (budgets.time)")
     add_out(parser)
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        help="the folder of this run itself, new or empty, for example to keep it as an artifact",
+    )
 
 
 def _set(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +133,7 @@ def _reporting(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="more progress: what the model thinks, and what calls print that succeed",
     )
+    add_report_files(parser)
     _die_with_parent(parser)
 
 
@@ -220,12 +241,17 @@ def _validate(verb: AddVerb) -> None:
 
 
 def _schema(verb: AddVerb) -> None:
-    verb(
+    parser = verb(
         "schema",
-        "print the JSON Schema of task files",
-        epilog=listing(PRINT_CODES, "the schema was printed"),
-        examples=("schema > task.schema.json",),
+        "print a schema",
+        "Print the JSON Schema of task files, or the schema of what a run writes.",
+        listing(PRINT_CODES, "the schema was printed"),
+        examples=("schema > task.schema.json", "schema --journal"),
     )
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--result", action="store_true", help="of result.json")
+    kinds.add_argument("--journal", action="store_true", help="of a line of journal.jsonl")
+    kinds.add_argument("--junit", action="store_true", help="of JUnit files: an XML Schema")
 
 
 def _init(verb: AddVerb) -> None:

@@ -146,12 +146,26 @@ class TaskBudgets(Budgets):
 
 
 class Output(ConfigModel):
-    """Where the record goes."""
-
-    unenforced: ClassVar[Mapping[str, str]] = {"junit": "JUnit reports (output.junit)"}
+    """Where the record and the reports go."""
 
     dir: PolicyPath | None = None
     """Folder of run folders. Default: ${XDG_STATE_HOME:-~/.local/state}/sandbox-agent."""
+
+    run_dir: PolicyPath | None = None
+    """The folder of this run itself, for a CI job that keeps it as an artifact. It must not be
+    there, or be empty. Instead of a folder in `dir`."""
+
+    junit: PolicyPath | None = None
+    """A JUnit XML file: a case for the run and one for each command of `verify`."""
+
+    summary: PolicyPath | None = None
+    """A Markdown file with what happened, for people."""
+
+    codequality: PolicyPath | None = None
+    """A Code Quality report of GitLab."""
+
+    dotenv: PolicyPath | None = None
+    """A file of variables for later jobs of GitLab: status, exit code, cost."""
 
 
 class Task(Settings):

@@ -40,7 +40,7 @@ _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_.-]*)\}|\$\{")
 _PATH_FIELDS: tuple[tuple[str, ...], ...] = (
     ("prompt_file",),
     ("workspace", "path"),
-    ("output", "dir"),
+    *(("output", name) for name in ("dir", "run_dir", "junit", "summary", "codequality", "dotenv")),
     *(("sandbox", name, "*") for name in ("read", "write", "hide", "protect")),
 )
 

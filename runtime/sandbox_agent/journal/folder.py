@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sandbox_agent.embedding.warn import notify
 from sandbox_agent.errors import AgentError, ConfigError, NotRecorded
+from sandbox_agent.journal.file import JOURNAL_FILE
 
 OUTPUT_FOLDER = "output"
 """The folder in a run folder for output that was too long for the model."""
@@ -66,6 +67,58 @@ def make_run_folder(path: Path) -> None:
     path.mkdir(mode=0o700)
 
 
+def place_of_run(
+    output_dir: Path | str | None, run_dir: Path | str | None
+) -> tuple[Path, str | None]:
+    """The folder of a new run, and its id if the folder is the one that the user named for it
+    (run_dir). output_dir: of run folders; None for the default. Raises ConfigError."""
+    for field, path in (("output_dir", output_dir), ("run_dir", run_dir)):
+        if path is not None and not str(path):
+            raise ConfigError("is empty", field=field, hint="name a folder, or leave it out")
+    if run_dir is None:
+        return Path(output_dir or default_output_dir()).absolute() / new_run_id(), None
+    folder = Path(run_dir).absolute()
+    _refuse_used(folder)
+    return folder, new_run_id()
+
+
+def claim_run_folder(path: Path) -> None:
+    """Make the folder that the user named for one run, unless it is there and empty. Of several
+    runs that name it at the same time, one gets it: open(2), O_EXCL.
+
+    The journal is made. Raises ConfigError if the folder is not empty, and OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    _refuse_used(path)
+    try:
+        os.close(
+            os.open(path / JOURNAL_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        )
+    except FileExistsError:
+        raise _used(path, "was taken by another run at the same moment") from None
+
+
+def _refuse_used(path: Path) -> None:
+    """Raises ConfigError if the folder that the user named for a run is there and not empty."""
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _used(path, f"cannot be read: {error.strerror}") from None
+    if JOURNAL_FILE in names:
+        raise _used(path, "holds a run already", f"`sandbox-agent resume {path}` continues it; ")
+    if names:
+        raise _used(path, "is not empty")
+
+
+def _used(path: Path, what: str, other: str = "") -> ConfigError:
+    hint = f"{other}name a folder that is not there, or remove this one"
+    return ConfigError(f"{path} {what}", field="output.run_dir", hint=hint)
+
+
 def unwritable(what: str, error: OSError) -> AgentError:
     """Why a run cannot begin. what: says what cannot be done.
 
@@ -101,7 +154,17 @@ _FAULTS_OF_THE_HOST = (
 
 def hidden_from_tools(folder: Path, output_dir: Path, workspace: Path) -> list[Path]:
     """The folders that a run's tools must not see: the output folder with all runs. If it contains
-    the workspace, only this run's folder."""
+    the workspace, only this run's folder.
+
+    Raises ConfigError if the workspace is in the run's folder.
+    """
+    real = Path(os.path.realpath(folder))
+    if real == workspace or real in workspace.parents:
+        raise ConfigError(
+            f"{folder} contains the workspace, and tools must not see the record",
+            field="output.run_dir",
+            hint="name a folder in the workspace or elsewhere",
+        )
     if workspace == output_dir or output_dir in workspace.parents:
         return [folder]
     return [output_dir]

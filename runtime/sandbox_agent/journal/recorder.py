@@ -31,7 +31,7 @@ from sandbox_agent.journal.file import (
     JournalWriter,
     read_lines,
 )
-from sandbox_agent.journal.folder import make_run_folder
+from sandbox_agent.journal.folder import claim_run_folder, make_run_folder
 from sandbox_agent.journal.lookup import BOX, COMMAND, note_order
 from sandbox_agent.journal.state import RunState, unfinished
 
@@ -61,8 +61,10 @@ class Recorder:
         name: str | None,
         on_event: OnEvent | None,
         settings: RecordedSettings | None = None,
+        run: str | None = None,
     ) -> None:
         self.folder = folder
+        self._named = run  # the id of a run whose folder the user has named
         self.state = RunState()
         self._name = name
         self._settings = settings
@@ -75,6 +77,12 @@ class Recorder:
         """Of this process. What was in the journal before stays on the disk."""
         self._written = 0
         self._records: list[int] = []
+
+    @property
+    def run(self) -> str:
+        """The run's id. It is also the name of its folder, unless the user has named that."""
+        opened = self.state.opened
+        return opened.run if opened is not None else self._named or self.folder.name
 
     def continue_journal(self, writer: JournalWriter, state: RunState, end: int) -> None:
         """Continue an existing journal, before any event is added. state: what its first `end`
@@ -159,7 +167,10 @@ class Recorder:
         """Make the run's folder, unless it is made. Raises OSError."""
         with self._lock:
             if not self._folder_made:
-                make_run_folder(self.folder)
+                if self._named is None:
+                    make_run_folder(self.folder)
+                else:
+                    claim_run_folder(self.folder)
                 self._folder_made = True
 
     def sync(self) -> None:
@@ -209,7 +220,7 @@ class Recorder:
             at=when.at,
             monotonic=when.monotonic,
             version=VERSION,
-            run=self.folder.name,
+            run=self.run,
             name=self._name,
             settings=self._settings,
         )

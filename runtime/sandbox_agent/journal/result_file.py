@@ -184,7 +184,7 @@ def complete_record(folder: Path, state: RunState) -> bool:
 
     Returns whether it was written. Raises OSError.
     """
-    record = record_of(state, folder.name)
+    record = record_of(state, folder.name if state.opened is None else state.opened.run)
     if record is None:
         return False
     with contextlib.suppress(OSError, JournalError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +33,9 @@ class Snapshot:
     complete: bool
 
     @classmethod
-    def take(cls, root: Path, leave_out: Path | None = None) -> Snapshot:
-        """All files below `root`, except `leave_out`. Follows no links; skips what it cannot
-        read."""
+    def take(cls, root: Path, leave_out: Collection[Path] = ()) -> Snapshot:
+        """All files below `root`, except `leave_out` and what is in it. Follows no links; skips
+        what it cannot read."""
         files: dict[str, _Seen] = {}
         for name, seen in _walk(root, leave_out):
             if len(files) >= MAX_FILES:
@@ -44,7 +44,7 @@ class Snapshot:
         return cls(files, True)
 
 
-def _walk(root: Path, leave_out: Path | None) -> Iterator[tuple[str, _Seen]]:
+def _walk(root: Path, leave_out: Collection[Path]) -> Iterator[tuple[str, _Seen]]:
     todo = [""]
     while todo:
         folder = todo.pop()
@@ -54,7 +54,7 @@ def _walk(root: Path, leave_out: Path | None) -> Iterator[tuple[str, _Seen]]:
         except (OSError, ValueError):  # ValueError: a null byte in a name from a damaged journal
             continue
         for entry in entries:
-            if entry.name in _LEFT_OUT or root / folder / entry.name == leave_out:
+            if entry.name in _LEFT_OUT or root / folder / entry.name in leave_out:
                 continue
             name = os.path.join(folder, entry.name)
             try:

@@ -176,7 +176,7 @@ class RecordWriter:
         survivors = tuple(dict.fromkeys([*of_calls, *self.survivors]))
         end, used, host = with_survivors(end, survivors), self._budget.used, self._setup.host
         return Record(
-            run=self._setup.recorder.folder.name,
+            run=self._setup.recorder.run,
             task=self._setup.name,
             status=end.status,
             exit_code=None if end.status is Status.RUNNING else end.code,

@@ -23,7 +23,7 @@ from sandbox_agent.config.workspace import existing_folder
 from sandbox_agent.embedding.warn import notify
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.events import AnyEvent, RecordedSettings
-from sandbox_agent.journal.folder import hidden_from_tools
+from sandbox_agent.journal.folder import hidden_from_tools, is_run_id
 from sandbox_agent.journal.recorder import OnEvent, Recorder
 from sandbox_agent.models import Model, OnDelta
 from sandbox_agent.reports.log import log_event
@@ -90,11 +90,13 @@ def make_setup(
     options: Options,
     recorded: RecordedSettings | None = None,
     recorder: type[Recorder] = Recorder,
+    run: str | None = None,
 ) -> Setup:
     """A conversation's setup, or a `Sandbox`'s. Starts and writes nothing.
 
     name: the task's. options: as `Conversation` describes them. recorded: what the journal of a
-    run that is resumed says, for what options do not. Raises ConfigError; ModelError for a
+    run that is resumed says, for what options do not. run: the id of a run whose folder the user
+    has named. Raises ConfigError; ModelError for a
     provider's model that cannot answer here; TypeError for an option that is not known.
     """
     given: dict[str, Any] = dict(options)
@@ -124,14 +126,18 @@ def make_setup(
         notify(notice)
     keep = RecordedSettings(model.name, model.options, as_record(settings))
     _refuse_other_bytes(keep, name)
-    hidden = hidden_from_tools(run_dir, run_dir.parent, workspace)
+    # Of a folder that the user has named, what lies beside it is no run.
+    output_dir = run_dir.parent if is_run_id(run_dir.name) else run_dir
+    hidden = hidden_from_tools(run_dir, output_dir, workspace)
     return Setup(
         model=model,
         settings=settings,
         recorded=keep,
         callbacks=callbacks,
         host=ConversationSandbox(settings, tuple(hidden)),
-        recorder=recorder(run_dir, name, _logged(run_dir.name, callbacks.on_event), keep),
+        recorder=recorder(
+            run_dir, name, _logged(run or run_dir.name, callbacks.on_event), keep, run
+        ),
         name=name,
     )
 

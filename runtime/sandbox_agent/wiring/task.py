@@ -49,6 +49,7 @@ def prepare(
         conversation = Conversation(
             model=model or model_of(task, source),
             output_dir=task.output.dir,
+            run_dir=task.output.run_dir,
             name=task.name or _name_of(source),
             on_event=on_event,
             **(others or {}),

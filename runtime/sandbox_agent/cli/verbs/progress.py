@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from sandbox_agent.cli.console import Console
-from sandbox_agent.cli.parent import is_on
+from sandbox_agent.cli.console import Console, is_on
 from sandbox_agent.cli.signals import Freezer, Signals
 from sandbox_agent.journal import events
 from sandbox_agent.reports.lines import Progress

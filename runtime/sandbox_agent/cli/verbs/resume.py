@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.reporting.reports import Reports
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.task_arguments import SHARED_FLAGS, overrides_of, prompt_text
+from sandbox_agent.cli.verb_arguments import KINDS
 from sandbox_agent.cli.verbs.run_and_report import run_and_report
 from sandbox_agent.config.settings import settings_from
 from sandbox_agent.conversation import Conversation
@@ -42,12 +44,15 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
             {name: value for name, value in options.items() if name != "model"},
             None if past.settings is None else past.settings.task,
         )
-        return run_and_report(
-            make,
-            arguments,
-            console,
-            signals,
-            workspace=known.workspace.path,
-            runs=folder.parent,
-            time_limit=known.budgets.time,
-        )
+        paths = {kind: path for kind in KINDS if (path := getattr(arguments, kind)) is not None}
+        with Reports(paths, console, folder, quiet=arguments.quiet) as reports:
+            return run_and_report(
+                make,
+                arguments,
+                console,
+                signals,
+                workspace=known.workspace.path,
+                runs=folder.parent,
+                reports=reports,
+                time_limit=known.budgets.time,
+            )

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sandbox_agent.cli.console import Console
+from sandbox_agent.cli.reporting.reports import Reports
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.task_arguments import assignment_of
+from sandbox_agent.cli.verb_arguments import KINDS
 from sandbox_agent.cli.verbs.run_and_report import run_and_report
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ConfigError
@@ -31,15 +33,20 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
             tell(conversation, prompt)
         return conversation
 
+    output = task.output
+    named = {kind: getattr(output, kind) for kind in KINDS}
+    paths = {kind: str(path) for kind, path in named.items() if path is not None}
     try:
-        return run_and_report(
-            make,
-            arguments,
-            console,
-            signals,
-            workspace=task.workspace.path,
-            runs=task.output.dir or default_output_dir(),
-            time_limit=task.budgets.time,
-        )
+        with Reports(paths, console, quiet=arguments.quiet) as reports:
+            return run_and_report(
+                make,
+                arguments,
+                console,
+                signals,
+                workspace=task.workspace.path,
+                runs=(output.run_dir or output.dir or default_output_dir()).absolute(),
+                reports=reports,
+                time_limit=task.budgets.time,
+            )
     except ConfigError as error:
         raise with_place(error, task, source) from None

@@ -14,9 +14,10 @@ import msgspec
 from sandbox_agent.cli.changes import Changes
 from sandbox_agent.cli.console import CLOSE_SECONDS, Console, patience
 from sandbox_agent.cli.message_file import MessageFile
+from sandbox_agent.cli.reporting.reports import Reports
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.stream import GiveUp
-from sandbox_agent.cli.verbs.progress import progress_of
+from sandbox_agent.cli.verbs.progress import RunProgress, progress_of
 from sandbox_agent.cli.verbs.run_under_signals import is_stopping, run_under_signals
 from sandbox_agent.conversation import Conversation, OnEvent, RunResult
 from sandbox_agent.exit_codes import ExitCode, by_signal
@@ -24,6 +25,7 @@ from sandbox_agent.journal import events
 from sandbox_agent.journal.file import JOURNAL_FILE
 from sandbox_agent.journal.folder import default_output_dir
 from sandbox_agent.journal.result_file import RESULT_FILE, Usage
+from sandbox_agent.reports.ci.log_commands import disarm_json
 from sandbox_agent.reports.lines import how_it_ended
 from sandbox_agent.reports.next_command import next_command
 from sandbox_agent.reports.private_files import PrivateFiles
@@ -37,13 +39,14 @@ def run_and_report(
     *,
     workspace: Path,
     runs: Path,
+    reports: Reports,
     time_limit: float | None,
 ) -> int:
     """Runs the conversation of `make`, reports on it, and returns the exit code.
 
     make: called with the listener for events, and with others by the names of options; it calls
     `signals.hold()`. workspace: its changes are reported. runs: the folder of run folders, which
-    may be inside the workspace. time_limit: the run's, in seconds.
+    may be inside the workspace. reports: for a CI system. time_limit: the run's, in seconds.
     """
     named = arguments.message_file
     message_file = None if named is None else MessageFile(named)
@@ -60,25 +63,17 @@ def run_and_report(
     def on_event(event: events.AnyEvent) -> None:
         progress.on_event(event)
         private.hear(event)
+        reports.hear(event)
         if arguments.json:
-            console.stdout.write(msgspec.json.encode(event) + b"\n", give_up)
+            console.stdout.write(disarm_json(msgspec.json.encode(event)) + b"\n", give_up)
         if isinstance(event, events.TurnTaken) and conversation is not None:
             # At once, so that the next turn has it, and a final turn does not end the run.
             for text in conversation.model.user_messages(event.turn):
                 conversation.send_message(text)
 
-    changes = Changes(workspace, runs)
+    changes = Changes(workspace, runs, *reports.paths)
     conversation = make(on_event, progress.listeners())
-    progress.start()
-    try:
-        result = run_under_signals(
-            conversation,
-            signals,
-            die_with_parent=arguments.die_with_parent,
-            freezer=progress.around(conversation),
-        )
-    finally:
-        progress.stop()
+    result = _run(conversation, arguments, signals, progress, reports)
     stopped = is_stopping(conversation, signals)
     _report(result, console, quiet=arguments.quiet)
     changed = [] if arguments.quiet else changes.lines(signals)
@@ -99,6 +94,26 @@ def run_and_report(
     if result.exit_code or written:
         return result.exit_code
     return ExitCode.OUTPUT_LOST if signals.late is None else by_signal(signals.late)
+
+
+def _run(
+    conversation: Conversation,
+    arguments: argparse.Namespace,
+    signals: Signals,
+    progress: RunProgress,
+    reports: Reports,
+) -> RunResult:
+    progress.start()
+    try:
+        return run_under_signals(
+            conversation,
+            signals,
+            die_with_parent=arguments.die_with_parent,
+            freezer=progress.around(conversation),
+        )
+    finally:
+        progress.stop()
+        reports.write(conversation.run_dir)
 
 
 def _report(result: RunResult, console: Console, *, quiet: bool) -> None:

@@ -1,0 +1,1 @@
+"""The reports that a command writes into files, and into the log of a CI job."""

@@ -1,0 +1,1 @@
+"""Reports on a run for CI systems: JUnit, Markdown, GitLab, GitHub Actions."""

@@ -1,0 +1,35 @@
+"""Lines in the log of a GitHub Actions job: a failure shows at the job and at the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sandbox_agent.reports.ci.cases import cases_of, shown_line, shown_tail
+from sandbox_agent.reports.ci.gitlab import places
+from sandbox_agent.reports.ci.log_commands import github_command
+from sandbox_agent.reports.mask import Mask
+from sandbox_agent.reports.report import Report
+
+_MOST = 10
+"""GitHub shows ten errors of a step."""
+
+
+def group(report: Report, mask: Mask) -> str:
+    """The line that begins the group with the progress of a run."""
+    return github_command("group", f"sandbox-agent run {shown_line(report.id, mask)}")
+
+
+def errors(report: Report, mask: Mask, root: Path) -> list[str]:
+    """An `::error` line for each case that is bad, and for each place that it names. root: the
+    folder of the repository."""
+    lines: list[str] = []
+    for case in cases_of(report):
+        if not case.is_bad:
+            continue
+        text = "\n".join([shown_line(case.message, mask), *shown_tail(case, mask)])
+        title = f"sandbox-agent: {shown_line(case.name, mask, 120)}"
+        lines.append(github_command("error", text, title=title))
+        for path, line, said in places(case, report, root):
+            shown = shown_line(said or case.message, mask)
+            lines.append(github_command("error", shown, title=title, file=path, line=str(line)))
+    return lines[:_MOST]
