@@ -33,10 +33,10 @@ SHAPES = (
 SHOW_THE_EDIT = """(() => {
     document.querySelectorAll('details.call').forEach(one => {
         one.open = one.open || one.querySelector('.diff') !== null });
-    document.getElementById('t1').scrollIntoView();
+    document.getElementById('t2').scrollIntoView();
 })()"""
 COLUMNS, ROWS = 80, 24
-RESULT = ".local/state/sandbox-agent/*/result.json"
+JOURNAL = ".local/state/sandbox-agent/*/journal.jsonl"
 PATIENCE = 90.0
 
 MODULE = """\
@@ -124,7 +124,7 @@ TASK = {
     "prompt": "Make the tests pass.",
     "tools": ["shell", "files"],
     "interrupt": {"grace": "400ms", "term": "400ms"},
-    "budgets": {"turns": 6, "tokens": "12k", "cost_usd": 0.05, "time": "30s"},
+    "budgets": {"turns": 6, "tokens": "12k", "cost_usd": 0.05, "time": "40s"},
     "verify": ["python3 -m unittest -q test_averages"],
 }
 
@@ -183,9 +183,8 @@ def until(found: Callable[[], bool], what: str) -> None:
 
 
 def is_over(home: Path) -> bool:
-    """Whether the run has ended. Its record is there from its beginning."""
-    records = [json.loads(path.read_text()) for path in home.glob(RESULT)]
-    return any(record["status"] != "running" for record in records)
+    """Whether the run has ended."""
+    return any(b'"segment_ended"' in path.read_bytes() for path in home.glob(JOURNAL))
 
 
 def run_in_a_terminal(folder: Path, base: str) -> tuple[str, Path]:
@@ -210,18 +209,15 @@ def run_in_a_terminal(folder: Path, base: str) -> tuple[str, Path]:
     line = "sandbox-agent run task.yaml; sleep 600"
     tmux("new-session", "-d", *size, "-c", str(project), "env", *words, "sh", "-c", line)
     try:
-        until(
-            lambda: "request 5" in tmux.screen() or any(home.glob(RESULT)),
-            "the calls of the third turn",
-        )
+        until(lambda: "request 5" in tmux.screen(), "the calls of the third turn")
         screen = tmux.screen()
         until(lambda: is_over(home), "the end of the run")
     except TimeoutError as error:
         raise SystemExit(f"{error} did not come; the screen was:\n{tmux.screen()}") from None
     finally:
         tmux("kill-server")
-    (result,) = home.glob(RESULT)
-    return screen, result.parent
+    (journal,) = home.glob(JOURNAL)
+    return screen, journal.parent
 
 
 def terminal_picture(screen: str, path: Path) -> None:
