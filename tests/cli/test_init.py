@@ -181,10 +181,11 @@ def test_a_tool_of_your_own_is_fifteen_lines() -> None:
 def test_the_workflow_is_yaml_and_its_commands_are_ours() -> None:
     text = files("ci-workflow", "python3")[".github/workflows/agent.yml"]
     steps = yaml.safe_load(text)["jobs"]["agent"]["steps"]
-    ours = [one["run"] for one in steps if one.get("run", "").startswith("sandbox-agent ")]
+    ours = [one["run"] for one in steps if "sandbox-agent " in one.get("run", "")]
     assert ours
     for command in ours:
-        parse(shlex.split(command)[1:])
+        assert command.startswith("exec sandbox-agent ")  # or no cancel would reach it
+        parse(shlex.split(command)[2:])
     assert "if" in steps[-1]  # the record is kept whatever the run ends with
 
 

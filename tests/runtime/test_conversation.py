@@ -119,13 +119,14 @@ def test_calls_of_a_turn_run_in_parallel_up_to_the_bound(tmp_path: Path, watch: 
 
 
 def test_the_model_is_told_what_it_got_wrong(tmp_path: Path, watch: Watch) -> None:
-    step = calls(("nope", {}), ("shell", {"comand": "x"}), ("shell", {"command": 7}))
+    step = calls(("nope", {}), ("shell", {"comand": "x"}), ("shell", {"command": 7}), ("Shel", {}))
     with talk(tmp_path, watch, step, FINAL) as conv:
         assert conv.run().status is Status.DONE
         found = talking.ends(conv)
     assert found["call_1_1"].content == "there is no tool 'nope'; the tools are: shell"
     assert "comand" in found["call_1_2"].content
     assert "command" in found["call_1_3"].content
+    assert found["call_1_4"].content.endswith("the tools are: shell; did you mean shell?")
     assert {end.outcome for end in found.values()} == {"error"}
     assert {end.started for end in found.values()} == {"no"}
 

@@ -264,6 +264,7 @@ def test_a_tool_without_parameters_says_so() -> None:
         ("refuses", "no such thing; try another"),
         ("exits", None),
         ("missing", "tool usertools:missing cannot be found: module 'usertools' has no attribute"),
+        ("grete", "has no attribute 'grete'; did you mean greet?"),
         ("not_callable", "tool usertools:not_callable is a int, not a function"),
         ("no.such:f", "tool no.such:f cannot be imported: there is no module 'no'"),
         ("badtools:f", "there is no module 'no_such_package' ("),

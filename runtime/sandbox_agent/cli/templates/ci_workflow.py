@@ -21,7 +21,8 @@ jobs:
       # Ubuntu 24.04 forbids user namespaces, which the sandbox is made of.
       - run: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0
       - run: pip install "${{ vars.SANDBOX_AGENT_WHEEL }}"
-      - run: sandbox-agent run task.yaml --out runs
+      # `exec`: GitHub signals the shell only, and the shell keeps a signal to itself.
+      - run: exec sandbox-agent run task.yaml --out runs
         # env: {OPENAI_API_KEY: "${{ secrets.OPENAI_API_KEY }}"}   # for another model
       - uses: actions/upload-artifact@v4
         if: always()
