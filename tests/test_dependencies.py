@@ -51,6 +51,7 @@ ORDER = (
     "sandbox_agent.models",
     "sandbox_agent.tools",
     "sandbox_agent.reports",
+    "sandbox_agent.instructions",
     "sandbox_agent.reports.page",
     "sandbox_agent.reports.runs",
     "sandbox_agent.reports.terminal",

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from sandbox_agent.errors import JournalError as JournalError
     from sandbox_agent.errors import ModelError as ModelError
     from sandbox_agent.errors import StateError as StateError
+    from sandbox_agent.journal.events import AgentsFile as AgentsFile
     from sandbox_agent.journal.events import AnyEvent as AnyEvent
     from sandbox_agent.journal.events import CancelRequested as CancelRequested
     from sandbox_agent.journal.events import Dispatching as Dispatching
@@ -113,6 +114,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AgentError",
     "AgentFailed",
+    "AgentsFile",
     "AnyEvent",
     "AssistantMessage",
     "BlockingSandbox",
@@ -230,7 +232,7 @@ _HOMES = {
         "AgentError AgentFailed ConfigError JournalError ModelError StateError"
     ),
     "sandbox_agent.journal.events": (
-        "AnyEvent CancelRequested Dispatching Ended JournalOpened RecordedSettings "
+        "AgentsFile AnyEvent CancelRequested Dispatching Ended JournalOpened RecordedSettings "
         "SegmentEnded SegmentStarted Started ToolCall ToolEntry TurnTaken UserText Verified"
     ),
     "sandbox_agent.journal.history": ("AssistantMessage History Message ToolMessage UserMessage"),

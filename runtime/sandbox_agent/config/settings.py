@@ -256,6 +256,14 @@ class Settings(ConfigModel):
     """What the model may call: `shell`, `files` (read_file, write_file, edit_file, list_files,
     find_files, search_files), and functions of installed modules or of the workspace's."""
 
+    instructions: Text | None = None
+    """What the model is told beside the runtime's own system prompt, such as the style to write
+    in."""
+
+    agents_md: bool = True
+    """Whether the model is told what `AGENTS.md` of the workspace says, up to 32 KiB of it. You are
+    warned if an earlier run may have written the file. The record names it."""
+
     sandbox: Policy = Policy()
     """What the tools may see, change and use."""
 

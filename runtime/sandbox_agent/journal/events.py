@@ -75,11 +75,22 @@ class ToolEntry(msgspec.Struct, frozen=True):
     timeout: float | None = None
 
 
+class AgentsFile(msgspec.Struct, frozen=True):
+    """The AGENTS.md of the workspace that the model was told. bytes: of the file. told: how many of
+    them, its beginning. sha256: of these, in hex; secrets in them were masked afterwards."""
+
+    path: str
+    bytes: int
+    told: int
+    sha256: str
+
+
 class SegmentStarted(Event, frozen=True, tag="segment"):
     """One `run()` begins: a segment.
 
     number: counted from 1. pid: of the agent. tools: as they were offered to the model. plan: how
-    the policy is enforced on this host; None if the sandbox was refused.
+    the policy is enforced on this host; None if the sandbox was refused. agents_md: what the model
+    was told of the workspace's AGENTS.md; None for nothing.
     """
 
     number: int
@@ -87,6 +98,7 @@ class SegmentStarted(Event, frozen=True, tag="segment"):
     settings: RecordedSettings
     tools: tuple[ToolEntry, ...]
     plan: dict[str, Any] | None
+    agents_md: AgentsFile | None = None
 
 
 class UserText(Event, frozen=True, tag="user_message"):

@@ -189,7 +189,7 @@ def _later(folder: Path) -> list[str]:
 
 def is_command(folder: Path) -> bool:
     """Whether the journal in a folder is that of a command of `exec`, or of a `Sandbox`."""
-    opened = _opened(folder)
+    opened = opened_of(folder)
     if opened is None or opened.settings is None:
         return False
     return opened.settings.model == BOX or (opened.name, opened.settings.model) == (
@@ -200,11 +200,11 @@ def is_command(folder: Path) -> bool:
 
 def name_of(folder: Path) -> str | None:
     """The name of the run in a folder; None if it has none, or its journal cannot be read."""
-    opened = _opened(folder)
+    opened = opened_of(folder)
     return None if opened is None else opened.name
 
 
-def _opened(folder: Path) -> JournalOpened | None:
+def opened_of(folder: Path) -> JournalOpened | None:
     """The first event; None if it cannot be read. What is wrong is told to whom asks for this
     run."""
     try:

@@ -20,7 +20,7 @@ from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
 
 from sandbox_agent.errors import JournalError
 from sandbox_agent.journal import room
-from sandbox_agent.journal.events import wall_clock
+from sandbox_agent.journal.events import AgentsFile, wall_clock
 from sandbox_agent.journal.state import CallState, Phase, RunState
 from sandbox_agent.journal.status import Status
 from sandbox_agent.journal.usage import rounded
@@ -85,6 +85,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     run: the run's id. task: its name. pid: of the agent, to check whether `running` is still true.
     segment: counts the `run()` calls of the conversation. plan: how the sandbox was built. message:
     the agent's final message. survivors: processes that could not be stopped, usually none.
+    agents_md: what the model was told of the workspace's AGENTS.md; None for nothing.
     """
 
     run: str
@@ -103,6 +104,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     survivors: tuple[Survivor, ...] = ()
     calls: tuple[CallRecord, ...] = ()
     plan: dict[str, Any] | None = None
+    agents_md: AgentsFile | None = None
 
 
 def calls_of(state: RunState) -> tuple[CallRecord, ...]:
@@ -170,6 +172,7 @@ def record_of(state: RunState, run: str) -> Record | None:
         survivors=end.survivors,
         calls=calls_of(state),
         plan=None if begun is None else begun.plan,
+        agents_md=None if begun is None else begun.agents_md,
     )
 
 

@@ -106,6 +106,11 @@ class Model(ABC):
         interrupt: the grace and term periods of a request that is cancelled in this run.
         """
 
+    def instruct(self, text: str) -> None:  # noqa: B027  (optional)
+        """What the model is told in this run beside its own system prompt: the instructions of the
+        task, and AGENTS.md of the workspace; "" for nothing. Called before the first request of
+        each run."""
+
     def escalate(self) -> None:  # noqa: B027  (optional)
         """A second interrupt: a cancelled request gets no more grace. May be called from any thread
         and from signal handlers."""

@@ -27,7 +27,8 @@ what is left. That ends your work."""
 _WITHOUT_TOOLS = "You are an assistant without tools: answer from what you are told."
 
 
-def system_prompt(tools: Sequence[str] = ()) -> str:
-    """The default system prompt. tools: their names. It depends on nothing else, so that providers
-    can cache it."""
-    return _WITH_TOOLS.format(tools=", ".join(tools)) if tools else _WITHOUT_TOOLS
+def system_prompt(tools: Sequence[str] = (), instructions: str = "") -> str:
+    """The default system prompt. tools: their names. instructions: what stands beside it. It
+    depends on nothing else, so that providers can cache it."""
+    own = _WITH_TOOLS.format(tools=", ".join(tools)) if tools else _WITHOUT_TOOLS
+    return f"{own}\n\n{instructions}" if instructions else own

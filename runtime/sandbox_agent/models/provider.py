@@ -72,6 +72,7 @@ class ProviderModel(Model):
         self._params = _checked(params or {})
         self._interrupt = Interrupt()
         self._wire: Wire | None = None
+        self._instructions = ""
         self._shortener = Shortener()
         self._lease: Lease | None = None
         self._in_flight: Request | None = None
@@ -106,6 +107,10 @@ class ProviderModel(Model):
         self._interrupt = interrupt
         self._empty = 0
         self._open_lease().process.start()
+
+    def instruct(self, text: str) -> None:
+        if text != self._instructions:
+            self._instructions, self._wire = text, None
 
     def escalate(self) -> None:
         """Ends the process without further grace, if a cancelled request is in it."""
@@ -166,7 +171,8 @@ class ProviderModel(Model):
 
     def _ask(self, history: Sequence[Message], tools: Sequence[ToolSpec]) -> Ask:
         if self._wire is None:
-            self._wire = Wire(self._name, system_prompt([tool.name for tool in tools]))
+            names = [tool.name for tool in tools]
+            self._wire = Wire(self._name, system_prompt(names, self._instructions))
         return Ask(
             model=self._name,
             messages=self._wire.messages(history),

@@ -35,6 +35,8 @@ class Progress:
         """The line for `event`, or several; None if it has none."""
         if isinstance(event, events.JournalOpened):
             return f"run {event.run}"
+        if isinstance(event, events.SegmentStarted) and event.agents_md is not None:
+            return f"the model is told {one_line(event.agents_md.path)} of the workspace"
         if isinstance(event, events.TurnTaken):
             for call in event.calls:
                 self._calls[call.id] = f"{call.tool} {_arguments(call.arguments)}"

@@ -167,6 +167,7 @@ class Segment:
     settings: dict[str, Any]
     plan: dict[str, Any] | None
     tools: tuple[str, ...]
+    agents_md: events.AgentsFile | None = None
     end: events.SegmentEnded | None = None
     cancels: list[tuple[float, str]] = field(default_factory=list)
     last: float = 0.0
@@ -293,6 +294,7 @@ class Report:
                 plan=event.plan,
                 tools=tuple(entry.spec.name for entry in event.tools),
                 monotonic=event.monotonic,
+                agents_md=event.agents_md,
             )
         )
 

@@ -19,7 +19,8 @@ from sandbox_agent.embedding.blocking import in_executor
 from sandbox_agent.embedding.warn import complain
 from sandbox_agent.errors import AgentError, AgentFailed, ModelError
 from sandbox_agent.exit_codes import ExitCode
-from sandbox_agent.journal.events import LENGTH, SegmentStarted, ToolCall, TurnTaken
+from sandbox_agent.instructions.told import tell
+from sandbox_agent.journal.events import LENGTH, AgentsFile, SegmentStarted, ToolCall, TurnTaken
 from sandbox_agent.journal.recording import RecordedSegments
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import ModelCall, ModelDelta, ModelTurn
@@ -72,6 +73,7 @@ class Loop:
         self._unmade = Unmade()
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._on_delta = setup.callbacks.on_delta
+        self._agents_md: AgentsFile | None = None
         self._was_cut = False
         """The last answer was cut off in its only call."""
 
@@ -98,6 +100,8 @@ class Loop:
         self._decision.stop(CancelReason.BUDGET, why)
 
     async def _turns(self) -> End:
+        setup, folder = self._setup, self._setup.recorder.folder
+        self._agents_md = tell(setup.model, setup.settings, folder, self._state)
         registry = await self._open()
         if registry is None:
             return STOPPED
@@ -184,6 +188,7 @@ class Loop:
             tools=tools,
             plan=self._host.plan_summary(),
             settings=self._setup.recorded,
+            agents_md=self._agents_md,
         )
 
     async def _ask(self, registry: Registry) -> ModelTurn | None:

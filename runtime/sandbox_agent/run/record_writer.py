@@ -174,6 +174,7 @@ class RecordWriter:
         calls = list(islice(self._state.calls.values(), self._calls_before, None))
         of_calls = [survivor for call in calls if call.brief for survivor in call.brief.survivors]
         survivors = tuple(dict.fromkeys([*of_calls, *self.survivors]))
+        begun = self._state.segment
         end, used, host = with_survivors(end, survivors), self._budget.used, self._setup.host
         return Record(
             run=self._setup.recorder.run,
@@ -197,4 +198,5 @@ class RecordWriter:
             survivors=survivors,
             calls=calls_of(self._state),
             plan=host.plan_summary(),
+            agents_md=begun.agents_md if begun and begun.number == self.segment else None,
         )

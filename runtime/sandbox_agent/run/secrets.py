@@ -13,7 +13,7 @@ from sandbox_agent.errors import ConfigError
 from sandbox_agent.models import Model
 
 if TYPE_CHECKING:
-    from sandbox_agent_sandbox.policy.policy import EnvPolicy
+    from sandbox_agent.config.settings import Settings
 
 _SHORTEST = 8
 """Characters. Placeholders for a key that is not needed ("none", "EMPTY") are shorter, and many
@@ -39,7 +39,7 @@ def _texts(data: Any) -> Iterator[str]:
                 yield from _texts(item)
 
 
-def check_keys(env: EnvPolicy, model: Model, environ: Mapping[str, str]) -> None:
+def check_keys(settings: Settings, model: Model, environ: Mapping[str, str]) -> None:
     """Raises ConfigError if a secret would get into the record, or the model's key to the tools.
 
     environ: the environment that holds the secrets.
@@ -61,6 +61,13 @@ def check_keys(env: EnvPolicy, model: Model, environ: Mapping[str, str]) -> None
                 field="model",
                 hint="remove it from params and api_base; the key is read from the environment",
             )
+    env = settings.sandbox.env
+    if settings.instructions is not None and (whose := owner(settings.instructions)) is not None:
+        raise ConfigError(
+            f"the text holds the value of {whose}, and is written into the record of every run",
+            field="instructions",
+            hint="remove it; no model needs it",
+        )
     for name, value in env.set.items():
         if (whose := owner(value)) is not None:
             raise ConfigError(

@@ -41,6 +41,8 @@ class Options(TypedDict, total=False):
 
     tools: Sequence[Any] | None
     workspace: Path | str | Workspace
+    instructions: str | None
+    agents_md: bool
     sandbox: Policy | Mapping[str, Any] | None
     interrupt: Interrupt | tuple[float, float]
     budgets: Budgets | Mapping[str, Any]
@@ -121,7 +123,7 @@ def make_setup(
             field="model",
             hint="give its name, such as openai/gpt-4o or scripted:steps.yaml, or a Model",
         )
-    check_keys(settings.sandbox.env, model, os.environ)
+    check_keys(settings, model, os.environ)
     for notice in notices(settings.sandbox, workspace, os.environ):
         notify(notice)
     keep = RecordedSettings(model.name, model.options, as_record(settings))

@@ -103,6 +103,23 @@ def test_an_interrupt_ends_a_request_at_once_and_the_conversation_goes_on(
         assert "and on" in json.dumps(last[-1])
 
 
+def test_instructions_and_agents_md_are_part_of_the_system_prompt(
+    tmp_path: Path, watch: Watch
+) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "AGENTS.md").write_text("Use tabs.")
+    with Stub([sh("echo one; echo 'Use spaces.' > AGENTS.md"), OK, OK]) as stub:
+        with chat(tmp_path, watch, stub, instructions="Be brief.") as conv:
+            conv.run()
+            conv.send_message("and on")
+            with pytest.warns(UserWarning, match="may have written it"):
+                conv.run()
+        first, second, third = (request.body["messages"][0]["content"] for request in stub.requests)
+    assert "You are an agent" in first and "Be brief." in first and first.endswith("Use tabs.")
+    assert second == first, "what a tool changes counts from the next run on"
+    assert third.endswith("Use spaces.")
+
+
 def test_a_foreign_cancellation_ends_the_request_too(tmp_path: Path, watch: Watch) -> None:
     async def main() -> None:
         async with chat(tmp_path, watch, stub) as conv:

@@ -109,6 +109,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     conversation = Conversation(
         model=_OneCall(argv, ended),
         tools=[ToolChoice(exec_argv)],
+        agents_md=False,  # there is no model to tell
         workspace=workspace,
         sandbox=policy,
         interrupt=interrupt,
