@@ -84,8 +84,7 @@ class Call:
     the model gave them, cut (`reports.bounded`). asked, begun, ended: seconds after the beginning
     of the segment; None if that did not happen. begun: the tool's code runs. outcome: None while it
     is in flight, and if the agent died then. images_left_out: those beyond `IMAGES`. cancels:
-    (seconds, reason) of orders to stop this call alone. The other fields are those of
-    `journal.events.Ended`.
+    (seconds, reason) of orders to stop this call alone. The others: `journal.events.Ended`.
     """
 
     id: str
