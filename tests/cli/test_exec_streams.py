@@ -198,7 +198,7 @@ def test_the_last_bytes_arrive_on_a_terminal_too(person: Person) -> None:
         ("echo out", "1", 125),
         ("echo out >&2", "2", 125),
         ("echo out", "2", 0),
-        ("echo out >&2; exit 3", "2", 3),
+        ("echo out >&2; exit 3", "2", 125),
     ],
 )
 def test_output_for_a_closed_descriptor_is_lost_and_no_success(
