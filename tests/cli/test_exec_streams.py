@@ -190,3 +190,19 @@ def test_the_last_bytes_arrive_on_a_terminal_too(person: Person) -> None:
     command = f"{AGENT} exec -- printf 'end\\303\\033[1;3'"
     done = person.run(["script", "-qec", command, "/dev/null"])
     assert done.stdout == "end\\xc3\\x1b[1;3"
+
+
+@pytest.mark.parametrize(
+    "command, closed, code",
+    [
+        ("echo out", "1", 125),
+        ("echo out >&2", "2", 125),
+        ("echo out", "2", 0),
+        ("echo out >&2; exit 3", "2", 125),
+    ],
+)
+def test_output_for_a_closed_descriptor_is_lost_and_no_success(
+    person: Person, command: str, closed: str, code: int
+) -> None:
+    done = person.run(["bash", "-c", f"{AGENT} exec -- sh -c '{command}' {closed}>&-"])
+    assert done.returncode == code, done

@@ -87,10 +87,10 @@ class Console:
     """
 
     def __init__(self, closed: Collection[int] = ()) -> None:
-        lost = OSError(errno.EBADF, os.strerror(errno.EBADF)) if 1 in closed else None
+        lost = OSError(errno.EBADF, os.strerror(errno.EBADF))
         self.one_file = not closed and _is_one_file(1, 2)
-        self.stdout = Stream(1, lost)
-        self.stderr = self.stdout if self.one_file else Stream(2)
+        self.stdout = Stream(1, lost if 1 in closed else None)
+        self.stderr = self.stdout if self.one_file else Stream(2, lost if 2 in closed else None)
         self.says_closed = False
         self.memory_is_short = False
         self.colour = False
