@@ -66,7 +66,7 @@ def find_run(
     names = runs_in(base)
     if run in names:
         return base / run
-    called = [name for name in _newest_first(base, names) if name_of(base / name) == run]
+    called = [name for name in _newest_first(base, names) if _is_called(base / name, run)]
     if called and (len(called) == 1 or not only):
         return base / called[0]
     found = called[::-1] or [name for name in names if name.startswith(run) or name.endswith(run)]
@@ -204,13 +204,32 @@ def name_of(folder: Path) -> str | None:
     return None if opened is None else opened.name
 
 
+def _is_called(folder: Path, name: str) -> bool:
+    """Whether the run in a folder has this name. Raises NotRecorded if the disk fails."""
+    try:
+        opened = _first_event(folder)
+    except OSError as error:
+        if is_fault_of_host(error):
+            raise _unreadable(folder, error) from None
+        return False
+    return opened is not None and opened.name == name
+
+
 def opened_of(folder: Path) -> JournalOpened | None:
     """The first event; None if it cannot be read. What is wrong is told to whom asks for this
     run."""
     try:
+        return _first_event(folder)
+    except OSError:
+        return None
+
+
+def _first_event(folder: Path) -> JournalOpened | None:
+    """The first event; None if it is none. Raises OSError."""
+    try:
         with open(folder / JOURNAL_FILE, "rb") as file:
             return msgspec.json.decode(file.readline(_FIRST_LINE), type=JournalOpened)
-    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 
