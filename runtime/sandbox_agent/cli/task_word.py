@@ -33,6 +33,7 @@ def task_or_prompt(word: str) -> Path | str:
         if word.endswith(_SUFFIXES):
             notify(f"{shown_name(word)}: there is no such file, so this text is the prompt")
         return word
+    os.getcwd()  # fails if it was removed: then that is what is wrong
     raise ConfigError("there is no such file or folder", file=shown_name(word), hint=_guess(word))
 
 
