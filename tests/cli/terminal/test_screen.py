@@ -145,5 +145,16 @@ def test_the_ladder_is_drawn_until_the_end(shown: Shown) -> None:
     assert shown.draw(10.5)[-2:] == [
         "interrupting: 1.5 s of grace left;", "Ctrl-C again skips it"
     ]  # fmt: skip
-    shown.screen.hurry(BEGIN + 11)
+    shown.screen.count_signals(1, BEGIN + 10.8)
+    assert "of grace left" in "".join(shown.draw(10.8))
+    shown.screen.count_signals(2, BEGIN + 11)
     assert shown.draw(11)[-2:] == ["interrupting: SIGTERM was sent; SIGKILL", "in 1.0 s"]
+
+
+def test_a_signal_after_a_cancel_from_outside_is_the_second_interrupt(shown: Shown) -> None:
+    hear(shown, segment(), turn(1, 1, "make"), *begun("call_1_1", 1))
+    hear(shown, event(events.CancelRequested, 10, reason="interrupt"))
+    shown.screen.count_signals(0, BEGIN + 10.1)
+    assert "of grace left" in "".join(shown.draw(10.1))
+    shown.screen.count_signals(1, BEGIN + 10.5)
+    assert "SIGTERM was sent" in "".join(shown.draw(10.6))

@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,17 +60,28 @@ class Tmux:
         text = self.run("capture-pane", "-p", "-J", "-S", "-")
         text = text.replace(str(self._person.folder), "/home/you")
         text = re.sub(r"\d{8}T\d{9}-[0-9a-f]{6}", "RUN", text)
-        text = re.sub(r"\d+(\.\d)? s\b", "N s", text)
+        text = re.sub(r" *\d+(\.\d)? s\b", " N s", text)
         text = re.sub(r"\d+ ms", "N ms", text)
         return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n") + "\n"
 
-    def wait_for(self, what: str, limit: float = 60) -> str:
+    def wait_for(self, what: str | Callable[[str], bool], limit: float = 60) -> str:
         """Looks often for what no event announces."""
         deadline = time.monotonic() + limit
-        while what not in (text := self.screen()):
+        seen = what if callable(what) else lambda text: what in text
+        while not seen(text := self.screen()):
             assert time.monotonic() < deadline, f"no {what!r} in:\n{text}"
             time.sleep(0.05)
         return text
+
+    def resize(self, columns: int) -> None:
+        """tmux breaks lines anew, and the view is drawn again in its place."""
+        self.run("resize-window", "-x", str(columns))
+
+        def is_redrawn(text: str) -> bool:
+            [line] = [one for one in text.splitlines() if one.startswith("• shell trap")] or [""]
+            return columns - 8 <= len(line) < columns
+
+        self.wait_for(is_redrawn)
 
 
 @contextmanager
@@ -106,6 +117,8 @@ def test_the_screens_of_a_run(person: Person, columns: int) -> None:
         terminal.start(command)
         terminal.wait_for("40%")
         is_kept(terminal.wait_for("│ Ich"), f"working-{columns}")
+        terminal.resize(columns + 8)
+        terminal.resize(columns)
         (person.work / "build").write_text("")
         terminal.wait_for("call_2_1" if columns == 80 else "✓ shell")
         terminal.run("send-keys", "C-c")

@@ -111,6 +111,19 @@ def test_ctrl_z_takes_the_view_away_and_fg_brings_it_back(person: Person) -> Non
     assert observer.marked(mark) == []
 
 
+def test_in_the_background_nothing_is_drawn_over_the_shell(person: Person) -> None:
+    argv = run_of(person, calling("exit 1"))
+    with at_terminal(person, ["bash", "--norc", "-i"], env={"PS1": "shell> "}) as terminal:
+        terminal.wait_for("shell>")
+        terminal.raw.clear()
+        terminal.type(" ".join(argv).encode() + b" &\n")
+        terminal.wait_for("next: ")
+        assert "✗ call_1_1 shell exit 1" in terminal.text()
+        assert b"\x1b[2K" not in terminal.raw and "• " not in terminal.text()
+        terminal.type(b"exit\n")
+        terminal.end()
+
+
 def test_a_stopped_terminal_delays_no_interrupt(person: Person) -> None:
     """Ctrl-S, and a flood of output that the terminal would have to take."""
     mark = observer.new_mark()
@@ -214,7 +227,7 @@ def test_colours_are_as_wanted(
 def test_a_terminal_that_keeps_a_log_gets_plain_lines(person: Person, env: dict[str, str]) -> None:
     with at_terminal(person, run_of(person, calling("exit 1")), env=env) as terminal:
         assert terminal.end() == 0
-        assert b"\x1b[A" not in terminal.raw and b"\x1b[J" not in terminal.raw
+        assert b"\x1b[2K" not in terminal.raw
         assert "  call_1_1 shell command='exit 1'" in terminal.lines()
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rich.cells import cell_len
 from rich.text import Text
+from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_sandbox.capture import note
 
 from sandbox_agent.cli.stream import QUEUE_BYTES, Stream
@@ -44,6 +45,7 @@ class Screen:
         self._painter = Painter(Look(self._size()[0], colour, ascii))
         self._above = bytearray()
         self._left_out = 0
+        self._needed: int | None = None
         self._shown: list[Text] = []
 
     @property
@@ -66,9 +68,15 @@ class Screen:
             for line in transcript.lines(heard, ended, look, verbose=self._verbose):
                 self._put(self._painter.paint(line).encode("utf-8", "backslashreplace") + b"\n")
 
-    def hurry(self, now: float) -> None:
-        """A second signal has come."""
-        if self._run.stopped is not None and self._run.hurried is None:
+    def count_signals(self, received: int, now: float) -> None:
+        """How many signals have come so far. The second interrupt skips the grace period; the first
+        one may have been `sandbox-agent cancel`, which is no signal."""
+        if self._run.stopped is None:
+            return
+        if self._needed is None:
+            by_cancel = self._run.stopped[1] == CancelReason.INTERRUPT and not received
+            self._needed = 1 if by_cancel else 2
+        if received >= self._needed and self._run.hurried is None:
             self._run.hurried = now
 
     def draw(self, now: float, *, at_once: bool, hide: bool) -> None:
@@ -81,16 +89,11 @@ class Screen:
         new = [] if hide else frame(self._run, now, rows, look)
         if not self._above and new == self._shown:
             return
-        out = bytearray(b"\r" if self._shown or new else b"")
-        if height := _height(self._shown, columns):
-            out += b"\x1b[%dA" % height
-        if self._shown:
-            out += b"\x1b[J"
-        out += self._take_above()
+        body = self._take_above()
         for line in new:
-            out += self._painter.paint(line).encode("utf-8", "backslashreplace") + b"\n"
+            body += self._painter.paint(line).encode("utf-8", "backslashreplace") + b"\n"
+        self._stream.note(_replaced(_height(self._shown, columns), body))
         self._shown = new
-        self._stream.note(bytes(out))
 
     def _put(self, data: bytes) -> None:
         """Keeps lines for the next frame, as many as the queue of a stream keeps."""
@@ -119,6 +122,16 @@ class Screen:
         except OSError:  # it is gone
             return _DEFAULT
         return columns or _DEFAULT[0], rows or _DEFAULT[1]
+
+
+def _replaced(height: int, body: bytes) -> bytes:
+    """Writes `body` in place of the last `height` rows. They are cleared one by one: tmux moves a
+    screen that is cleared as a whole into its history, and joins lines that are only written over
+    with those that once stood there, when it becomes narrower."""
+    if not height:
+        return b"\r" + body
+    up = b"\r\x1b[%dA" % height
+    return up + b"\x1b[2K\x1b[B" * height + up + body
 
 
 def _height(lines: list[Text], columns: int) -> int:

@@ -164,8 +164,7 @@ class LiveView:
             ending, now = self._ending, time.monotonic()
             while self._heard:
                 screen.take(self._heard.popleft())
-            if self._received() > 1:
-                screen.hurry(now)
+            screen.count_signals(self._received(), now)
             hide = self._hidden or ending
             # Events often come together; what this leaves out is drawn in the next round.
             if hide or now - drawn >= FRAME_SECONDS / 2:

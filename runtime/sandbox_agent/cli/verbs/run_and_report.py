@@ -27,7 +27,6 @@ from sandbox_agent.journal.folder import default_output_dir
 from sandbox_agent.journal.result_file import RESULT_FILE, Usage
 from sandbox_agent.reports.ci.log_commands import disarm_json
 from sandbox_agent.reports.lines import how_it_ended
-from sandbox_agent.reports.next_command import next_command
 from sandbox_agent.reports.private_files import PrivateFiles
 
 
@@ -80,6 +79,8 @@ def run_and_report(
     for line in changed + private.lines():
         console.err(line + "\n")
     if progress.is_live:
+        from sandbox_agent.reports.next_command import next_command
+
         what = next_command(result.status, result.run_dir, default_output_dir())
         console.err(f"next: {what}\n")
     left = 0 if stopped else until - time.monotonic()

@@ -13,6 +13,8 @@ MOST_ROWS = 24
 """Rows that the view takes at most, however high the terminal is."""
 _TAIL = 8
 """Lines of a call's output at most."""
+_TIME = len("9.9 s")
+"""Columns of a time at least, so that what stands before it does not move."""
 _WORDS = 6
 """Lines of an answer that is coming, at most."""
 
@@ -48,7 +50,7 @@ def _calls(run: LiveRun, now: float, room: int, look: Look) -> list[Text]:
 
 
 def _call(run: LiveRun, call: Call, now: float, look: Look) -> Text:
-    elapsed = duration(run.elapsed(call, now))
+    elapsed = duration(run.elapsed(call, now)).rjust(_TIME)
     limit = f" of {duration(call.timeout)}" if call.timeout else ""
     begin: list[Part] = [(f"{look.signs.going} ", "cyan")]
     if call.is_verify:
@@ -77,7 +79,9 @@ def _answer(run: LiveRun, now: float, room: int, look: Look) -> list[Text]:
         doing = "the model thinks"
     else:
         doing = "waiting for the model"
-    since = "" if run.waiting_since is None else f"  {duration(now - run.waiting_since)}"
+    since = (
+        "" if run.waiting_since is None else f"  {duration(now - run.waiting_since).rjust(_TIME)}"
+    )
     if room < 1:
         return []
     head = look.line([(f"{look.signs.going} ", "cyan")], (doing, ""), [(since, "cyan")])

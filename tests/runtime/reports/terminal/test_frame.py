@@ -41,21 +41,21 @@ def test_calls_their_time_and_the_end_of_their_output() -> None:
         call_1_1=b"test_a ok\ntest_b \x1b[2J\n",
     )
     assert shown(run, 13) == [
-        "• shell make test  12 s of 2:00",
+        "• shell make test   12 s of 2:00",
         "  │ test_a ok",
         "  │ test_b \\x1b[2J",
-        "• shell sleep 60  11 s",
+        "• shell sleep 60   11 s",
         "turn 1 of 40 · 12.3k tokens of 200k · $0.0123 of $2.00 · 13 s of 20:00",
     ]
     assert shown(run, 13, columns=40) == [
-        "• shell make test  12 s of 2:00",
+        "• shell make test   12 s of 2:00",
         "  │ test_a ok",
         "  │ test_b \\x1b[2J",
-        "• shell sleep 60  11 s",
+        "• shell sleep 60   11 s",
         "turn 1 · 12.3k tokens · $0.0123 · 13 s",
     ]
     run.apply(ended("call_1_1", 14))
-    assert shown(run, 14)[0] == "• shell sleep 60  12 s"
+    assert shown(run, 14)[0] == "• shell sleep 60   12 s"
 
 
 def test_what_the_model_says_as_it_comes() -> None:
