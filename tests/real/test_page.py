@@ -33,6 +33,29 @@ TOO_WIDE = """[...document.querySelectorAll('body *')].filter(one =>
     one.getBoundingClientRect().right > innerWidth + 1).map(one => one.outerHTML.slice(0, 200))"""
 """Elements that stick out of the window. What lies in a box that scrolls may."""
 
+PALE = """(() => {
+    const numbers = color => (color.match(/[\\d.]+/g) || []).map(Number);
+    const part = value => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    const light = color => [0.2126, 0.7152, 0.0722].reduce(
+        (sum, weight, n) => sum + weight * part(color[n] / 255), 0);
+    const behind = one => {
+        for (; one; one = one.parentElement) {
+            const color = numbers(getComputedStyle(one).backgroundColor);
+            if (color.length === 3 || color[3] === 1) return color;
+        }
+        return [255, 255, 255];
+    };
+    const ratio = one => {
+        const style = getComputedStyle(one), color = one.closest('svg') ? style.fill : style.color;
+        const [dark, pale] = [light(numbers(color)), light(behind(one))].sort((a, b) => a - b);
+        return (pale + 0.05) / (dark + 0.05);
+    };
+    return [...document.querySelectorAll('body *')].filter(one =>
+        [...one.childNodes].some(node => node.nodeType === 3 && node.textContent.trim()) &&
+        one.getClientRects().length && ratio(one) < 4.5).map(one => one.outerHTML.slice(0, 200));
+})()"""
+"""Texts with less contrast than WCAG 2.2 asks for (success criterion 1.4.3)."""
+
 
 @pytest.fixture
 def me() -> Iterator[Person]:
@@ -111,6 +134,7 @@ def test_a_hostile_run_stays_text_at_every_width(page: Page, me: Person) -> None
             assert page.evaluate("document.scripts.length") == 0
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             assert page.evaluate(TOO_WIDE) == []
+            assert page.evaluate(PALE) == []
     assert page.evaluate(IMAGES) == [1]
     assert page.evaluate("document.querySelectorAll('svg .mark.kill').length") == 1
     assert page.evaluate("document.querySelectorAll('ins, del').length") == 2
@@ -121,7 +145,8 @@ def test_what_these_tests_look_for_would_be_seen(page: Page, me: Person) -> None
     url = write_page(me)
     path = me.folder / "page.html"
     planted = (
-        "<b id=broken>x</b><script>document.title = 'broken'</script>"
+        "<font color='#cccccc'>pale</font><b id=broken>x</b>"
+        "<script>document.title = 'broken'</script>"
         "<img src='http://127.0.0.1:9/x.png'><svg width=5000 height=1></svg>"
     )
     path.write_text(path.read_text("utf-8").replace("<main>", f"<main>{planted}"), "utf-8")
@@ -134,6 +159,7 @@ def test_what_these_tests_look_for_would_be_seen(page: Page, me: Person) -> None
         "document.title"
     )
     assert page.evaluate(TOO_WIDE) != []
+    assert page.evaluate(PALE) != []
 
 
 def test_a_keyboard_is_enough(page: Page, me: Person) -> None:

@@ -84,7 +84,7 @@ def _context(report: Report, mask: Mask) -> dict[str, Any]:
         for span in one.model()
         if span.turn is not None
     }
-    drawn = [one for one in times[-_DRAWN:] if one.turns or one.calls]
+    drawn = [one for one in times[-_DRAWN:] if one.turns or one.calls or one.segment.last]
     anchors = {call_id: f"c{index}" for index, call_id in enumerate(report.calls)}
     brief = Texts(mask, 400)
     first = [draw(one, brief, anchors, len(drawn)) for one in drawn]

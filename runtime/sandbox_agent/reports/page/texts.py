@@ -17,6 +17,8 @@ from sandbox_agent.reports.report import Text
 if TYPE_CHECKING:
     from sandbox_agent.reports.mask import Mask
 
+_MARGIN = 1024
+"""Characters beside a cut in which the mask looks for a secret."""
 _READ = 8192
 """Characters of a text that are looked at for a line of some 100."""
 
@@ -41,15 +43,15 @@ class Texts:
 
     def block(self, text: Text | str, limit: int | None = None) -> Shown:
         """A text of several lines."""
-        kept = text if isinstance(text, Text) else Text.of(text)
-        whole = self.mask.apply(kept.whole()).replace("\r\n", "\n")
         most = self.limit if limit is None else limit
+        kept = _shorter(text if isinstance(text, Text) else Text.of(text), most // 2 + _MARGIN)
+        whole = self.mask.apply(kept.whole()).replace("\r\n", "\n")
         if len(whole) <= most:
             return Shown(visible(whole))
         head, tail = _head(whole, most // 2), _tail(whole, most // 2)
         left_out = len(whole) - len(head) - len(tail)
         if kept.left_out:
-            # `whole` says in a line of its own how much the report itself left out.
+            # `whole` says in a line of its own how much is left out already.
             left_out += kept.left_out - (len(kept.whole()) - len(kept.head) - len(kept.tail))
         return Shown(visible(head), visible(tail), max(left_out, 1))
 
@@ -60,6 +62,16 @@ class Texts:
     def value(self, value: Any, limit: int) -> Shown:
         """An argument or a setting."""
         return self.block(value if isinstance(value, str) else as_json(value), limit)
+
+
+def _shorter(text: Text, most: int) -> Text:
+    """The text with at most so many characters of its beginning and of its end: to look for secrets
+    takes time."""
+    if len(text.head) + len(text.tail) <= 2 * most:
+        return text
+    head, tail = text.head[:most], (text.tail or text.head)[-most:]
+    left_out = len(text.head) + len(text.tail) + text.left_out - len(head) - len(tail)
+    return Text(head, tail, left_out)
 
 
 def visible(text: str) -> str:

@@ -17,6 +17,7 @@ from paths import IMPORT_PATHS
 from sandbox_agent.reports.escape import escape_text
 from sandbox_agent.reports.mask import Mask
 from sandbox_agent.reports.page import html_of
+from sandbox_agent_ipc.messages import Image
 from sandbox_agent_sandbox.outcome import Outcome
 
 SMALL = 3_000_000
@@ -138,6 +139,25 @@ def test_a_run_of_any_size_gives_a_small_page_that_says_what_it_leaves_out(
     if turns * calls > shown:
         assert "left out here" in found.text
         assert shown > 500
+
+
+def test_a_megabyte_of_images_fits_beside_5000_events() -> None:
+    make = Maker()
+    journal: list[Any] = [make.segment()]
+    for number in range(1, 1251):
+        journal.append(make.answer("", ("shell", {"command": "true"})))
+        journal += make.begun(f"call_{number}_1")
+        size = 300_000 if number < 8 else 0
+        images = [Image("image/png", b"\x89PNG\r\n\x1a\n" + bytes(size))] if size else []
+        output = "line of output\n" * 500
+        journal.append(make.ended(f"call_{number}_1", output, images=tuple(images)))
+    pieces = list(page_of(journal))
+    assert sum(len(piece.encode()) for piece in pieces) < SMALL
+    found = pages.Read(pieces)
+    assert not found.wrong
+    assert found.tags["img"] == 3
+    assert found.text.count("1 image left out: all have 1 MB together.") == 4
+    assert found.tags["article"] == 1250 + 2
 
 
 def test_many_segments_give_a_small_page() -> None:
