@@ -59,6 +59,7 @@ ORDER = (
     "sandbox_agent.run",
     "sandbox_agent.box",
     "sandbox_agent.resume",
+    "sandbox_agent.stream",
     "sandbox_agent.conversation",
     "sandbox_agent",
     "sandbox_agent.testing",

@@ -109,6 +109,8 @@ if TYPE_CHECKING:
     from sandbox_agent.resume import PastRun as PastRun
     from sandbox_agent.run.call import OnOutput as OnOutput
     from sandbox_agent.run.setup import Options as Options
+    from sandbox_agent.stream import OutputPiece as OutputPiece
+    from sandbox_agent.stream import StreamItem as StreamItem
     from sandbox_agent.tools.decorator import tool as tool
 
 __all__ = [
@@ -155,6 +157,7 @@ __all__ = [
     "Options",
     "Outcome",
     "Output",
+    "OutputPiece",
     "PastRun",
     "Phase",
     "Policy",
@@ -184,6 +187,7 @@ __all__ = [
     "StateError",
     "Status",
     "Step",
+    "StreamItem",
     "Survivor",
     "Task",
     "TaskBudgets",
@@ -251,6 +255,7 @@ _HOMES = {
     "sandbox_agent.resume": "PastRun",
     "sandbox_agent.run.call": "OnOutput",
     "sandbox_agent.run.setup": "Options",
+    "sandbox_agent.stream": "OutputPiece StreamItem",
     "sandbox_agent.tools.decorator": "tool",
 }
 """The names of each module."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
@@ -29,6 +30,7 @@ from sandbox_agent.models import Model
 from sandbox_agent.run.call import OnOutput as OnOutput
 from sandbox_agent.run.run import Run
 from sandbox_agent.run.setup import Options, Setup, make_setup, refuse_empty
+from sandbox_agent.stream import StreamItem, stream_of
 
 if TYPE_CHECKING:
     from sandbox_agent.resume import PastRun
@@ -185,13 +187,31 @@ class Conversation:
         ConfigError and PolicyError when tools, policy or output folder cannot be used; then nothing
         was started. The result tells whatever else ended the run.
         """
-        run = self._begin()
+        return await self._drive(self._setup)
+
+    def stream(self) -> AsyncGenerator[StreamItem, None]:
+        """Run as `arun` does, and give what happens: `async for item in conversation.stream()`.
+
+        Gives the events of the journal, a `ModelDelta` for each piece of an answer that is coming,
+        and an `OutputPiece` for each piece of what a call prints. The last item is the `RunResult`.
+        A call that prints more than 1 MiB ahead of a slow reader waits. Callbacks are called too.
+
+        If you leave the loop early, or cancel its task, the run is stopped. After a `break` it may
+        take a moment: `async with contextlib.aclosing(conversation.stream()) as items:` waits for
+        it, and so does `aclose()` of the conversation. Raises as `arun`, at the first item.
+        """
+        return stream_of(lambda tap: self._drive(tap.listening(self._setup), tap.put))
+
+    async def _drive(self, setup: Setup, also: OnEvent | None = None) -> RunResult:
+        run = self._begin(setup)
+        self._recorder.also = also
         try:
             return await run.run()
         finally:
+            self._recorder.also = None
             run.leave()
 
-    def _begin(self) -> Run:
+    def _begin(self, setup: Setup) -> Run:
         self._check_open()
         if not self._going.acquire(blocking=False):
             raise StateError(
@@ -202,7 +222,7 @@ class Conversation:
             self._make_folder()
             move(self.status, Status.RUNNING)
             last = self._segments_before if before is None else before.segment
-            run = Run(self._setup, last + 1, on_over=self._going.release)
+            run = Run(setup, last + 1, on_over=self._going.release)
             run.listen()
             # One assignment: from here on `interrupt` and `cancel_token` mean this run, both.
             self._run = run

@@ -69,6 +69,8 @@ class Recorder:
         self._name = name
         self._settings = settings
         self._on_event = on_event
+        self.also: OnEvent | None = None
+        """A second listener, for one run."""
         self._lock = threading.RLock()
         self._writer: JournalWriter | None = None
         self._folder_made = False
@@ -260,6 +262,9 @@ class Recorder:
             self._folder_made = False
 
     def _call_listener(self, event: AnyEvent) -> None:
+        also = self.also
+        if also is not None:
+            also(event)
         if self._on_event is None:
             return
         try:
