@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import termios
@@ -16,6 +17,7 @@ import observer
 import pytest
 import struck
 from identity import BIN, Person
+from made_runs import HOSTILE
 
 AGENT = str(BIN / "sandbox-agent")
 
@@ -96,6 +98,23 @@ def test_a_follower_ends_with_sigint_and_with_a_reader_that_closes(me: Person) -
             follower.stdout.close()
             assert follower.wait(30) in (0, 141)  # nothing more came that could be lost
             assert follower.stderr.read() == ""
+
+
+def test_the_log_of_a_ci_job_gets_no_commands_from_inside(me: Person) -> None:
+    events = made_runs.failed_run(name=made_runs.HOSTILE)
+    clock = made_runs.Clock()
+    inside = [
+        made_runs.turn(clock, 3, 3.0, made_runs.shell("c", "::stop-commands::x"), text=HOSTILE),
+        *made_runs.made(clock, "c", 3.0, 3.1, HOSTILE),
+    ]
+    made_runs.write(me.folder / "runs" / made_runs.ID, [*events[:-1], *inside, events[-1]])
+    for argv in (["last"], ["last", "c"]):
+        outside = logs(me, *argv).stdout
+        assert "##vso[" in outside
+        done = logs(me, *argv, env={"CI": "true", "GITHUB_ACTIONS": "true"})
+        assert done.returncode == 0
+        assert not re.search(r"^\s*::|##vso\[|section_start:", done.stdout, re.MULTILINE)
+        assert "add-mask" in done.stdout
 
 
 @pytest.mark.parametrize("size", [(24, 80), (12, 40)])

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sandbox_agent.journal.events import (
     VERSION,
+    AgentsFile,
     AnyEvent,
     Dispatching,
     Ended,
@@ -58,10 +59,13 @@ def opened(clock: Clock, name: str | None = None, run: str = ID, **task: Any) ->
     return clock(JournalOpened, version=VERSION, run=run, name=name, settings=settings(**task))
 
 
-def begun(clock: Clock, number: int = 1, **task: Any) -> SegmentStarted:
+def begun(
+    clock: Clock, number: int = 1, agents_md: AgentsFile | None = None, **task: Any
+) -> SegmentStarted:
     return clock(
-        SegmentStarted, number=number, pid=4242, settings=settings(**task), tools=(), plan=None
-    )
+        SegmentStarted, number=number, pid=4242, settings=settings(**task), tools=(), plan=None,
+        agents_md=agents_md,
+    )  # fmt: skip
 
 
 def turn(

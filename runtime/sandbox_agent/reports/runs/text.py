@@ -14,7 +14,7 @@ from sandbox_agent.reports.runs.call_text import (
     shown,
     text_lines,
 )
-from sandbox_agent.reports.runs.figures import count, dollars, duration, moment
+from sandbox_agent.reports.runs.figures import count, dollars, duration, moment, size
 from sandbox_agent.reports.runs.limits import limits_met
 
 
@@ -45,6 +45,9 @@ def _head(report: Report, masked: Masked) -> Iterator[str]:
     yield _field("used", _used(report))
     if workspace := _workspace(report):
         yield _field("workspace", shown(workspace, masked))
+    if told := report.last.agents_md if report.last else None:
+        what = f"{size(told.told)} of {size(told.bytes)}" if told.told < told.bytes else "all of it"
+        yield _field("told", f"{shown(told.path, masked)}, {what}")
     yield _field("record", shown(str(report.folder), masked))
 
 

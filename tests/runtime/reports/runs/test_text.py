@@ -6,7 +6,14 @@ from pathlib import Path
 
 import made_runs
 from made_runs import HOSTILE, Clock
-from sandbox_agent.journal.events import AnyEvent, CancelRequested, Dispatching, Started, UserText
+from sandbox_agent.journal.events import (
+    AgentsFile,
+    AnyEvent,
+    CancelRequested,
+    Dispatching,
+    Started,
+    UserText,
+)
 from sandbox_agent.reports.report import Report, report_of
 from sandbox_agent.reports.runs.text import text_of
 from sandbox_agent_ipc.messages import Image
@@ -114,6 +121,14 @@ def test_what_was_never_begun_is_shown_too() -> None:
     text = shown(made_runs.opened(CLOCK), CLOCK(UserText, text="Go."))
     assert "status    idle: no segment of it has begun" in text and text.endswith("user\n  Go.")
     assert "run       " in shown()
+
+
+def test_what_the_model_was_told_of_agents_md_is_named() -> None:
+    for told, what in ((900, "900 bytes of 5.0 kB"), (5000, "all of it")):
+        text = shown(
+            made_runs.begun(CLOCK, agents_md=AgentsFile("/work/AGENTS.md", 5000, told, ""))
+        )
+        assert f"told      /work/AGENTS.md, {what}\n" in text
 
 
 def test_a_call_that_no_turn_has_made_is_shown() -> None:
