@@ -9,6 +9,14 @@ CHECKOUT = TESTS.parent
 
 IMPORT_PATHS = [
     str(TESTS / folder)
-    for folder in (".", "support", "promises", "promises/kills", "promises/stops", "benches")
+    for folder in (
+        ".",
+        "support",
+        "promises",
+        "promises/kills",
+        "promises/stops",
+        "benches",
+        "peers",
+    )
 ]
 """The folders that tests import their helpers from by name."""
