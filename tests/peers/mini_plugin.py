@@ -1,5 +1,5 @@
-"""A pytest plugin for mini-swe-agent's own tests of its local environment: with `-p mini_plugin` they
-test ours in its place."""
+"""A pytest plugin: mini-swe-agent's own tests of its local environment test ours in its place, with
+`-p mini_plugin`."""
 
 from __future__ import annotations
 

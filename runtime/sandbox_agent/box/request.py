@@ -49,6 +49,9 @@ class CallOptions(TypedDict, total=False):
     """When this token is cancelled, the call is stopped."""
     env: Mapping[str, str] | None
     """Variables beside those of the policy."""
+    on_started: Callable[[], object] | None
+    """Called in the event loop when the function's code, or the command, begins to run. It must not
+    block."""
     on_output: OnOutput | None
     """Called in the event loop with "stdout" or "stderr" and each piece of output as it comes.
     Return False to close that stream, or an asyncio.Future to read on when it is done."""
@@ -238,8 +241,10 @@ def _request(
     if separate is not None and not isinstance(separate, bool):
         raise _wrong("separate_output", f"must be True or False, not {separate!r}", "write one")
     listener: Callable[[str, bytes], object] | None = options.get("on_output")
-    if listener is not None and not callable(listener):
-        raise _wrong("on_output", f"{listener!r} cannot be called", "give a function, or None")
+    begun = options.get("on_started")
+    for name, callback in (("on_output", listener), ("on_started", begun)):
+        if callback is not None and not callable(callback):
+            raise _wrong(name, f"{callback!r} cannot be called", "give a function, or None")
     return Request(
         id=call_id,
         tool=tool,
@@ -247,6 +252,7 @@ def _request(
         arguments=arguments,
         timeout=timeout,
         env=_env(options.get("env")),
+        on_started=begun,
         on_output=None if listener is None else lambda _, stream, data: listener(stream, data),
         separate_output=True if separate is None else separate,
     )

@@ -35,8 +35,9 @@ returns an asyncio.Future, no more is read from that stream until the future is 
 class Request:
     """A call to make. command: the text of a `verify` command, else None. timeout: seconds.
 
-    cwd: absolute; None for the workspace. env: variables beside those of the policy. on_output,
-    separate_output, stdin: for this call, instead of those of its caller.
+    cwd: absolute; None for the workspace. env: variables beside those of the policy. on_started:
+    called when the tool's code begins to run. on_output, separate_output, stdin: for this call,
+    instead of those of its caller.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Request:
     command: str | None = None
     cwd: str | None = None
     env: dict[str, str] = field(default_factory=dict)
+    on_started: Callable[[], object] | None = None
     on_output: OnOutput | None = None
     separate_output: bool | None = None
     stdin: int | None = None
@@ -142,6 +144,8 @@ class Caller:
         def on_started() -> None:
             state.started = True
             self.journal.record(Started, call=request.id)
+            if request.on_started is not None:
+                _tell_started(request.id, request.on_started)
 
         def on_output(stream: str, data: bytes) -> object:
             return _pass_on(request.id, stream, data, state)
@@ -232,6 +236,13 @@ class Caller:
 def _skipped(call_id: str, token: RunToken) -> CallResult:
     detail = token.reason.value if token.reason else ""
     return CallResult(call_id, Outcome.SKIPPED, StartedState.NO, detail=detail)
+
+
+def _tell_started(call_id: str, on_started: Callable[[], object]) -> None:
+    try:
+        on_started()
+    except Exception as error:
+        complain(f"on_started of {call_id} raised {error!r}")
 
 
 def _pass_on(call_id: str, stream: str, data: bytes, state: _InFlight) -> object:

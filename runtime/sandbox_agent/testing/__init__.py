@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from sandbox_agent.testing.agent_run import RunningAgent as RunningAgent
     from sandbox_agent.testing.fake_token import FakeToken as FakeToken
     from sandbox_agent.testing.tool_run import RunningTool as RunningTool
-    from sandbox_agent.testing.tool_run import ToolRun as ToolRun
     from sandbox_agent.testing.tool_run import run_tool as run_tool
     from sandbox_agent.testing.tool_run import start_tool as start_tool
 
@@ -30,7 +29,6 @@ __all__ = [
     "FakeToken",
     "RunningAgent",
     "RunningTool",
-    "ToolRun",
     "run_tool",
     "start_tool",
 ]
@@ -41,7 +39,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "FakeToken":
         from sandbox_agent.testing import fake_token as home
-    elif name in ("RunningTool", "ToolRun", "run_tool", "start_tool"):
+    elif name in ("RunningTool", "run_tool", "start_tool"):
         from sandbox_agent.testing import tool_run as home  # type: ignore[no-redef]
     elif name in ("AgentResult", "CallSeen"):
         from sandbox_agent.testing import agent_result as home  # type: ignore[no-redef]

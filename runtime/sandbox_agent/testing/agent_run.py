@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from sandbox_agent_sandbox.outcome import Survivor
+from sandbox_agent_sandbox.outcome import CallResult, Survivor
 
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ConfigError
@@ -23,7 +23,7 @@ from sandbox_agent.testing.agent_result import AgentResult, result_of
 from sandbox_agent.testing.heard import Heard
 
 if TYPE_CHECKING:
-    from sandbox_agent.testing.tool_run import RunningTool, ToolRun
+    from sandbox_agent.testing.tool_run import RunningTool
 
 DEFAULTS: Mapping[str, Any] = {"interrupt": (0.5, 0.5), "budgets": {"time": 60}}
 """Options of runs in tests: an interrupt is quick, and a run that does not end is ended."""
@@ -174,7 +174,7 @@ class AgentRun:
         function: Callable[..., Any] | str,
         arguments: Mapping[str, Any] | None = None,
         **more: Any,
-    ) -> ToolRun:
+    ) -> CallResult:
         """Runs one call of a tool, without a model: `run_tool` in this workspace."""
         with self.start_tool(function, arguments, **more) as running:
             return running.result()

@@ -560,3 +560,23 @@ def test_ctrl_c_in_an_async_program_stops_the_call_first(tmp_path: Path) -> None
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())
     assert observer.marked(mark) == []
+
+
+def test_a_program_hears_when_the_code_of_a_call_begins(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with box(tmp_path) as one:
+            begun = asyncio.Event()
+            token = RunToken()
+            going = asyncio.create_task(
+                one.run(["sleep", "600"], token=token, on_started=begun.set)
+            )
+            await begun.wait()
+            token.cancel(CancelReason.INTERRUPT)
+            assert (await going).started is StartedState.YES
+            with pytest.warns(RuntimeWarning, match="on_started of call_2 raised"):
+                told = await one.call("shell", {"command": "true"}, on_started=lambda: 1 / 0)
+            assert told.ok
+            with pytest.raises(ConfigError, match="cannot be called"):
+                await one.run(["true"], on_started="now")  # type: ignore[arg-type]
+
+    run(main)

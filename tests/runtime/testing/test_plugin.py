@@ -86,8 +86,8 @@ GOOD = '''
         with agent_run.start_tool(wait, {"seconds": 600}) as call:
             call.wait_started()
             call.cancel()
-            assert call.result().text == "cancelled"
-        assert agent_run.tool(wait, {"seconds": 0}).text == "waited"
+            assert call.result().content == "cancelled"
+        assert agent_run.tool(wait, {"seconds": 0}).content == "waited"
 
 
     def test_two_runs(agent_run):

@@ -42,8 +42,8 @@ def workspace(tmp_path: Path) -> Path:
 
 def test_a_tool_runs_and_says_what_it_returned_and_printed(workspace: Path) -> None:
     result = run_tool("mytools:wait", {"seconds": 0.01}, workspace=workspace)
-    assert (result.outcome, result.text, result.output) == ("ok", "waited", "waiting\n")
-    assert (result.rung, result.stopped_after, result.survivors) == (None, None, ())
+    assert (result.outcome, result.content, result.stdout) == ("ok", "waited", b"waiting\n")
+    assert (result.rung, result.rungs_ms, result.survivors) == (None, {}, ())
 
 
 def test_the_test_cancels_the_token_and_the_tool_sees_it(workspace: Path) -> None:
@@ -54,9 +54,8 @@ def test_the_test_cancels_the_token_and_the_tool_sees_it(workspace: Path) -> Non
         assert call.cancel(CancelReason.BUDGET)
         assert not call.cancel()
         result = call.result(60)
-    assert (result.outcome, result.text) == ("cancelled", "cancelled: budget")
-    assert result.rung == "flag"
-    assert result.stopped_after is not None
+    assert (result.outcome, result.content) == ("cancelled", "cancelled: budget")
+    assert (result.rung, set(result.rungs_ms)) == ("flag", {"flag", "ended"})
 
 
 def test_a_tool_that_does_not_end_is_ended_by_its_time(workspace: Path) -> None:
@@ -70,7 +69,7 @@ def test_a_tool_that_does_not_end_is_ended_by_its_time(workspace: Path) -> None:
 
 def test_leaving_the_block_stops_what_is_going(workspace: Path) -> None:
     mark = observer.new_mark()
-    with start_tool("mytools:deaf", {"mark": mark}, workspace=workspace, timeout=None) as call:
+    with start_tool("mytools:deaf", {"mark": mark}, workspace=workspace) as call:
         call.wait_for_output("up")
         with pytest.raises(TimeoutError, match="not over after 0 s"):
             call.result(0)
@@ -89,7 +88,7 @@ def test_a_second_step_skips_the_grace_period(workspace: Path) -> None:
 
 
 def test_built_in_tools_run_by_name(workspace: Path) -> None:
-    assert run_tool("shell", {"command": "echo $((6 * 7))"}, workspace=workspace).output == "42\n"
+    assert run_tool("shell", {"command": "echo $((6 * 7))"}, workspace=workspace).stdout == b"42\n"
     written = run_tool("write_file", {"path": "a.txt", "content": "hello"}, workspace=workspace)
     assert written.outcome == "ok"
     assert (workspace / "a.txt").read_text() == "hello"
@@ -102,7 +101,10 @@ def test_the_policy_holds(workspace: Path, tmp_path_factory: pytest.TempPathFact
     assert run_tool("shell", command, workspace=workspace).exit_status == 1
     policy = {"read": [str(beside)]}
     shown = run_tool("shell", command, workspace=workspace, sandbox=policy)
-    assert shown.output == "here\n"
+    assert shown.stdout == b"here\n"
+    limited = {"limits": {"timeout": 0.2}}
+    sleeping = run_tool("shell", {"command": "sleep 600"}, workspace=workspace, sandbox=limited)
+    assert sleeping.outcome == "timeout"
 
 
 def test_waiting_for_what_does_not_come_ends_with_the_call(workspace: Path) -> None:
@@ -118,8 +120,6 @@ def test_waiting_for_what_does_not_come_ends_with_the_call(workspace: Path) -> N
 @pytest.mark.parametrize(
     ("function", "arguments", "words"),
     [
-        ("files", {}, "not one tool"),
-        ("reed_file", {}, "read_file"),
         (lambda: None, {}, "no name at the top"),
         ("shell", {"command": object()}, "no arguments of a call"),
         ("shell", {"command": float("nan")}, "no arguments of a call"),
@@ -132,9 +132,15 @@ def test_what_is_no_call_is_refused_before_anything_starts(
         start_tool(function, arguments, workspace=workspace)
 
 
-def test_a_function_that_is_not_there_is_an_error_of_the_result(workspace: Path) -> None:
-    with start_tool("mytools:nothing", workspace=workspace) as call:
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [("mytools:nothing", "nothing"), ("reed_file", "read_file"), ("files", "no tool")],
+)
+def test_a_tool_that_is_not_there_is_an_error_of_the_result(
+    workspace: Path, function: str, words: str
+) -> None:
+    with start_tool(function, workspace=workspace) as call:
         with pytest.raises(AssertionError, match="ended before"):
             call.wait_started()
-        with pytest.raises(ConfigError, match="nothing"):
+        with pytest.raises(ConfigError, match=words):
             call.result()
