@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import peer_programs
 import pytest
-import striking
 
 pytest.importorskip("inspect_ai", reason="needs inspect_ai; tests/peers/run installs it")
 
@@ -50,7 +50,7 @@ def test_the_self_check_is_whole() -> None:
 
 
 def test_an_evaluation_runs_on_it(tmp_path: Path) -> None:
-    with striking.start("inspect_program.py", "echo total $((6 * 7))", tmp_path) as process:
+    with peer_programs.start("inspect_program.py", "echo total $((6 * 7))", tmp_path) as process:
         said, _ = process.communicate(timeout=100)
     assert process.returncode == 0, said
     assert "success" in said
@@ -59,5 +59,5 @@ def test_an_evaluation_runs_on_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_an_evaluation_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    left, said = striking.strike("inspect_program.py", tmp_path, number)
+    left, said = peer_programs.strike("inspect_program.py", tmp_path, number)
     assert left == [], said

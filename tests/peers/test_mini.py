@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import observer
+import peer_programs
 import pytest
-import striking
 
 pytest.importorskip("minisweagent", reason="needs mini-swe-agent; tests/peers/run installs it")
 
@@ -50,7 +50,7 @@ def test_variables_of_the_program_are_passed_only_by_name(
 
 def test_a_command_over_its_time_ends_with_all_that_it_started(environment: Any) -> None:
     mark = observer.new_mark()
-    command = f"echo begun; {striking.four_sleeps(mark)}"
+    command = f"echo begun; {peer_programs.four_sleeps(mark)}"
     done = environment.execute({"command": command}, timeout=1)
     assert (done["returncode"], done["output"]) == (-1, "begun\n")
     assert done["extra"]["exception_type"] == "TimeoutExpired"
@@ -63,7 +63,7 @@ def test_the_end_of_a_task_is_seen(environment: Any) -> None:
 
 
 def test_their_agent_runs_on_it(tmp_path: Path) -> None:
-    with striking.start("mini_program.py", "echo total 42 > out.txt", tmp_path) as process:
+    with peer_programs.start("mini_program.py", "echo total 42 > out.txt", tmp_path) as process:
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert "'exit_status': 'Submitted'" in said
@@ -72,7 +72,7 @@ def test_their_agent_runs_on_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_their_agent_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    left, said = striking.strike("mini_program.py", tmp_path, number)
+    left, said = peer_programs.strike("mini_program.py", tmp_path, number)
     assert left == [], said
 
 
