@@ -28,7 +28,12 @@ def start(program: str, command: str, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(HERE / program), command, str(folder)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, "MSWEA_SILENT_STARTUP": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "TMPDIR": str(folder),  # who is killed removes nothing
+            "MSWEA_SILENT_STARTUP": "1",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -57,6 +57,16 @@ class Kernel:
         self.manager.shutdown_kernel(now=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def loop_of_jupyter() -> Iterator[None]:
+    """The event loop that jupyter_client makes for a whole program, and leaves."""
+    from jupyter_core.utils import ensure_event_loop
+
+    loop = ensure_event_loop()
+    yield
+    loop.close()
+
+
 @pytest.fixture
 def kernel(tmp_path: Path) -> Iterator[Kernel]:
     one = Kernel(tmp_path)
