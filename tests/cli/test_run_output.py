@@ -115,7 +115,7 @@ def test_a_task_can_be_said_on_the_command_line(me: Person) -> None:
     done = me.run([AGENT, "run", "--prompt", "Do it."])
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "sandbox-agent: command line: model: no TASK and no model\n"
+        "sandbox-agent: command line: model: no model is named\n"
         "  hint: give --model openai/gpt-4o or scripted:steps.yaml, or set SANDBOX_AGENT_MODEL\n"
     )
 
