@@ -34,6 +34,7 @@ PURE = (
     "tests/runtime/journal/test_state.py",
     "tests/runtime/reports/page",
     "tests/runtime/journal/test_status.py",
+    "tests/runtime/reports/runs",
     "tests/runtime/reports",
     "tests/runtime/reports/ci",
     "tests/runtime/reports/terminal",

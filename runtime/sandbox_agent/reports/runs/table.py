@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sandbox_agent.journal.folder import is_run_id
 from sandbox_agent.reports.escape import one_line
 from sandbox_agent.reports.runs.figures import age, dollars
 from sandbox_agent.reports.runs.summary import Summary
@@ -14,23 +15,38 @@ _LONGEST = 40
 
 _COLUMNS = ("RUN", "STATUS", "TURNS", "COST", "AGE", "MODEL", "NAME")
 _RIGHT = {"TURNS", "COST", "AGE"}
+_TAIL = 6
+"""Random digits at the end of an id."""
+_SHORT = 14
+_CUT_FIRST = ("MODEL", "NAME")
+"""Columns that lose the ends of their cells on a narrow terminal, down to _SHORT characters."""
 _LEFT_OUT_FIRST = ("MODEL", "COST", "TURNS", "AGE", "NAME")
 """Columns that a narrow terminal has no room for."""
 
 
 def table(runs: Sequence[Summary], now: float, width: int | None = None) -> str:
     """The table, with a heading. now: seconds since the epoch. width: of the terminal, in columns;
-    None to leave nothing out."""
+    None to leave nothing out. A narrow terminal gets the ends of ids, which name a run, too."""
     rows = [dict(zip(_COLUMNS, _cells(run, now), strict=True)) for run in runs]
     shown = list(_COLUMNS)
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in _COLUMNS}
-    for column in _LEFT_OUT_FIRST:
-        if width is None or _total(shown, widths) <= width:
-            break
-        shown.remove(column)
+    if width is not None and _total(shown, _widths(rows)) > width:
+        for row in rows:
+            row["RUN"] = row["RUN"][-_TAIL:] if is_run_id(row["RUN"]) else row["RUN"]
+    widths = _widths(rows)
+    if width is not None:
+        for column in _CUT_FIRST:
+            too_wide = _total(shown, widths) - width
+            widths[column] -= min(max(0, too_wide), max(0, widths[column] - _SHORT))
+        for column in _LEFT_OUT_FIRST:
+            if _total(shown, widths) > width:
+                shown.remove(column)
     lines = [_line({name: name for name in shown}, shown, widths)]
     lines += [_line(row, shown, widths) for row in rows]
     return "".join(f"{line if width is None else line[:width]}\n" for line in lines)
+
+
+def _widths(rows: Sequence[dict[str, str]]) -> dict[str, int]:
+    return {name: max(len(name), *(len(row[name]) for row in rows)) for name in _COLUMNS}
 
 
 def _total(shown: Sequence[str], widths: dict[str, int]) -> int:
@@ -38,11 +54,16 @@ def _total(shown: Sequence[str], widths: dict[str, int]) -> int:
 
 
 def _line(row: dict[str, str], shown: Sequence[str], widths: dict[str, int]) -> str:
+    cells = [_cut(row[name], widths[name]) for name in shown]
     cells = [
-        row[name].rjust(widths[name]) if name in _RIGHT else row[name].ljust(widths[name])
-        for name in shown
+        cell.rjust(widths[name]) if name in _RIGHT else cell.ljust(widths[name])
+        for name, cell in zip(shown, cells, strict=True)
     ]
     return (" " * _GAP).join(cells).rstrip()
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"{cell[: max(0, width - 2)]}.."
 
 
 def _cells(run: Summary, now: float) -> tuple[str, ...]:

@@ -34,8 +34,15 @@ def test_a_narrow_terminal_gets_fewer_columns() -> None:
         lines = table([RUN, LOST], NOW, width).splitlines()
         assert all(len(line) <= width for line in lines)
         assert len(lines) == 3
+    long = msgspec.structs.replace(
+        RUN, status="interrupted", model="openrouter/anthropic/claude-sonnet", name="n" * 30
+    )
+    heading, line = table([long], NOW, 80).splitlines()
+    assert heading.split() == ["RUN", "STATUS", "TURNS", "COST", "AGE", "MODEL", "NAME"]
+    assert line.split()[0] == ID[-6:] and ".." in line.split()[-2]
+    assert table([RUN], NOW, 200).splitlines()[1].startswith(ID)
     heading = table([RUN], NOW, 40).splitlines()[0]
-    assert heading.split()[:2] == ["RUN", "STATUS"]
+    assert heading.split() == ["RUN", "STATUS", "TURNS", "AGE", "NAME"]
 
 
 def test_hostile_names_are_one_escaped_cell() -> None:
