@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from sandbox_agent.cli.console import is_on, wanted
+from sandbox_agent.cli.console import is_on
+from sandbox_agent.cli.parent import wanted
 
 
 @pytest.mark.parametrize(

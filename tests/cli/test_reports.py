@@ -188,6 +188,23 @@ def test_a_stream_of_events_holds_no_command(person: Person) -> None:
     assert FINAL["final"] in texts
 
 
+IMPORTS = """
+import sys
+from sandbox_agent.cli import main
+code = main(sys.argv[1:])
+unwanted = ("sandbox_agent.reports.mask", "sandbox_agent.reports.ci.cases", "xml.etree")
+print([name for name in unwanted if name in sys.modules], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def test_a_run_without_reports_imports_nothing_for_them(person: Person) -> None:
+    task = struck.write_task(person, [FINAL])
+    argv = [str(BIN / "python"), "-c", IMPORTS, "run", str(task)]
+    assert person.run(argv).stderr.endswith("[]\n")
+    assert not person.run([*argv, "--junit", "x"]).stderr.endswith("[]\n")
+
+
 # --- what cannot be written -----------------------------------------------------------------
 
 
@@ -268,7 +285,15 @@ def test_a_file_that_cannot_be_written_ends_the_command_before_the_run(person: P
         assert done.returncode == 2, done.stderr
         assert f"--junit: {path} cannot be written: " in done.stderr
         assert "hint: " in done.stderr
+    (person.work / "above").symlink_to(person.folder)
+    for given, what in (
+        (["--junit", "above/x"], "a link in the workspace leads out of it"),
+        (["--junit", "x", "--summary", "./x"], "--junit and --summary both name "),
+    ):
+        done = person.run([AGENT, "run", str(task), *given])
+        assert (done.returncode, what in done.stderr) == (2, True), done.stderr
     assert not (person.folder / "runs").exists()
+    assert not (person.folder / "x").exists()
 
 
 # --- the verb -------------------------------------------------------------------------------

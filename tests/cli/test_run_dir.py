@@ -58,12 +58,17 @@ def test_a_program_names_the_folder_too(person: Person) -> None:
 
 
 def test_a_second_run_is_refused_and_touches_nothing(person: Person) -> None:
+    """The report lies in the folder, too."""
     task, folder = task_of(person), person.work / "agent-run"
-    argv = [AGENT, "run", str(task), "--run-dir", str(folder)]
-    assert person.run(argv).returncode == 0
+    argv = [AGENT, "run", str(task), "--run-dir", str(folder), "--junit", f"{folder}/junit.xml"]
+    done = person.run(argv)
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(folder)) == ["journal.jsonl", "junit.xml", "result.json"]
+    assert folder.stat().st_mode & 0o777 == 0o700
     before = (folder / "journal.jsonl").read_bytes()
     done = person.run(argv)
     assert done.returncode == 2
+    assert sorted(os.listdir(folder)) == ["journal.jsonl", "junit.xml", "result.json"]
     assert f"{folder} holds a run already" in done.stderr
     assert f"hint: `sandbox-agent resume {folder}` continues it" in done.stderr
     assert (folder / "journal.jsonl").read_bytes() == before
@@ -102,6 +107,11 @@ def test_a_folder_that_is_no_place_for_a_run_is_refused(person: Person) -> None:
         done = person.run([AGENT, "run", str(task), "--run-dir", str(folder)])
         assert (done.returncode, what in done.stderr) == (2, True), done.stderr
     (full / "file").unlink()
+    (person.work / "link").symlink_to(full)
+    (person.work / "above").symlink_to(person.folder)
+    for name, what in (("link", "is a link"), ("above/new", "leads out of it")):
+        done = person.run([AGENT, "run", str(task), "--run-dir", name])
+        assert (done.returncode, what in done.stderr) == (2, True), done.stderr
     for argv, what in (
         (["--workspace", str(full), "--run-dir", str(full)], "contains the workspace"),
         (["--out", "x", "--run-dir", "y"], "--out has no effect beside --run-dir"),

@@ -78,7 +78,7 @@ def place_of_run(
     if run_dir is None:
         return Path(output_dir or default_output_dir()).absolute() / new_run_id(), None
     folder = Path(run_dir).absolute()
-    _refuse_used(folder)
+    refuse_used(folder)
     return folder, new_run_id()
 
 
@@ -91,7 +91,7 @@ def claim_run_folder(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    _refuse_used(path)
+    refuse_used(path)
     try:
         os.close(
             os.open(path / JOURNAL_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -100,10 +100,15 @@ def claim_run_folder(path: Path) -> None:
         raise _used(path, "was taken by another run at the same moment") from None
 
 
-def _refuse_used(path: Path) -> None:
-    """Raises ConfigError if the folder that the user named for a run is there and not empty."""
+def refuse_used(path: Path) -> None:
+    """Raises ConfigError if the folder that the user named for a run is there, and is not empty or
+    not the user's own."""
     try:
         names = os.listdir(path)
+        if path.is_symlink():
+            raise _used(path, "is a link, which a tool may have made")
+        if os.geteuid() not in (0, path.stat().st_uid):
+            raise _used(path, "belongs to another user")
     except FileNotFoundError:
         return
     except OSError as error:
@@ -152,12 +157,26 @@ _FAULTS_OF_THE_HOST = (
 )  # fmt: skip
 
 
+def leads_out(path: Path, workspace: Path) -> bool:
+    """Whether a path that begins in the workspace leads out of it, by a link that a tool of an
+    earlier run may have made."""
+    inside = Path(os.path.abspath(path)).is_relative_to(Path(os.path.abspath(workspace)))
+    return inside and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(workspace))
+
+
 def hidden_from_tools(folder: Path, output_dir: Path, workspace: Path) -> list[Path]:
     """The folders that a run's tools must not see: the output folder with all runs. If it contains
     the workspace, only this run's folder.
 
-    Raises ConfigError if the workspace is in the run's folder.
+    Raises ConfigError if the workspace is in the run's folder, or a link in the workspace leads to
+    that folder.
     """
+    if leads_out(folder, workspace):
+        raise ConfigError(
+            f"{folder}: a link in the workspace leads out of it, and a tool may have made it",
+            field="output.run_dir",
+            hint="remove the link, or name the folder that it leads to",
+        )
     real = Path(os.path.realpath(folder))
     if real == workspace or real in workspace.parents:
         raise ConfigError(

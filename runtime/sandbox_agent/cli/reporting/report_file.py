@@ -13,27 +13,34 @@ import os
 import secrets
 import stat
 from contextlib import suppress
+from pathlib import Path
 
 from sandbox_agent.errors import ConfigError
+from sandbox_agent.journal.folder import leads_out
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class ReportFile:
-    """label: the flag or the field that names the file. Makes the folders above it.
+    """label: the flag or the field that names the file. private: the folders that are made above it
+    are the owner's alone. workspace: of the run; a link in it may lead nowhere else.
 
     Raises ConfigError if the file cannot be written there.
     """
 
-    def __init__(self, label: str, path: str) -> None:
+    def __init__(
+        self, label: str, path: str, *, private: bool = False, workspace: Path | None = None
+    ) -> None:
         self.label = label
         self.path = path
         self._name = os.path.basename(path)
         if self._name in ("", ".", ".."):
-            raise self._refusal("names a folder")
+            raise self._refusal("it names a folder")
         above = os.path.dirname(path) or "."
         try:
-            os.makedirs(above, exist_ok=True)
+            if workspace is not None and leads_out(Path(above), workspace):
+                raise OSError(errno.ELOOP, "a link in the workspace leads out of it")
+            os.makedirs(above, mode=0o700 if private else 0o777, exist_ok=True)
             self._folder = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
             raise self._refusal(_why(error)) from None

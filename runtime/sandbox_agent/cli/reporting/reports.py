@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from sandbox_agent.cli.console import is_on
 from sandbox_agent.cli.reporting.report_file import ReportFile, append
+from sandbox_agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from sandbox_agent.cli.console import Console
@@ -31,8 +32,9 @@ class Reports:
     """The reports of one run. Without files and outside of GitHub Actions it does nothing.
 
     paths: of the files, by kind. folder: of a run that is resumed; its journal has the events so
-    far. quiet: no progress is shown, so it needs no group. Raises ConfigError if a file cannot be
-    written, JournalError and OSError as `read_report`.
+    far. workspace, run_dir: of the run; run_dir only if the user has named it. quiet: no progress
+    is shown, so it needs no group. Raises ConfigError if a file cannot be written, JournalError and
+    OSError as `read_report`.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class Reports:
         console: Console,
         folder: Path | None = None,
         *,
+        workspace: Path,
+        run_dir: Path | None = None,
         quiet: bool = False,
     ) -> None:
         self._quiet = quiet
@@ -51,12 +55,16 @@ class Reports:
         self._report: Report | None = None
         self._folder = folder or Path()
         self._group_is_open = False
+        refuse_one_file(paths)
         try:
             for kind, path in paths.items():
                 if is_step_summary(kind, path):
                     self._to_step = True
                 else:
-                    self._files[kind] = ReportFile(f"--{kind}", path)
+                    private = run_dir is not None and Path(path).absolute().parent == run_dir
+                    self._files[kind] = ReportFile(
+                        f"--{kind}", path, private=private, workspace=workspace
+                    )
             if self._files or self._to_step or self._on_github:
                 self._report = _begun(folder)
         except BaseException:
@@ -139,6 +147,19 @@ def _write(file: ReportFile, kind: str, report: Report, mask: Mask) -> None:
 
 def _append_summary(report: Report, mask: Mask) -> None:
     append_to_step(made("summary", report, mask))
+
+
+def refuse_one_file(paths: Mapping[str, str]) -> None:
+    """Raises ConfigError if two reports would get one name."""
+    seen: dict[str, str] = {}
+    for kind, path in paths.items():
+        other = seen.setdefault(os.path.realpath(path), kind)
+        if other != kind:
+            raise ConfigError(
+                f"--{other} and --{kind} both name {path}",
+                file="command line",
+                hint="give each report a file of its own",
+            )
 
 
 def is_step_summary(kind: str, path: str) -> bool:

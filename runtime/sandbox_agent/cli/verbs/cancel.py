@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 
 from sandbox_agent.cli.console import Console
@@ -14,6 +15,7 @@ from sandbox_agent.errors import AgentError, ConfigError, NotGoing, NotRecorded
 from sandbox_agent.exit_codes import ExitCode
 from sandbox_agent.journal.events import SegmentEnded
 from sandbox_agent.journal.file import JOURNAL_FILE, in_use
+from sandbox_agent.journal.folder import is_run_id
 from sandbox_agent.journal.lookup import find_run
 from sandbox_agent.journal.standing import Head, standing_of
 from sandbox_agent.journal.status import Status
@@ -64,9 +66,10 @@ def _why_not(folder: Path) -> str:
     if end is not None and begun is None:
         return f"the run {name} is over: {how_it_ended(end.status, end.reason)}"
     process = f" (process {begun.pid})" if begun is not None else ""
+    run = name if is_run_id(name) else shlex.quote(str(folder))
     return (
         f"the agent of the run {name}{process} is dead, and its calls ended with it\n"
-        f"  hint: `sandbox-agent resume {name}` continues the run"
+        f"  hint: `sandbox-agent resume {run}` continues the run"
     )
 
 

@@ -8,13 +8,19 @@ from pathlib import Path
 
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.reporting.report_file import ReportFile
-from sandbox_agent.cli.reporting.reports import append_to_step, is_step_summary, made
+from sandbox_agent.cli.reporting.reports import (
+    append_to_step,
+    is_step_summary,
+    made,
+    refuse_one_file,
+)
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.verb_arguments import KINDS
 from sandbox_agent.errors import ConfigError, NotRecorded
 from sandbox_agent.exit_codes import ExitCode
 from sandbox_agent.journal.folder import is_fault_of_host
 from sandbox_agent.journal.lookup import find_run
+from sandbox_agent.reports.ci.cases import workspace_of
 from sandbox_agent.reports.mask import mask_for
 from sandbox_agent.reports.report import Report, read_report
 
@@ -31,12 +37,13 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     if not paths:
         console.out(made("summary", report, mask).decode())
         return 0
-    code = 0
+    refuse_one_file(paths)
+    code, workspace = 0, workspace_of(report)
     files: dict[str, ReportFile] = {}
     try:
         for kind, path in paths.items():
             if not is_step_summary(kind, path):
-                files[kind] = ReportFile(f"--{kind}", path)
+                files[kind] = ReportFile(f"--{kind}", path, workspace=workspace)
         for kind, path in paths.items():
             data = made(kind, report, mask)
             try:

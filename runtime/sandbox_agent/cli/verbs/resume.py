@@ -45,7 +45,8 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
             None if past.settings is None else past.settings.task,
         )
         paths = {kind: path for kind in KINDS if (path := getattr(arguments, kind)) is not None}
-        with Reports(paths, console, folder, quiet=arguments.quiet) as reports:
+        place = known.workspace.path
+        with Reports(paths, console, folder, workspace=place, quiet=arguments.quiet) as reports:
             return run_and_report(
                 make,
                 arguments,

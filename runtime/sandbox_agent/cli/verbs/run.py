@@ -14,7 +14,7 @@ from sandbox_agent.cli.verb_arguments import KINDS
 from sandbox_agent.cli.verbs.run_and_report import run_and_report
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import ConfigError
-from sandbox_agent.journal.folder import default_output_dir
+from sandbox_agent.journal.folder import default_output_dir, refuse_used
 from sandbox_agent.journal.recorder import OnEvent
 from sandbox_agent.wiring.first_message import tell
 from sandbox_agent.wiring.task import prepare, with_place
@@ -37,7 +37,16 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     named = {kind: getattr(output, kind) for kind in KINDS}
     paths = {kind: str(path) for kind, path in named.items() if path is not None}
     try:
-        with Reports(paths, console, quiet=arguments.quiet) as reports:
+        if output.run_dir is not None:
+            # Before a file is touched that may be another run's.
+            refuse_used(output.run_dir)
+        with Reports(
+            paths,
+            console,
+            workspace=task.workspace.path,
+            run_dir=output.run_dir,
+            quiet=arguments.quiet,
+        ) as reports:
             return run_and_report(
                 make,
                 arguments,

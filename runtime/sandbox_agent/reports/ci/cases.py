@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from sandbox_agent_sandbox.outcome import Outcome
 
@@ -127,6 +128,13 @@ def how_it_failed(call: Call) -> str:
         parts.insert(0, call.outcome.value)
     text = ", ".join(parts)
     return f"{text}: {call.detail}" if call.detail else text
+
+
+def workspace_of(report: Report) -> Path | None:
+    """The workspace of the last segment; None if the journal does not say."""
+    given = report.last.settings.get("workspace") if report.last is not None else None
+    path = given.get("path") if isinstance(given, dict) else None
+    return Path(path) if isinstance(path, str) and path.startswith("/") else None
 
 
 def tail_of(call: Call) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sandbox_agent.reports.ci.cases import Case, cases_of, shown_line
+from sandbox_agent.reports.ci.cases import Case, cases_of, shown_line, workspace_of
 from sandbox_agent.reports.mask import Mask
 from sandbox_agent.reports.report import Report
 
@@ -64,7 +64,7 @@ def _issue(
 def places(case: Case, report: Report, root: Path) -> list[tuple[str, int, str]]:
     """The files of the workspace that the last lines of a failing command name: path below `root`,
     line, and what is said about it."""
-    workspace = _workspace(report)
+    workspace = workspace_of(report)
     if workspace is None:
         return []
     found: dict[tuple[str, int], str] = {}
@@ -76,12 +76,6 @@ def places(case: Case, report: Report, root: Path) -> list[tuple[str, int, str]]
         if path is not None:
             found.setdefault((path, int(match["line"])), match["text"].strip())
     return [(path, line, text) for (path, line), text in found.items()][:_PLACES]
-
-
-def _workspace(report: Report) -> Path | None:
-    given = report.last.settings.get("workspace") if report.last is not None else None
-    path = given.get("path") if isinstance(given, dict) else None
-    return Path(path) if isinstance(path, str) and path.startswith("/") else None
 
 
 def _below(root: Path, file: Path, workspace: Path) -> str | None:

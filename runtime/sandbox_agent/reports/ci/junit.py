@@ -11,7 +11,14 @@ import re
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from sandbox_agent.reports.ci.cases import Case, Verdict, cases_of, shown_line, shown_tail
+from sandbox_agent.reports.ci.cases import (
+    Case,
+    Verdict,
+    cases_of,
+    shown_line,
+    shown_tail,
+    workspace_of,
+)
 from sandbox_agent.reports.ci.transcript import transcript
 from sandbox_agent.reports.escape import escape_text
 
@@ -95,8 +102,7 @@ def _kind(case: Case, report: Report) -> str:
 
 
 def _properties(report: Report) -> dict[str, str]:
-    end, used, last = report.end, report.usage(), report.last
-    workspace = last.settings.get("workspace") if last is not None else None
+    end, used = report.end, report.usage()
     return {
         "run": report.id,
         "status": report.status,
@@ -107,7 +113,7 @@ def _properties(report: Report) -> dict[str, str]:
         "calls": str(sum(not call.is_verify for call in report.calls.values())),
         "tokens": "" if used is None else str(used.total),
         "cost_usd": "" if used is None or used.cost_usd is None else f"{used.cost_usd:.6f}",
-        "workspace": str(workspace.get("path", "")) if isinstance(workspace, dict) else "",
+        "workspace": str(workspace_of(report) or ""),
         "record": str(report.folder),
     }
 

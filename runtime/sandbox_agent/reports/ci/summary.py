@@ -7,7 +7,7 @@ Text from inside stands only in code spans and code blocks, where no Markdown, H
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from sandbox_agent.reports.ci.cases import cases_of, run_case, shown_line, shown_tail
 from sandbox_agent.reports.ci.log_commands import disarm
@@ -81,25 +81,26 @@ def _troubles(report: Report, mask: Mask) -> list[str]:
     parts: list[str] = []
     if bad:
         rows = []
-        for call in bad:
+        for call in bad[:_ROWS]:
             rung = f" ({call.rung.value})" if call.rung is not None else ""
             how = call.outcome.value if call.outcome is not None else ""
             why = call.detail or call.output.head
             what = f"{call.tool} {call.arguments!r}"
             rows.append([code(call.id, mask), code(what, mask), how + rung, code(why, mask)])
         parts += ["### Calls that did not end well", ""]
-        parts += _table(["Call", "What", "Outcome", "Why"], rows)
+        parts += _table(["Call", "What", "Outcome", "Why"], rows, len(bad))
     if report.end is not None and report.end.survivors:
         rows = [[str(one.pid), code(one.command, mask)] for one in report.end.survivors]
         parts += ["### Processes that could not be stopped", "", *_table(["pid", "Command"], rows)]
     return parts
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    every = list(rows)
-    lines = [_row(head), _row(["---"] * len(head)), *(_row(row) for row in every[:_ROWS])]
-    if len(every) > _ROWS:
-        lines.append(_row([f"... and {len(every) - _ROWS} more", *[""] * (len(head) - 1)]))
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], count: int = 0) -> list[str]:
+    """count: of all rows, if only the first ones are given."""
+    lines = [_row(head), _row(["---"] * len(head)), *(_row(row) for row in rows[:_ROWS])]
+    left_out = max(count, len(rows)) - _ROWS
+    if left_out > 0:
+        lines.append(_row([f"... and {left_out} more", *[""] * (len(head) - 1)]))
     return [*lines, ""]
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import pytest
 import xmlschema
-from reported import HOSTILE, RUN, report
+from reported import HOSTILE, RUN, events, report
 from sandbox_agent.reports.ci.junit import junit, junit_schema
 from sandbox_agent.reports.mask import Mask
+from sandbox_agent.reports.report import report_of
 from sandbox_agent_sandbox.outcome import Survivor
 
 SCHEMA = xmlschema.XMLSchema(junit_schema())
@@ -81,6 +83,15 @@ def test_a_run_whose_agent_was_killed_is_an_error() -> None:
     assert cases(suite)[0] == ("task", "run", ["error"])
     error = suite.find("testcase/error")
     assert error is not None and "the agent was killed" in (error.get("message") or "")
+
+
+def test_every_prefix_of_a_journal_gives_a_valid_file() -> None:
+    made = events(verify=(("a", 0, ""), ("b", 1, "no")), later=("c",))
+    for length in range(len(made) + 1):
+        data = junit(report_of("run", Path("run"), made[:length]), Mask())
+        SCHEMA.validate(data.decode())
+        error = ElementTree.fromstring(data).find("testsuite/testcase[@name='run']/error")
+        assert (error is None) == (length == len(made)), "only a run with an end is no error"
 
 
 def test_two_cases_never_have_one_name() -> None:
