@@ -81,6 +81,7 @@ def test_a_real_run_is_running_then_lost(person: Person) -> None:
     ("argv", "named"),
     [
         (["--status", "broken"], "--status: no run can be broken"),
+        (["--status", "faled"], "did you mean failed?"),
         (["-n", "0"], "-n: 0 is not a number of runs"),
         (["-n", "\u0663"], "is not a number of runs"),
         (["-n", "9" * 5000], "is not a number of runs"),

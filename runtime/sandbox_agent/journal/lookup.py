@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from sandbox_agent_sandbox.nearest import nearest
 
 from sandbox_agent.errors import AgentError, ConfigError, NotRecorded
 from sandbox_agent.journal.events import JournalOpened
@@ -84,11 +85,10 @@ def find_run(
 
 def _near(run: str, base: Path, names: Sequence[str]) -> str | None:
     """The name of a run, or the id, that is like what was asked for."""
-    import difflib  # here, because only an error needs it
-
     known = {name_of(base / name) or name for name in names[-_LIKELY:]}
-    found = difflib.get_close_matches(run, [*known, *names[-_LIKELY:]], n=1, cutoff=0.75)
-    return found[0] if found else None
+    if names:
+        known |= {LAST, *names[-_LIKELY:]}
+    return nearest(run, known, cutoff=0.75)
 
 
 def _ambiguous(run: str, found: Sequence[str], hint: str) -> ConfigError:

@@ -22,11 +22,13 @@ jobs:
       - run: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0
       - run: pip install "${{ vars.SANDBOX_AGENT_WHEEL }}"
       # `exec`: GitHub signals the shell only, and the shell keeps a signal to itself.
-      - run: exec sandbox-agent run task.yaml --out runs
+      - run: exec sandbox-agent run task.yaml --run-dir out/run --junit out/junit.xml
         # env: {OPENAI_API_KEY: "${{ secrets.OPENAI_API_KEY }}"}   # for another model
-      - uses: actions/upload-artifact@v4
-        if: always()
-        with: {name: agent-run, path: runs/}
+      - if: always()
+        run: sandbox-agent show out/run --html out/run.html
+      - if: always()
+        uses: actions/upload-artifact@v4
+        with: {name: agent, path: out}
 """
 
 _README = """# A task in CI
@@ -37,7 +39,7 @@ _README = """# A task in CI
 
 1. Build the wheel of sandbox-agent (`scripts/wheel` in its clone), and put it where CI can read it.
 2. Set the repository's variable SANDBOX_AGENT_WHEEL to its address.
-3. Push. The record of each run is an artifact of its job.
+3. Push. The artifact of each job has the record of its run, a JUnit file, and a page to read.
 """
 
 
@@ -47,4 +49,5 @@ def files(python: str) -> dict[str, str]:
         **fix_tests.files(python),
         ".github/workflows/agent.yml": _WORKFLOW,
         "README.md": _README,
+        ".gitignore": "__pycache__/\nout/\n",
     }

@@ -6,6 +6,8 @@ import argparse
 import time
 from pathlib import Path
 
+from sandbox_agent_sandbox.nearest import did_you_mean
+
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.verbs.runs.reading import as_json, runs_folder, terminal_width
@@ -58,7 +60,9 @@ def _most(text: str | None) -> int | None:
 def _check_status(status: str | None) -> None:
     if status is not None and status not in _STATUSES:
         raise ConfigError(
-            f"no run can be {status}", file="--status", hint=f"one of {', '.join(_STATUSES)}"
+            f"no run can be {status}",
+            file="--status",
+            hint=did_you_mean(status, _STATUSES) or f"one of {', '.join(_STATUSES)}",
         )
 
 
