@@ -3,50 +3,72 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
+from xml.etree import ElementTree
 
 from identity import Person
 from sandbox_agent.cli.parser import parse
 
 from pipelines import recipes
 
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
+
 
 @dataclass(frozen=True)
-class Finished:
-    """A job that has ended. script: its recipe's. code: of sandbox-agent. output: its log."""
+class Place:
+    """Where a job leaves its artifacts. script: its recipe's. environment: of the system."""
 
     person: Person
     script: str
-    code: int
-    output: str
+    environment: Mapping[str, str]
 
     def option(self, name: str) -> Path | None:
         """The path that an option of the recipe names."""
         value = getattr(parse(recipes.run_arguments(self.script)).values, name, None)
-        return None if value is None else self.person.work / value
+        if value is None:
+            return None
+        return self.person.work / Template(value).substitute(self.environment)
 
-    @property
-    def folder(self) -> Path:
-        return run_folder(self.person)
+    def journal(self) -> Path | None:
+        """The file, when it is there."""
+        folder, runs = self.option("run_dir"), self.option("out")
+        assert folder or runs, "the recipe does not say where the record is"
+        if folder is None:
+            found = list(runs.glob("*/journal.jsonl")) if runs else []
+        else:
+            found = list(folder.glob("journal.jsonl"))
+        assert len(found) < 2, found
+        return found[0] if found else None
 
-
-def run_folder(person: Person) -> Path:
-    (journal,) = person.work.glob("runs/*/journal.jsonl")
-    return journal.parent
-
-
-def agent_pid(person: Person) -> int | None:
-    """As the journal has it, once the segment has begun."""
-    for journal in person.work.glob("runs/*/journal.jsonl"):
-        for line in journal.read_bytes().splitlines(keepends=True):
+    def agent_pid(self) -> int | None:
+        """Of sandbox-agent, as the journal has it once the segment has begun."""
+        journal = self.journal()
+        for line in journal.read_bytes().splitlines(keepends=True) if journal else ():
             if line.endswith(b"\n") and b'"segment"' in line:
                 event = json.loads(line)
                 if event["event"] == "segment":
                     return int(event["pid"])
-    return None
+        return None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that has ended. code: of sandbox-agent. output: its log."""
+
+    place: Place
+    code: int
+    output: str
+
+    @property
+    def folder(self) -> Path:
+        """The run's."""
+        journal = self.place.journal()
+        assert journal is not None, "there is no journal"
+        return journal.parent
 
 
 def complaints(job: Finished) -> list[str]:
@@ -97,11 +119,71 @@ def _end_of_a_cancelled_run(found: dict[str, Any], code: int) -> Iterator[str]:
 
 def nothing_half_written(job: Finished) -> Iterator[str]:
     """A file that is replaced as a whole has had another name before."""
-    known = {"journal.jsonl", "result.json", "output"}
-    for path in job.folder.iterdir():
-        if path.name not in known:
-            yield path.name
+    options = ("junit", "summary", "dotenv", "codequality")
+    reports = {path for name in options if (path := job.place.option(name)) is not None}
+    known = {job.folder / name for name in ("journal.jsonl", "result.json", "output")} | reports
+    for folder in {job.folder, *(path.parent for path in reports - {job.folder})}:
+        for path in folder.iterdir():
+            if path not in known and (folder == job.folder or path.name.startswith(".")):
+                yield path.name
 
 
-CHECKS: list[Callable[[Finished], Iterator[str]]] = [journal, result, nothing_half_written]
-"""Each looks at one artifact. A report that a recipe asks for has its check here."""
+def junit(job: Finished) -> Iterator[str]:
+    path = job.place.option("junit")
+    if path is None:
+        return
+    suite = ElementTree.parse(path).getroot().find("testsuite")
+    assert suite is not None
+    cases = suite.findall("testcase")
+    bad = [one for one in cases if one.find("failure") is not None or one.find("error") is not None]
+    if not cases or suite.get("tests") != str(len(cases)):
+        yield f"it has {len(cases)} cases and says {suite.get('tests')}"
+    if not bad:
+        yield "no case has failed"
+    said = {one.get("name"): one.get("value") for one in suite.iter("property")}
+    if (said.get("status"), said.get("exit_code")) != ("interrupted", str(job.code)):
+        yield f"its properties are {said}"
+    if suite.find("system-out") is None:
+        yield "it has no system-out"
+
+
+def summary(job: Finished) -> Iterator[str]:
+    step = job.place.environment.get(STEP_SUMMARY)
+    for path in (job.place.option("summary"), Path(step) if step else None):
+        if path is not None:
+            text = path.read_text()
+            if not text.startswith("## `job`: interrupted\n") or not text.endswith("\n"):
+                yield f"{path.name}: {text[:100]!r} … {text[-100:]!r}"
+            if f"| Exit code | {job.code} |" not in text:
+                yield f"{path.name}: the exit code is missing"
+
+
+def dotenv(job: Finished) -> Iterator[str]:
+    path = job.place.option("dotenv")
+    if path is None:
+        return
+    said = dict(line.split("=", 1) for line in path.read_text().splitlines())
+    found = said.get("SANDBOX_AGENT_STATUS"), said.get("SANDBOX_AGENT_EXIT_CODE")
+    if found != ("interrupted", str(job.code)):
+        yield str(said)
+
+
+def code_quality(job: Finished) -> Iterator[str]:
+    path = job.place.option("codequality")
+    if path is not None and "sandbox-agent.run" not in {
+        one["check_name"] for one in json.loads(path.read_text())
+    }:
+        yield "it has no issue of the run"
+
+
+CHECKS: list[Callable[[Finished], Iterator[str]]] = [
+    journal,
+    result,
+    nothing_half_written,
+    junit,
+    summary,
+    dotenv,
+    code_quality,
+]
+"""Each looks at one artifact. A new report has its check here; one that a recipe does not ask for
+is not looked for."""

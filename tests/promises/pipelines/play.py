@@ -23,6 +23,7 @@ import struck
 from identity import Person
 
 from pipelines import artifacts, recipes
+from pipelines.artifacts import STEP_SUMMARY, Finished, Place
 from pipelines.systems import JENKINS_CODE, Start, Step, System, Whom
 
 PATIENCE = 60.0
@@ -67,8 +68,9 @@ class Plan:
 class Job:
     """A script that a system has started. output: what the log of the system would have."""
 
-    def __init__(self, system: System, person: Person, start: Start) -> None:
+    def __init__(self, system: System, place: Place, start: Start) -> None:
         self.system = system
+        self.place = place
         self.output = b""
         self._start = start
         ours, theirs = pty.openpty() if start.terminal else os.pipe()
@@ -77,9 +79,9 @@ class Job:
         with tempfile.TemporaryFile("w+") as stdin:
             stdin.write(start.stdin)
             stdin.seek(0)
-            self.entry = person.start(
+            self.entry = place.person.start(
                 start.argv,
-                env={"XDG_STATE_HOME": str(person.folder / "state"), **self._environment(person)},
+                env=place.environment,
                 stdin=theirs if start.terminal else stdin,
                 stdout=theirs,
                 stderr=theirs,
@@ -88,14 +90,6 @@ class Job:
         os.close(theirs)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-
-    def _environment(self, person: Person) -> dict[str, str]:
-        more = dict(self.system.environment)
-        if "GITHUB_ACTIONS" in more:
-            more["GITHUB_STEP_SUMMARY"] = str(person.write(person.folder / "step-summary.md", ""))
-        if self.system.name == "pre-commit":
-            more["PRE_COMMIT_HOME"] = str(person.folder / "cache")
-        return more
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):  # EIO: the last one who had the terminal is gone
@@ -175,13 +169,23 @@ def play(system: System, person: Person, plan: Plan, script: str | None = None) 
     _write_task(person, plan, marks)
     system.prepare(person)
     script = script or recipes.job(system.recipe)
+    place = Place(person, script, _environment(system, person))
     with struck.arrivals_pipe(person) as pipe:
-        job = Job(system, person, system.start(person, script))
+        job = Job(system, place, system.start(person, script))
         try:
-            pid = _wait_for_the_instant(job, person, plan, pipe, marks)
-            return _cancelled(job, person, plan, pid, marks, script)
+            pid = _wait_for_the_instant(job, plan, pipe, marks)
+            return _cancelled(job, plan, pid, marks)
         finally:
             job.close()
+
+
+def _environment(system: System, person: Person) -> dict[str, str]:
+    more = {"XDG_STATE_HOME": str(person.folder / "state"), **system.environment}
+    if "GITHUB_ACTIONS" in more:
+        more[STEP_SUMMARY] = str(person.write(person.folder / "step-summary.md", ""))
+    if system.name == "pre-commit":
+        more["PRE_COMMIT_HOME"] = str(person.folder / "cache")
+    return more
 
 
 def _write_task(person: Person, plan: Plan, marks: list[str]) -> None:
@@ -204,12 +208,12 @@ def _write_task(person: Person, plan: Plan, marks: list[str]) -> None:
     person.write(person.work / "task.yaml", json.dumps(task))
 
 
-def _wait_for_the_instant(job: Job, person: Person, plan: Plan, pipe: int, marks: list[str]) -> int:
+def _wait_for_the_instant(job: Job, plan: Plan, pipe: int, marks: list[str]) -> int:
     """Returns the pid of sandbox-agent when the instant of the cancel has come."""
 
     def agent() -> int | None:
         assert not job.returned(0), f"it ended: {job.output.decode(errors='replace')}"
-        return artifacts.agent_pid(person)
+        return job.place.agent_pid()
 
     pid = observer.eventually(agent, PATIENCE)
     if plan.phase is Phase.ANY:
@@ -219,9 +223,7 @@ def _wait_for_the_instant(job: Job, person: Person, plan: Plan, pipe: int, marks
     return pid
 
 
-def _cancelled(
-    job: Job, person: Person, plan: Plan, pid: int, marks: list[str], script: str
-) -> Played:
+def _cancelled(job: Job, plan: Plan, pid: int, marks: list[str]) -> Played:
     limit = plan.grace + plan.term + NOISE
     end = os.pidfd_open(pid)
     try:
@@ -233,7 +235,7 @@ def _cancelled(
             left = [one for mark in marks for one in observer.marked(mark)]
             # What the runtime keeps for itself is gone a moment after its agent.
             _, lasting = observer.wait_gone(handles, 1.0)
-        code = _code(job, person, pid, end) if over else None
+        code = _code(job, pid, end) if over else None
     finally:
         os.close(end)
     complaints = [f"left behind: {one}" for one in {*left, *lasting}]
@@ -252,7 +254,7 @@ def _cancelled(
     if "Traceback" in output:
         complaints.append("a traceback is in the log")
     if code is not None:
-        complaints += artifacts.complaints(artifacts.Finished(person, script, code, output))
+        complaints += artifacts.complaints(Finished(job.place, code, output))
     return Played(complaints, code, seconds, output)
 
 
@@ -260,12 +262,12 @@ def _kills(step: Step) -> bool:
     return step.signal is signal.SIGKILL
 
 
-def _code(job: Job, person: Person, pid: int, end: int) -> int | None:
+def _code(job: Job, pid: int, end: int) -> int | None:
     """The exit code of sandbox-agent, from whoever was its parent at its end."""
     if pid == job.entry.pid:
         return job.entry.returncode
     if job.system.name == "jenkins":
-        return int((person.folder / JENKINS_CODE).read_text())
+        return int((job.place.person.folder / JENKINS_CODE).read_text())
     # Its parent has died, so it is ours: we are a subreaper.
     info = os.waitid(os.P_PIDFD, end, os.WEXITED)
     if info is None or info.si_code != os.CLD_EXITED:

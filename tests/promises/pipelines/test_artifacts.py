@@ -28,7 +28,8 @@ def job(owner: Person) -> artifacts.Finished:
     played = play(SYSTEM, owner, Plan())
     assert not played.complaints, played.output
     assert played.code is not None
-    return artifacts.Finished(owner, recipes.job(SYSTEM.recipe), played.code, played.output)
+    place = artifacts.Place(owner, recipes.job(SYSTEM.recipe), SYSTEM.environment)
+    return artifacts.Finished(place, played.code, played.output)
 
 
 def drop_the_last_event(text: str) -> str:
