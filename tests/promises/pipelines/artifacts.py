@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from string import Template
 from typing import Any
 from xml.etree import ElementTree
 
 from identity import Person
+from jsonschema import Draft202012Validator, ValidationError
 from sandbox_agent.cli.parser import parse
+from sandbox_agent.cli.verbs.schema import journal_schema, result_schema
+from sandbox_agent.reports.ci.junit import junit_schema
+from xmlschema import XMLSchema
 
 from pipelines import recipes
 
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 
+_WRONG = (OSError, ValueError, LookupError, AssertionError, SyntaxError, ValidationError)
+"""What a check may raise: the file is not there, or is none of its kind. SyntaxError: of XML."""
+
 
 @dataclass(frozen=True)
 class Place:
-    """Where a job leaves its artifacts. script: its recipe's. environment: of the system."""
+    """Where a job leaves its artifacts. recipe: its file. script: what it runs. environment: of the
+    system."""
 
     person: Person
+    recipe: str
     script: str
     environment: Mapping[str, str]
 
@@ -31,7 +41,11 @@ class Place:
         value = getattr(parse(recipes.run_arguments(self.script)).values, name, None)
         if value is None:
             return None
-        return self.person.work / Template(value).substitute(self.environment)
+        return self.path(value)
+
+    def path(self, written: str) -> Path:
+        """A path as the recipe writes it."""
+        return self.person.work / Template(written).substitute(self.environment)
 
     def journal(self) -> Path | None:
         """The file, when it is there."""
@@ -71,13 +85,31 @@ class Finished:
         return journal.parent
 
 
-def complaints(job: Finished) -> list[str]:
-    """What is missing, half, or says something else than the exit code."""
+Check = Callable[[Finished], Iterator[str]]
+
+
+@cache
+def _line_schema() -> Any:
+    return Draft202012Validator(journal_schema())
+
+
+@cache
+def _result_schema() -> Any:
+    return Draft202012Validator(result_schema())
+
+
+@cache
+def _junit_schema() -> Any:
+    return XMLSchema(junit_schema())
+
+
+def complaints(job: Finished, checks: Sequence[Check] | None = None) -> list[str]:
+    """What is missing, half, or says something else than the exit code. checks: all of CHECKS."""
     found = []
-    for check in CHECKS:
+    for check in CHECKS if checks is None else checks:
         try:
             found += [f"{check.__name__}: {complaint}" for complaint in check(job)]
-        except (OSError, ValueError, LookupError, AssertionError) as error:
+        except _WRONG as error:
             found.append(f"{check.__name__}: {error!r}")
     return found
 
@@ -87,6 +119,8 @@ def journal(job: Finished) -> Iterator[str]:
     if not text.endswith("\n"):
         yield "its last line is torn"
     events = [json.loads(line) for line in text.splitlines()]
+    for event in events:
+        _line_schema().validate(event)
     last = events[-1]
     if last["event"] != "segment_ended":
         yield f"it ends with {last['event']}"
@@ -105,6 +139,7 @@ def journal(job: Finished) -> Iterator[str]:
 
 def result(job: Finished) -> Iterator[str]:
     found = json.loads((job.folder / "result.json").read_text())
+    _result_schema().validate(found)
     yield from _end_of_a_cancelled_run(found, job.code)
     if found["survivors"]:
         yield f"survivors: {found['survivors']}"
@@ -121,6 +156,7 @@ def nothing_half_written(job: Finished) -> Iterator[str]:
     """A file that is replaced as a whole has had another name before."""
     options = ("junit", "summary", "dotenv", "codequality")
     reports = {path for name in options if (path := job.place.option(name)) is not None}
+    reports |= set(_pages(job))
     known = {job.folder / name for name in ("journal.jsonl", "result.json", "output")} | reports
     for folder in {job.folder, *(path.parent for path in reports - {job.folder})}:
         for path in folder.iterdir():
@@ -132,6 +168,7 @@ def junit(job: Finished) -> Iterator[str]:
     path = job.place.option("junit")
     if path is None:
         return
+    _junit_schema().validate(path)
     suite = ElementTree.parse(path).getroot().find("testsuite")
     assert suite is not None
     cases = suite.findall("testcase")
@@ -176,7 +213,27 @@ def code_quality(job: Finished) -> Iterator[str]:
         yield "it has no issue of the run"
 
 
-CHECKS: list[Callable[[Finished], Iterator[str]]] = [
+def page(job: Finished) -> Iterator[str]:
+    """What the recipe does after the job, which is to make the HTML file."""
+    for script in recipes.after(job.place.recipe):
+        done = job.place.person.run(["sh", "-e", "-c", script], env=job.place.environment)
+        if done.returncode:
+            yield f"{script}: exit code {done.returncode}: {done.stderr}"
+    for path in _pages(job):
+        text = path.read_text()
+        if not text.startswith("<!doctype html>") or not text.rstrip().endswith("</html>"):
+            yield f"it is cut: {text[:60]!r} … {text[-60:]!r}"
+        if "interrupted" not in text or "<svg" not in text:
+            yield "it does not show how the run ended"
+
+
+def _pages(job: Finished) -> Iterator[Path]:
+    for script in recipes.after(job.place.recipe):
+        for words in filter(None, map(recipes.arguments, recipes.commands(script))):
+            yield job.place.path(parse(words).values.html)
+
+
+CHECKS: list[Check] = [
     journal,
     result,
     nothing_half_written,
@@ -184,6 +241,7 @@ CHECKS: list[Callable[[Finished], Iterator[str]]] = [
     summary,
     dotenv,
     code_quality,
+    page,
 ]
 """Each looks at one artifact. A new report has its check here; one that a recipe does not ask for
 is not looked for."""

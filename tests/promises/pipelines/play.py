@@ -160,6 +160,7 @@ class Played:
     code: int | None
     seconds: float
     output: str
+    finished: Finished | None = None
 
 
 def play(system: System, person: Person, plan: Plan, script: str | None = None) -> Played:
@@ -169,7 +170,7 @@ def play(system: System, person: Person, plan: Plan, script: str | None = None) 
     _write_task(person, plan, marks)
     system.prepare(person)
     script = script or recipes.job(system.recipe)
-    place = Place(person, script, _environment(system, person))
+    place = Place(person, system.recipe, script, _environment(system, person))
     with struck.arrivals_pipe(person) as pipe:
         job = Job(system, place, system.start(person, script))
         try:
@@ -253,9 +254,10 @@ def _cancelled(job: Job, plan: Plan, pid: int, marks: list[str]) -> Played:
     output = job.output.decode(errors="replace")
     if "Traceback" in output:
         complaints.append("a traceback is in the log")
-    if code is not None:
-        complaints += artifacts.complaints(Finished(job.place, code, output))
-    return Played(complaints, code, seconds, output)
+    finished = None if code is None else Finished(job.place, code, output)
+    if finished is not None:
+        complaints += artifacts.complaints(finished)
+    return Played(complaints, code, seconds, output, finished)
 
 
 def _kills(step: Step) -> bool:

@@ -34,6 +34,13 @@ def job(name: str) -> str:
     return found
 
 
+def after(name: str) -> list[str]:
+    """The scripts of a recipe that follow the job, whatever its end, and use sandbox-agent."""
+    every = scripts(name)
+    later = every[every.index(job(name)) + 1 :]
+    return [one for one in later if any(map(arguments, commands(one)))]
+
+
 def run_arguments(script: str) -> list[str]:
     """The arguments of `sandbox-agent run` in a script."""
     (found,) = (words for words in commands(script) if _verb(words) == "run")

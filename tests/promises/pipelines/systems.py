@@ -175,7 +175,7 @@ SYSTEMS = (
         (Step(0, SIGTERM, Whom.BELOW), Step(5, SIGKILL, Whom.BELOW)),
         codes=frozenset({143}),
         entry=frozenset({0}),
-        environment={"JENKINS_URL": "http://localhost/", "BUILD_ID": "1"},
+        environment={"JENKINS_URL": "http://localhost/", "BUILD_NUMBER": "1"},
     ),
     System(
         "buildkite",

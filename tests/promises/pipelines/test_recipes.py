@@ -80,7 +80,7 @@ def test_the_record_of_a_cancelled_job_is_kept(name: str) -> None:
         ),
         "buildkite.yml": lambda found: [found["steps"][0]["artifact_paths"].partition("/")[0]],
     }[name](recipes.loaded(name))
-    assert kept == [parse(recipes.run_arguments(recipes.job(name))).values.out]
+    assert kept == [parse(recipes.run_arguments(recipes.job(name))).values.run_dir]
 
 
 def test_pre_commit_takes_its_recipe() -> None:
