@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants import configuring, planning, recording, running, writing
+from mutants import configuring, planning, recording, reporting, running, writing
 
 MUTANTS = (
     *planning.MUTANTS,
@@ -10,4 +10,5 @@ MUTANTS = (
     *recording.MUTANTS,
     *configuring.MUTANTS,
     *writing.MUTANTS,
+    *reporting.MUTANTS,
 )

@@ -30,6 +30,12 @@ from sandbox_agent.reports.report import Report, Turn
 if TYPE_CHECKING:
     from sandbox_agent.reports.mask import Mask
 
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'"
+)
+"""The page's Content-Security-Policy (CSP Level 3): no script, nothing from outside, and of styles
+only the one with this hash."""
+
 _DRAWN = 6
 """Segments that have a drawing, the last ones."""
 _ROWS = 200
@@ -66,7 +72,7 @@ def html_of(report: Report, mask: Mask) -> Iterator[str]:
     )
     template = environment.from_string(_resource("page.html.jinja"))
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    stream = template.stream(css=css, css_digest=digest, **_context(report, mask))
+    stream = template.stream(css=css, policy=POLICY.format(digest), **_context(report, mask))
     stream.enable_buffering(_PIECE)
     return iter(stream)
 
