@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -97,6 +98,16 @@ def test_a_run_becomes_one_html_file(me: Person) -> None:
     ):
         done = show(me, "last", "--html", target)
         assert (done.returncode, done.stdout) == (code, "") and named in done.stderr
+
+
+def test_a_script_gets_json(me: Person) -> None:
+    made_runs.write(me.folder / "runs" / made_runs.ID, made_runs.failed_run())
+    done = show(me, "last", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert (found["status"], found["verify"][0]["passed"]) == ("failed", False)
+    done = show(me, "last", "--json", "--whole")
+    assert (done.returncode, done.stdout) == (2, "") and "not allowed with" in done.stderr
 
 
 def test_an_empty_journal_is_shown_as_what_it_is(me: Person) -> None:

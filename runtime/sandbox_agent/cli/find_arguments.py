@@ -31,7 +31,7 @@ def _verb(
     return parser
 
 
-def _json(parser: argparse.ArgumentParser, what: str) -> None:
+def _json(parser: argparse._ActionsContainer, what: str) -> None:
     parser.add_argument("--json", action="store_true", help=f"print {what} as JSON")
 
 
@@ -64,10 +64,12 @@ def _show(verb: AddVerb) -> None:
         examples=("show last", "show nightly --html run.html"),
     )
     add_run(parser)
-    parser.add_argument(
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument(
         "--whole", action="store_true", help="longer outputs, and what the model thought"
     )
-    parser.add_argument(
+    _json(forms, "the run without its texts")
+    forms.add_argument(
         "--html", metavar="FILE", help="write one HTML file, and print nothing; - prints it"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import resource
 import threading
 import warnings
@@ -75,6 +76,28 @@ def test_a_listener_that_raises_causes_only_a_warning(tmp_path: Path, action: st
     recorder.close()
     assert len(read_journal(tmp_path / "r" / JOURNAL_FILE)) == 2
     assert bool(caught) is (action == "default")
+
+
+def test_who_looks_whether_a_run_is_going_does_not_keep_it_from_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader holds the lock of the journal for an instant: flock(2) has no other way to look."""
+    recorder = Recorder(tmp_path / "run", None, None)
+    recorder.make_folder()
+    with open(tmp_path / "run" / JOURNAL_FILE, "w") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        released = []
+
+        def release(seconds: float) -> None:
+            released.append(seconds)
+            fcntl.flock(reader, fcntl.LOCK_UN)
+
+        # The reader lets go while the run waits.
+        monkeypatch.setattr("sandbox_agent.journal.file.time.sleep", release)
+        recorder.add(UserText, text="Go.")
+    recorder.close()
+    assert len(released) == 1
+    assert len(read_journal(tmp_path / "run" / JOURNAL_FILE)) == 2
 
 
 def test_many_threads_write_whole_lines(tmp_path: Path) -> None:

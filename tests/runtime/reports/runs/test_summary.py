@@ -10,6 +10,7 @@ import made_runs
 from made_runs import ID, Clock
 from sandbox_agent.journal.events import VERSION, AnyEvent, UserText
 from sandbox_agent.journal.file import JOURNAL_FILE, encode
+from sandbox_agent.reports.report import read_report
 from sandbox_agent.reports.runs.summary import Summary, listed, summary_of
 
 CLOCK = Clock()
@@ -56,6 +57,25 @@ def test_segments_are_added_up_and_a_message_after_the_end_changes_nothing(tmp_p
     # Resumed, and killed in its second segment: the turn that it made counts.
     found = of(tmp_path, *first, *second[:-1])
     assert (found.status, found.segments, found.turns, found.tokens) == ("lost", 2, 3, 350)
+
+
+def test_a_list_and_a_report_agree_at_every_moment_of_a_run(tmp_path: Path) -> None:
+    clock = Clock(monotonic=9000.0)
+    events = [
+        *made_runs.failed_run(),
+        clock(UserText, text="Again."),
+        made_runs.begun(clock, 2),
+        made_runs.turn(clock, 3, 1.0, text="Now.", usage=made_runs.usage(50, 0.5)),
+        made_runs.ended(clock, 2.0, number=2, requests=1, usage=made_runs.usage(50, 0.5)),
+    ]
+    for count in range(1, len(events) + 1):
+        found = of(tmp_path, *events[:count])
+        report = read_report(tmp_path / ID)
+        usage = report.usage()
+        assert (found.status, found.name, found.model) == (report.status, "fix", report.model)
+        assert (found.segments, found.turns) == (len(report.segments), len(report.turns))
+        assert found.tokens == (None if usage is None else usage.total)
+        assert found.cost_usd == (None if usage is None else usage.cost_usd)
 
 
 def test_half_written_folders_are_listed_as_such(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import shlex
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.message_file import MessageFile
 from sandbox_agent.cli.signals import Signals
-from sandbox_agent.cli.verbs.runs.reading import mask_of, report_of
+from sandbox_agent.cli.verbs.runs.reading import as_json, mask_of, report_of
 from sandbox_agent.exit_codes import ExitCode
 from sandbox_agent.journal.folder import default_output_dir
 from sandbox_agent.journal.lookup import COMMAND
 from sandbox_agent.journal.status import Status
 from sandbox_agent.reports.report import LOST, RUNNING, Report
+from sandbox_agent.reports.runs.data import data_of
 from sandbox_agent.reports.runs.figures import size
 from sandbox_agent.reports.runs.text import text_of
 
@@ -28,6 +29,9 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     if arguments.html is not None:
         return _write_page(report, page, console, signals)
     masked = mask_of(report).apply
+    if arguments.json:
+        console.stdout.write(as_json(data_of(report, masked)))
+        return ExitCode.DONE
     for line in text_of(report, masked, whole=arguments.whole):
         console.out(f"{line}\n", lambda: False)
     if (next_command := _next(report)) is not None:
