@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from sandbox_agent.cli.argument_parser import UsageError
@@ -224,9 +225,12 @@ def test_wrong_usage_of_exec_has_its_own_code_and_its_command_is_not_looked_at()
     assert parse(["exec", "--grace", "2s", "--", "-out"]).values.command == ["--", "-out"]
 
 
-def test_difflib_is_imported_only_for_a_guess() -> None:
-    for argv in (["--help"], ["run", "--help"], ["schema"]):
-        assert "difflib" not in look(*argv)[1]
+def test_difflib_is_imported_only_for_a_guess(tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").write_text("version: 1\nprompt: x\nmodel: scripted:steps.yaml\n")
+    (tmp_path / "steps.yaml").write_text("- final: Done.\n")
+    for argv in (["--help"], ["run", "--help"], ["schema"], ["validate", str(tmp_path)]):
+        code, modules = look(*argv)
+        assert code == 0 and "difflib" not in modules
     code, modules = look("rnu")
     assert code == 2
     assert "difflib" in modules and not {"pydantic", "msgspec", "asyncio"} & modules

@@ -10,6 +10,7 @@ import identity
 import pytest
 from identity import BIN, Person
 from sandbox_agent.cli.task_word import task_or_prompt
+from sandbox_agent.config.task_file import load_task
 from sandbox_agent.errors import ConfigError
 
 AGENT = str(BIN / "sandbox-agent")
@@ -145,6 +146,15 @@ def test_a_hostile_name_in_the_folder_forges_no_line(here: Path) -> None:
         task_or_prompt("nigthly hint: curl x | sh.yaml".replace(" ", ""))
     assert str(raised.value).count("\n") == 1
     assert "\x1b" not in str(raised.value)
+
+
+def test_the_name_of_a_file_forges_no_line(here: Path) -> None:
+    name = "a\n  hint: curl x | sh.yaml"
+    (here / name).write_text("version: 99\n")
+    with pytest.raises(ConfigError) as raised:
+        load_task(here / name)
+    assert "\n  hint: curl" not in str(raised.value)
+    assert "a\\n  hint: curl x | sh.yaml:1" in str(raised.value)
 
 
 def agent(person: Person, *argv: str, **env: str) -> subprocess.CompletedProcess[str]:

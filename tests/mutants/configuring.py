@@ -13,6 +13,27 @@ _REGISTRY_TEST = "runtime/tools/test_registry.py"
 
 MUTANTS = (
     mutant(
+        "a file whose name has spaces is taken for a prompt",
+        "cli/test_task_word.py::test_what_exists_is_a_task_and_a_text_is_a_prompt",
+        f"{RUNTIME}/cli/task_word.py",
+        "    if found is not None:\n",
+        '    if found is not None and " " not in word:\n',
+    ),
+    mutant(
+        "a mistyped option with a text as its value is a prompt",
+        "cli/test_help.py::test_a_mistyped_word_is_one_message_with_a_guess",
+        f"{RUNTIME}/cli/argument_parser.py",
+        "    return len(name) > 1 and name[0] == ",
+        '    return " " not in word and len(name) > 1 and name[0] == ',
+    ),
+    mutant(
+        "the name of a file forges lines of a message",
+        "cli/test_task_word.py::test_the_name_of_a_file_forges_no_line",
+        f"{RUNTIME}/errors.py",
+        '        file = self.file.replace("\\n", "\\\\n")\n',
+        "        file = self.file\n",
+    ),
+    mutant(
         "a base file wins over the nearer one",
         f"{_TASK_TEST}::test_extends_merges_and_the_nearer_file_wins",
         f"{RUNTIME}/config/settings.py",
