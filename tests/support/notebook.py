@@ -1,4 +1,5 @@
-"""The notebook cell of runtime/README.md, and the steps that its agent takes. Imported by name."""
+"""The notebook cell and the web server of runtime/README.md, and the steps that their agents take.
+Imported by name."""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ import markdown
 import observer
 from paths import CHECKOUT
 
-CELL = next(
+SECTION = "In a notebook and in a web server"
+CELL, SERVER = (
     block.text
     for block in markdown.blocks(CHECKOUT / "runtime" / "README.md")
-    if block.name == "cell.py"
+    if block.section == SECTION and block.language == "python"
 )
 STEPS = "slow.steps.yaml"
 """What the cell names."""

@@ -12,24 +12,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import markdown
 import notebook
 import observer
 import pytest
-from paths import CHECKOUT
 
 LIMIT = 60.0
-SERVER = next(
-    block.text
-    for block in markdown.blocks(CHECKOUT / "runtime" / "README.md")
-    if block.name == "server.py"
-)
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """uvicorn on a socket in the folder: no port that another server could have."""
-    (tmp_path / "server.py").write_text(SERVER)
+    (tmp_path / "server.py").write_text(notebook.SERVER)
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
     command = [sys.executable, "-m", "uvicorn", "server:app", "--uds", "server.sock"]
     with (
@@ -86,5 +79,5 @@ def test_the_work_stops_when_the_client_goes_away_and_the_server_goes_on(
         assert observer.wait_gone(handles, LIMIT)[1] == [], (tmp_path / "log").read_text()
     notebook.write_quick_steps(tmp_path)
     with ask(tmp_path) as client:
-        read_until(client, b"data: SegmentEnded")
+        read_until(client, b"data: RunResult")
     assert server.poll() is None
