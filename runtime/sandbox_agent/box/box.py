@@ -7,7 +7,7 @@ import itertools
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,7 @@ from sandbox_agent.box.request import (
 )
 from sandbox_agent.config.settings import Interrupt, Workspace
 from sandbox_agent.embedding.blocking import call_until_it_returns, in_executor
+from sandbox_agent.embedding.loop_end import at_loop_end
 from sandbox_agent.errors import StateError
 from sandbox_agent.journal.recorder import Recorder, Unrecorded
 from sandbox_agent.journal.status import Status
@@ -82,6 +83,7 @@ class Box:
         self._phase = Phase.NEW
         self._began = False
         self._in_parent = _InParent()
+        self._at_loop_end = ExitStack()
         self._ids = itertools.count(1)
         self._caller: Caller | None = None
         self._going: dict[str, Going] = {}
@@ -334,7 +336,15 @@ class Box:
             self._end = left_by(error)
 
     async def __aenter__(self) -> Self:
-        return await self.open()
+        await self.open()
+        # Exceptions of signal handlers may leave the loop for good, and with it the block.
+        self._at_loop_end.enter_context(at_loop_end(self._close_with_loop))
+        return self
+
+    def _close_with_loop(self) -> None:
+        if self._phase is Phase.OPEN and self._in_parent.holds:
+            self._decision.stop(CancelReason.CLOSED, "its event loop was closed")
+            self.close()
 
     async def __aexit__(
         self,
@@ -343,7 +353,11 @@ class Box:
         trace: TracebackType | None,
     ) -> None:
         self._leave_by(error)
-        await self.aclose()
+        self._at_loop_end.close()
+        if isinstance(error, GeneratorExit):
+            self.close()  # a coroutine that is thrown away cannot wait for anything
+        else:
+            await self.aclose()
 
     def __exit__(
         self,

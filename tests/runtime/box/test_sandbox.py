@@ -15,6 +15,7 @@ from typing import Any
 import observer
 import pytest
 from sandbox_agent import (
+    AgentError,
     CancelReason,
     ConfigError,
     Outcome,
@@ -578,5 +579,89 @@ def test_a_program_hears_when_the_code_of_a_call_begins(tmp_path: Path) -> None:
             assert told.ok
             with pytest.raises(ConfigError, match="cannot be called"):
                 await one.run(["true"], on_started="now")  # type: ignore[arg-type]
+
+    run(main)
+
+
+def test_a_block_that_is_thrown_away_is_closed(tmp_path: Path) -> None:
+    mark, kept = observer.new_mark(), tmp_path / "runs"
+    loop = asyncio.new_event_loop()
+    one = box(tmp_path, journal=kept)
+    begun = asyncio.Event()
+
+    async def main() -> None:
+        async with one:
+            line = f"setsid sleep 300.{mark} & {STUBBORN}"
+            await one.run(["bash", "-c", line], on_output=up(begun))
+
+    work = main()
+    task = loop.create_task(work)
+    loop.run_until_complete(begun.wait())
+    work.close()
+    assert observer.marked(mark) == []
+    assert one.run_dir is not None
+    assert read_record(one.run_dir).status is Status.INTERRUPTED
+    task.cancel()
+    loop.run_until_complete(asyncio.wait([task]))
+    loop.close()
+
+
+def test_a_cancelled_opening_leaves_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        one = box(tmp_path, journal=tmp_path / "runs")
+        opening = asyncio.ensure_future(one.open())
+        await until(lambda: one._host.cell is not None)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        with pytest.raises(StateError, match="closed"):
+            await one.run(["true"])
+        assert one.run_dir is not None
+        assert read_record(one.run_dir).status is Status.INTERRUPTED
+
+    run(main)
+
+
+def test_a_blocking_close_in_the_loop_of_a_call_stops_it(tmp_path: Path) -> None:
+    mark = observer.new_mark()
+
+    async def main() -> None:
+        one = await box(tmp_path, journal=tmp_path / "runs").open()
+        begun = asyncio.Event()
+        line = f"setsid sleep 300.{mark} & {STUBBORN}"
+        call = asyncio.ensure_future(one.run(["bash", "-c", line], on_output=up(begun)))
+        await begun.wait()
+        assert one.close() == ()
+        assert observer.marked(mark) == []
+        assert (await call).outcome is Outcome.KILLED
+        assert one.run_dir is not None
+        assert [end.outcome for end in read_record(one.run_dir).calls] == [Outcome.UNKNOWN]
+
+    run(main)
+
+
+def test_a_record_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    async def main() -> None:
+        one = await box(tmp_path, journal=tmp_path / "runs").open()
+        assert one.run_dir is not None
+        one.run_dir.rename(tmp_path / "elsewhere")
+        with pytest.raises(AgentError, match="cannot be written"):
+            await one.aclose()
+        assert await one.aclose() == ()
+
+    run(main)
+
+
+def test_a_scope_of_anyio_stops_a_call(tmp_path: Path) -> None:
+    import anyio
+
+    mark = observer.new_mark()
+
+    async def main() -> None:
+        async with box(tmp_path) as one:
+            with anyio.move_on_after(0.5) as scope:
+                await one.run(["bash", "-c", f"setsid sleep 300.{mark} & {STUBBORN}"])
+            assert scope.cancelled_caught and observer.marked(mark) == []
+            assert (await one.run(["true"])).ok
 
     run(main)
