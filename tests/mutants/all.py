@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants import configuring, planning, recording, reporting, running, writing
+from mutants import configuring, planning, recording, reporting, running, watching, writing
 
 MUTANTS = (
     *planning.MUTANTS,
@@ -11,4 +11,5 @@ MUTANTS = (
     *configuring.MUTANTS,
     *writing.MUTANTS,
     *reporting.MUTANTS,
+    *watching.MUTANTS,
 )

@@ -83,7 +83,7 @@ class Console:
     closed: standard descriptors that were closed when the command began. one_file: whether both
     streams lead to one file. says_closed: whether a reader that has closed is worth a message.
     memory_is_short: whether the command ends for want of memory. colour: whether notes have
-    colours. view: what draws below the notes, or None.
+    colours. encoding: of notes. view: what draws below the notes, or None.
     """
 
     def __init__(self, closed: Collection[int] = ()) -> None:
@@ -94,6 +94,7 @@ class Console:
         self.says_closed = False
         self.memory_is_short = False
         self.colour = False
+        self.encoding = "utf-8"
         self.view: View | None = None
         self._told: set[Stream] = set()
         self._filters: dict[Stream, TerminalFilter] = {}
@@ -115,7 +116,7 @@ class Console:
         self._note(text, colour, may_be_left_out=True)
 
     def _note(self, text: str, colour: str = "", *, may_be_left_out: bool) -> None:
-        data, view = _shown(text), self.view
+        data, view = _shown(text, self.encoding), self.view
         if colour and self.colour:
             data = b"\x1b[%dm%s\x1b[0m\n" % (COLOURS[colour], data.removesuffix(b"\n"))
         if view is not None:
@@ -187,8 +188,8 @@ class Console:
         return [("standard output", self.stdout), ("standard error", self.stderr)]
 
 
-def _shown(note: str) -> bytes:
-    return _disarmed(escape_text(note)).encode("utf-8", "backslashreplace")
+def _shown(note: str, encoding: str) -> bytes:
+    return _disarmed(escape_text(note)).encode(encoding, "backslashreplace")
 
 
 def _disarmed(text: str) -> str:

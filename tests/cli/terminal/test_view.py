@@ -232,12 +232,17 @@ def test_a_terminal_that_keeps_a_log_gets_plain_lines(person: Person, env: dict[
 
 
 def test_a_locale_without_utf8_gets_ascii(person: Person) -> None:
-    steps = [{"say": "Grüße", "calls": [{"shell": {"command": "exit 1"}}]}, {"final": "Done."}]
+    steps = [
+        {"say": "Grüße", "calls": [{"shell": {"command": "exit 1"}}]},
+        {"calls": [{"shell": {"command": "touch Grüße.txt"}}]},
+        {"final": "Done."},
+    ]
     with at_terminal(person, run_of(person, steps), env={"LC_ALL": "C"}) as terminal:
         assert terminal.end() == 0
         assert bytes(terminal.raw).isascii()
         assert "x call_1_1 shell exit 1" in terminal.text()
         assert "Gr\\xfc\\xdfe" in terminal.text()
+        assert "  A Gr\\xfc\\xdfe.txt  0 bytes" in terminal.lines()
 
 
 def test_quiet_says_only_what_went_wrong(person: Person) -> None:

@@ -52,6 +52,8 @@ class LiveView:
         self, console: Console, received: Callable[[], int], *, verbose: bool = False
     ) -> None:
         self._console = console
+        if not is_utf8():
+            console.encoding = "ascii"
         self._received = received
         self._verbose = verbose
         self._heard: deque[events.AnyEvent | ModelDelta | bytes] = deque()
@@ -147,7 +149,7 @@ class LiveView:
                 self._console.stderr,
                 self._tails,
                 colour=self._console.colour,
-                ascii=not is_utf8(),
+                ascii=self._console.encoding == "ascii",
                 verbose=self._verbose,
             )
             self._draw_until_the_end(screen)
