@@ -82,6 +82,9 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False, formatter_class=Formatter)
+        # Python 3.14 colours help at a terminal, and under FORCE_COLOR everywhere. The console
+        # would show the escapes as text.
+        self.color = False
         self._printed = ""
         self.register("action", None, Store)
         self.register("action", "store", Store)
