@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import observer
@@ -349,17 +351,36 @@ ENDLESS = """
 def test_pytest_timeout_ends_a_test_and_nothing_is_left(project: Project, method: str) -> None:
     mark = observer.new_mark()
     project.write("test_endless.py", ENDLESS.replace("MARK", mark))
-    done = project.run("-p", "no:xdist", "--timeout", "4", "--timeout-method", method)
+    done = project.run("-p", "no:xdist", "--timeout", "6", "--timeout-method", method)
     assert done.returncode == 1, done.stdout
     assert "Timeout" in done.stdout
     assert "reached" in done.stdout
     if method == "signal":
-        assert set(outcomes(done).values().__iter__().__next__()) == {"FAILED"}
-        assert "2 failed" in done.stdout
+        assert list(outcomes(done).values()) == [{"FAILED"}] * 2
     # With the method `thread`, pytest-timeout ends pytest itself by os._exit(2). Nothing outlives
     # it for more than 250 ms.
     with observer.watching(observer.marked(mark)) as handles:
         assert observer.wait_gone(handles, 5)[1] == []
+
+
+def test_ctrl_c_in_pytest_leaves_nothing(project: Project) -> None:
+    mark = observer.new_mark()
+    project.write("test_endless.py", ENDLESS.replace("MARK", mark))
+    command = [*PYTEST, "-p", "no:xdist", "--timeout", "0"]
+    with subprocess.Popen(
+        command, cwd=project.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while len(found := [one for one in observer.marked(mark) if "sleep 3" in one.command]) < 2:
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+            time.sleep(0.02)
+        with observer.watching(found) as handles:
+            process.send_signal(signal.SIGINT)
+            said = process.communicate(timeout=60)[0]
+            assert observer.wait_gone(handles, 5)[1] == [], said
+    assert process.returncode == 2, said
+    assert "KeyboardInterrupt" in said
+    assert observer.marked(mark) == []
 
 
 def test_without_the_plugin_the_fixture_is_not_there_and_the_rest_works(project: Project) -> None:
