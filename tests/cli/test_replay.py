@@ -325,7 +325,7 @@ def test_a_verdict_that_differs_is_named(me: Person) -> None:
         ("last", ["--set", "budgets.turns=no"], ["--set budgets.turns"]),
         ("last", ["--workspace", "nowhere"], ["workspace.path", "there is no folder"]),
         ("last", ["--var", "x"], ["--var x"]),
-        ("last", ["--model", "scripted:nowhere.yaml", "--check", "--prompt", "x"], ["--check"]),
+        ("last", ["--model", "scripted:nowhere.yaml"], ["--model", "is given twice"]),
         ("last", ["nowhere.yaml"], ["nowhere.yaml"]),
     ],
 )
