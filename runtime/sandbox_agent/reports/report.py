@@ -362,7 +362,7 @@ class Report:
 
     def _seconds(self, event: events.AnyEvent) -> float:
         """After the beginning of the segment. The clock of another segment says nothing."""
-        return max(0.0, event.monotonic - self._monotonic) if self.segments else 0.0
+        return min(1e9, max(0.0, event.monotonic - self._monotonic)) if self.segments else 0.0
 
 
 def _is_late(event: events.AnyEvent) -> bool:

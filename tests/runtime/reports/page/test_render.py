@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import hand_made
+import msgspec
 import pages
 import pytest
 from hand_made import HOSTILE, Maker, long_run, short_run
@@ -215,6 +216,16 @@ def test_a_run_without_an_end_says_so() -> None:
     text = words(read(journal).text)
     assert "✗ lost the agent process died" in text
     assert "in flight, no end is recorded" in text
+
+
+@pytest.mark.parametrize("clock", [(0.0, 1e308), (-1e308, 1e308), (1e308, -1e308), (1e12, 0.0)])
+def test_a_journal_with_impossible_times_is_a_page_too(clock: tuple[float, float]) -> None:
+    for every in (2, 3, 4):
+        journal = [
+            msgspec.structs.replace(event, monotonic=clock[number % every > 0])
+            for number, event in enumerate(short_run())
+        ]
+        assert not read(journal).wrong
 
 
 @pytest.mark.parametrize("journal", [[], [Maker().opened()], [Maker().user("only this")]])
