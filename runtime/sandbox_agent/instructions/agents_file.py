@@ -29,8 +29,9 @@ _ENTER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 @dataclass(frozen=True)
 class Found:
     """What was found. text: for the model; "" if there is nothing to tell. record: names the file;
-    None if there is nothing to tell. changed: when the file changed last (st_ctime, which tools
-    cannot set). problem: why the file is not told, or not all of it; "" for nothing."""
+    None if there is nothing to tell. changed: when the file, or the link to it, changed last
+    (st_ctime, which tools cannot set). problem: why the file is not told, or not all of it; "" for
+    nothing."""
 
     text: str = ""
     record: AgentsFile | None = None
@@ -48,7 +49,7 @@ def find(workspace: Path, hide: Iterable[Path], environ: Mapping[str, str]) -> F
     """
     try:
         with ExitStack() as opened:
-            fd = _open(workspace, opened)
+            fd, linked = _open(workspace, opened)
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise _NotTold("it is no ordinary file")
@@ -72,25 +73,29 @@ def find(workspace: Path, hide: Iterable[Path], environ: Mapping[str, str]) -> F
         problem = f"it has {status.st_size} bytes, of which the model is told the first {len(told)}"
     digest = hashlib.sha256(told).hexdigest()
     record = AgentsFile(NAME, status.st_size, len(told), digest)
-    return Found(text, record, status.st_ctime, problem)
+    return Found(text, record, max(status.st_ctime, linked), problem)
 
 
-def _open(workspace: Path, opened: ExitStack) -> int:
-    """The file, or what a link in its place leads to inside the workspace: many projects keep one
-    file under two names. Each component is opened by the descriptor of the one before, so nothing
-    can be put in its place meanwhile. Only one link is followed."""
+def _open(workspace: Path, opened: ExitStack) -> tuple[int, float]:
+    """The file, and when a link to it changed last: 0 for no link.
+
+    It is AGENTS.md, or what a link in its place leads to inside the workspace: many projects keep
+    one file under two names. Each component is opened by the descriptor of the one before, so
+    nothing can be put in its place meanwhile. Only one link is followed.
+    """
     folder = _hold(os.open(workspace, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), opened)
     try:
         target = os.readlink(NAME, dir_fd=folder)
     except OSError:
-        return _hold(os.open(NAME, _READ, dir_fd=folder), opened)
+        return _hold(os.open(NAME, _READ, dir_fd=folder), opened), 0.0
+    linked = os.stat(NAME, dir_fd=folder, follow_symlinks=False).st_ctime
     if os.path.isabs(target) or ".." in target.split("/"):
         raise _NotTold("it is a link that leads, or may lead, out of the workspace")
     *folders, name = [part for part in target.split("/") if part not in ("", ".")] or [""]
     try:
         for part in folders:
             folder = _hold(os.open(part, _ENTER, dir_fd=folder), opened)
-        return _hold(os.open(name, _READ, dir_fd=folder), opened)
+        return _hold(os.open(name, _READ, dir_fd=folder), opened), linked
     except OSError as error:
         raise _NotTold(f"it is a link whose target cannot be read: {error.strerror}") from None
 

@@ -37,8 +37,11 @@ def test_nothing_is_told_of_no_file_and_of_an_empty_one(
 def test_a_link_inside_the_workspace_is_followed(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "CLAUDE.md").write_text("Use tabs.")
+    os.utime(tmp_path / "docs" / "CLAUDE.md")
     (tmp_path / "AGENTS.md").symlink_to("./docs/CLAUDE.md")
-    assert find(tmp_path, [], {}).text == "Use tabs."
+    found = find(tmp_path, [], {})
+    assert found.text == "Use tabs."
+    assert found.changed == os.lstat(tmp_path / "AGENTS.md").st_ctime, "it was made last"
 
 
 def _fifo(path: Path) -> None:
