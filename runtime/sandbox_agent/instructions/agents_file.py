@@ -3,7 +3,6 @@ is read once, before anything starts, and never through a link that leads out of
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -14,8 +13,6 @@ from pathlib import Path
 from sandbox_agent_sandbox.capture import without_torn_end
 
 from sandbox_agent.journal.events import AgentsFile
-from sandbox_agent.reports.mask import mask_for
-from sandbox_agent.reports.report import Report
 
 NAME = "AGENTS.md"
 MOST_BYTES = 32 * 1024
@@ -65,6 +62,12 @@ def find(workspace: Path, hide: Iterable[Path], environ: Mapping[str, str]) -> F
     text = told.decode("utf-8-sig", "replace").replace("\0", "").strip()
     if not text:
         return Found()
+    # Imported here: most workspaces have no such file, and a run begins sooner without these.
+    import hashlib
+
+    from sandbox_agent.reports.mask import mask_for
+    from sandbox_agent.reports.report import Report
+
     text = mask_for(Report("", Path()), environ).apply(text)
     left_out = max(status.st_size, len(data)) - len(told)
     problem = ""

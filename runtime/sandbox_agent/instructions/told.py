@@ -10,7 +10,6 @@ from pathlib import Path
 from sandbox_agent.config.settings import Settings
 from sandbox_agent.embedding.warn import notify
 from sandbox_agent.instructions.agents_file import NAME, Found, find
-from sandbox_agent.instructions.earlier_run import changed_during
 from sandbox_agent.journal.events import AgentsFile
 from sandbox_agent.journal.state import RunState
 from sandbox_agent.models import Model
@@ -45,6 +44,8 @@ def _look(settings: Settings, run_dir: Path, ended: float | None) -> Found:
         told = "not told to the model" if found.record is None else "told in part"
         notify(f"{workspace / NAME} is {told}: {found.problem}")
     if found.record is not None:
+        from sandbox_agent.instructions.earlier_run import changed_during
+
         own = run_dir.name, ended
         run = changed_during(run_dir.parent, workspace / NAME, found.changed, own)
         if run is not None:
