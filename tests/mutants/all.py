@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants import configuring, planning, recording, reporting, running, watching, writing
+from mutants import configuring, finding, planning, recording, reporting, running, watching, writing
 
 MUTANTS = (
     *planning.MUTANTS,
@@ -12,4 +12,5 @@ MUTANTS = (
     *writing.MUTANTS,
     *reporting.MUTANTS,
     *watching.MUTANTS,
+    *finding.MUTANTS,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import select
 from collections.abc import Callable
 
@@ -93,6 +92,8 @@ def _no_output(call: str, report: Report) -> AgentError:
             f"{call} of the run {report.run} has no end yet, and so no output\n"
             "  hint: -f waits for it; if the agent is dead, its output is lost"
         )
+    import difflib  # here, because only an error needs it
+
     near = difflib.get_close_matches(call, report.calls, n=1)
     hint = f"did you mean {near[0]}?" if near else "`sandbox-agent show` lists the calls"
     return ConfigError(f"the run {report.run} has no call {call}", field="CALL", hint=hint)
