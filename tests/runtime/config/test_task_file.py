@@ -245,11 +245,6 @@ DURATION = "write a number of seconds, or a number with ms, s, m, h or d, like 5
             "task.yaml:4:11: budgets.repeats: 1 is out of range\n  hint: write at least 2",
         ),
         (
-            "output: {junit: a.xml}\n",
-            "task.yaml:4:10: output.junit: this version does not enforce JUnit reports "
-            "(output.junit)\n  hint: remove it",
-        ),
-        (
             "sandbox:\n  env: {secret: [KEY]}\n",
             "task.yaml:5:9: sandbox.env.secret: this version does not enforce secret variables "
             "(env.secret)\n  hint: remove it",
