@@ -137,6 +137,7 @@ def test_the_wheel_says_what_it_is(archives: tuple[Path, Path]) -> None:
     assert fields["Version"] == project()["project"]["version"]
     assert fields["License-Expression"] == "MIT"
     assert "sandbox-agent = sandbox_agent.cli:main" in scripts
+    assert "sandbox_agent = sandbox_agent.testing.plugin" in scripts
 
 
 def test_the_source_archive_can_be_tested_and_built(archives: tuple[Path, Path]) -> None:
