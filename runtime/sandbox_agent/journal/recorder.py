@@ -234,7 +234,8 @@ class Recorder:
 
     def _write(self) -> None:
         with self._lock:
-            is_new, is_first = not self._folder_made, not self._written
+            is_new = not self._folder_made
+            is_first = not self._written and self._earlier is None
             self.make_folder()
             try:
                 if self._writer is None:

@@ -110,7 +110,8 @@ def complaints(job: Finished, checks: Sequence[Check] | None = None) -> list[str
         try:
             found += [f"{check.__name__}: {complaint}" for complaint in check(job)]
         except _WRONG as error:
-            found.append(f"{check.__name__}: {error!r}")
+            place = getattr(error, "filename", None) or ""
+            found.append(f"{check.__name__}: {error!r} {place}".rstrip())
     return found
 
 

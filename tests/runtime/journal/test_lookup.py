@@ -12,6 +12,7 @@ from sandbox_agent.journal.events import RecordedSettings, UserText
 from sandbox_agent.journal.file import JOURNAL_FILE
 from sandbox_agent.journal.lookup import COMMAND, all_folders, find_run
 from sandbox_agent.journal.recorder import Recorder
+from sandbox_agent.resume import PastRun
 
 IDS = ("20260101T000000000-aaaaaa", "20260101T000000000-bbbbbb", "20260102T000000000-cccccc")
 
@@ -162,6 +163,16 @@ def test_the_last_run_is_the_one_that_was_made_last_also_after_the_clock_was_set
     # And once the clock has passed it, ids are in order again.
     assert find_run("last", tmp_path) != made(tmp_path, "20260601T130000001-dddddd")
     assert find_run("last", tmp_path).name == "20260601T130000001-dddddd"
+
+
+def test_a_run_that_is_resumed_was_not_made_again(tmp_path: Path) -> None:
+    earlier, last = made(tmp_path, RIGHT), made(tmp_path, LATER)
+    assert find_run("last", tmp_path) == last
+    past, recorder = PastRun(earlier), Recorder(earlier, None, None)
+    recorder.continue_journal(past._take_writer(), past.state, past.end)
+    recorder.add(UserText, text="Go on.")
+    recorder.close()
+    assert find_run("last", tmp_path) == last
 
 
 def test_a_second_step_back_is_remembered_when_the_newest_folder_is_removed(tmp_path: Path) -> None:
