@@ -50,6 +50,13 @@ EXCEPTIONS = {
 }
 """Commands that this file does not run, with the reason, and with what runs them instead."""
 
+PARTS = {
+    "In a notebook and in a web server": (
+        "tests/runtime/embedding/test_notebook.py and test_web_server.py run its Python"
+    ),
+}
+"""Sections whose Python is a part of a program, and the tests that run it."""
+
 VARYING = (
     (re.compile(r"\d{8}T\d{9}-[0-9a-f]{6}"), "RUN"),
     (re.compile(r"\b\d+(\.\d+)? ms\b"), "N ms"),
@@ -214,7 +221,7 @@ def test_every_block_is_run_or_read_by_a_test() -> None:
         block.place
         for block in every_block()
         if block.language not in ("console", "sh", "yaml", "python", "")
-        or (block.language == "python" and block.name is None)
+        or (block.language == "python" and block.name is None and block.section not in PARTS)
         or (block.language == "" and re.search(r"^(\$|scripts/|sandbox-agent )", block.text, re.M))
     ]
     assert not strange
