@@ -108,7 +108,8 @@ def complaints(job: Finished, checks: Sequence[Check] | None = None) -> list[str
     found = []
     for check in CHECKS if checks is None else checks:
         try:
-            found += [f"{check.__name__}: {complaint}" for complaint in check(job)]
+            for complaint in check(job):
+                found.append(f"{check.__name__}: {complaint}")
         except _WRONG as error:
             place = getattr(error, "filename", None) or ""
             found.append(f"{check.__name__}: {error!r} {place}".rstrip())
