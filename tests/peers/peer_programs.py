@@ -12,7 +12,7 @@ from pathlib import Path
 import observer
 
 HERE = Path(__file__).parent
-PATIENCE = 60.0
+PATIENCE = 90.0
 
 
 def four_sleeps(mark: str) -> str:
@@ -49,14 +49,16 @@ def strike(program: str, folder: Path, number: signal.Signals) -> tuple[list[str
     """What is left, and what the program said."""
     mark = observer.new_mark()
     with start(program, four_sleeps(mark), folder) as process:
-        deadline = time.monotonic() + PATIENCE
-        while len(sleeping(mark)) < 4:
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, "the tool did not start"
-            time.sleep(0.02)
-        with observer.watching(sleeping(mark)) as handles:
-            process.send_signal(number)
-            _, left = observer.wait_gone(handles, PATIENCE)
-        process.kill()
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while len(found := sleeping(mark)) < 4:
+                assert process.poll() is None, process.communicate()[0]
+                assert time.monotonic() < deadline, f"the tool did not start: {found}"
+                time.sleep(0.02)
+            with observer.watching(found) as handles:
+                process.send_signal(number)
+                _, left = observer.wait_gone(handles, PATIENCE)
+        finally:
+            process.kill()
         said = process.communicate()[0]
     return [one.command for one in left], said
