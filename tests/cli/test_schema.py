@@ -35,7 +35,8 @@ def names(part: Any) -> Iterator[str]:
 def test_every_field_is_there_with_its_documentation(schema: dict[str, Any]) -> None:
     assert set(schema["properties"]) == {
         "version", "name", "prompt", "prompt_file", "model", "workspace", "tools", "sandbox",
-        "interrupt", "budgets", "parallel", "verify", "output", "extends",
+        "interrupt", "budgets", "parallel", "verify", "output", "extends", "instructions",
+        "agents_md",
     }  # fmt: skip
     # A description that is the same as that of what a `$ref` names stands there only.
     for name, field in schema["properties"].items():

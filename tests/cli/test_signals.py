@@ -340,9 +340,10 @@ def starts_programs(module: Module) -> bool:
 def test_whoever_starts_a_program_outside_the_walls_is_known() -> None:
     """A program inherits what the thread that starts it blocks. Each of these looks after that: the
     spawner and the checks of `doctor` reset everything themselves, git starts with nothing
-    blocked."""
+    blocked, and the command starts itself anew, for UTF-8, before it blocks anything."""
     outside = {name: one for name, one in OURS.items() if ".inside" not in name}
     assert {name for name, one in outside.items() if starts_programs(one)} == {
+        "sandbox_agent.cli",
         "sandbox_agent.cli.verbs.init",
         "sandbox_agent_sandbox.host.launch",
         "sandbox_agent_sandbox.policy.probe",
