@@ -41,7 +41,5 @@ def test_without_exec_the_shell_keeps_the_signal_of_github_to_itself() -> None:
     system = replace(system, codes=frozenset({129}), entry=frozenset({-SIGTERM}))
     for person in someone("user"):
         played = play(system, person, Plan(), script)
-        assert 7.5 < played.seconds < 10
-        assert [one.partition(";")[0] for one in played.complaints] == [
-            f"it took {played.seconds:.1f} s"
-        ]
+        assert played.seconds > 7.5
+        assert played.complaints == []

@@ -38,7 +38,9 @@ _shared = Shared()
 
 
 def _asker() -> Asker:
-    return Asker(KEYS)
+    # Where memory is looked at: glibc then gives large blocks back when they are freed, and keeps
+    # none for later. mallopt(3)
+    return Asker({**KEYS, "MALLOC_MMAP_THRESHOLD_": "16384"})
 
 
 @pytest.fixture(scope="session")

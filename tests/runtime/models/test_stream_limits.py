@@ -85,8 +85,9 @@ def test_what_has_no_end_is_cut_off_and_its_memory_given_back(
 ) -> None:
     stream, first, more = ENDLESS[kind]
     endless = Endless(first, more)
-    with raw(Endless(first, more)) as server:
+    with Stub([Say(text="abcdef")]) as stub, raw(Endless(first, more)) as server:
         # From here on all is imported, and what is kept of the last answer is there.
+        asker.answer(GPT, api_base=stub.openai_base)
         asker.failure(model, api_base=f"{server.base}/v1", stream=stream)
     before, own = memory(asker.pid, "VmRSS"), memory(asker.pid, "RssAnon")
     forget_most(asker.pid)
