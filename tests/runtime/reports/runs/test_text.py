@@ -126,9 +126,9 @@ def test_what_was_never_begun_is_shown_too() -> None:
 def test_what_the_model_was_told_of_agents_md_is_named() -> None:
     for told, what in ((900, "900 bytes of 5.0 kB"), (5000, "all of it")):
         text = shown(
-            made_runs.begun(CLOCK, agents_md=AgentsFile("/work/AGENTS.md", 5000, told, ""))
+            made_runs.begun(CLOCK, agents_md=AgentsFile("/project/AGENTS.md", 5000, told, ""))
         )
-        assert f"told      /work/AGENTS.md, {what}\n" in text
+        assert f"told      /project/AGENTS.md, {what}\n" in text
 
 
 def test_a_call_that_no_turn_has_made_is_shown() -> None:
