@@ -77,10 +77,7 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
 
 
 def wait_up(mark: str) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not observer.marked(mark):
-        assert time.monotonic() < deadline, "the cell's tool did not start"
-        time.sleep(0.02)
+    observer.eventually(lambda: observer.marked(mark), LIMIT)
 
 
 def test_a_cell_runs_an_agent_and_an_interrupt_of_the_kernel_stops_it(

@@ -70,10 +70,7 @@ def test_the_work_stops_when_the_client_goes_away_and_the_server_goes_on(
     mark = notebook.write_steps(tmp_path)
     with ask(tmp_path) as client:
         read_until(client, b"data: Started")
-        deadline = time.monotonic() + LIMIT
-        while len(observer.marked(mark)) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        observer.eventually(lambda: len(observer.marked(mark)) >= 2, LIMIT)
         going = observer.marked(mark)
     with observer.watching(going) as handles:
         assert observer.wait_gone(handles, LIMIT)[1] == [], (tmp_path / "log").read_text()
