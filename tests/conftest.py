@@ -24,6 +24,7 @@ import groups
 import identity
 import leaks
 import skips
+import starter_environment
 
 _private = pytest.StashKey[Path]()
 _failed = pytest.StashKey[bool]()
@@ -64,6 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_private] = folder
     (folder / "tmp").mkdir()
     (folder / "tmp").chmod(0o1777)
+    starter_environment.forget(os.environ)
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
     os.environ["XDG_STATE_HOME"] = str(folder / "state")
 

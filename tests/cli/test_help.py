@@ -22,8 +22,13 @@ print("\\n", json.dumps([code, sorted(sys.modules)]), file=sys.stderr, sep="")
 """
 
 
-def look(*argv: str) -> tuple[int, set[str]]:
-    done = subprocess.run([sys.executable, "-c", LOOK, *argv], capture_output=True, text=True)
+def look(*argv: str, **more: str) -> tuple[int, set[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, *argv],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **more},
+    )
     code, modules = json.loads(done.stderr.splitlines()[-1])
     return code, set(modules)
 
@@ -55,6 +60,13 @@ def test_help_imports_nothing_but_argparse_and_its_like(argv: list[str]) -> None
         "sandbox_agent.cli.verb_arguments",
         "sandbox_agent.exit_codes",
     }
+
+
+def test_help_in_the_log_of_a_ci_job_imports_one_module_more() -> None:
+    code, modules = look("run", "--help", CI="true")
+    assert code == 0
+    more = modules - look("run", "--help")[1]
+    assert more == {"sandbox_agent.reports.ci", "sandbox_agent.reports.ci.log_commands"}
 
 
 def agent(*argv: str) -> subprocess.CompletedProcess[str]:
