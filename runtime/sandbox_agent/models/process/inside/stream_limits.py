@@ -63,6 +63,10 @@ class StreamLimits:
         mark = _current.set(self)
         try:
             yield
+        except BaseException:
+            # Timers and connections that began meanwhile keep this context, and what it refers to.
+            self.end = OwnEnd()
+            raise
         finally:
             _current.reset(mark)
 
