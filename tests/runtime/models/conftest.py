@@ -38,9 +38,7 @@ _shared = Shared()
 
 
 def _asker() -> Asker:
-    # Where memory is looked at: glibc then gives large blocks back when they are freed, and keeps
-    # none for later. mallopt(3)
-    return Asker({**KEYS, "MALLOC_MMAP_THRESHOLD_": "16384"})
+    return Asker(KEYS)
 
 
 @pytest.fixture(scope="session")
