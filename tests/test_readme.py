@@ -79,24 +79,19 @@ def every_block() -> Iterator[Block]:
 
 
 def sessions() -> list[pytest.ParameterSet]:
-    """(README, section, who) of every section that has console blocks.
-
-    The first README's are run by root too. The others show nothing that depends on the user.
-    """
+    """(README, section) of every section that has console blocks. They show nothing that
+    depends on the user."""
     found = {(block.file, block.section) for block in every_block() if block.language == "console"}
     return [
-        pytest.param(file, section, kind, id=f"{file.parent.name}-{section}-{kind}")
+        pytest.param(file, section, id=f"{file.parent.name}-{section}")
         for file, section in sorted(found)
-        for kind in (("root", "user") if file == README else ("user",))
     ]
 
 
 @pytest.fixture
-def reader(kind: str) -> Iterator[Person]:
+def reader() -> Iterator[Person]:
     """Who follows a README."""
-    if kind == "root" and os.geteuid() != 0:
-        pytest.skip("needs root")
-    yield from someone(kind)
+    yield from someone("user")
 
 
 class Session:
@@ -197,7 +192,7 @@ def _read(master: int, lines: int | None = None) -> str:
     return data.decode()
 
 
-@pytest.mark.parametrize(("readme", "section", "kind"), sessions())
+@pytest.mark.parametrize(("readme", "section"), sessions())
 def test_the_session_prints_what_the_readme_shows(
     readme: Path, section: str, reader: Person
 ) -> None:

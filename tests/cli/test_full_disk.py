@@ -21,6 +21,8 @@ from identity import BIN, Person
 from sandbox_agent.journal.events import SegmentEnded
 from sandbox_agent.journal.file import read_journal
 
+PERSONS = ["user"]  # what it shows does not depend on who runs the command
+
 AGENT = str(BIN / "sandbox-agent")
 FINAL = {"final": "Done."}
 

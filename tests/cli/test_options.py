@@ -11,6 +11,8 @@ import identity
 import pytest
 from identity import BIN, Person
 
+PERSONS = ["user"]  # what it shows does not depend on who runs the command
+
 AGENT = str(BIN / "sandbox-agent")
 STEPS = "- calls: [{shell: {command: 'echo used'}}]\n- final: one\n- final: two\n"
 TASK = "version: 1\nprompt: From the file.\nmodel: scripted:steps.yaml\nworkspace: {path: work}\n"

@@ -22,6 +22,8 @@ from identity import BIN, Person
 from provider import Answer, End, Fault, Kind, Script, Stub, Then, ToolCall, Usage
 from raw_server import nobody
 
+PERSONS = ["user"]  # what it shows does not depend on who runs the command
+
 AGENT = str(BIN / "sandbox-agent")
 KEY = "sk-pl4nted-0penai-k3y"
 KEYS = {"OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": "sk-ant-pl4nted-k3y"}

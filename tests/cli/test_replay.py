@@ -15,6 +15,8 @@ import pytest
 import struck
 from identity import BIN, Person
 
+PERSONS = ["user"]  # what it shows does not depend on who runs the command
+
 AGENT = str(BIN / "sandbox-agent")
 TURNS: list[dict[str, Any]] = [
     {"calls": [{"shell": {"command": "echo x >> one; cat one"}}, {"shell": {"command": "exit 3"}}]},

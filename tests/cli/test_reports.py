@@ -20,6 +20,8 @@ import xmlschema
 from faults import Faults, Operation
 from identity import BIN, Person
 
+PERSONS = ["user"]  # what it shows does not depend on who runs the command
+
 AGENT = str(BIN / "sandbox-agent")
 KINDS = ("junit", "summary", "codequality", "dotenv")
 SECRET = "s3cret-value-of-a-variable"

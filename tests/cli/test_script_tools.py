@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from identity import BIN, Person
 
+PERSONS = ["user"]  # what it shows does not depend on who runs the command
+
 PYTHON = str(BIN / "python")
 
 ADD = '''

@@ -69,6 +69,11 @@ def _names_files(config: pytest.Config) -> bool:
     return any(".py" in argument for argument in config.args)
 
 
+def is_soak() -> bool:
+    """Whether there is time for every case: under --soak."""
+    return bool(os.environ.get("SANDBOX_AGENT_TEST_SOAK"))
+
+
 class Listed:
     """The pytest plugin."""
 
@@ -86,7 +91,7 @@ class Listed:
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
         """Long ones wait for --all and soaks for --soak, unless a file is asked for by name."""
-        if os.environ.get("SANDBOX_AGENT_TEST_SOAK") or _names_files(config):
+        if is_soak() or _names_files(config):
             return
         every = os.environ.get("SANDBOX_AGENT_TEST_ALL")
         wait = [one for one in self.long if one.soak or not every]

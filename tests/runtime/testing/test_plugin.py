@@ -14,6 +14,8 @@ import observer
 import pytest
 from identity import Person
 
+PERSONS = ["user"]  # what it shows does not depend on who runs the command
+
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", "--color=no"]
 
 
