@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,14 +75,42 @@ class Tmux:
         return text
 
     def resize(self, columns: int) -> None:
-        """tmux breaks lines anew, and the view is drawn again in its place."""
-        self.run("resize-window", "-x", str(columns))
+        """tmux breaks lines anew, and the view is drawn again in its place.
+
+        The agent stands still meanwhile. What is on its way to the terminal at this moment was made
+        for the old size: no program without the whole screen can know which rows that takes.
+        """
+        [agent] = self._agents()
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            self._wait_quiet()
+            self.run("resize-window", "-x", str(columns))
+            self._wait_quiet()
+        finally:
+            os.kill(agent, signal.SIGCONT)
 
         def is_redrawn(text: str) -> bool:
             [line] = [one for one in text.splitlines() if one.startswith("• shell trap")] or [""]
             return columns - 8 <= len(line) < columns
 
         self.wait_for(is_redrawn)
+
+    def _agents(self) -> list[int]:
+        """The children of the shell in the window."""
+        shell = int(self.run("list-panes", "-F", "#{pane_pid}"))
+        return [
+            int(pid) for pid in Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        ]
+
+    def _wait_quiet(self) -> None:
+        """Until tmux shows all that was written."""
+        seen: list[str] = []
+
+        def is_quiet(text: str) -> bool:
+            seen.append(text)
+            return len(seen) >= 5 and len(set(seen[-5:])) == 1
+
+        self.wait_for(is_quiet)
 
 
 @contextmanager

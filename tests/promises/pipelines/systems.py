@@ -135,6 +135,19 @@ def _systemd(person: Person, script: str) -> Start:
     return Start(words, options={"start_new_session": True})
 
 
+def _service(name: str, first: Whom) -> System:
+    """A service of systemd. first: who gets SIGTERM (systemd.kill(5), KillMode=)."""
+    return System(
+        name,
+        "systemd-run.sh",
+        _systemd,
+        (Step(0, SIGTERM, first), Step(0, SIGCONT, first), Step(90, SIGKILL, Whom.TREE)),
+        codes=frozenset({143}),
+        entry=frozenset({143}),
+        environment={"INVOCATION_ID": "0" * 32},
+    )
+
+
 SYSTEMS = (
     System(
         "github",
@@ -196,30 +209,6 @@ SYSTEMS = (
         environment={"TERM": "xterm-256color"},
         prepare=_in_git,
     ),
-    System(
-        "systemd",
-        "systemd-run.sh",
-        _systemd,
-        (
-            Step(0, SIGTERM, Whom.TREE),
-            Step(0, SIGCONT, Whom.TREE),
-            Step(90, SIGKILL, Whom.TREE),
-        ),
-        codes=frozenset({143}),
-        entry=frozenset({143}),
-        environment={"INVOCATION_ID": "0" * 32},
-    ),
-    System(
-        "systemd-mixed",
-        "systemd-run.sh",
-        _systemd,
-        (
-            Step(0, SIGTERM, Whom.ENTRY),
-            Step(0, SIGCONT, Whom.ENTRY),
-            Step(90, SIGKILL, Whom.TREE),
-        ),
-        codes=frozenset({143}),
-        entry=frozenset({143}),
-        environment={"INVOCATION_ID": "0" * 32},
-    ),
+    _service("systemd", Whom.TREE),
+    _service("systemd-mixed", Whom.ENTRY),
 )
