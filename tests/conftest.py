@@ -191,11 +191,13 @@ def watch() -> Any:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that asks for a person runs as an ordinary user, and under `scripts/test --all` as
-    root too, unless its file says `PERSONS = ["user"]`: what it shows does not depend on who runs
-    the command."""
+    root too, unless its file says `PERSONS = ["user"]`, or its mark `as_user`: what it shows does
+    not depend on who runs the command."""
     if "person" in metafunc.fixturenames:
         both = ["root", "user"] if skips.runs_all(metafunc.config) else ["user"]
         kinds = getattr(metafunc.module, "PERSONS", both)
+        if metafunc.definition.get_closest_marker("as_user"):
+            kinds = ["user"]
         metafunc.parametrize("person", kinds, indirect=True)
 
 

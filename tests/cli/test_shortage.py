@@ -96,6 +96,7 @@ def test_a_verify_command_that_could_not_be_started_is_no_failure_of_the_agent(
     assert any(line.startswith("error: verify could not be started: true: ") for line in seen), seen
 
 
+@pytest.mark.as_user
 @pytest.mark.parametrize("count", [5, 8, 11, 12, 14, 16, 20, 24, 28, 32, 40, 44])
 def test_too_few_descriptors_are_called_that(person: Person, count: int) -> None:
     code, err = exec_five(person, _limited("n", count))
@@ -110,6 +111,7 @@ def _limited(letter: str, value: int) -> Start:
     return lambda argv: ["sh", "-c", f'ulimit -{letter} {value}; exec "$0" "$@"', *argv]
 
 
+@pytest.mark.as_user
 @pytest.mark.parametrize("megabytes", [60, 80, 120])
 def test_too_little_memory_is_called_that(person: Person, megabytes: int) -> None:
     code, err = exec_five(person, _limited("v", megabytes * 1024))
@@ -120,6 +122,7 @@ def test_too_little_memory_is_called_that(person: Person, megabytes: int) -> Non
     one_message(err, "memory", "threads")
 
 
+@pytest.mark.as_user
 @pytest.mark.parametrize("mask", ["077", "777"])
 def test_the_starters_umask_is_not_that_of_the_mount_view(person: Person, mask: str) -> None:
     """Else tools cannot enter the folders above their workspace."""

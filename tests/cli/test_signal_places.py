@@ -43,8 +43,8 @@ def strike(
     me: Person, parts: list[str], *argv: str, every: int = 1, fresh: bool = False
 ) -> list[dict[str, Any]]:
     """What became of each attempt; the last was not struck."""
-    if not (fresh or skips.is_soak()):
-        every *= 3
+    if every == 1 and not skips.is_soak():
+        every = 3
     options = ["--every", str(every), *(["--fresh"] if fresh else [])]
     command = [sys.executable, SCRIPT, *options, ",".join(parts), *argv]
     done = me.run(command, timeout=240)

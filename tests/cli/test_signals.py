@@ -133,6 +133,7 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(me: Person, moment: 
             assert (result["status"], result["exit_code"]) == ("interrupted", 143)
 
 
+@pytest.mark.as_user
 @pytest.mark.parametrize(
     "hangs", ["an import", "the steps", "the workspace", "a prompt from standard input"]
 )
@@ -168,6 +169,7 @@ def test_a_signal_ends_a_resume_that_hangs_before_it_writes(me: Person) -> None:
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.as_user
 def test_a_signal_ends_the_search_for_changes_and_nothing_else(person: Person) -> None:
     """After the run the workspace hangs: the message is said, and the exit code is the run's."""
     turns = [{"calls": [{"shell": {"command": "touch over"}}]}, {"final": "All is well."}]
@@ -375,6 +377,7 @@ INHERITED: dict[str, Callable[[], object]] = {
 }
 
 
+@pytest.mark.as_user
 @pytest.mark.parametrize("what", INHERITED)
 def test_what_a_parent_leaves_to_the_command_changes_nothing(person: Person, what: str) -> None:
     """The command's status, its signals inside, and an interrupt are as ever."""

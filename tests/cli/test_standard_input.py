@@ -303,8 +303,9 @@ def test_a_line_that_the_command_does_not_read_is_named(terminal: Terminal) -> N
 def test_keys_are_a_pagers_while_it_has_the_terminal(terminal: Terminal) -> None:
     waits = "touch begun; until [ -e go ]; do sleep 0.05; done"
     pager = (
-        "stty -icanon min 1 </dev/tty; until [ -e begun ]; do sleep 0.05; done; echo re''ady; "
-        "dd bs=1 count=3 status=none </dev/tty; stty icanon </dev/tty; touch go; echo =ke''ys"
+        "stty -icanon -echo min 1 </dev/tty; "
+        "until [ -e begun ]; do sleep 0.05; done; echo re''ady; "
+        "dd bs=1 count=3 status=none </dev/tty; stty icanon echo </dev/tty; touch go; echo =ke''ys"
     )
     terminal.type(f"{AGENT} exec -- sh -c '{waits}' | sh -c \"{pager}\"\n")
     terminal.until("ready")
