@@ -97,8 +97,8 @@ HANDSHAKE: dict[How, str] = {
     How.EXIT: EXITED,
     How.EXCEPTION: RAISED,
     How.SIGKILL: SIGNALLED.format(9),
-    How.SIGSTOP: "it did not come to serve in 0.5 s",
-    How.HANG: "it did not come to serve in 0.5 s",
+    How.SIGSTOP: "it did not come to serve in 1 s",
+    How.HANG: "it did not come to serve in 1 s",
     How.MEMORY: STARVED,
 }
 """How it ended. It is started three times."""
@@ -151,7 +151,7 @@ def test_a_model_process_dies(tmp_path: Path, death: Death) -> None:
 )
 def test_a_model_process_dies_before_it_serves(tmp_path: Path, death: Death) -> None:
     silent = death.how in (How.SIGSTOP, How.HANG)
-    deadlines = Deadlines(serve=1.5) if silent else Deadlines()  # the next one begins in it too
+    deadlines = Deadlines(serve=1.0) if silent else Deadlines()  # the next one begins in it too
     with Case(tmp_path, death.when, death.how, deadlines) as case:
         case.always(True)
         told = f"the session did not start: {HANDSHAKE[death.how]}"
