@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.futures import call_soon, resolve
 
@@ -91,7 +91,8 @@ class Tap:
             if own.on_delta is not None:
                 own.on_delta(delta)
 
-        return replace(setup, callbacks=replace(own, on_output=on_output, on_delta=on_delta))
+        callbacks = replace(own, on_output=on_output, on_delta=on_delta)
+        return replace(setup, callbacks=callbacks)
 
     def _give_room(self) -> None:
         while self._room:

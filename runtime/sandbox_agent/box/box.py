@@ -8,11 +8,11 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+import msgspec
 from sandbox_agent_ipc.after_fork import call_after_fork
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
@@ -197,7 +197,7 @@ class Box:
         caller = self._caller_of_open()
         async with file_with(stdin) as file:
             token = self._decision.token.child(*([] if given is None else [given]))
-            request = replace(request, stdin=file)
+            request = msgspec.structs.replace(request, stdin=file)
             parts = self._host, self._record, self._patience, self._is_over
             going = Going(request, token, given, *parts)
             with self._changed:

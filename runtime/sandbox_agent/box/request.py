@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
+import msgspec
 from sandbox_agent_ipc import memfd
 from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.messages import FunctionRef, ToolSpec
@@ -81,7 +82,7 @@ def of_command(call_id: str, argv: object, options: RunOptions, around: Surround
     _refuse_unknown(options, RunOptions)
     arguments, limit = {"argv": _argv(argv)}, _limit(options, around.limits)
     request = _request(call_id, "run", EXEC, arguments, limit, options)
-    return replace(request, cwd=_cwd(options.get("cwd"), around.workspace))
+    return msgspec.structs.replace(request, cwd=_cwd(options.get("cwd"), around.workspace))
 
 
 def of_function(

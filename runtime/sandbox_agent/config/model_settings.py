@@ -16,6 +16,9 @@ TIMEOUT = 300.0
 
 RETRIES = 2
 
+THROUGH = "litellm"
+"""In the options of a model that journals keep: the library that asks it."""
+
 USUAL: dict[str, Any] = {
     "api_base": None,
     "timeout": TIMEOUT,

@@ -7,7 +7,6 @@ where a text may be nested so deeply that libyaml's recursion overflows the stac
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -138,6 +137,8 @@ def _with_whole_characters(text: str) -> str:
     """JSON writes a character beyond U+FFFF as two escapes, RFC 8259. YAML knows no such pairs."""
     if "\\ud" not in text and "\\uD" not in text:
         return text
+    import json  # few texts have such an escape
+
     try:
         json.loads(text)
     except (ValueError, RecursionError):

@@ -7,9 +7,9 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from sandbox_agent_sandbox.capture import without_torn_end
 
 from sandbox_agent.journal.events import AgentsFile
@@ -23,8 +23,7 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
 _ENTER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """What was found. text: for the model; "" if there is nothing to tell. record: names the file;
     None if there is nothing to tell. changed: when the file, or the link to it, changed last
     (st_ctime, which tools cannot set). problem: why the file is not told, or not all of it; "" for

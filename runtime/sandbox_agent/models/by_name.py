@@ -9,15 +9,11 @@ from typing import Any
 
 from sandbox_agent_ipc.model_messages import FailureKind
 
-from sandbox_agent.config.model_settings import USUAL
+from sandbox_agent.config.model_settings import THROUGH, USUAL
 from sandbox_agent.config.task import ModelChoice
 from sandbox_agent.errors import ConfigError, ModelError
 from sandbox_agent.journal.lookup import find_run
 from sandbox_agent.models import Model
-from sandbox_agent.models.catalogue import problem_with
-from sandbox_agent.models.provider import THROUGH, ProviderModel
-from sandbox_agent.models.replay import load_replay
-from sandbox_agent.models.scripted import load_script
 
 Refusal = Callable[[str, str | None], ConfigError]
 """Makes the error for what is wrong with a model, from that and the hint."""
@@ -47,7 +43,10 @@ def make_model(choice: ModelChoice, runs: Path | None, here: Path, refusal: Refu
     runs: the folder of run folders; None for the default. here: where relative paths start.
     Raises what `refusal` makes, JournalError and ModelError as `model_named`.
     """
+    # Each kind is imported only for a model of that kind.
     if choice.replayed is not None:
+        from sandbox_agent.models.replay import load_replay
+
         try:
             return load_replay(find_run(choice.replayed, runs, here), choice.check)
         except ConfigError as error:
@@ -56,7 +55,12 @@ def make_model(choice: ModelChoice, runs: Path | None, here: Path, refusal: Refu
         steps = here / choice.steps.expanduser()
         if not os.path.exists(steps):
             raise refusal(f"there is no file {steps}", "write the list of turns, or fix the path")
+        from sandbox_agent.models.scripted import load_script
+
         return load_script(steps, f"scripted:{steps}")
+    from sandbox_agent.models.catalogue import problem_with
+    from sandbox_agent.models.provider import ProviderModel
+
     problem = problem_with(choice.name, choice.api_base, os.environ)
     if problem is not None:
         kind, what, hint = problem

@@ -15,7 +15,7 @@ from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, Finish, Piece
 from sandbox_agent_ipc.token import CancelToken, RunToken
 
-from sandbox_agent.config.model_settings import RETRIES, TIMEOUT, USUAL, check_params
+from sandbox_agent.config.model_settings import RETRIES, THROUGH, TIMEOUT, USUAL, check_params
 from sandbox_agent.config.settings import Interrupt
 from sandbox_agent.errors import ConfigError, ModelError
 from sandbox_agent.exit_codes import ExitCode
@@ -31,9 +31,6 @@ from sandbox_agent.models.wire import Wire
 
 EMPTY_ANSWERS = 3
 """Empty answers in a row that count as an error of the provider."""
-
-THROUGH = "litellm"
-"""In `options`: the library that asks the model."""
 
 _KINDS = {kind.value for kind in DeltaKind}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +30,7 @@ returns False, exactly, that stream is closed: a process that writes to it then 
 returns an asyncio.Future, no more is read from that stream until the future is done."""
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A call to make. command: the text of a `verify` command, else None. timeout: seconds.
 
     cwd: absolute; None for the workspace. env: variables beside those of the policy. on_started:
@@ -47,7 +45,7 @@ class Request:
     timeout: float | None
     command: str | None = None
     cwd: str | None = None
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = msgspec.field(default_factory=dict)
     on_started: Callable[[], object] | None = None
     on_output: OnOutput | None = None
     separate_output: bool | None = None
@@ -65,8 +63,7 @@ class _InFlight:
         self.cancellation: asyncio.CancelledError | None = None
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Makes calls in one sandbox and records them. The one way to a tool: for the calls of a model,
     for `verify`, and for `Sandbox`.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -56,8 +55,7 @@ class Options(TypedDict, total=False):
     stdin: int | None
 
 
-@dataclass(frozen=True)
-class Callbacks:
+class Callbacks(msgspec.Struct, frozen=True):
     """How the embedding program takes part in a run. Not in the journal."""
 
     durable: bool = False
@@ -68,8 +66,7 @@ class Callbacks:
     stdin: int | None = None
 
 
-@dataclass(frozen=True)
-class Setup:
+class Setup(msgspec.Struct, frozen=True):
     """What does not change between the runs of a conversation.
 
     settings: checked, with the workspace as an absolute path. recorded: the same with the model, as
@@ -102,7 +99,7 @@ def make_setup(
     provider's model that cannot answer here; TypeError for an option that is not known.
     """
     given: dict[str, Any] = dict(options)
-    names = given.keys() & {field.name for field in fields(Callbacks)}
+    names = given.keys() & set(Callbacks.__struct_fields__)
     callbacks = Callbacks(**{name: given.pop(name) for name in names})
     _check_callbacks(callbacks)
     if name is not None and not name.strip():
@@ -156,7 +153,7 @@ def refuse_empty(message: str) -> None:
 def _check_callbacks(callbacks: Callbacks) -> None:
     """Refuses a callback that cannot be called and a switch that is none: they would have no effect
     but for a warning, or the other one."""
-    for field in fields(Callbacks):
+    for field in msgspec.structs.fields(Callbacks):
         value = getattr(callbacks, field.name)
         if isinstance(field.default, bool):
             if not isinstance(value, bool):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True)
-class Deadlines:
+class Deadlines(msgspec.Struct, frozen=True):
     """Seconds that each step of a sandbox may take.
 
     The defaults suit a busy machine. The policy has the time limits of calls. These limits are for

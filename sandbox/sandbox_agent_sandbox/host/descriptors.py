@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 
+import msgspec
 from sandbox_agent_ipc.after_fork import call_after_fork
 from sandbox_agent_ipc.channel import call_socketpair
 
@@ -91,8 +91,7 @@ def pipe() -> tuple[Descriptor, Descriptor]:
     return Descriptor(read), Descriptor(write)
 
 
-@dataclass(frozen=True)
-class Channels:
+class Channels(msgspec.Struct, frozen=True):
     """The host's ends, and in `worker` the ends that init gets, in the order of NewCall.
 
     outputs: read ends with their names; "stderr" only where it is kept apart.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+import msgspec
 from sandbox_agent_ipc.messages import FunctionRef
 
 from sandbox_agent_sandbox.outcome import CallResult
@@ -15,8 +15,7 @@ that stream. Returning an asyncio.Future pauses it until the future is done: who
 slowed down."""
 
 
-@dataclass(frozen=True)
-class CallRequest:
+class CallRequest(msgspec.Struct, frozen=True):
     """One tool call.
 
     arguments: a JSON object. cwd: absolute. env: added to the plan's environment. timeout:
@@ -32,7 +31,7 @@ class CallRequest:
     function: FunctionRef
     arguments: bytes
     cwd: str
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = msgspec.field(default_factory=dict)
     timeout: float | None = None
     output_limit: int = 1 << 20
     on_started: Callable[[], None] = lambda: None

@@ -16,6 +16,7 @@ from functools import partial
 from math import inf
 from typing import ClassVar
 
+import msgspec
 from sandbox_agent_ipc.aio import OutputReader
 from sandbox_agent_ipc.board import Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
@@ -46,8 +47,7 @@ Claim = Callable[[str, RunToken | None], Awaitable[Slot | None]]
 """Waits for a slot; None when the token was cancelled meanwhile."""
 
 
-@dataclass(frozen=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True):
     """Time limits of a request, in seconds.
 
     grace, term: as for a call. silence: the request is cancelled after so long without a piece of
@@ -59,8 +59,7 @@ class Patience:
     silence: float = inf
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What became of a request.
 
     body: of the session's last message about it, None when none came. reason: why it was cancelled,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from sandbox_agent_sandbox.utf8 import is_utf8
 
@@ -19,8 +20,7 @@ _MOST_LINKS = 40
 """As in the kernel: path_resolution(7)."""
 
 
-@dataclass(frozen=True)
-class Followed:
+class Followed(msgspec.Struct, frozen=True):
     """Where a path leads.
 
     real: without links. links: each symbolic link on the way, by its real path, with its target.
@@ -29,7 +29,7 @@ class Followed:
     """
 
     real: str
-    links: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] = msgspec.field(default_factory=dict)
     loop: bool = False
     left: str | None = None
 

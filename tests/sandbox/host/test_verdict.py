@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import msgspec
 import pytest
 from sandbox_agent_ipc.cancel_reason import CancelReason
@@ -60,12 +58,12 @@ TIMEOUT = CancelReason.TIMEOUT
     ],
 )  # fmt: skip
 def test_outcomes(seen: dict[str, object], outcome: str, started: str) -> None:
-    result = decide(dataclasses.replace(QUIET, **seen))  # type: ignore[arg-type]
+    result = decide(msgspec.structs.replace(QUIET, **seen))  # type: ignore[arg-type]
     assert (result.outcome, result.started) == (Outcome(outcome), StartedState(started))
 
 
 def test_a_cancellation_that_nobody_asked_for_is_a_crash() -> None:
-    result = decide(dataclasses.replace(QUIET, result=SAYS_CANCELLED, finished=True))
+    result = decide(msgspec.structs.replace(QUIET, result=SAYS_CANCELLED, finished=True))
     assert result.outcome is Outcome.CRASHED
     assert "SIGTERM" in result.detail
 
@@ -88,7 +86,7 @@ def test_what_waitpid_told_is_kept_of_what_was_stopped(
     seen: dict[str, object], status: int | None
 ) -> None:
     flagged = {"reason": INTERRUPT, "rung": Rung.TERM, **seen}
-    assert decide(dataclasses.replace(QUIET, **flagged)).exit_status == status  # type: ignore[arg-type]
+    assert decide(msgspec.structs.replace(QUIET, **flagged)).exit_status == status  # type: ignore[arg-type]
 
 
 UNMADE = Result(ResultKind.UNMADE, "no such module")
@@ -123,13 +121,13 @@ UNMADE = Result(ResultKind.UNMADE, "no such module")
 def test_a_call_that_never_began_was_not_made(
     seen: dict[str, object], outcome: str, made: bool
 ) -> None:
-    result = decide(dataclasses.replace(QUIET, **seen))  # type: ignore[arg-type]
+    result = decide(msgspec.structs.replace(QUIET, **seen))  # type: ignore[arg-type]
     assert (result.outcome, result.made) == (Outcome(outcome), made)
 
 
 def test_survivors_are_never_called_skipped() -> None:
     left = (Survivor(7, "sleep"),)
-    seen = dataclasses.replace(
+    seen = msgspec.structs.replace(
         QUIET, started=False, reason=INTERRUPT, rung=Rung.KILL, survivors=left
     )
     assert decide(seen).outcome is Outcome.KILLED
