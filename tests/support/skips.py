@@ -95,10 +95,19 @@ class Listed:
             return
         every = os.environ.get("SANDBOX_AGENT_TEST_ALL")
         wait = [one for one in self.long if one.soak or not every]
-        long = [item for item in items if any(one.covers(item.nodeid) for one in wait)]
-        if long:
-            config.hook.pytest_deselected(items=long)
-            items[:] = [item for item in items if item not in set(long)]
+        left_out = {item for item in items if any(one.covers(item.nodeid) for one in wait)}
+        if os.environ.get("SANDBOX_AGENT_TEST_USER_TOO"):
+            left_out |= {item for item in items if self._runs_as_the_user(item)}
+        if left_out:
+            config.hook.pytest_deselected(items=list(left_out))
+            items[:] = [item for item in items if item not in left_out]
+
+    def _runs_as_the_user(self, item: pytest.Item) -> bool:
+        """Whether `scripts/test` of an ordinary user, which .ci/run calls as well, runs this test
+        just as it is: as that user, and without --all."""
+        call = getattr(item, "callspec", None)
+        as_user = call is not None and call.params.get("person") == "user"
+        return as_user and not any(one.covers(item.nodeid) for one in self.long)
 
     def _judge(self, report: Any, reason: str) -> None:
         if any(entry.covers(report.nodeid, reason) for entry in self.entries):
