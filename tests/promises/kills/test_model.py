@@ -89,7 +89,11 @@ TABLE: dict[tuple[When, How], Told] = {
 }
 
 
-EITHER = {(When.AFTER_TERM, How.EXCEPTION), (When.AT_EXIT, How.MEMORY)}
+EITHER = {
+    (When.AFTER_TERM, How.EXCEPTION),
+    (When.AFTER_TERM, How.MEMORY),
+    (When.AT_EXIT, How.MEMORY),
+}
 """Whose code meets the exception is chance: a request's, which answers then, or the event loop's
 own, of which the process dies. Everybody gets their answer in both cases."""
 
