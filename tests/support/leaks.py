@@ -1,4 +1,5 @@
-"""What a test left behind: processes, mounts, descriptors, threads, temporary files.
+"""What a test left behind: processes, mounts, descriptors, threads, temporary files, and signals
+that are blocked or handled in another way than before.
 
 The test process is made a subreaper (prctl(2)): whatever a test starts, daemons and double forks
 too, stays below it in the process tree, and nothing that other people run is mistaken for ours.
@@ -16,6 +17,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import observer
 
@@ -77,6 +79,41 @@ def _temporary() -> frozenset[str]:
     return frozenset(name for name in names if not name.startswith("pytest-of-"))
 
 
+_SIGNALS = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGPIPE,
+    signal.SIGTERM,
+    signal.SIGCHLD,
+    signal.SIGTSTP,
+)
+"""What commands of later tests would inherit as blocked or ignored."""
+
+
+@dataclass(frozen=True)
+class Signals:
+    """How the main thread takes signals."""
+
+    blocked: set[int]
+    handlers: dict[signal.Signals, Any]
+
+    @classmethod
+    def take(cls) -> Signals:
+        handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+        return cls(signal.pthread_sigmask(signal.SIG_BLOCK, ()), handlers)
+
+    def restore(self) -> list[str]:
+        """Puts them back, and names those that were not as before."""
+        now = Signals.take()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.blocked)
+        found = [f"{signal.Signals(one).name} blocked" for one in now.blocked - self.blocked]
+        for number, handler in self.handlers.items():
+            if now.handlers[number] != handler:
+                found.append(f"{number.name} with the handler {now.handlers[number]}")
+                signal.signal(number, handler)
+        return sorted(found)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     processes: frozenset[tuple[int, int]]
@@ -84,6 +121,7 @@ class Snapshot:
     descriptors: dict[int, str]
     threads: frozenset[threading.Thread]
     temporary: frozenset[str]
+    signals: Signals
 
     @classmethod
     def take(cls) -> Snapshot:
@@ -94,6 +132,7 @@ class Snapshot:
             descriptors=_descriptors(),
             threads=frozenset(threading.enumerate()),
             temporary=_temporary(),
+            signals=Signals.take(),
         )
 
     def new_processes(self) -> list[observer.Process]:
@@ -144,6 +183,7 @@ def find(before: Snapshot) -> list[str]:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 found.append(f"thread {thread.name}")
+    found += before.signals.restore()
     found += [f"mount {line}" for line in sorted(_mounts() - before.mounts)]
     found += [
         f"temporary file {os.path.join(tempfile.gettempdir(), name)}"

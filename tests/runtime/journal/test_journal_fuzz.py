@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import leaks
 import msgspec
 import pytest
 from sandbox_agent.cli import main
@@ -182,6 +183,7 @@ def test_damaged_journals_are_loaded_or_refused(
     wrong: list[str] = []
     loaded = 0
     begun = time.process_time()
+    signals = leaks.Signals.take()
     for number in range(cases):
         mutation = MUTATIONS[number % len(MUTATIONS)]
         mutated = mutation(chance, data)
@@ -191,6 +193,7 @@ def test_damaged_journals_are_loaded_or_refused(
         found = []
         # `resume` comes last: it writes.
         code = main(["cancel", str(whole)])
+        signals.restore()  # a command takes them for good, since its process ends with it
         told = capfd.readouterr().err
         if code not in (1, 2) or "Traceback" in told or "bug" in told:
             found.append(f"cancel: {code}: {told}")
