@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 from identity import BIN, Person
 
-PERSONS = ["user"]  # what it shows does not depend on who runs the command
-
 AGENT = str(BIN / "sandbox-agent")
 PYTHON = str(BIN / "python")
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"

@@ -8,8 +8,6 @@ import re
 import pytest
 from identity import BIN, CHECKOUT, Person
 
-PERSONS = ["user"]  # what it shows does not depend on who runs the command
-
 
 @pytest.mark.timeout(300)
 def test_own_tests_pass_inside(person: Person) -> None:

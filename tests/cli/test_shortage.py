@@ -122,7 +122,6 @@ def test_too_little_memory_is_called_that(person: Person, megabytes: int) -> Non
     one_message(err, "memory", "threads")
 
 
-@pytest.mark.as_user
 @pytest.mark.parametrize("mask", ["077", "777"])
 def test_the_starters_umask_is_not_that_of_the_mount_view(person: Person, mask: str) -> None:
     """Else tools cannot enter the folders above their workspace."""

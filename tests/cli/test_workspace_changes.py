@@ -14,8 +14,6 @@ import pytest
 import struck
 from identity import BIN, Person
 
-PERSONS = ["user"]  # what it shows does not depend on who runs the command
-
 AGENT = str(BIN / "sandbox-agent")
 TURN = dict[str, Any]
 

@@ -80,7 +80,7 @@ class Tmux:
         The agent stands still meanwhile. What is on its way to the terminal at this moment was made
         for the old size: no program without the whole screen can know which rows that takes.
         """
-        [agent] = self._agents()
+        agent = self._agent()
         os.kill(agent, signal.SIGSTOP)
         try:
             self._wait_quiet()
@@ -95,12 +95,10 @@ class Tmux:
 
         self.wait_for(is_redrawn)
 
-    def _agents(self) -> list[int]:
-        """The children of the shell in the window."""
+    def _agent(self) -> int:
+        """The pid of the one child of the shell in the window."""
         shell = int(self.run("list-panes", "-F", "#{pane_pid}"))
-        return [
-            int(pid) for pid in Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
-        ]
+        return int(Path(f"/proc/{shell}/task/{shell}/children").read_text())
 
     def _wait_quiet(self) -> None:
         """Until tmux shows all that was written."""

@@ -31,7 +31,7 @@ STEP = 1 if skips.is_soak() else 2
 EVERYWHERE = [
     (where, number + 1) for where, times in BOUNDARIES.items() for number in range(0, times, STEP)
 ]
-"""Where, and the how manieth time; without --soak every other one."""
+"""The place, and at which time it is reached; without --soak every other one."""
 
 
 def agent(folder: Path, where: str, number: int) -> subprocess.CompletedProcess[str]:

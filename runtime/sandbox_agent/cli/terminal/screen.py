@@ -135,8 +135,8 @@ def _replaced(height: int, body: bytes) -> bytes:
 
 
 def _height(lines: list[Text], columns: int) -> int:
-    """Rows that the lines take now. A terminal that has become narrower has broken them. Where it
-    becomes so in the very moment of a frame, the count is wrong once, and old rows may stay above.
+    """Rows that the lines take now. A terminal that has become narrower has broken them. If it
+    becomes narrower while a frame is on its way, the count is wrong once, and old rows stay above.
     """
     return sum(max(1, -(-cell_len(line.plain) // columns)) for line in lines)
 
