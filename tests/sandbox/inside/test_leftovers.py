@@ -42,6 +42,55 @@ def test_a_tool_that_leaves_its_worker_no_descriptors_has_its_own_result(tmp_pat
     assert (result.outcome, result.exit_status, result.output) == (Outcome.ERROR, 3, "hi\n")
 
 
+_TAKES = """
+import os, resource
+from concurrent.futures import ThreadPoolExecutor
+
+def _opened() -> None:
+    global file, pool
+    file = open("file", "w")
+    file.write("all of it")
+    pool = ThreadPoolExecutor(1)
+    pool.submit(int).result()
+
+def lowers_the_limit() -> str:
+    _opened()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    return "done"
+
+def takes_them_all() -> str:
+    _opened()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        while True:
+            os.dup(2)
+    except OSError:
+        return "done"
+
+def takes_all_memory() -> str:
+    _opened()
+    with open("/proc/self/statm") as statm:
+        used = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used, used))
+    return "done"
+"""
+
+
+@pytest.mark.parametrize("name", ["lowers_the_limit", "takes_them_all", "takes_all_memory"])
+def test_a_python_tool_that_leaves_its_worker_nothing_has_its_own_result(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "takes.py").write_text(_TAKES)
+
+    async def main() -> CallResult:
+        async with sandbox(tmp_path) as cell:
+            return await cell.call(function(tmp_path, "takes", name, {}))
+
+    result = run(main)
+    assert (result.outcome, result.content, result.detail) == (Outcome.OK, "done", "")
+    assert (tmp_path / "file").read_text() == "all of it"
+
+
 def test_a_daemon_that_holds_no_output_is_not_waited_for_but_named(tmp_path: Path) -> None:
     text = "setsid sleep 987 >/dev/null 2>&1 </dev/null & while ! pgrep -x sleep; do :; done"
     result = call(tmp_path, text)

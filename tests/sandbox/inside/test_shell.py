@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import observer
 import pytest
 from sandbox_agent_ipc.token import CallToken
-from sandbox_agent_sandbox.inside.tools.shell import exec_argv, shell
+from sandbox_agent_sandbox.inside.tools.shell import _run, _spawn, exec_argv, shell
 from worker_child import Ended, WorkerChild
 
 
@@ -115,6 +117,50 @@ def test_a_flag_that_is_up_already_is_seen() -> None:
     with WorkerChild(lambda token: token.wait() and shell("sleep 1000", token=token)) as child:
         child.cancel()
         assert status(child.ended()) == -signal.SIGINT
+
+
+_DESCRIPTORS_TAKEN = "prlimit --pid $PPID --nofile=0:0 && echo ready"
+"""A worker's limit may be taken down by each process of its user. prlimit(2)"""
+
+
+@pytest.mark.parametrize("when", ["before the worker waits", "while it waits"])
+def test_without_descriptors_the_flag_and_the_end_are_seen(when: str) -> None:
+    script = f"trap 'echo tidy; exit 5' INT; {_DESCRIPTORS_TAKEN}; sleep 1000; echo not this"
+
+    def function(token: CallToken) -> object:
+        if when == "while it waits":
+            return shell(script, token=token)
+
+        def start() -> int:
+            pid = _spawn([b"bash", b"-c", script.encode()], {})
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+            return pid
+
+        return _run(start, token)
+
+    with WorkerChild(function) as child:
+        child.until(b"ready")
+        child.until_running("sleep")
+        child.cancel()
+        assert status(child.ended()) == 5
+    assert child.output == b"ready\ntidy\n"
+
+
+def test_without_descriptors_sigterm_is_waited_out_too() -> None:
+    script = (
+        f"trap '' INT; trap 'echo tidy; exit 6' TERM; {_DESCRIPTORS_TAKEN}; "
+        "while :; do sleep 1000 & wait; done"
+    )
+    with WorkerChild(lambda token: shell(script, token=token)) as child:
+        child.until(b"ready")
+        child.until_running("sleep")
+        child.cancel()
+        child.terminate()
+        for process in observer.descendants(child.pid):
+            if process.command.startswith("bash"):
+                os.kill(process.pid, signal.SIGTERM)  # as the call's init does
+        assert child.ended().raised == "CommandCancelled"
+    assert child.output == b"ready\ntidy\n"
 
 
 def test_a_command_that_ignores_sigint_is_still_waited_for(tmp_path: Path) -> None:

@@ -130,10 +130,14 @@ def exec_argv(argv: list[str], *, token: CancelToken) -> ToolResult:
 
 @dataclass(frozen=True)
 class _Child:
-    """A started command, the leader of its process group. pidfd: readable once it has ended."""
+    """A started command, the leader of its process group.
+
+    pidfd: readable once it has ended. None if a descriptor could not be had any more: the command
+    runs already, and may have taken its worker's limit down (`prlimit --pid $PPID --nofile=0`).
+    """
 
     pid: int
-    pidfd: int
+    pidfd: int | None
 
 
 def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
@@ -148,7 +152,10 @@ def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
     signal.pthread_sigmask(signal.SIG_BLOCK, _SHIELDED | {signal.SIGTERM})
     try:
         pid = start()
-        child = _Child(pid, os.pidfd_open(pid))
+        pidfd = None
+        with suppress(OSError):
+            pidfd = os.pidfd_open(pid)
+        child = _Child(pid, pidfd)
     finally:
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -168,7 +175,8 @@ def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
             # or for the SIGKILL that ends the namespace.
             cancelled = reason
     status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
-    os.close(child.pidfd)
+    if child.pidfd is not None:
+        os.close(child.pidfd)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     except Cancelled as reason:
@@ -180,6 +188,8 @@ def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
 
 def _wait_for_exit(child: _Child, token: CancelToken) -> None:
     """Sleep until the command ends. At the flag its process group gets SIGINT, as from Ctrl-C."""
+    if child.pidfd is None:
+        return _wait_without_descriptors(child, token)
     poller = select.poll()
     poller.register(child.pidfd, select.POLLIN)
     wake = token.wake_fd if isinstance(token, CallToken) else -1
@@ -187,7 +197,13 @@ def _wait_for_exit(child: _Child, token: CancelToken) -> None:
         poller.register(wake, select.POLLIN)
     pause: float | None = None
     while True:
-        ready = {fd for fd, _ in poller.poll(pause)}
+        try:
+            ready = {fd for fd, _ in poller.poll(pause)}
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # RLIMIT_NOFILE is now lower than the number of descriptors to look at. poll(2)
+            return _wait_without_descriptors(child, token)
         if child.pidfd in ready:
             return
         if wake in ready:
@@ -196,9 +212,29 @@ def _wait_for_exit(child: _Child, token: CancelToken) -> None:
         pause = LOST_WAKE_PAUSE * 1000
         if token.is_cancelled:
             pause = None
-            # The group's id cannot be reused yet: its leader is not reaped.
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGINT)
+            _interrupt(child)
+
+
+def _wait_without_descriptors(child: _Child, token: CancelToken) -> None:
+    """As `_wait_for_exit`, by SIGCHLD, and by a look at the flag every LOST_WAKE_PAUSE seconds: a
+    wake-up through a descriptor cannot be waited for."""
+    # A blocked signal is kept although its default is to be ignored. sigtimedwait(2)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    interrupted = False
+    try:
+        while os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if token.is_cancelled and not interrupted:
+                interrupted = True
+                _interrupt(child)
+            signal.sigtimedwait({signal.SIGCHLD}, LOST_WAKE_PAUSE)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+def _interrupt(child: _Child) -> None:
+    # The group's id cannot be reused yet: its leader is not reaped.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGINT)
 
 
 def _start_shell(script: bytes, inherited: dict[int, int]) -> int:

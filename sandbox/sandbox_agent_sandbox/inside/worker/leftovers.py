@@ -97,7 +97,11 @@ def _patience(token: CallToken) -> float:
 
 def _has_files(own: Container[int]) -> bool:
     """Whether a file is open, in any way but as one of the standard streams."""
-    for fd in os.listdir("/proc/self/fd"):
+    try:
+        open_now = os.listdir("/proc/self/fd")
+    except OSError:
+        return True  # the tool has used up the descriptors, or has lowered their limit
+    for fd in open_now:
         if int(fd) <= 2 or int(fd) in own:
             continue
         with suppress(OSError):
@@ -113,7 +117,8 @@ def _threads(threading: ModuleType) -> list[Thread]:
         pools = sys.modules.get(f"concurrent.futures.{kind}")
         if pools is not None:
             # It tells the pools to end, and joins their threads.
-            threading.Thread(target=pools._python_exit, daemon=True).start()
+            with suppress(RuntimeError, MemoryError):  # no thread can be started any more
+                threading.Thread(target=pools._python_exit, daemon=True).start()
     me = threading.current_thread()
     return [one for one in threading.enumerate() if one is not me and not one.daemon]
 
