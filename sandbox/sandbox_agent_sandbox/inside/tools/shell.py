@@ -189,7 +189,8 @@ def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
 def _wait_for_exit(child: _Child, token: CancelToken) -> None:
     """Sleep until the command ends. At the flag its process group gets SIGINT, as from Ctrl-C."""
     if child.pidfd is None:
-        return _wait_without_descriptors(child, token)
+        _wait_without_descriptors(child, token)
+        return
     poller = select.poll()
     poller.register(child.pidfd, select.POLLIN)
     wake = token.wake_fd if isinstance(token, CallToken) else -1
@@ -203,7 +204,8 @@ def _wait_for_exit(child: _Child, token: CancelToken) -> None:
             if error.errno != errno.EINVAL:
                 raise
             # RLIMIT_NOFILE is now lower than the number of descriptors to look at. poll(2)
-            return _wait_without_descriptors(child, token)
+            _wait_without_descriptors(child, token)
+            return
         if child.pidfd in ready:
             return
         if wake in ready:
