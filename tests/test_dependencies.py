@@ -27,6 +27,7 @@ ORDER = (
     "sandbox_agent_sandbox.capture",
     "sandbox_agent_sandbox.temporary_files",
     "sandbox_agent_sandbox.images",
+    "sandbox_agent_sandbox.received",
     "sandbox_agent_sandbox.steps",
     "sandbox_agent_sandbox.plan",
     "sandbox_agent_sandbox.outcome",

@@ -95,9 +95,12 @@ class NewCall(Message, frozen=True, tag="new_call"):
     With it come descriptors, in this order: the worker's inbox (socket), its outbox (pipe, write
     end), the wake pipe (read end), the status pipe (write end), standard output (pipe, write
     end), standard error (pipe, write end).
+
+    fresh_view: the call gets a home folder, /tmp and /dev/shm of its own.
     """
 
     id: str
+    fresh_view: bool = False
 
 
 class Freeze(Message, frozen=True, tag="freeze"):

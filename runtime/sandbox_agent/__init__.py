@@ -7,8 +7,16 @@ pay for the rest.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import sys
+
+# `python -m` puts the current folder first, where a tool may have written a module with the name of
+# one of Python's or ours. While our package is looked for, argv[0] is "-m".
+_OURS = any(one.removeprefix("-m") == "sandbox_agent" for one in sys.orig_argv)
+if _OURS and sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    del sys.path[0]
+
+from importlib import import_module  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 __version__ = "0.1.0"
 

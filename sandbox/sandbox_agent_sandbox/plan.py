@@ -88,6 +88,9 @@ class Plan(msgspec.Struct, frozen=True):
     the host's network. environment: what every tool gets. user, home: of the account inside; the
     environment may say otherwise. import_path: the workers' `sys.path`.
     notes: what the user is told before the start, because inside it is not as it is outside.
+    pins: folders that no tool can rename or replace, outermost first: what is mounted below them
+    would move with them. They are mounted onto themselves. system_calls: the filter of seccomp(2),
+    as `struct sock_filter`s; empty for none.
     """
 
     workspace: str
@@ -104,3 +107,5 @@ class Plan(msgspec.Struct, frozen=True):
     import_path: tuple[str, ...]
     files: tuple[File, ...] = ()
     notes: tuple[str, ...] = ()
+    pins: tuple[str, ...] = ()
+    system_calls: bytes = b""

@@ -9,6 +9,7 @@ class Step(StrEnum):
     """In the order in which they are done."""
 
     START = "start the spawner"
+    KEYRING = "make a session keyring"
     NAMESPACES = "make the namespaces"
     MAPS = "map the user into its namespace"
     INIT = "start init"
@@ -20,3 +21,4 @@ class Step(StrEnum):
     CALL = "start the call's processes"
     CALL_NAMESPACES = "make the call's namespaces"
     CALL_PROC = "mount the call's /proc"
+    CALL_VIEW = "make the call's home folder and /tmp"

@@ -165,6 +165,7 @@ class Caller(msgspec.Struct, frozen=True):
                     # Without a listener the cell slows down floods.
                     on_output=None if state.on_output is None else on_output,
                     on_cancelled=on_cancelled,
+                    fresh_view=request.command is not None,
                     separate_output=self.separate_output if separate is None else separate,
                     stdin=self.stdin if request.stdin is None else request.stdin,
                 ),

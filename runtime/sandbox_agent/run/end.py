@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -75,6 +76,24 @@ def verify_unmade(command: str, ended: Ended | None) -> End:
     """The end of a run whose `verify` command could not be started: that is no verdict."""
     why = "" if ended is None else f": {_why(ended)}"
     return End(Status.ERROR, f"verify could not be started: {command}{why}", ExitCode.SANDBOX)
+
+
+_MISSES = re.compile(
+    r"No module named"
+    r"|(/tmp/|/dev/shm).*(No such file|not found|cannot find)"
+    r"|(No such file|not found|cannot find).*(/tmp/|/dev/shm)",
+    re.IGNORECASE,
+)
+
+
+def fresh_view_hint(ended: Ended | None) -> str:
+    """What to add to the failure of a `verify` command that may have missed what a call installed
+    in a folder of the sandbox's own; "" otherwise."""
+    if ended is None or not ended.exit_status:
+        return ""
+    if ended.exit_status not in (126, 127) and not _MISSES.search(ended.content):
+        return ""
+    return " (verify does not see what calls left in their home folder, /tmp and /dev/shm)"
 
 
 def _why(ended: Ended) -> str:

@@ -33,6 +33,7 @@ from sandbox_agent.run.end import (
     Unmade,
     end_by_answer,
     end_by_error,
+    fresh_view_hint,
     not_made,
     verify_unmade,
 )
@@ -275,7 +276,7 @@ class Loop:
             where = self._setup.settings.workspace.path
             why = f"verify could not be started: tools may not enter {where}"
             return End(Status.ERROR, f"{why}; hint: chmod u+rwx {where}", ExitCode.SANDBOX)
-        caller, failed = self._caller(), []
+        caller, failed, hint = self._caller(), [], ""
         for place, command in enumerate(self._setup.settings.verify, 1):
             if self._token.is_cancelled:
                 return STOPPED
@@ -285,9 +286,11 @@ class Loop:
                 return verify_unmade(command, self._state.calls[call_id].ended)
             if not passed:
                 failed.append(command)
+                call = self._state.calls.get(call_id)  # None if it was stopped before it began
+                hint = hint or fresh_view_hint(None if call is None else call.ended)
         remark = self._setup.model.review(self._state)
         if failed:
-            return End(Status.FAILED, "verify failed: " + "; ".join(failed) + remark)
+            return End(Status.FAILED, "verify failed: " + "; ".join(failed) + hint + remark)
         verified = ", and verify agrees" if self._setup.settings.verify else ""
         return End(Status.DONE, f"the agent is done{verified}{remark}")
 

@@ -7,7 +7,6 @@ import signal
 from enum import Enum
 from typing import ClassVar
 
-import msgspec
 from sandbox_agent_ipc.aio import OutputReader
 from sandbox_agent_ipc.board import Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
@@ -33,8 +32,8 @@ from sandbox_agent_sandbox.host.request import CallRequest
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.host.verdict import Evidence, decide
 from sandbox_agent_sandbox.host.worker_link import Moves, WorkerLink
-from sandbox_agent_sandbox.images import select_images
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
+from sandbox_agent_sandbox.received import bounded
 
 _FLOOD_PAUSE = 0.001
 """Seconds between reads of a stream beyond its limit: the pipe fills, and the writer is slowed."""
@@ -43,10 +42,6 @@ _FLOOD_PAUSE = 0.001
 TERM_WINDOW = 0.25
 """Seconds. A SIGTERM to a call counts as a part of the run's cancellation if that follows so soon:
 Jenkins and systemd terminate descendants first."""
-
-_MAX_FILES = 16
-_MAX_PATH = 4096
-"""How many paths, and of what length, are kept of a result. Our tools name one at most."""
 
 _TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM)
 """Exit statuses of a command that SIGTERM ended, and of a shell whose last command it ended."""
@@ -137,7 +132,7 @@ class CallIO(WorkerLink[CallState]):
             except (IpcError, OSError) as error:
                 why = explained(error) if isinstance(error, OSError) else str(error)
                 self._not_sent = f"it could not be sent: {why}"
-        self._open(request.id, self._slot, channels, request.timeout)
+        self._open(request.id, self._slot, channels, request.timeout, fresh_view=request.fresh_view)
 
     def _was_terminated(self) -> bool:
         """Whether SIGTERM ended the worker, or the command that it ran."""
@@ -169,7 +164,7 @@ class CallIO(WorkerLink[CallState]):
             self._request.on_started()
             return
         if isinstance(message, Result):
-            message = _bounded(message, self._request.output_limit)
+            message = bounded(message, self._request.output_limit)
         self._answered_before_flag = not self._slot.is_cancelled
         self._answer = message
         assert self._call_process is not None
@@ -212,18 +207,3 @@ class CallIO(WorkerLink[CallState]):
         self._close_readers()
         if self._call_process is None:
             self._slot.release(True)  # no process ever got it
-
-
-def _bounded(result: Result, limit: int) -> Result:
-    """A worker cuts its own result; one that a tool has taken over need not."""
-    files = tuple(path for path in result.private_files[:_MAX_FILES] if len(path) <= _MAX_PATH)
-    if files != result.private_files:
-        result = msgspec.structs.replace(result, private_files=files)
-    if result.images:
-        result = msgspec.structs.replace(result, images=select_images(result.images)[0])
-    data = result.content.encode("utf-8", "replace")
-    if len(data) <= 2 * limit:  # with its note on what was left out it is a little longer
-        return result
-    capture = Capture(limit)
-    capture.feed(data)
-    return msgspec.structs.replace(result, content=capture.text())

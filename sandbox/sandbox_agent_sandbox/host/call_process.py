@@ -22,6 +22,7 @@ class CallProcess:
     """The record of one call, from its request to the proof of its end.
 
     session: for a request to a session, the session's own call process; the two share a process.
+    fresh_view: see `CallRequest`.
 
     Any thread may call `flag` at any time. All else belongs to the supervisor's thread until
     `on_ended` is called. From then on nothing changes any more.
@@ -34,6 +35,7 @@ class CallProcess:
     on_ended: Callable[[], object]
     abort_sandbox: Callable[[], object]
     session: CallProcess | None = None
+    fresh_view: bool = False
     process: Process | None = None
     ladder: Ladder = field(init=False)
     survivors: tuple[Survivor, ...] = ()

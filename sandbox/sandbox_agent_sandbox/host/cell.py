@@ -35,6 +35,7 @@ from sandbox_agent_sandbox.host.session import Session
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState, Survivor
 from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.received import check_described
 
 
 class Cell:
@@ -106,7 +107,8 @@ class Cell:
     ) -> list[ToolSpec | ToolProblem]:
         """Let a worker import these functions and describe them. The host never imports them.
 
-        token: cancels it. Raises SandboxBroken when the worker died, or was cancelled.
+        token: cancels it. Raises SandboxBroken when the worker died or was cancelled, or when what
+        came from it is no description of these functions.
         """
         self._check()
         name = f"describe-{next(self._descriptions)}"
@@ -122,6 +124,7 @@ class Cell:
             result = exchange.result()
             text = (result.content or result.output or result.detail).strip()
             raise SandboxBroken(f"the tools' modules cannot be imported: {result.outcome}: {text}")
+        check_described(answer.tools, functions)
         return list(answer.tools)
 
     async def call(self, request: CallRequest, *, token: RunToken | None = None) -> CallResult:

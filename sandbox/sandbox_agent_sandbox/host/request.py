@@ -24,7 +24,9 @@ class CallRequest(msgspec.Struct, frozen=True):
     comes. Without separate_output all of it is "stdout". Both are called in the event loop, and
     must not block. on_cancelled: called with the result where `Cell.call` does not return it,
     because the awaiting task was cancelled. stdin: a descriptor, open for reading, that the worker
-    gets as its standard input; None for /dev/null. It stays the caller's.
+    gets as its standard input; None for /dev/null. It stays the caller's. fresh_view: the call
+    finds its home folder, /tmp and /dev/shm as they were when the sandbox began, and shares them
+    with no other call.
     """
 
     id: str
@@ -39,3 +41,4 @@ class CallRequest(msgspec.Struct, frozen=True):
     on_cancelled: Callable[[CallResult], object] = lambda result: None
     separate_output: bool = False
     stdin: int | None = None
+    fresh_view: bool = False

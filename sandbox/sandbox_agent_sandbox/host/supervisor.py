@@ -326,7 +326,7 @@ class Supervisor:
                 self._end_call(call_process, proven=True)
             else:
                 try:
-                    self._sandbox.send(NewCall(call_process.id), channels)
+                    self._sandbox.send(NewCall(call_process.id, call_process.fresh_view), channels)
                 except (OSError, IpcError) as error:
                     call_process.failure = f"init does not take the call: {error}"
                     self._end_call(call_process, proven=True)

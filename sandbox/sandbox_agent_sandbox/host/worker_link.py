@@ -62,8 +62,17 @@ class WorkerLink(ABC, Generic[S]):
         self._fault = ""
         self._torn = ""
 
-    def _open(self, name: str, slot: Slot, channels: Channels, timeout: float | None) -> None:
-        """Have the worker started, and read from it. timeout: seconds from now.
+    def _open(
+        self,
+        name: str,
+        slot: Slot,
+        channels: Channels,
+        timeout: float | None,
+        *,
+        fresh_view: bool = False,
+    ) -> None:
+        """Have the worker started, and read from it. timeout: seconds from now. fresh_view: see
+        `CallRequest`.
 
         Put its first message into the inbox before: the worker then finds it there.
         """
@@ -80,6 +89,7 @@ class WorkerLink(ABC, Generic[S]):
             status=channels.status,
             on_ended=partial(call_soon, self._loop, self._on_ended),
             abort_sandbox=self._supervisor.give_up,
+            fresh_view=fresh_view,
         )
         self._supervisor.start(self._call_process, channels.worker, timeout)
         for reader in self._readers:

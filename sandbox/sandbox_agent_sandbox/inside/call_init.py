@@ -18,6 +18,7 @@ from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
+from sandbox_agent_sandbox.inside.walls.mounts import renew_private_folders
 from sandbox_agent_sandbox.inside.walls.proc import mount_proc
 from sandbox_agent_sandbox.inside.worker.main import POKE, POKE_INTERVAL, run_worker
 from sandbox_agent_sandbox.plan import Plan
@@ -31,7 +32,7 @@ REAPED_AT_ONCE = 32
 """Processes that are collected between two looks at signals and messages."""
 
 
-def main(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
+def main(plan: Plan, descriptors: CallDescriptors, board_fd: int, *, fresh_view: bool) -> NoReturn:
     """Fork the worker, then reap until the call is over. Never returns."""
     step: Step | None = Step.CALL_NAMESPACES
     try:
@@ -42,6 +43,9 @@ def main(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
         step = Step.CALL_PROC
         # Without its own /proc, /proc/self is wrong and siblings are visible.
         mount_proc("/proc", device="/dev/null")
+        if fresh_view:
+            step = Step.CALL_VIEW
+            renew_private_folders(plan)
         step = Step.CALL
         worker = os.fork()
         step = None  # there is a worker, whose status counts

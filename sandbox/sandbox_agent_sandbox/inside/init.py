@@ -33,7 +33,7 @@ from sandbox_agent_sandbox.inside import call_init
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.walls.mounts import build_root, open_trees
-from sandbox_agent_sandbox.inside.walls.namespaces import forbid_nested_user_namespaces
+from sandbox_agent_sandbox.inside.walls.namespaces import limit_the_namespace
 from sandbox_agent_sandbox.inside.walls.network import loopback_up
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
@@ -63,7 +63,7 @@ def main(plan: Plan, trees: list[int] | None, go: int, host: HostEnds) -> NoRetu
         starters_umask = os.umask(0o022)  # the folders of the view are for the sandbox's user too
         step = Step.NO_NESTING
         try:
-            forbid_nested_user_namespaces()
+            limit_the_namespace()
             step = Step.COPY
             trees = open_trees(plan) if trees is None else trees
             step = Step.VIEW
@@ -158,7 +158,8 @@ def _new_call(
             if child == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                call_init.main(plan, CallDescriptors(*descriptors), host.board_fd)
+                given = CallDescriptors(*descriptors)
+                call_init.main(plan, given, host.board_fd, fresh_view=message.fresh_view)
         finally:
             # Without this a second unshare is EINVAL, and the next fork joins the call's namespace.
             syscalls.setns(own_namespace, syscalls.CLONE_NEWPID)

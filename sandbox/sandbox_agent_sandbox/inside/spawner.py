@@ -55,6 +55,12 @@ class StepFailed(Exception):
         self.hint = str(getattr(error, "hint", ""))
 
 
+class _NoKeyring(OSError):
+    """No session keyring can be made; with EDQUOT, the user's quota of keys is used up."""
+
+    hint = "remove keys of this user (/proc/key-users), or raise kernel.keys.maxkeys"
+
+
 def main(arguments: list[str]) -> None:
     """Build one sandbox and wait for its end.
 
@@ -65,6 +71,7 @@ def main(arguments: list[str]) -> None:
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.set_process_name("sandbox-spawner")
     reset_signals(IGNORED)  # the thread that started us blocks all
+    _be_first_to_die()
     os.setsid()  # before any fork_apart, whose orphans must not be adopted within this session
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     host = HostEnds(socket.socket(fileno=control_fd), board_fd, host_fd)
@@ -75,6 +82,7 @@ def main(arguments: list[str]) -> None:
     gc.collect()
     gc.freeze()
     try:
+        _leave_keyring()
         init_pid = _start_init(plan, host)
     except StepFailed as failed:
         _report(host, failed)
@@ -92,6 +100,27 @@ def _report(host: HostEnds, failed: StepFailed) -> NoReturn:
     message = InitFailed(PROTOCOL, failed.step, str(failed), failed.number, failed.hint)
     send_datagram(host.control, message)
     sys.exit(1)
+
+
+def _be_first_to_die() -> None:
+    """Where memory runs out that is shared with the agent, the kernel ends what has the highest
+    score: of the sandbox's processes the largest one, and not the agent. proc_pid_oom_score_adj(5)
+    """
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def _leave_keyring() -> None:
+    """Tools must not reach the keys of the starter's session. session-keyring(7)
+
+    Where keyctl(2) is not there (ENOSYS) or refused (EPERM, as in most containers), it is so for
+    tools too.
+    """
+    try:
+        syscalls.join_new_session_keyring()
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP):
+            raise StepFailed(Step.KEYRING, _NoKeyring(error.errno, error.strerror)) from error
 
 
 def _start_init(plan: Plan, host: HostEnds) -> int:

@@ -22,6 +22,7 @@ from sandbox_agent_sandbox.policy.paths import follow, is_inside, is_inside_any
 from sandbox_agent_sandbox.policy.policy import Limits, Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts
 from sandbox_agent_sandbox.policy.programs import show_programs
+from sandbox_agent_sandbox.policy.seccomp import compile_filter
 from sandbox_agent_sandbox.policy.system import add_own_files, show_system
 from sandbox_agent_sandbox.policy.view import HOME, KERNEL_FOLDERS, OWN_FOLDERS, View
 
@@ -62,14 +63,7 @@ def make_plan(
     shared += [str(_resolve(path, "write", shared)) for path in policy.write]
     view = View(facts, identity, place, shared)
     show_system(view, policy.network)
-    # Interpreters, wherever they lie; else those below $HOME would vanish. They are read-only also
-    # inside the workspace, because this process runs from some of them.
-    for path in (facts.prefix, facts.base_prefix, *facts.code, *tool_paths):
-        real = view.follow(path).real
-        too_wide = real == place or is_inside(view.home, real)
-        if path.is_absolute() and os.path.exists(path) and not too_wide:
-            view.add_unseen(path)
-            view.guard(path)
+    _show_interpreters(view, tool_paths)
     show_programs(view)
     show_certificates(view, policy.network)
     for path in policy.read:
@@ -105,9 +99,55 @@ def make_plan(
         import_path=tuple(_import_path(view, tool_paths)),
         files=tuple(view.files),
         notes=() if workspace is None else tuple(view.notes),
+        pins=tuple(_pins(view)),
+        system_calls=compile_filter(facts.machine, owner_is_root=_is_roots(view)),
     )
     _refuse_what_is_not_utf8(plan)
     return plan
+
+
+def _show_interpreters(view: View, tool_paths: Sequence[Path]) -> None:
+    """Interpreters and code, wherever they lie; else those below $HOME would vanish. They are
+    read-only also inside the workspace, because this process runs from some of them."""
+    facts = view.facts
+    for path in (facts.prefix, facts.base_prefix, *facts.code, *tool_paths):
+        real = view.follow(path).real
+        too_wide = real == view.workspace or is_inside(view.home, real)
+        if path.is_absolute() and os.path.exists(path) and not too_wide:
+            view.add_unseen(path)
+            view.guard(path)
+
+
+def _pins(view: View) -> list[str]:
+    """The folders between what tools can write and what is mounted in it. A mount point cannot be
+    renamed (EBUSY), but a folder above it can, and what is mounted in it goes with it; then a tool
+    could put another folder in its place. rename(2)"""
+    mounted = {bind.path for bind in view.binds}
+    pins = {
+        str(folder)
+        for path in (*mounted, *(mask.path for mask in view.masks))
+        for folder in Path(path).parents
+        if str(folder) not in mounted and _can_be_renamed(str(folder), view)
+    }
+    return sorted(pins, key=lambda pin: (pin.count("/"), pin))
+
+
+def _can_be_renamed(folder: str, view: View) -> bool:
+    if folder in OWN_FOLDERS:
+        return False
+    outer = view.bind_above(folder)
+    if outer is None:  # made by init: in the root, which is read-only, or in a folder for all
+        return is_inside_any(folder, ("/tmp", "/var/tmp"))
+    return outer.writable
+
+
+def _is_roots(view: View) -> bool:
+    """Whether what tools write is root's on the disk, or its group's: in an idmapped mount they
+    write as the owner of what is mounted."""
+    return any(
+        bind.writable and bind.idmapped and 0 in (bind.owner_uid, bind.owner_gid)
+        for bind in view.binds
+    )
 
 
 def _refuse_what_is_not_utf8(plan: Plan) -> None:

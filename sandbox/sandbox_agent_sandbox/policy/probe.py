@@ -29,7 +29,8 @@ class HostFacts:
     uid, gid: of the agent. path: the entries of $PATH. prefix, base_prefix: this interpreter's
     environment and installation, as in `sys`. code: the folders that our own packages are imported
     from. import_path: `sys.path`. user: the name that tools see as their own. environment: what
-    `env.pass` reads. root: the folder that holds the system's `usr`, `etc` and so on.
+    `env.pass` reads. root: the folder that holds the system's `usr`, `etc` and so on. machine: as
+    uname(2) names it; "" where it is not that of this process.
     """
 
     uid: int
@@ -43,6 +44,7 @@ class HostFacts:
     user: str = "agent"
     environment: Mapping[str, str] = field(default_factory=dict)
     root: Path = Path("/")
+    machine: str = ""
 
 
 def interpreter() -> str:
@@ -95,6 +97,7 @@ def host_facts() -> HostFacts:
         code=tuple(map(Path, import_roots())),
         import_path=tuple(sys.path),
         environment=environment,
+        machine=os.uname().machine if sys.maxsize > 2**32 else "",
     )
 
 

@@ -111,6 +111,10 @@ class View:
         """Whether a path, given without links, is visible."""
         return self.can_write(real) or any(one in self._binds for one in _upwards(real))
 
+    def bind_above(self, real: str) -> Bind | None:
+        """The bind that a path, given without links, is in; None if init makes it."""
+        return next((self._binds[one] for one in _upwards(real) if one in self._binds), None)
+
     def can_write(self, real: str) -> bool:
         """Whether tools can write below a path, given without links."""
         return is_inside_any(real, self.writable)

@@ -27,6 +27,7 @@ from sandbox_agent_sandbox.plan import (
     Symlink,
 )
 from sandbox_agent_sandbox.policy.make_plan import make_plan
+from sandbox_agent_sandbox.policy.paths import is_inside
 from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts
 
@@ -214,7 +215,10 @@ def check(plan: Plan, expected: Plan, top: Path) -> None:
     filled = msgspec.json.decode(text, type=Plan)
     stats = [(item.path, os.stat(item.path)) for item in filled.protected]
     protected = tuple(Protected(path, stat.st_dev, stat.st_ino) for path, stat in stats)
-    assert lines(plan) == lines(but(filled, protected=protected))
+    # The tests lie below /tmp, where every folder on the way to a bind has a pin.
+    writable = tuple(f"{bind.path}/" for bind in plan.binds if bind.writable)
+    pins = tuple(pin for pin in plan.pins if pin.startswith(writable))
+    assert lines(but(plan, pins=pins)) == lines(but(filled, protected=protected))
 
 
 def test_the_default_policy_of_an_ordinary_user(layout: Path) -> None:
@@ -514,3 +518,17 @@ def test_as_root_a_sandbox_without_a_workspace(layout: Path, as_root: HostFacts)
         files=ROOT.files[1:],
     )
     check(plan, expected, layout)
+
+
+def test_folders_above_what_is_mounted_have_pins(layout: Path) -> None:
+    """Where tools could rename them: in the workspace, and in /tmp, which is the sandbox's own."""
+    work = layout / "work"
+    for name in ("a/b/judges", "a/c", "d/secret", "e/free"):
+        (work / name).mkdir(parents=True)
+    policy = Policy(protect=["a/b/judges", "a/c"], hide=["d/secret"])
+    pins = make_plan(policy, facts(layout), workspace=work).pins
+    below = [pin for pin in pins if is_inside(pin, str(work))]
+    assert below == [f"{work}/a", f"{work}/d", f"{work}/a/b"]
+    above = [str(folder) for folder in layout.parents if str(folder) not in ("/", "/tmp")]
+    assert set(above) < set(pins)
+    assert list(pins) == sorted(pins, key=lambda pin: (pin.count("/"), pin))

@@ -1,7 +1,7 @@
 """System calls that Python's `os` lacks, through ctypes. Each raises OSError.
 
 Numbers from 424 on are the same on every architecture (Documentation/process/adding-syscalls.rst);
-the older ones are pivot_root and renameat2, which not every C library wraps.
+the older ones are keyctl, pivot_root and renameat2, which not every C library wraps.
 """
 
 from __future__ import annotations
@@ -58,11 +58,16 @@ _SYS_CLOSE_RANGE = 436
 _SYS_MOUNT_SETATTR = 442
 _SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276}.get(platform.machine(), -1)
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(platform.machine(), -1)
+_SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}.get(platform.machine(), -1)
+
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_SECCOMP_MODE_FILTER = 2
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
+PR_SET_SECCOMP = 22
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
@@ -182,6 +187,23 @@ def prctl(option: int, argument: int = 0, third: int = 0) -> int:
         ),
         f"prctl({option}, {argument})",
     )
+
+
+def set_filter(program: bytes) -> None:
+    """Filter the system calls of the calling process and of all that come from it. Needs
+    no_new_privs. seccomp(2).
+
+    program: `struct sock_filter`s of 8 bytes each.
+    """
+    buffer = ctypes.create_string_buffer(program, len(program))
+    descriptor = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
+    header = ctypes.create_string_buffer(descriptor, len(descriptor))
+    prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
+
+
+def join_new_session_keyring() -> None:
+    """Give up the session keyring that was inherited, for a new and empty one. keyctl(2)."""
+    _syscall(_SYS_KEYCTL, "keyctl", _KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def capset_none() -> None:

@@ -19,6 +19,7 @@ from sandbox_agent_sandbox.inside.walls.proc import mount_proc
 from sandbox_agent_sandbox.plan import Plan
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_SHARED = ("/tmp/", "/var/tmp/")
 _SAFE = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 
 
@@ -50,13 +51,16 @@ def build_root(plan: Plan, trees: Sequence[int]) -> None:
         os.mkdir(f"{root}/{folder}")
     _devices(f"{root}/dev", plan)
     mount_proc(f"{root}/proc", device=f"{root}/dev/null")
-    _tmpfs(f"{root}/tmp", f"size={plan.limits.tmp},mode=1777")
-    # One and the same, and no link: a workspace may lie below each of them.
-    syscalls.mount(f"{root}/tmp", f"{root}/var/tmp", None, syscalls.MS_BIND)
+    _private_tmp(root, plan)
     for link in plan.symlinks:
         _symlink(root + link.path, link.target)
+    pins = list(plan.pins)
     for bind, tree in zip(plan.binds, trees, strict=True):
+        while pins and pins[0].count("/") < bind.path.count("/"):
+            _pin(root + pins.pop(0))
         _attach(tree, root + bind.path)
+    for pin in pins:
+        _pin(root + pin)
     _cover(root, plan)
     os.makedirs(f"{root}{plan.home}", 0o700, exist_ok=True)
     os.chdir(root)
@@ -64,6 +68,50 @@ def build_root(plan: Plan, trees: Sequence[int]) -> None:
     syscalls.umount(".", syscalls.MNT_DETACH)
     os.chdir("/")
     syscalls.mount_setattr(syscalls.AT_FDCWD, "/", 0, _SAFE | syscalls.MOUNT_ATTR_RDONLY)
+
+
+def renew_private_folders(plan: Plan) -> None:
+    """Mount a new home folder, /tmp and /dev/shm over those that all calls share, in the mount
+    namespace of one call. What the plan shows below them stays.
+    """
+    starters_umask = os.umask(0o022)
+    below = [path for path in _outermost(plan) if path.startswith(_SHARED)]
+    trees = [syscalls.open_tree(path) for path in below]
+    _private_tmp("", plan)
+    for link in plan.symlinks:
+        if link.path.startswith(_SHARED):
+            _symlink(link.path, link.target)
+    for path, tree in zip(below, trees, strict=True):
+        for pin in plan.pins:
+            if path.startswith(f"{pin}/"):
+                _pin(pin)
+        _attach(tree, path)
+    _shared_memory("/dev", plan)
+    os.makedirs(plan.home, 0o700, exist_ok=True)
+    for file in plan.files:
+        if file.path.startswith(f"{plan.home}/") and not os.path.lexists(file.path):
+            os.makedirs(os.path.dirname(file.path), exist_ok=True)
+            _write(file.path, file.text)
+    os.umask(starters_umask)
+
+
+def _outermost(plan: Plan) -> list[str]:
+    """The binds that lie in no other bind. A copy of their trees has the others in it."""
+    found: list[str] = []
+    for bind in plan.binds:  # outermost first
+        if not any(bind.path.startswith(f"{path}/") for path in found):
+            found.append(bind.path)
+    return found
+
+
+def _private_tmp(root: str, plan: Plan) -> None:
+    _tmpfs(f"{root}/tmp", f"size={plan.limits.tmp},mode=1777")
+    # One and the same, and no link: a workspace may lie below each of them.
+    syscalls.mount(f"{root}/tmp", f"{root}/var/tmp", None, syscalls.MS_BIND)
+
+
+def _shared_memory(dev: str, plan: Plan) -> None:
+    _tmpfs(f"{dev}/shm", f"size={plan.limits.tmp},mode=1777")
 
 
 def _tmpfs(target: str, options: str, flags: int = 0) -> None:
@@ -97,7 +145,7 @@ def _devices(dev: str, plan: Plan) -> None:
         "newinstance,ptmxmode=0666,mode=0620",
     )
     os.mkdir(f"{dev}/shm")
-    _tmpfs(f"{dev}/shm", f"size={plan.limits.tmp},mode=1777")
+    _shared_memory(dev, plan)
     # The folder alone: each device is a mount of its own and keeps its attributes.
     syscalls.mount_setattr(
         syscalls.AT_FDCWD, dev, 0, syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID
@@ -112,6 +160,14 @@ def _attach(tree: int, target: str) -> None:
         _touch(target)
     syscalls.move_mount(tree, target)
     os.close(tree)
+
+
+def _pin(folder: str) -> None:
+    """Make a folder a mount point, which cannot be renamed or removed. rename(2), EBUSY"""
+    # What even init cannot reach is below a folder of somebody else, which shuts tools out too.
+    with suppress(PermissionError):
+        os.makedirs(folder, exist_ok=True)
+        syscalls.mount(folder, folder, None, syscalls.MS_BIND)
 
 
 def _cover(root: str, plan: Plan) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
@@ -49,9 +50,15 @@ def switch_user(identity: Identity) -> None:
     os.setresuid(identity.inside_uid, identity.inside_uid, identity.inside_uid)
 
 
-def forbid_nested_user_namespaces() -> None:
-    """Forbid user namespaces, in which a tool would have capabilities and could mount.
+def limit_the_namespace() -> None:
+    """Forbid user namespaces, in which a tool would have capabilities and could mount. Leave the
+    starter at least half of what inotify gives to a user.
 
-    The limit holds for the writer's namespace. namespaces(7), /proc/sys/user.
+    The limits hold for the writer's namespace. namespaces(7), /proc/sys/user, inotify(7).
     """
-    Path("/proc/sys/user/max_user_namespaces").write_text("0")
+    limits = Path("/proc/sys/user")
+    (limits / "max_user_namespaces").write_text("0")
+    for name in ("instances", "watches"):
+        with suppress(FileNotFoundError):  # a kernel without inotify
+            most = int(Path(f"/proc/sys/fs/inotify/max_user_{name}").read_text())
+            (limits / f"max_inotify_{name}").write_text(str(most // 2))

@@ -22,6 +22,7 @@ from sandbox_agent_ipc.messages import (
     Call,
     Describe,
     Described,
+    FunctionRef,
     Ready,
     Result,
     ResultKind,
@@ -39,6 +40,7 @@ from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only, standard_streams
 from sandbox_agent_sandbox.inside.walls.rlimits import apply_rlimits
+from sandbox_agent_sandbox.inside.walls.seccomp import filter_system_calls
 from sandbox_agent_sandbox.inside.worker import leftovers
 from sandbox_agent_sandbox.inside.worker.call_facts import CallFacts, set_facts
 from sandbox_agent_sandbox.inside.worker.invoke import NotStarted, describe_all, invoke
@@ -108,8 +110,6 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     keep_only([descriptors.inbox, descriptors.outbox, descriptors.wake, board_fd])
     apply_rlimits(plan.limits)
     drop_capabilities()
-    # Dumpable again, as after any exec: else /proc/self belongs to root, and tools cannot read it.
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     # Signals that the host ignores (nohup, a background job's SIGINT) are not ignored in here.
     reset_signals()
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -118,6 +118,7 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     # Typed as constants. The old ones would never be flushed.
     vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)
+    filter_system_calls(plan.system_calls)
 
 
 def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int, outbox: _Outbox) -> None:
@@ -128,6 +129,11 @@ def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int, outbox: _Out
     os.environ.update(message.env)
     sys.path[:] = plan.import_path
     _enter(message.cwd)
+    if not isinstance(message, Call) or not _is_ours(message.function):
+        # As after any exec: else /proc/self belongs to root, and the tool cannot read it. The
+        # worker of a command stays as it is: what the command starts could otherwise open the
+        # outbox by /proc/PID/fd, and report a result of its own. proc_pid_fd(5)
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     if isinstance(message, Describe):
         outbox.send(Described(describe_all(message.functions)))
         return
@@ -192,7 +198,7 @@ def _run(
             os._exit(0)  # a forked child of the tool that returned into here: it must not send
         _ignore_term()
         if result.kind in (ResultKind.OK, ResultKind.ERROR):
-            if not call.function.module.startswith("sandbox_agent_sandbox."):
+            if not _is_ours(call.function):
                 own = (descriptors.inbox, descriptors.outbox, descriptors.wake, board_fd)
                 leftovers.finish_python(token, own)
             if not token.is_cancelled:  # a call that is stopped is to leave nothing
@@ -202,6 +208,11 @@ def _run(
         _ignore_term()
         return Result(ResultKind.CANCELLED, "")
     return result
+
+
+def _is_ours(function: FunctionRef) -> bool:
+    """Whether a tool is one of this package's, which runs no code of others in this process."""
+    return function.module.startswith("sandbox_agent_sandbox.")
 
 
 def _ignore_term() -> None:

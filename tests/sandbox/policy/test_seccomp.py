@@ -1,0 +1,203 @@
+"""The filter of system calls, run by an interpreter of classic BPF, for both machines."""
+
+from __future__ import annotations
+
+import errno
+import random
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from sandbox_agent_sandbox.policy.seccomp import (
+    ARCHITECTURES,
+    NUMBERS,
+    Condition,
+    Refusal,
+    compile_filter,
+    refusals,
+)
+
+ALLOW, ERROR = 0x7FFF0000, 0x00050000
+S_IFCHR, S_IFIFO, S_IFREG = 0o020000, 0o010000, 0o100000
+O_CREAT, O_TMPFILE, O_RDWR = 0o100, 0o20200000, 2
+TIOCSTI, TIOCLINUX, TIOCGWINSZ = 0x5412, 0x541C, 0x5413
+NEWUSER, NEWTIME, CLONE_VM, SIGCHLD = 0x10000000, 0x80, 0x100, 17
+UNIX, INET, INET6, NETLINK, PACKET, ALG, VSOCK = 1, 2, 10, 16, 17, 38, 40
+HIGH = 0xDEADBEEF << 32
+"""What a caller leaves in the upper half of a register that holds 32 bits."""
+
+
+def bpf(program: bytes, number: int, arguments: Sequence[int], architecture: int) -> int:
+    """What a filter returns. Fails where a jump goes astray."""
+    padded = (*arguments, *[0] * (6 - len(arguments)))
+    data = struct.pack("<IIQ6Q", number, architecture, 0, *padded)
+    code = list(struct.iter_unpack("=HBBI", program))
+    at = accumulator = 0
+    while True:
+        operation, yes, no, k = code[at]
+        at += 1
+        if operation == 0x20:
+            (accumulator,) = struct.unpack_from("<I", data, k)
+        elif operation == 0x54:
+            accumulator &= k
+        elif operation == 0x05:
+            at += k
+        elif operation == 0x15:
+            at += yes if accumulator == k else no
+        elif operation == 0x35:
+            at += yes if accumulator >= k else no
+        elif operation == 0x45:
+            at += yes if accumulator & k else no
+        elif operation == 0x06:
+            return int(k)
+        else:
+            raise AssertionError(f"no such operation: {operation:#x}")
+
+
+def verdict(machine: str, name: str, *arguments: int, owner_is_root: bool = False) -> int:
+    """The errno of a call; 0 if it is allowed."""
+    program = compile_filter(machine, owner_is_root=owner_is_root)
+    found = bpf(program, NUMBERS[machine][name], arguments, ARCHITECTURES[machine])
+    if found == ALLOW:
+        return 0
+    assert found & 0xFFFF0000 == ERROR
+    return found & 0xFFFF
+
+
+CASES: dict[str, tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]] = {
+    "unshare": (((NEWUSER,), (NEWTIME,), (NEWUSER | 0x400,)), ((0,), (0x400,), (0x200,))),
+    "clone": (((NEWUSER | SIGCHLD,),), ((SIGCHLD,), (CLONE_VM | NEWTIME,), (0x7F | CLONE_VM,))),
+    "personality": (((0x400000,), (0x40000,)), ((0,), (8,), (0xFFFFFFFF,), (0x20008,))),
+    "ioctl": (
+        ((0, TIOCSTI), (0, TIOCLINUX), (0, TIOCSTI | HIGH)),
+        ((0, TIOCGWINSZ), (0, 0x5411), (0, 0)),
+    ),
+    "socket": (
+        ((PACKET, 3), (ALG, 5), (VSOCK, 1), (NETLINK, 3, 16), (0,), (UNIX + 256,)),
+        ((UNIX, 1), (INET, 1), (INET6, 2), (NETLINK, 3, 0), (UNIX | HIGH, 1)),
+    ),
+    "chmod": (((0, 0o4755), (0, 0o4000 | HIGH)), ((0, 0o755), (0, 0o2755), (0, 0o1777))),
+    "fchmod": (((3, 0o4755),), ((3, 0o755), (3, 0o2755))),
+    "fchmodat": (((3, 0, 0o4755),), ((3, 0, 0o755), (3, 0o4000, 0o755))),
+    "fchmodat2": (((3, 0, 0o4755, 0),), ((3, 0, 0o755, 0o4000),)),
+    "creat": (((0, 0o4755),), ((0, 0o644),)),
+    "open": (
+        ((0, O_CREAT, 0o4755), (0, O_TMPFILE | O_RDWR, 0o4755)),
+        ((0, O_RDWR, 0o4755), (0, O_CREAT, 0o644)),
+    ),
+    "openat": (
+        ((3, 0, O_CREAT, 0o4755), (3, 0, O_TMPFILE | O_RDWR, 0o4644)),
+        ((3, 0, O_RDWR, 0o4755), (3, 0, O_CREAT, 0o644), (3, O_CREAT, 0, 0o4000)),
+    ),
+    "mknod": (
+        ((0, S_IFCHR | 0o644), (0, S_IFREG | 0o4644), (0, S_IFCHR | HIGH)),
+        ((0, S_IFIFO | 0o644), (0, S_IFREG | 0o644), (0, 0)),
+    ),
+    "mknodat": (
+        ((3, 0, S_IFCHR), (3, 0, S_IFREG | 0o4644)),
+        ((3, 0, S_IFIFO | 0o644), (3, S_IFCHR, 0)),
+    ),
+    "renameat2": (((3, 0, 3, 0, 4),), ((3, 0, 3, 0, 0), (3, 0, 3, 0, 1), (3, 0, 3, 0, 2))),
+}
+"""Of the calls that are refused by their arguments: refused ones, and allowed ones."""
+
+ALWAYS = [name for one in refusals(owner_is_root=False) for name in one.names.split()]
+machines = pytest.mark.parametrize("machine", NUMBERS)
+
+
+@machines
+def test_each_entry_refuses_what_it_names_and_lets_its_neighbours_pass(machine: str) -> None:
+    conditional = {
+        name for one in refusals(owner_is_root=False) if one.when or one.unless
+        for name in one.names.split()
+    }  # fmt: skip
+    assert conditional == set(CASES)
+    for name, (refused, allowed) in CASES.items():
+        if name not in NUMBERS[machine]:
+            continue
+        for arguments in refused:
+            assert verdict(machine, name, *arguments) != 0, (name, arguments)
+        for arguments in allowed:
+            assert verdict(machine, name, *arguments) == 0, (name, arguments)
+    for name in set(ALWAYS) - conditional:
+        if name in NUMBERS[machine]:
+            assert verdict(machine, name, 0, 0, 0) in (errno.EPERM, errno.ENOSYS), name
+
+
+def test_the_setgid_bit_is_refused_where_root_would_own_it() -> None:
+    """Elsewhere `git init --shared` needs it."""
+    for name, arguments in (("chmod", (0, 0o2755)), ("openat", (3, 0, O_CREAT, 0o2755))):
+        assert verdict("x86_64", name, *arguments) == 0
+        assert verdict("x86_64", name, *arguments, owner_is_root=True) == errno.EPERM
+    assert verdict("x86_64", "chmod", 0, 0o1777, owner_is_root=True) == 0
+
+
+def holds(test: Condition, arguments: Sequence[int]) -> bool:
+    value = arguments[test.argument] & 0xFFFFFFFF & test.mask
+    return value != 0 if test.any_bit else value in test.values
+
+
+def refused_by(entry: Refusal, arguments: Sequence[int]) -> bool:
+    if entry.when:
+        return all(holds(test, arguments) for test in entry.when)
+    return not any(all(holds(test, arguments) for test in tests) for tests in entry.unless)
+
+
+@machines
+@pytest.mark.parametrize("owner_is_root", [False, True])
+def test_the_program_says_what_the_list_says(machine: str, owner_is_root: bool) -> None:
+    """For every number, with many arguments."""
+    entries = refusals(owner_is_root=owner_is_root)
+    names = {number: name for name, number in NUMBERS[machine].items()}
+    program = compile_filter(machine, owner_is_root=owner_is_root)
+    chance = random.Random(7)
+    telling = [0, 1, 2, 4, 10, 16, 17, 0o4755, 0o2755, O_CREAT, O_TMPFILE, S_IFCHR, NEWUSER, 8]
+    telling += [TIOCSTI, 0x40000, 0xFFFFFFFF, HIGH | 0o4755]
+    for number in range(600):
+        about = [one for one in entries if names.get(number) in one.names.split()]
+        for _ in range(60 if about else 1):
+            arguments = [chance.choice(telling) for _ in range(6)]
+            expected = next((one.error for one in about if refused_by(one, arguments)), 0)
+            found = bpf(program, number, arguments, ARCHITECTURES[machine])
+            assert found == (ERROR | expected if expected else ALLOW), (number, arguments)
+
+
+@machines
+def test_other_machines_and_variants_have_no_system_call(machine: str) -> None:
+    program = compile_filter(machine, owner_is_root=False)
+    other = 0x40000003  # AUDIT_ARCH_I386
+    assert bpf(program, 20, (), other) == ERROR | errno.ENOSYS
+    if machine == "x86_64":
+        assert bpf(program, 0x40000000 + 1, (), ARCHITECTURES[machine]) == ERROR | errno.ENOSYS
+
+
+@machines
+def test_a_program_is_small_and_each_entry_has_its_reason(machine: str) -> None:
+    """BPF_MAXINSNS is 4096."""
+    program = compile_filter(machine, owner_is_root=True)
+    assert len(program) // 8 < 400
+    assert all(one.why for one in refusals(owner_is_root=True))
+
+
+def test_a_machine_that_is_not_known_gets_no_filter() -> None:
+    assert compile_filter("riscv64", owner_is_root=False) == b""
+    assert compile_filter("", owner_is_root=False) == b""
+
+
+def test_the_numbers_are_those_of_this_machines_headers() -> None:
+    """Where the kernel's headers are installed."""
+    headers = {
+        "x86_64": "/usr/include/x86_64-linux-gnu/asm/unistd_64.h",
+        "aarch64": "/usr/include/asm-generic/unistd.h",
+    }
+    for machine, path in headers.items():
+        if not Path(path).exists():
+            continue
+        defined = {}
+        for line in Path(path).read_text().splitlines():
+            words = line.split()
+            if len(words) == 3 and words[0] == "#define" and words[2].isdigit():
+                defined[words[1].removeprefix("__NR_").removeprefix("3264_")] = int(words[2])
+        for name, number in NUMBERS[machine].items():
+            assert defined.get(name, number) == number, (machine, name)
