@@ -1,0 +1,120 @@
+"""How far this host keeps each field of a policy and each layer of the walls.
+
+A run and `doctor` read it here, from the same kind of plan, so they never disagree. A layer decides
+in planning what this host allows, and the plan carries that decision; the entry here turns it into
+a level. `doctor` then tries each entry in a real sandbox (`trials/`).
+
+A field or layer without an entry fails tests/sandbox/policy/test_levels.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+
+import msgspec
+
+from sandbox_agent_sandbox.errors import SandboxUnavailable
+from sandbox_agent_sandbox.plan import Plan
+
+
+class Level(StrEnum):
+    """How far something is kept.
+
+    enforced: what it forbids does not happen. restored: it can happen; it is noticed, undone or
+    stopped, and reported. missing: this host cannot keep it.
+    """
+
+    ENFORCED = "enforced"
+    RESTORED = "restored"
+    MISSING = "missing"
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """A level and its reasons.
+
+    how: by what it is kept. why: why the level is not `enforced`. hint: what to change on this host
+    or in the policy. Each is empty where there is nothing to say.
+    """
+
+    level: Level
+    how: str = ""
+    why: str = ""
+    hint: str = ""
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """What stands about one field or layer. name: of a field, dotted as in `limits.memory`, or of a
+    layer. layer: False for a field."""
+
+    name: str
+    layer: bool
+    level: Level
+    how: str = ""
+    why: str = ""
+    hint: str = ""
+
+
+Judge = Callable[[Plan], Standing]
+"""Reads a plan and says how far it keeps one field or layer."""
+
+
+def always(how: str) -> Judge:
+    """A judge for what every sandbox enforces: without it, the sandbox cannot be built."""
+    standing = Standing(Level.ENFORCED, how)
+    return lambda plan: standing
+
+
+def _system_calls(plan: Plan) -> Standing:
+    if plan.system_calls:
+        return Standing(Level.ENFORCED, "seccomp: a list of refused system calls")
+    return Standing(
+        Level.MISSING,
+        why="there is no filter for this machine",
+        hint="use x86-64 or AArch64, with a 64-bit Python",
+    )
+
+
+FIELDS: Mapping[str, Judge] = {
+    "read": always("mount view: what is not named is not there"),
+    "write": always("mount view: all else is read-only"),
+    "hide": always("mount view: an empty file or folder covers it"),
+    "protect": always("mount view: a read-only mount that cannot be renamed"),
+    "network": always("network namespace"),
+    "env.pass": always("the environment is replaced"),
+    "env.set": always("the environment is replaced"),
+    "limits.timeout": always("the ladder: flag, SIGTERM, SIGKILL"),
+    "limits.memory": always("RLIMIT_DATA, per process"),
+    "limits.processes": always("RLIMIT_NPROC"),
+    "limits.cpu_time": always("RLIMIT_CPU, per process"),
+    "limits.open_files": always("RLIMIT_NOFILE, per process"),
+    "limits.file_size": always("RLIMIT_FSIZE, per file"),
+    "limits.tmp": always("size of a file system in memory"),
+    "limits.output": always("the host reads no more"),
+}
+"""Every field of a policy."""
+
+LAYERS: Mapping[str, Judge] = {
+    "namespaces": always("user, mount, pid, network, ipc, uts and cgroup namespaces"),
+    "capabilities": always("none inside, and no_new_privs"),
+    "system calls": _system_calls,
+}
+"""The layers of the walls that are no field of a policy."""
+
+
+def facts(plan: Plan) -> tuple[Fact, ...]:
+    """What stands about every field, then about every layer."""
+    return tuple(
+        Fact(name, layer, *msgspec.structs.astuple(judge(plan)))
+        for layer, table in ((False, FIELDS), (True, LAYERS))
+        for name, judge in table.items()
+    )
+
+
+def refuse_missing(plan: Plan) -> None:
+    """Raise SandboxUnavailable for the first field that this host cannot keep."""
+    for fact in facts(plan):
+        if not fact.layer and fact.level is Level.MISSING:
+            raise SandboxUnavailable(
+                f"sandbox.{fact.name} cannot be enforced here: {fact.why}; hint: {fact.hint}"
+            )
