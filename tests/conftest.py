@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
@@ -55,9 +54,7 @@ def _is_pure(path: Path) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     """All temporary files of a session go to one folder, where a forgotten one shows."""
     config.pluginmanager.register(skips.Listed(), "listed-skips")
-    # Commands under test inherit what is ignored, as SIGINT is by what a shell starts with `&`.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and SIGHUP by what nohup(1) starts
+    starter_environment.reset_signals()
     leaks.become_subreaper()
     leaks.have_own_mounts()
     folder = _private_folder(config)

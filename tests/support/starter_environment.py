@@ -1,9 +1,10 @@
-"""The variables of whoever starts the tests that change what the product does. No test inherits
-them: a test that means one sets it.
+"""What whoever starts the tests passes on and what changes what the product does: variables, and
+what is done with signals. No test inherits it: a test that means it sets it.
 """
 
 from __future__ import annotations
 
+import signal
 from collections.abc import MutableMapping
 
 _NAMES = frozenset(
@@ -18,3 +19,14 @@ def forget(environ: MutableMapping[str, str]) -> None:
     for name in list(environ):
         if name in _NAMES or name.startswith(_BEGINNINGS):
             del environ[name]
+
+
+def reset_signals() -> None:
+    """Give every signal the disposition and the mask of a command at a terminal. A shell starts
+    `command &` with SIGINT and SIGQUIT ignored, nohup(1) ignores SIGHUP, and commands under test
+    would inherit that."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python ignores these
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
