@@ -95,6 +95,19 @@ def test_verify_finds_nothing_of_what_calls_left_in_folders_of_their_own(person:
     assert "shared by calls" in outputs(person)
 
 
+def test_verify_sees_all_that_is_shown_below_tmp(person: Person) -> None:
+    """Where folders of its own are, too."""
+    for name in ("one", "two"):
+        (person.folder / name).mkdir()
+        person.own(person.folder / name)
+        person.write(person.folder / name / "file", name)
+    shown = [str(person.folder / name) for name in ("one", "two")]
+    code = run_task(
+        person, sandbox={"read": shown}, verify=[f"cat {shown[0]}/file {shown[1]}/file"]
+    )
+    assert code == 0, outputs(person)
+
+
 def test_that_verify_may_have_missed_what_a_call_installed_is_said(person: Person) -> None:
     make(person, "judge", "true")
     code = run_task(

@@ -81,10 +81,11 @@ def renew_private_folders(plan: Plan) -> None:
     for link in plan.symlinks:
         if link.path.startswith(_SHARED):
             _symlink(link.path, link.target)
+    for pin in plan.pins:
+        # Each once, and first of all: a pin covers what was mounted below it before.
+        if any(path.startswith(f"{pin}/") for path in below):
+            _pin(pin)
     for path, tree in zip(below, trees, strict=True):
-        for pin in plan.pins:
-            if path.startswith(f"{pin}/"):
-                _pin(pin)
         _attach(tree, path)
     _shared_memory("/dev", plan)
     os.makedirs(plan.home, 0o700, exist_ok=True)
