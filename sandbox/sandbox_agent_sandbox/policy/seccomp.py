@@ -30,7 +30,16 @@ _CREATES = 0o100 | 0o20000000
 _WHITEOUT = 4
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _NETLINK_ROUTE = 0
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_SOCKET_TYPE = 0xF
+"""Of socket(2)'s second argument. Above it are SOCK_CLOEXEC and SOCK_NONBLOCK."""
+_SOCKET_TYPES = (1, 2, 3)
+"""SOCK_STREAM, SOCK_DGRAM, SOCK_RAW. In AF_INET SOCK_PACKET is another name of AF_PACKET."""
+_PROTOCOLS = (0, 1, 6, 17, 58, 255)
+"""The type's own, ICMP, TCP, UDP, ICMPv6 and IPPROTO_RAW."""
+_TIOCSTI, _TIOCLINUX, _TIOCSETD = 0x5412, 0x541C, 0x5423
+_ADD_ENCRYPTION_KEY = 0xC0506617
+"""FS_IOC_ADD_ENCRYPTION_KEY, linux/fscrypt.h."""
+_IOPRIO_WHO_USER = 3
 _PERSONALITIES = (0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
 """PER_LINUX, PER_LINUX32, each with UNAME26, and the query."""
 
@@ -110,11 +119,17 @@ def _reaching_the_kernel() -> tuple[Refusal, ...]:
         ),
         Refusal("setns", errno.EPERM, "as unshare"),
         Refusal(
-            "init_module finit_module delete_module create_module kexec_load kexec_file_load"
-            " reboot acct quotactl quotactl_fd nfsservctl syslog settimeofday clock_settime vhangup"
-            " iopl ioperm _sysctl uselib lookup_dcookie get_kernel_syms query_module",
+            "init_module finit_module delete_module kexec_load kexec_file_load reboot acct quotactl"
+            " quotactl_fd syslog settimeofday clock_settime vhangup iopl ioperm chroot sethostname"
+            " setdomainname",
             errno.EPERM,
-            "they are about the host, and need capabilities that no tool has",
+            "they are about the host, or need capabilities that no tool has",
+        ),
+        Refusal(
+            "_sysctl sysfs uselib ustat lookup_dcookie create_module get_kernel_syms query_module"
+            " nfsservctl",
+            errno.ENOSYS,
+            "no C library has them any more, so nobody looks after them in the kernel",
         ),
         Refusal("modify_ldt", errno.EPERM, "16-bit code needs it, and attacks on the kernel"),
         Refusal(
@@ -141,6 +156,24 @@ def _reaching_out() -> tuple[Refusal, ...]:
             when=(Condition(1, (_TIOCSTI, _TIOCLINUX)),),
         ),
         Refusal(
+            "ioctl",
+            errno.EPERM,
+            "a terminal's line discipline may be a driver that the kernel loads for it",
+            when=(Condition(1, (_TIOCSETD,)),),
+        ),
+        Refusal(
+            "ioctl",
+            errno.EPERM,
+            "a file system keeps such keys beyond the sandbox",
+            when=(Condition(1, (_ADD_ENCRYPTION_KEY,)),),
+        ),
+        Refusal(
+            "ioprio_set",
+            errno.EPERM,
+            "before Linux 5.17 it reaches the user's processes outside (IOPRIO_WHO_USER)",
+            when=(Condition(0, (_IOPRIO_WHO_USER,)),),
+        ),
+        Refusal(
             "socket",
             errno.EAFNOSUPPORT,
             "other families reach old and rarely used code of the kernel, or the host's devices",
@@ -148,6 +181,21 @@ def _reaching_out() -> tuple[Refusal, ...]:
                 (Condition(0, (_AF_UNIX, _AF_INET, _AF_INET6)),),
                 (Condition(0, (_AF_NETLINK,)), Condition(2, (_NETLINK_ROUTE,))),
             ),
+        ),
+        Refusal(
+            "socket",
+            errno.EPROTONOSUPPORT,
+            "SCTP, DCCP, MPTCP and the like are modules that the kernel loads for anybody",
+            unless=(
+                (Condition(0, (_AF_UNIX, _AF_NETLINK)),),
+                (Condition(1, _SOCKET_TYPES, _SOCKET_TYPE), Condition(2, _PROTOCOLS)),
+            ),
+        ),
+        Refusal(
+            "socketpair",
+            errno.EAFNOSUPPORT,
+            "as socket; no other family has pairs that tools use",
+            unless=((Condition(0, (_AF_UNIX,)),),),
         ),
     )
 
@@ -195,28 +243,29 @@ _ALIKE = {
 """From 424 on they are the same everywhere (Documentation/process/adding-syscalls.rst)."""
 
 _X86_64 = {
-    "open": 2, "ioctl": 16, "socket": 41, "clone": 56, "creat": 85, "chmod": 90, "fchmod": 91,
-    "syslog": 103, "mknod": 133, "uselib": 134, "personality": 135, "vhangup": 153,
-    "modify_ldt": 154, "pivot_root": 155, "_sysctl": 156, "acct": 163, "settimeofday": 164,
-    "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169, "iopl": 172,
+    "open": 2, "ioctl": 16, "socket": 41, "socketpair": 53, "clone": 56, "creat": 85, "chmod": 90,
+    "fchmod": 91, "syslog": 103, "mknod": 133, "uselib": 134, "personality": 135, "ustat": 136,
+    "sysfs": 139, "vhangup": 153, "modify_ldt": 154, "pivot_root": 155, "_sysctl": 156,
+    "chroot": 161, "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167,
+    "swapoff": 168, "reboot": 169, "sethostname": 170, "setdomainname": 171, "iopl": 172,
     "ioperm": 173, "create_module": 174, "init_module": 175, "delete_module": 176,
     "get_kernel_syms": 177, "query_module": 178, "quotactl": 179, "nfsservctl": 180,
     "lookup_dcookie": 212, "clock_settime": 227, "kexec_load": 246, "add_key": 248,
-    "request_key": 249, "keyctl": 250, "openat": 257, "mknodat": 259, "fchmodat": 268,
-    "unshare": 272, "perf_event_open": 298, "fanotify_init": 300, "fanotify_mark": 301,
-    "open_by_handle_at": 304, "setns": 308, "finit_module": 313, "renameat2": 316,
-    "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323,
+    "request_key": 249, "keyctl": 250, "ioprio_set": 251, "openat": 257, "mknodat": 259,
+    "fchmodat": 268, "unshare": 272, "perf_event_open": 298, "fanotify_init": 300,
+    "fanotify_mark": 301, "open_by_handle_at": 304, "setns": 308, "finit_module": 313,
+    "renameat2": 316, "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323,
 }  # fmt: skip
 _AARCH64 = {
-    "lookup_dcookie": 18, "ioctl": 29, "mknodat": 33, "umount2": 39, "mount": 40,
-    "pivot_root": 41, "nfsservctl": 42, "fchmod": 52, "fchmodat": 53, "openat": 56,
-    "vhangup": 58, "quotactl": 60, "acct": 89, "personality": 92, "unshare": 97,
-    "kexec_load": 104, "init_module": 105, "delete_module": 106, "clock_settime": 112,
-    "syslog": 116, "reboot": 142, "settimeofday": 170, "socket": 198, "add_key": 217,
-    "request_key": 218, "keyctl": 219, "clone": 220, "swapon": 224, "swapoff": 225,
-    "perf_event_open": 241, "fanotify_init": 262, "fanotify_mark": 263,
-    "open_by_handle_at": 265, "setns": 268, "finit_module": 273, "renameat2": 276, "bpf": 280,
-    "userfaultfd": 282, "kexec_file_load": 294,
+    "lookup_dcookie": 18, "ioctl": 29, "ioprio_set": 30, "mknodat": 33, "umount2": 39, "mount": 40,
+    "pivot_root": 41, "nfsservctl": 42, "chroot": 51, "fchmod": 52, "fchmodat": 53, "openat": 56,
+    "vhangup": 58, "quotactl": 60, "acct": 89, "personality": 92, "unshare": 97, "kexec_load": 104,
+    "init_module": 105, "delete_module": 106, "clock_settime": 112, "syslog": 116, "reboot": 142,
+    "sethostname": 161, "setdomainname": 162, "settimeofday": 170, "socket": 198, "socketpair": 199,
+    "add_key": 217, "request_key": 218, "keyctl": 219, "clone": 220, "swapon": 224, "swapoff": 225,
+    "perf_event_open": 241, "fanotify_init": 262, "fanotify_mark": 263, "open_by_handle_at": 265,
+    "setns": 268, "finit_module": 273, "renameat2": 276, "bpf": 280, "userfaultfd": 282,
+    "kexec_file_load": 294,
 }  # fmt: skip
 
 NUMBERS: dict[str, dict[str, int]] = {

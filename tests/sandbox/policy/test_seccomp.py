@@ -21,9 +21,13 @@ from sandbox_agent_sandbox.policy.seccomp import (
 ALLOW, ERROR = 0x7FFF0000, 0x00050000
 S_IFCHR, S_IFIFO, S_IFREG = 0o020000, 0o010000, 0o100000
 O_CREAT, O_TMPFILE, O_RDWR = 0o100, 0o20200000, 2
-TIOCSTI, TIOCLINUX, TIOCGWINSZ = 0x5412, 0x541C, 0x5413
+TIOCSTI, TIOCLINUX, TIOCSETD, TIOCGWINSZ, TIOCGETD = 0x5412, 0x541C, 0x5423, 0x5413, 0x5424
+ADD_KEY, KEY_STATUS = 0xC0506617, 0xC080661A
+"""FS_IOC_ADD_ENCRYPTION_KEY and FS_IOC_GET_ENCRYPTION_KEY_STATUS."""
 NEWUSER, NEWTIME, CLONE_VM, SIGCHLD = 0x10000000, 0x80, 0x100, 17
-UNIX, INET, INET6, NETLINK, PACKET, ALG, VSOCK = 1, 2, 10, 16, 17, 38, 40
+UNIX, INET, INET6, NETLINK, PACKET, TIPC, ALG, VSOCK = 1, 2, 10, 16, 17, 30, 38, 40
+STREAM, DGRAM, RAW, DCCP, SOCK_PACKET, FLAGS = 1, 2, 3, 6, 10, 0x80800
+TCP, UDP, ICMP, IP_DCCP, ICMPV6, SCTP, UDPLITE, MPTCP = 6, 17, 1, 33, 58, 132, 136, 262
 HIGH = 0xDEADBEEF << 32
 """What a caller leaves in the upper half of a register that holds 32 bits."""
 
@@ -70,13 +74,46 @@ CASES: dict[str, tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
     "clone": (((NEWUSER | SIGCHLD,),), ((SIGCHLD,), (CLONE_VM | NEWTIME,), (0x7F | CLONE_VM,))),
     "personality": (((0x400000,), (0x40000,)), ((0,), (8,), (0xFFFFFFFF,), (0x20008,))),
     "ioctl": (
-        ((0, TIOCSTI), (0, TIOCLINUX), (0, TIOCSTI | HIGH)),
-        ((0, TIOCGWINSZ), (0, 0x5411), (0, 0)),
+        ((0, TIOCSTI), (0, TIOCLINUX), (0, TIOCSTI | HIGH), (0, TIOCSETD), (0, ADD_KEY)),
+        ((0, TIOCGWINSZ), (0, TIOCGETD), (0, KEY_STATUS), (0, 0x5411), (0, 0)),
     ),
     "socket": (
-        ((PACKET, 3), (ALG, 5), (VSOCK, 1), (NETLINK, 3, 16), (0,), (UNIX + 256,)),
-        ((UNIX, 1), (INET, 1), (INET6, 2), (NETLINK, 3, 0), (UNIX | HIGH, 1)),
+        (
+            (PACKET, RAW),
+            (ALG, 5),
+            (VSOCK, STREAM),
+            (NETLINK, RAW, 16),
+            (0,),
+            (UNIX + 256,),
+            (INET, STREAM, SCTP),
+            (INET6, 5, SCTP),
+            (INET, STREAM, MPTCP),
+            (INET, DGRAM, UDPLITE),
+            (INET, DCCP),
+            (INET, DCCP, IP_DCCP),
+            (INET, SOCK_PACKET, 3),
+            (INET6, 5),
+        ),
+        (
+            (UNIX, STREAM),
+            (UNIX, 5),
+            (UNIX | HIGH, STREAM),
+            (INET, STREAM),
+            (INET6, DGRAM),
+            (INET, STREAM | FLAGS, TCP),
+            (INET6, DGRAM | FLAGS, UDP),
+            (INET, DGRAM, ICMP),
+            (INET6, DGRAM, ICMPV6),
+            (INET, RAW, 255),
+            (NETLINK, RAW | FLAGS, 0),
+            (NETLINK, DGRAM),
+        ),
     ),
+    "socketpair": (
+        ((TIPC, STREAM), (INET, STREAM), (NETLINK, RAW)),
+        ((UNIX, STREAM), (UNIX | HIGH, 5 | FLAGS)),
+    ),
+    "ioprio_set": (((3, 0, 0), (3 | HIGH, 1, 0)), ((1, 0, 0), (2, 0, 0))),
     "chmod": (((0, 0o4755), (0, 0o4000 | HIGH)), ((0, 0o755), (0, 0o2755), (0, 0o1777))),
     "fchmod": (((3, 0o4755),), ((3, 0o755), (3, 0o2755))),
     "fchmodat": (((3, 0, 0o4755),), ((3, 0, 0o755), (3, 0o4000, 0o755))),
@@ -153,7 +190,7 @@ def test_the_program_says_what_the_list_says(machine: str, owner_is_root: bool) 
     program = compile_filter(machine, owner_is_root=owner_is_root)
     chance = random.Random(7)
     telling = [0, 1, 2, 4, 10, 16, 17, 0o4755, 0o2755, O_CREAT, O_TMPFILE, S_IFCHR, NEWUSER, 8]
-    telling += [TIOCSTI, 0x40000, 0xFFFFFFFF, HIGH | 0o4755]
+    telling += [TIOCSTI, TIOCSETD, ADD_KEY, 0x40000, 0xFFFFFFFF, HIGH | 0o4755, RAW, TCP, SCTP]
     for number in range(600):
         about = [one for one in entries if names.get(number) in one.names.split()]
         for _ in range(60 if about else 1):
