@@ -62,6 +62,21 @@ class File(msgspec.Struct, frozen=True):
     appended: bool = False
 
 
+class Access(msgspec.Struct, frozen=True):
+    """Rights for a file, or for a folder and all below it: LANDLOCK_ACCESS_FS_*, landlock(7)."""
+
+    path: str
+    rights: int
+
+
+class Landlock(msgspec.Struct, frozen=True):
+    """What is allowed once more, apart from the mounts. tcp: the rights LANDLOCK_ACCESS_NET_* that
+    nobody has."""
+
+    files: tuple[Access, ...] = ()
+    tcp: int = 0
+
+
 class Protected(msgspec.Struct, frozen=True):
     """A path that is readable and not writable; the host notices when it is replaced outside."""
 
@@ -90,7 +105,8 @@ class Plan(msgspec.Struct, frozen=True):
     notes: what the user is told before the start, because inside it is not as it is outside.
     pins: folders that no tool can rename or replace, outermost first: what is mounted below them
     would move with them. They are mounted onto themselves. system_calls: the filter of seccomp(2),
-    as `struct sock_filter`s; empty for none.
+    as `struct sock_filter`s; empty for none. landlock: the rules for each call;
+    without files for none.
     """
 
     workspace: str
@@ -109,3 +125,4 @@ class Plan(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     pins: tuple[str, ...] = ()
     system_calls: bytes = b""
+    landlock: Landlock = Landlock()

@@ -75,6 +75,22 @@ def _system_calls(plan: Plan) -> Standing:
     )
 
 
+def _landlock(plan: Plan) -> Standing:
+    # Imported here: ctypes takes 5 ms, and only `doctor` asks.
+    from sandbox_agent_sandbox.inside.kernel.syscalls import landlock_abi
+    from sandbox_agent_sandbox.inside.walls.landlock import FIRST_SCOPES, OLDEST
+
+    abi = landlock_abi()
+    if plan.landlock.files and abi >= OLDEST:
+        scopes = "" if abi >= FIRST_SCOPES else "; no scopes for signals and abstract sockets"
+        return Standing(Level.ENFORCED, f"Landlock, version {abi}: the view once more{scopes}")
+    return Standing(
+        Level.MISSING,
+        why=f"the kernel has version {abi} of Landlock" if abi else "the kernel has no Landlock",
+        hint="use Linux 5.19 or newer, with landlock in its list of security modules (lsm=)",
+    )
+
+
 FIELDS: Mapping[str, Judge] = {
     "read": always("mount view: what is not named is not there"),
     "write": always("mount view: all else is read-only"),
@@ -98,6 +114,7 @@ LAYERS: Mapping[str, Judge] = {
     "namespaces": always("user, mount, pid, network, ipc, uts and cgroup namespaces"),
     "capabilities": always("none inside, and no_new_privs"),
     "system calls": _system_calls,
+    "Landlock": _landlock,
 }
 """The layers of the walls that are no field of a policy."""
 
@@ -113,8 +130,9 @@ def facts(plan: Plan) -> tuple[Fact, ...]:
 
 def refuse_missing(plan: Plan) -> None:
     """Raise SandboxUnavailable for the first field that this host cannot keep."""
-    for fact in facts(plan):
-        if not fact.layer and fact.level is Level.MISSING:
+    for name, judge in FIELDS.items():
+        found = judge(plan)
+        if found.level is Level.MISSING:
             raise SandboxUnavailable(
-                f"sandbox.{fact.name} cannot be enforced here: {fact.why}; hint: {fact.hint}"
+                f"sandbox.{name} cannot be enforced here: {found.why}; hint: {found.hint}"
             )

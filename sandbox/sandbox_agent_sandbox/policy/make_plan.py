@@ -18,6 +18,7 @@ from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.plan import Identity, Mask, Plan, Protected, ResourceLimits
 from sandbox_agent_sandbox.policy.environment import make_environment, show_certificates
 from sandbox_agent_sandbox.policy.git import is_tracked, show_git
+from sandbox_agent_sandbox.policy.landlock import landlock_rules
 from sandbox_agent_sandbox.policy.paths import follow, is_inside, is_inside_any
 from sandbox_agent_sandbox.policy.policy import Limits, Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts
@@ -46,13 +47,15 @@ def make_plan(
     workspace: Path | None,
     hidden: Sequence[Path] = (),
     tool_paths: Sequence[Path] = (),
+    listens: bool = True,
 ) -> Plan:
     """Decide everything about one sandbox.
 
     workspace: an existing folder, bound writable; None for a sandbox that has none. hidden: paths
     that no tool may see, such as the folder of the runs' records. tool_paths: folders with tools'
-    code, bound read-only and added to the import path, or one script. Raises PolicyError with the
-    field and the hint.
+    code, bound read-only and added to the import path, or one script. listens: whether tools may
+    open TCP ports; False is best effort (Linux 6.7). Raises PolicyError with the field and the
+    hint.
     """
     cwd = _TMP if workspace is None else _resolve(workspace, "workspace")
     if not cwd.is_dir():
@@ -101,6 +104,7 @@ def make_plan(
         notes=() if workspace is None else tuple(view.notes),
         pins=tuple(_pins(view)),
         system_calls=compile_filter(facts.machine, owner_is_root=_is_roots(view)),
+        landlock=landlock_rules(view.binds, listens=listens),
     )
     _refuse_what_is_not_utf8(plan)
     return plan

@@ -20,6 +20,7 @@ from sandbox_agent_sandbox.plan import (
     Bind,
     File,
     Identity,
+    Landlock,
     Mask,
     Plan,
     Protected,
@@ -218,7 +219,10 @@ def check(plan: Plan, expected: Plan, top: Path) -> None:
     # The tests lie below /tmp, where every folder on the way to a bind has a pin.
     writable = tuple(f"{bind.path}/" for bind in plan.binds if bind.writable)
     pins = tuple(pin for pin in plan.pins if pin.startswith(writable))
-    assert lines(but(plan, pins=pins)) == lines(but(filled, protected=protected))
+    # The rules of Landlock follow from the binds: tests/sandbox/policy/test_landlock.py
+    assert plan.landlock.files
+    compared = but(plan, pins=pins, landlock=Landlock())
+    assert lines(compared) == lines(but(filled, protected=protected))
 
 
 def test_the_default_policy_of_an_ordinary_user(layout: Path) -> None:

@@ -79,6 +79,7 @@ def make_model_plan(environ: Mapping[str, str]) -> Plan:
         host_facts(),
         workspace=None,
         tool_paths=[SOURCE_ROOT],
+        listens=False,
     )
 
 

@@ -56,12 +56,17 @@ _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_CLOSE_RANGE = 436
 _SYS_MOUNT_SETATTR = 442
+_SYS_LANDLOCK_CREATE_RULESET = 444
+_SYS_LANDLOCK_ADD_RULE = 445
+_SYS_LANDLOCK_RESTRICT_SELF = 446
 _SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276}.get(platform.machine(), -1)
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(platform.machine(), -1)
 _SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}.get(platform.machine(), -1)
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_MODE_FILTER = 2
+_LANDLOCK_CREATE_RULESET_VERSION = 1
+_LANDLOCK_RULE_PATH_BENEATH = 1
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -199,6 +204,38 @@ def set_filter(program: bytes) -> None:
     descriptor = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
     header = ctypes.create_string_buffer(descriptor, len(descriptor))
     prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
+
+
+def landlock_abi() -> int:
+    """The version of Landlock's interface; 0 if the kernel has none, or has it switched off.
+    landlock_create_ruleset(2)."""
+    flags = _LANDLOCK_CREATE_RULESET_VERSION
+    try:
+        return _syscall(_SYS_LANDLOCK_CREATE_RULESET, "landlock_create_ruleset", None, 0, flags)
+    except OSError:
+        return 0
+
+
+def landlock_create_ruleset(files: int, tcp: int, scopes: int) -> int:
+    """A ruleset that denies these rights, as a descriptor. landlock_create_ruleset(2)."""
+    attributes = struct.pack("QQQ", files, tcp, scopes)
+    what = "landlock_create_ruleset"
+    return _syscall(_SYS_LANDLOCK_CREATE_RULESET, what, attributes, len(attributes), 0)
+
+
+def landlock_add_rule(ruleset: int, place: int, rights: int) -> None:
+    """Allow rights for a file, or for a folder and all below it. landlock_add_rule(2).
+
+    place: a descriptor of it; O_PATH is enough.
+    """
+    rule = struct.pack("=Qi", rights, place)
+    kind = _LANDLOCK_RULE_PATH_BENEATH
+    _syscall(_SYS_LANDLOCK_ADD_RULE, "landlock_add_rule", ruleset, kind, rule, 0)
+
+
+def landlock_restrict_self(ruleset: int, flags: int) -> None:
+    """Obey a ruleset from here on. Needs no_new_privs. landlock_restrict_self(2)."""
+    _syscall(_SYS_LANDLOCK_RESTRICT_SELF, "landlock_restrict_self", ruleset, flags)
 
 
 def join_new_session_keyring() -> None:

@@ -39,6 +39,7 @@ from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only, standard_streams
+from sandbox_agent_sandbox.inside.walls.landlock import restrict_access
 from sandbox_agent_sandbox.inside.walls.rlimits import apply_rlimits
 from sandbox_agent_sandbox.inside.walls.seccomp import filter_system_calls
 from sandbox_agent_sandbox.inside.worker import leftovers
@@ -118,6 +119,7 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     # Typed as constants. The old ones would never be flushed.
     vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)
+    restrict_access(plan.landlock)
     filter_system_calls(plan.system_calls)
 
 
