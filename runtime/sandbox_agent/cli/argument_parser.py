@@ -77,6 +77,24 @@ class Either(argparse.BooleanOptionalAction):
             raise argparse.ArgumentError(self, "are both given; remove one of them")
 
 
+class Two(argparse.Action):
+    """An option with two values, which may be given several times. `Parser.read` takes it before
+    argparse does: a value may begin with a dash, and options of this kind keep their order among
+    each other. `pairs` of the result has each of them with its values."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, nargs=2)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        raise argparse.ArgumentError(self, "its values are words of their own; remove the =")
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that neither prints nor exits, and guesses what a mistyped word means."""
 
@@ -91,8 +109,9 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
         """The values of `words`. Raises UsageError."""
+        words, pairs = self._take_pairs(words)
         self._look_for_mistyped_options(words)
-        values, extra = self.parse_known_args(words)
+        values, extra = self.parse_known_args(words, argparse.Namespace(pairs=pairs))
         if extra:
             self.refuse(
                 f"{extra[0]}: there is nothing that this word could be",
@@ -133,6 +152,25 @@ class Parser(argparse.ArgumentParser):
         name = "/".join(action.option_strings) or action.metavar or action.dest
         hint = did_you_mean(str(value), known) or f"write one of {', '.join(known)}"
         self.refuse(f"{name}: there is no {str(value)!r}", hint)
+
+    def _take_pairs(self, words: Sequence[str]) -> tuple[list[str], list[tuple[str, str, str]]]:
+        """Words without the options that have two values, and these. See `Two`."""
+        rest: list[str] = []
+        pairs: list[tuple[str, str, str]] = []
+        left, is_value = list(words), False
+        while left and (is_value or looks_like_option(left[0])) and left[0] != "--":
+            word = left.pop(0)
+            action = None if is_value else self._option_string_actions.get(word)
+            is_value = action is not None and action.nargs != 0
+            if not isinstance(action, Two):
+                rest.append(word)
+                continue
+            is_value = False
+            if len(left) < 2 or "--" in left[:2]:
+                shown = " ".join(action.metavar or ())
+                self.refuse(f"{word}: two values are needed", f"write {word} {shown}")
+            pairs.append((word, left.pop(0), left.pop(0)))
+        return rest + left, pairs
 
     def _look_for_mistyped_options(self, words: Sequence[str]) -> None:
         """Refuses the first option that is not known, before anything that follows from it, such as

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from sandbox_agent.cli.argument_parser import Either, File, Parser
+from sandbox_agent.cli.argument_parser import Either, File, Parser, Two
 from sandbox_agent.cli.templates import TEMPLATES
 from sandbox_agent.exit_codes import EXEC_CODES, PRINT_CODES, RUN_CODES, ExitCode, listing
 
@@ -213,12 +213,17 @@ def _exec(verb: AddVerb) -> None:
         "run one command in the sandbox",
         "Run one command in the sandbox, and exit with its exit code: 128+n if signal n ended it.",
         listing(EXEC_CODES),
-        examples=("exec -- make test", "exec --policy policy.yaml --timeout 5m -- ./build.sh"),
+        examples=(
+            "exec -- make test",
+            "exec --policy policy.yaml --timeout 5m -- ./build.sh",
+            "exec --ro-bind ~/data ~/data --setenv LEVEL 2 --chdir src -- ./build.sh",
+        ),
     )
     parser.add_argument(
         "--workspace", metavar="D", help="the folder to work in (default: the current one)"
     )
     parser.add_argument("--policy", metavar="F", help="a YAML file with the fields of `sandbox`")
+    _bwrap_flags(parser)
     parser.add_argument(
         "--timeout", metavar="S", help="wall time of the command (default: no limit)"
     )
@@ -226,6 +231,28 @@ def _exec(verb: AddVerb) -> None:
     add_out(parser)
     _die_with_parent(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command")
+
+
+def _bwrap_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that have the names of bwrap(1). They win over --policy."""
+    same = f"(exit code {ExitCode.USAGE} if DEST is another path)"
+    parser.add_argument(
+        "--ro-bind",
+        action=Two,
+        metavar=("SRC", "DEST"),
+        help=f"let the command read SRC, and not write it {same}",
+    )
+    parser.add_argument(
+        "--bind",
+        action=Two,
+        metavar=("SRC", "DEST"),
+        help=f"let the command read and write SRC {same}",
+    )
+    parser.add_argument("--share-net", action="store_true", help="give it the host's network")
+    parser.add_argument(
+        "--setenv", action=Two, metavar=("VAR", "VALUE"), help="set a variable of its environment"
+    )
+    parser.add_argument("--chdir", metavar="DIR", help="its folder (default: the workspace)")
 
 
 def _validate(verb: AddVerb) -> None:
@@ -281,12 +308,21 @@ def _doctor(verb: AddVerb) -> None:
     parser = verb(
         "doctor",
         "show what this host can enforce",
+        "Try every field of a policy and every layer of the walls in a sandbox, and start one in "
+        "the current folder as a run does. With --why, say why a path is not there inside, or is "
+        "denied.",
         epilog="exit codes:\n"
         f"  {ExitCode.DONE}     the sandbox works here\n"
-        f"  {ExitCode.SANDBOX}     it does not",
-        examples=("doctor", "doctor --json"),
+        f"  {ExitCode.USAGE}     {ExitCode.USAGE.sentence}\n"
+        f"  {ExitCode.SANDBOX}     it does not work here",
+        examples=("doctor", "doctor --json", "doctor --why ~/.ssh --policy policy.yaml"),
     )
-    parser.add_argument("--json", action="store_true", help="print the checks as JSON")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.add_argument("--why", metavar="PATH", help="explain one path")
+    parser.add_argument("--policy", metavar="F", help="a YAML file with the fields of `sandbox`")
+    parser.add_argument(
+        "--workspace", metavar="D", help="the folder of the run (default: the current one)"
+    )
 
 
 RUN_VERBS: tuple[AddsVerb, ...] = (_run, _resume, _cancel, _exec)

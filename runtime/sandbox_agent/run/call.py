@@ -29,6 +29,9 @@ OnOutput = Callable[[str, str, bytes], object]
 returns False, exactly, that stream is closed: a process that writes to it then gets SIGPIPE. If it
 returns an asyncio.Future, no more is read from that stream until the future is done."""
 
+_READ = 16 << 10
+"""Bytes of the end of a failed call's output in which the reason is looked for."""
+
 
 class Request(msgspec.Struct, frozen=True):
     """A call to make. command: the text of a `verify` command, else None. timeout: seconds.
@@ -107,7 +110,7 @@ class Caller(msgspec.Struct, frozen=True):
             self.skip(request.id, token)
             return _skipped(request.id, token)
         state = _InFlight(request.on_output or self.on_output)
-        result = await self._dispatch(request, token, state)
+        result = self._explained(request, await self._dispatch(request, token, state))
         self.clean_up(request.function, result.outcome, request.arguments)
         self._record_end(result)
         if state.cancellation is not None:
@@ -182,6 +185,24 @@ class Caller(msgspec.Struct, frozen=True):
             if state.started:
                 return CallResult(request.id, Outcome.CRASHED, StartedState.YES, detail=why)
             return CallResult(request.id, Outcome.UNKNOWN, StartedState.MAYBE, detail=why)
+
+    def _explained(self, request: Request, result: CallResult) -> CallResult:
+        """The result, with a hint where the sandbox itself is why the tool failed."""
+        if result.outcome is not Outcome.ERROR or not result.made:
+            return result
+        # Imported here: most calls do not fail.
+        from sandbox_agent_sandbox.diagnosis.hints import hint_for
+
+        printed = b"\n".join((result.stdout[-_READ:], result.stderr[-_READ:]))
+        text = f"{printed.decode('utf-8', 'replace')}\n{result.content[-_READ:]}"
+        cwd = request.cwd or str(self.workspace)
+        if request.function.qualname == "exec_argv" and request.arguments.get("cwd"):
+            cwd = request.arguments["cwd"]
+        hint = hint_for(self.cell.plan, cwd, text)
+        if not hint:
+            return result
+        detail = f"{result.detail}; {hint}" if result.detail else hint
+        return msgspec.structs.replace(result, detail=detail)
 
     def _record_end(self, result: CallResult) -> None:
         if self.folder is None:  # nobody reads what it printed there

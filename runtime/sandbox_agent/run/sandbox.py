@@ -71,6 +71,7 @@ class ConversationSandbox:
         # Imported here: pydantic, psutil and the kernel's parts are no use to a process that only
         # reads journals or is a tool inside the walls.
         from sandbox_agent_sandbox.host.cell import Cell
+        from sandbox_agent_sandbox.policy.levels import refuse_missing
         from sandbox_agent_sandbox.policy.make_plan import make_plan
         from sandbox_agent_sandbox.policy.probe import host_facts
 
@@ -83,6 +84,7 @@ class ConversationSandbox:
             # The first is for `from sandbox_agent import tool` in tools' modules.
             tool_paths=[SOURCE_ROOT, *import_roots(settings.tools, settings.workspace.path)],
         )
+        refuse_missing(plan)
         if not _may_enter(Path(plan.workspace)):
             raise PolicyError(
                 f"tools may not enter {plan.workspace}",
@@ -110,9 +112,12 @@ class ConversationSandbox:
         the policy passes on are often secrets, and of files the paths only."""
         if self.plan is None:
             return None
+        from sandbox_agent_sandbox.policy.levels import field_levels
+
         summary: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.plan))
         summary["environment"] = sorted(self.plan.environment)
         summary["files"] = [file.path for file in self.plan.files]
+        summary["levels"] = {name: str(level) for name, level in field_levels(self.plan).items()}
         return summary
 
     def writable(self) -> tuple[str, ...]:

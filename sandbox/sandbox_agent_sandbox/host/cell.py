@@ -216,6 +216,11 @@ class Cell:
         return survivors
 
     @property
+    def plan(self) -> Plan:
+        """What was built."""
+        return self._plan
+
+    @property
     def usable(self) -> bool:
         """Whether it is open and has not failed."""
         return self._opened and not self._closed and self._supervisor.failure is None

@@ -128,6 +128,11 @@ def facts(plan: Plan) -> tuple[Fact, ...]:
     )
 
 
+def field_levels(plan: Plan) -> dict[str, Level]:
+    """The level of every field, for the record of a run."""
+    return {name: judge(plan).level for name, judge in FIELDS.items()}
+
+
 def refuse_missing(plan: Plan) -> None:
     """Raise SandboxUnavailable for the first field that this host cannot keep."""
     for name, judge in FIELDS.items():

@@ -1,72 +1,285 @@
-"""`sandbox-agent doctor`: tries what this host can enforce."""
+"""`sandbox-agent doctor`: tries what this host can enforce, and says why a path is not there."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
+import os
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
-from sandbox_agent_sandbox.errors import SandboxError
-from sandbox_agent_sandbox.policy.make_plan import make_plan
+from sandbox_agent_ipc.errors import SandboxAgentError
+from sandbox_agent_ipc.messages import FunctionRef
+from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox.diagnosis.trials import nothing_kept, try_everything, with_trials
+from sandbox_agent_sandbox.diagnosis.why import Access, Why, why
+from sandbox_agent_sandbox.host.cell import CallRequest
+from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.policy.levels import Fact, Level
+from sandbox_agent_sandbox.policy.paths import follow
 from sandbox_agent_sandbox.policy.policy import Policy
-from sandbox_agent_sandbox.policy.probe import Check, host_facts, probe
+from sandbox_agent_sandbox.policy.probe import Check, probe
+from sandbox_agent_sandbox.utf8 import argument_text
 
+from sandbox_agent.box.record import NoModel, run_dir_for
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
+from sandbox_agent.config.policy_file import read_policy
+from sandbox_agent.errors import ConfigError, exit_code_of
 from sandbox_agent.exit_codes import ExitCode
+from sandbox_agent.journal.recorder import Unrecorded
+from sandbox_agent.reports.escape import one_line
+from sandbox_agent.run.sandbox import ConversationSandbox
+from sandbox_agent.run.setup import Options, make_setup
+
+_LOOK = FunctionRef("sandbox_agent_sandbox.inside.tools.trials", "look_at")
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    """What `doctor --json` prints.
+
+    works: whether a run in this folder, with this policy, would start. error: why not. notes: what
+    it would be warned of.
+    """
+
+    works: bool
+    error: str | None
+    fields: list[Fact]
+    layers: list[Fact]
+    checks: list[Check]
+    notes: list[str]
+
+
+class PathDiagnosis(msgspec.Struct, frozen=True):
+    """What `doctor --why PATH --json` prints.
+
+    real: where the links of the path lead. outside: whether it exists there. inside: what tools can
+    do with it, as it was tried: exists, read, write, execute. access: what the policy gives.
+    """
+
+    path: str
+    real: str
+    outside: bool
+    inside: dict[str, bool]
+    access: str
+    why: str
+    hint: str
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
-    """Prints every check, and what tools in the current folder would not see. Returns 5 if a check
-    that the sandbox needs fails."""
-    checks = probe()
-    notes = _notes()
-    seen = "; ".join(notes) or "what the programs of $PATH need is visible"
-    checks.append(Check("the view of tools here", not notes, seen, _HINT, needed=False))
-    failed = [check for check in checks if check.needed and not check.ok]
-    if arguments.json:
-        console.out(msgspec.json.encode(checks).decode() + "\n")
-    else:
-        if notes:
-            checks[-1] = msgspec.structs.replace(checks[-1], detail="see below")
-        console.out(_table(checks))
-        for note in notes:
-            console.out(f"- {note}\n")
-        if failed:
-            names = ", ".join(check.name for check in failed)
-            console.out(f"\nThe sandbox cannot work here. Failed: {names}.\n")
-        else:
-            console.out("\nThis host can enforce every field of a policy.\n")
-    return ExitCode.SANDBOX if failed else ExitCode.DONE
+    """Prints what stands about every field and layer, or about one path. Returns what a run would
+    end with that could not start here."""
+    policy = read_policy(Path(arguments.policy)) if arguments.policy else Policy()
+    workspace = Path(arguments.workspace or ".").absolute()
+    if arguments.why is not None:
+        return _path(arguments.why, policy, workspace, console, as_json=arguments.json)
+    found, code = _diagnosis(policy, workspace)
+    console.out(_json(found) if arguments.json else _text(found))
+    return code
 
 
-_HINT = "name in sandbox.read what tools should see"
-
-
-def _notes() -> tuple[str, ...]:
-    """What a run in the current folder would be warned of."""
+def _diagnosis(policy: Policy, workspace: Path) -> tuple[Diagnosis, int]:
+    checks = probe(workspace if workspace.is_dir() else None)
+    error: Exception | None
+    error, notes = asyncio.run(_start_as_a_run_does(policy, workspace))
     try:
-        return make_plan(Policy(), host_facts(), workspace=Path.cwd()).notes
-    except (OSError, SandboxError):
-        return ()  # the current folder cannot be a workspace; a run says why
+        plan, tried = asyncio.run(try_everything())
+        every = with_trials(plan, tried)
+    except (SandboxAgentError, OSError) as failure:
+        error = error or failure
+        every = nothing_kept(f"no sandbox can be built: {_first_line(failure)}")
+    missing = [fact for fact in every if fact.level is Level.MISSING and not fact.layer]
+    if error is not None:
+        code = exit_code_of(error) if isinstance(error, SandboxAgentError) else ExitCode.SANDBOX
+    else:
+        code = ExitCode.SANDBOX if missing else ExitCode.DONE
+    return Diagnosis(
+        works=code == ExitCode.DONE,
+        error=None if error is None else str(error),
+        fields=[fact for fact in every if not fact.layer],
+        layers=[fact for fact in every if fact.layer],
+        checks=checks,
+        notes=notes,
+    ), code
 
 
-def _table(checks: list[Check]) -> str:
+async def _start_as_a_run_does(
+    policy: Policy, workspace: Path
+) -> tuple[SandboxAgentError | None, list[str]]:
+    """Why a run would not start, and what it would be warned of. By starting one: the same code
+    plans and builds its sandbox."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            host = _host(policy, workspace)
+            try:
+                await host.open(RunToken())
+            finally:
+                host.close()
+        except SandboxAgentError as error:
+            return error, [str(one.message) for one in told]
+    return None, [str(one.message) for one in told]
+
+
+def _host(policy: Policy, workspace: Path) -> ConversationSandbox:
+    chosen: Options = {"sandbox": policy, "workspace": workspace}
+    return make_setup(run_dir_for(False), NoModel(), None, chosen, recorder=Unrecorded).host
+
+
+# --- one path --------------------------------------------------------------------------------
+
+
+def _path(given: str, policy: Policy, workspace: Path, console: Console, *, as_json: bool) -> int:
+    try:
+        path = os.path.abspath(os.path.expanduser(argument_text(given)))
+    except UnicodeError:
+        shown = repr(os.fsencode(given))
+        raise ConfigError(f"{shown} is not UTF-8", file="--why", hint="rename it") from None
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        plan, inside = asyncio.run(_look_inside(policy, workspace, path))
+    found = _explained(plan, path, inside)
+    console.out(_json(found) if as_json else _of_path(found))
+    return ExitCode.DONE
+
+
+async def _look_inside(policy: Policy, workspace: Path, path: str) -> tuple[Plan, dict[str, bool]]:
+    host = _host(policy, workspace)
+    try:
+        await host.open(RunToken())
+        assert host.plan is not None and host.cell is not None
+        result = await host.cell.call(
+            CallRequest(
+                "doctor",
+                _LOOK,
+                msgspec.json.encode({"path": path}),
+                host.plan.workspace,
+                timeout=30,
+            )
+        )
+        return host.plan, msgspec.json.decode(result.content, type=dict[str, bool])
+    finally:
+        host.close()
+
+
+def _explained(plan: Plan, path: str, inside: dict[str, bool]) -> PathDiagnosis:
+    """What the plan says about a path, and what the host's files say to that."""
+    writable = [bind.path for bind in plan.binds if bind.writable]
+    followed = follow(path, writable)
+    said = why(plan, followed.real)
+    outside = os.path.lexists(path)
+    what, hint = said.what, said.hint
+    if not outside and not inside["exists"]:
+        what, hint = "does not exist outside either", ""
+        if said.access not in (Access.WRITABLE, Access.READABLE, Access.PROTECTED):
+            what += f", and {said.what}"
+    elif followed.left is not None and said.access in (Access.ABSENT, Access.OWN, Access.LEADING):
+        what = (
+            f"is, or lies below, a link in {followed.left}, which tools can write; what it leads"
+            f" to, {followed.real}, is not shown for it"
+        )
+        hint = f"name {followed.real} itself in sandbox.read"
+    elif not _as_planned(said, inside):
+        what += "; but its owner or its mode denies more"
+        hint = f"look at `ls -ld {path}`: tools run as the user {plan.identity.outside_uid}"
+    return PathDiagnosis(path, followed.real, outside, inside, said.access.value, what, hint)
+
+
+def _as_planned(said: Why, inside: dict[str, bool]) -> bool:
+    match said.access:
+        case Access.WRITABLE:
+            return inside["read"] and inside["write"]
+        case Access.READABLE | Access.PROTECTED:
+            return inside["read"]
+        case _:
+            return True
+
+
+def _of_path(found: PathDiagnosis) -> str:
+    can = [name for name in ("read", "write", "execute") if found.inside[name]]
+    state = "not there" if not found.inside["exists"] else ", ".join(can) or "nothing"
+    lines = [f"{one_line(found.path, 400)} {one_line(found.why, 800)}", f"  inside: {state}"]
+    if found.real != found.path:
+        lines.append(f"  leads to: {one_line(found.real, 400)}")
+    if found.hint:
+        lines.append(f"  hint: {one_line(found.hint, 800)}")
+    return "\n".join(lines) + "\n"
+
+
+# --- texts -----------------------------------------------------------------------------------
+
+
+def _json(found: msgspec.Struct) -> str:
+    return msgspec.json.encode(found).decode() + "\n"
+
+
+def _text(found: Diagnosis) -> str:
+    parts = [
+        _facts("field of the policy", found.fields),
+        _facts("layer", found.layers),
+        _table(
+            ("", "check of the host", "found", "hint"),
+            (
+                (
+                    "ok" if check.ok else "FAILED" if check.needed else "absent",
+                    check.name,
+                    check.detail,
+                    "" if check.ok else check.hint,
+                )
+                for check in found.checks
+            ),
+        ),
+    ]
+    if found.notes:
+        parts.append("A run here is warned:\n" + "".join(f"- {note}\n" for note in found.notes))
+    if found.error is not None:
+        parts.append(f"A run here does not start: {found.error}\n")
+    missing = [fact.name for fact in found.fields if fact.level is Level.MISSING]
+    if missing:
+        parts.append(f"This host cannot keep: {', '.join(missing)}.\n")
+    if found.works:
+        watched = [fact.name for fact in found.fields if fact.level is Level.RESTORED]
+        but = f" {', '.join(watched)}: not prevented, but noticed and undone." if watched else ""
+        parts.append(f"This host can enforce every field of a policy.{but}\n")
+    return "\n".join(parts)
+
+
+def _facts(heading: str, found: Sequence[Fact]) -> str:
+    return _table(
+        ("level", heading, "by", "why not more"),
+        (
+            (
+                fact.level.value,
+                fact.name,
+                fact.how,
+                "; hint: ".join(text for text in (fact.why, fact.hint) if text),
+            )
+            for fact in found
+        ),
+    )
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     import rich.box
     import rich.console
     import rich.table
     import rich.text
 
     table = rich.table.Table(box=rich.box.SIMPLE)
-    for heading in ("", "check", "found", "hint"):
+    for heading in headings:
         table.add_column(heading, overflow="fold")
-    for check in checks:
-        state = "ok" if check.ok else "FAILED" if check.needed else "absent"
-        cells = (state, check.name, check.detail, "" if check.ok else check.hint)
+    for row in rows:
         # Text, so that a square bracket in an error message is not read as markup.
-        table.add_row(*(rich.text.Text(cell) for cell in cells))
+        table.add_row(*(rich.text.Text(cell) for cell in row))
     # Rendered to plain text, which the writing thread of `Console` writes.
     rendered = io.StringIO()
     rich.console.Console(file=rendered, width=110, color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in rendered.getvalue().splitlines()) + "\n"
+    lines = [line.rstrip() for line in rendered.getvalue().splitlines()]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or repr(error)).partition("\n")[0]

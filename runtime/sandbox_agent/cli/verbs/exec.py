@@ -13,6 +13,7 @@ import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sandbox_agent_ipc.futures import call_soon, resolve
 from sandbox_agent_ipc.messages import ToolSpec
@@ -27,6 +28,7 @@ from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.standard_input import StandardInput
 from sandbox_agent.cli.verbs.run_under_signals import run_under_signals
+from sandbox_agent.config.policy_flags import with_flags
 from sandbox_agent.config.settings import Interrupt, ToolChoice
 from sandbox_agent.config.workspace import problem_with
 from sandbox_agent.conversation import Conversation
@@ -49,12 +51,13 @@ class _CommandFailed(AgentFailed):
 
 
 class _OneCall(Model):
-    """A model that calls one command. ended: a listener appends the end of the call to it."""
+    """A model that calls one command. arguments: of `exec_argv`. ended: a listener appends the end
+    of the call to it."""
 
     name = "exec"
 
-    def __init__(self, argv: Sequence[str], ended: Sequence[events.Ended]) -> None:
-        self._argv = list(argv)
+    def __init__(self, arguments: dict[str, Any], ended: Sequence[events.Ended]) -> None:
+        self._arguments = arguments
         self._ended = ended
 
     async def complete(
@@ -69,18 +72,18 @@ class _OneCall(Model):
             if code:
                 raise _CommandFailed(code)
             return ModelTurn(text="", final=True)
-        return ModelTurn(text="", calls=(ModelCall(tools[0].name, {"argv": self._argv}),))
+        return ModelTurn(text="", calls=(ModelCall(tools[0].name, self._arguments),))
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
     """Runs the command and passes its output on as it arrives. Returns its exit code."""
     argv = _argv(arguments.command)
-    policy = _policy(arguments)
-    workspace = Path(arguments.workspace or ".").absolute()
-    problem = problem_with(workspace)
-    if problem is not None:
-        what, hint = problem
-        raise ConfigError(what, file="--workspace", hint=hint)
+    policy, workspace = _policy(arguments), _workspace(arguments.workspace)
+    try:
+        policy = with_flags(policy, arguments.pairs, arguments.share_net, workspace)
+    except ConfigError as error:
+        console.error(str(error))
+        return error.exit_code
     grace = seconds_of("--grace", arguments.grace)
     interrupt = Interrupt() if grace is None else Interrupt(grace=grace)
     ended: list[events.Ended] = []
@@ -107,7 +110,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
             ended.append(event)
 
     conversation = Conversation(
-        model=_OneCall(argv, ended),
+        model=_OneCall({"argv": argv, **_cwd(arguments.chdir)}, ended),
         tools=[ToolChoice(exec_argv)],
         agents_md=False,  # there is no model to tell
         workspace=workspace,
@@ -151,7 +154,9 @@ def _report(
     if end.outcome is Outcome.TIMEOUT:
         console.error("the time limit of the command was reached")
     elif end.outcome in (Outcome.OK, Outcome.ERROR) and end.detail:
-        console.error(end.detail)
+        # Without an exit status it is no command's failure, so nothing has said yet what it is.
+        what = end.detail if end.exit_status is not None else f"{end.content}; {end.detail}"
+        console.error(what.replace("; hint: ", "\n  hint: "))
     elif code == ExitCode.EXEC_FAILED and end.exit_status != code and not interrupted:
         console.error(end.detail or end.content or f"the command ended as {end.outcome.value}")
     stopped = interrupted or end.outcome is Outcome.TIMEOUT
@@ -198,6 +203,28 @@ def _argv(given: list[str]) -> list[str]:
                 hint="encode it in UTF-8",
             ) from None
     return texts
+
+
+def _workspace(given: str | None) -> Path:
+    workspace = Path(given or ".").absolute()
+    problem = problem_with(workspace)
+    if problem is not None:
+        what, hint = problem
+        raise ConfigError(what, file="--workspace", hint=hint)
+    return workspace
+
+
+def _cwd(given: str | None) -> dict[str, str]:
+    if given is None:
+        return {}
+    folder = os.path.abspath(os.path.expanduser(given))
+    try:
+        return {"cwd": argument_text(folder)}
+    except UnicodeError:
+        shown = repr(os.fsencode(given))
+        raise ConfigError(
+            f"{shown} is not UTF-8", file="--chdir", hint="encode it in UTF-8"
+        ) from None
 
 
 def _policy(arguments: argparse.Namespace) -> Policy:

@@ -92,7 +92,7 @@ def shell(
             os.close(fd)
 
 
-def exec_argv(argv: list[str], *, token: CancelToken) -> ToolResult:
+def exec_argv(argv: list[str], cwd: str | None = None, *, token: CancelToken) -> ToolResult:
     """Run one program with its arguments, without a shell; found in PATH. Its standard input is the
     worker's own.
 
@@ -101,12 +101,15 @@ def exec_argv(argv: list[str], *, token: CancelToken) -> ToolResult:
 
     Args:
         argv: The program and its arguments.
+        cwd: The folder that it begins in; by default the working folder.
     """
     if not argv or not argv[0]:
         raise ToolError("argv is empty; its first item is the program")
     arguments = [encode_argument("argv", item) for item in argv]
     if any(b"\0" in item for item in arguments):
         raise ToolError("argv has an item with a NUL byte, which no argument can hold")
+    if cwd is not None:
+        _change_folder(cwd)
     null = _stdin_file(None)
 
     def start() -> int:
@@ -294,6 +297,14 @@ def _memfd_with(name: str, data: bytes) -> int:
             f"{name} of {len(data)} bytes cannot be stored: {error.strerror}"
         ) from error
     return fd
+
+
+def _change_folder(folder: str) -> None:
+    try:
+        os.chdir(encode_argument("cwd", folder))
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", None) or str(error)
+        raise ToolError(f"cannot enter {folder!r}: {what}") from error
 
 
 def _check_cwd() -> None:

@@ -1,0 +1,100 @@
+"""The one hint for a call that failed because of the sandbox.
+
+Reads the end of what a failed call printed, which is hostile text: bounded, and of it no more than
+one path is repeated. The answer comes from the plan alone, so a tool that prints the name of a file
+does not learn whether it exists outside.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from sandbox_agent_sandbox.diagnosis.why import Access, why
+from sandbox_agent_sandbox.plan import Plan
+
+_MOST_LINES = 40
+_LONGEST_LINE = 1000
+_LONGEST_PATH = 200
+
+_GONE = re.compile(r"no such file or directory", re.IGNORECASE)
+_DENIED = re.compile(r"permission denied|operation not permitted", re.IGNORECASE)
+_READ_ONLY = re.compile(r"read-only file system", re.IGNORECASE)
+
+_AFTER = re.compile(
+    r"(?:directory|denied|permitted|system)(?:[:,] (?:\w+ )?)b?['\"]([^'\"]+)['\"]", re.I
+)
+"""`[Errno 2] No such file or directory: '/x'` (Python), `ENOENT: no such file or directory, open
+'/x'` (Node)."""
+_QUOTED = re.compile(r"['\"\u2018]([^'\"\u2018\u2019]+)['\"\u2019]: \w")
+"""`touch: cannot touch '/x': Read-only file system`."""
+_PLAIN = re.compile(r"(?:^|[ :])([^ :'\"]+): \w[\w -]+$")
+"""`cat: /x: No such file or directory`, `bash: line 1: /x: Permission denied`."""
+
+_NO_NETWORK = re.compile(
+    r"network is unreachable|temporary failure in name resolution|could not resolve|enetunreach"
+    r"|name or service not known|eai_again|failed to lookup address|unknown host"
+    r"|no address associated with hostname",
+    re.IGNORECASE,
+)
+_SETUID = re.compile(
+    r"(?:changing permissions of|cannot change mode to \S*s).*: operation not permitted",
+    re.IGNORECASE,
+)
+
+_NOT_WRITABLE = (
+    *(Access.ABSENT, Access.HIDDEN, Access.LEADING),
+    *(Access.READABLE, Access.PROTECTED),
+)
+_DENIES = {
+    _GONE: (Access.ABSENT, Access.HIDDEN, Access.LEADING),
+    _DENIED: _NOT_WRITABLE,
+    _READ_ONLY: _NOT_WRITABLE,
+}
+"""Which complaint the sandbox causes, for which kind of path. A path that tools can write is the
+tool's own business."""
+
+
+def hint_for(plan: Plan, cwd: str, text: str) -> str:
+    """Why the sandbox denied what a failed call complains of, with what to change; "" where nothing
+    says that it was the sandbox.
+
+    text: what the call printed and returned. cwd: the folder that it began in.
+    """
+    lines = text[-_MOST_LINES * _LONGEST_LINE :].splitlines()[-_MOST_LINES:]
+    for line in reversed(lines):
+        if found := _of_line(plan, cwd, line[:_LONGEST_LINE].strip()):
+            return found
+    return ""
+
+
+def _of_line(plan: Plan, cwd: str, line: str) -> str:
+    if plan.network == "none" and _NO_NETWORK.search(line):
+        return (
+            "tools have no network here (sandbox.network: none); hint: `network: host` gives them"
+            " the host's"
+        )
+    if _SETUID.search(line):
+        return "the sandbox lets no tool set the setuid bit, nor setgid in a folder of root's"
+    for complaint, accesses in _DENIES.items():
+        if not complaint.search(line):
+            continue
+        path = _path_in(line)
+        if path is None:
+            continue
+        found = why(plan, os.path.join(cwd, path))
+        if found.access in accesses:
+            hint = f"; hint: {found.hint}" if found.hint else ""
+            return f"{os.path.join(cwd, path)} {found.what}{hint}"
+    return ""
+
+
+def _path_in(line: str) -> str | None:
+    for pattern in (_AFTER, _QUOTED, _PLAIN):
+        match = pattern.search(line)
+        if match is None:
+            continue
+        path = match[1]
+        if len(path) <= _LONGEST_PATH and path.isprintable():
+            return path
+    return None

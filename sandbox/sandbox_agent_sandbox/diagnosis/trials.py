@@ -1,0 +1,193 @@
+"""Every wall tried in a real sandbox, over a folder that is made for it and removed afterwards.
+
+The sandbox is planned and built as that of a run, with a policy that names every field. Its tools
+run against each wall (`inside/tools/trials.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sandbox_agent_ipc.messages import FunctionRef
+
+from sandbox_agent_sandbox.errors import SandboxUnavailable
+from sandbox_agent_sandbox.host.cell import CallRequest, Cell
+from sandbox_agent_sandbox.inside.tools.trials import Ground
+from sandbox_agent_sandbox.outcome import CallResult, Outcome
+from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.policy.levels import Fact, Level, facts
+from sandbox_agent_sandbox.policy.make_plan import OUTSIDE_ID, make_plan
+from sandbox_agent_sandbox.policy.policy import EnvPolicy, Limits, Policy
+from sandbox_agent_sandbox.policy.probe import host_facts
+
+_MODULE = "sandbox_agent_sandbox.inside.tools.trials"
+_PASSED, _DROPPED, _ASSIGNED = (f"SANDBOX_AGENT_TRIAL_{n}" for n in ("PASSED", "DROPPED", "SET"))
+_NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
+_LIMITS = Limits(
+    timeout=0.2,
+    memory=96 << 20,
+    processes=32,
+    cpu_time=1.0,
+    open_files=64,
+    file_size=16 << 20,
+    tmp=8 << 20,
+    output=4096,
+)
+_PATIENCE = 2.0
+"""Seconds in which a watchdog must notice."""
+
+Tried = Mapping[str, str]
+"""For the name of each fact that was tried: "" if it holds, else what happened."""
+
+
+async def try_everything() -> tuple[Plan, Tried]:
+    """The plan of the trials' sandbox, and what became of each trial.
+
+    Raises SandboxUnavailable if no sandbox can be built here, OSError if there is no room for the
+    folder.
+    """
+    with _ground() as (policy, ground):
+        workspace = Path(ground.workspace)
+        plan = make_plan(policy, host_facts(), workspace=workspace)
+        cell = Cell(plan, grace=0.1, term=0.1)
+        await cell.open()
+        try:
+            return plan, await _try_all(cell, ground)
+        finally:
+            await asyncio.get_running_loop().run_in_executor(None, cell.close)
+
+
+def with_trials(plan: Plan, tried: Tried) -> list[Fact]:
+    """What stands about every field and layer. What did not hold when it was tried is missing,
+    whatever the plan says."""
+    found = []
+    for fact in facts(plan):
+        failed = tried.get(fact.name, "")
+        if failed and fact.level is not Level.MISSING:
+            fact = msgspec.structs.replace(
+                fact, level=Level.MISSING, why=f"tried, and it does not hold: {failed}"
+            )
+        found.append(fact)
+    return found
+
+
+def nothing_kept(why: str) -> list[Fact]:
+    """The same where no sandbox can be built."""
+    from sandbox_agent_sandbox.policy.levels import FIELDS, LAYERS
+
+    return [
+        Fact(name, table is LAYERS, Level.MISSING, why=why)
+        for table in (FIELDS, LAYERS)
+        for name in table
+    ]
+
+
+async def _try_all(cell: Cell, ground: Ground) -> Tried:
+    limits = _LIMITS
+    assert limits.timeout is not None
+    at_once = await _call(cell, ground, "try_walls", {"ground": msgspec.to_builtins(ground)})
+    if at_once.outcome is not Outcome.OK:
+        raise SandboxUnavailable(f"the trials could not be made: {_said(at_once)}")
+    tried: dict[str, str] = msgspec.json.decode(at_once.content, type=dict[str, str])
+    timeout, cpu_time, output = await asyncio.gather(
+        _call(cell, ground, "sleep_on", {"seconds": 10.0}, timeout=limits.timeout),
+        _call(cell, ground, "burn", {"seconds": 2 * limits.cpu_time + 1}),
+        _call(cell, ground, "print_much", {"size": 4 * limits.output}),
+    )
+    tried["limits.timeout"] = "" if timeout.outcome is Outcome.TIMEOUT else _said(timeout)
+    tried["limits.cpu_time"] = _ended(cpu_time)
+    cut = len(output.stdout) < 2 * limits.output and output.left_out > 0
+    tried["limits.output"] = "" if cut else f"{len(output.stdout)} bytes were kept"
+    # Alone: where a limit is that of the whole sandbox, others would be ended with it.
+    for name, function, size in (
+        ("limits.tmp", "fill_tmp", 2 * limits.tmp),
+        ("limits.memory", "take_memory", 2 * limits.memory),
+    ):
+        arguments = {"size": size, "patience": _PATIENCE}
+        tried[name] = _ended(await _call(cell, ground, function, arguments))
+    return tried
+
+
+async def _call(
+    cell: Cell, ground: Ground, function: str, arguments: dict[str, Any], timeout: float = 30
+) -> CallResult:
+    return await cell.call(
+        CallRequest(
+            id=function,
+            function=FunctionRef(_MODULE, function),
+            arguments=msgspec.json.encode(arguments),
+            cwd=ground.workspace,
+            timeout=timeout,
+            output_limit=(1 << 16) if function == "try_walls" else _LIMITS.output,
+        )
+    )
+
+
+def _ended(result: CallResult) -> str:
+    """ "" if a call that goes over a limit failed or was ended."""
+    if result.outcome is Outcome.TIMEOUT:
+        return "nothing ended it"
+    return _said(result) if result.outcome is Outcome.OK and result.content else ""
+
+
+def _said(result: CallResult) -> str:
+    return (result.content or result.output or result.detail or result.outcome.value).strip()
+
+
+@contextmanager
+def _ground() -> Iterator[tuple[Policy, Ground]]:
+    """Files, a server and variables to try walls on, and the policy that names them."""
+    top = Path(tempfile.mkdtemp(prefix="sandbox-agent-doctor-")).resolve()
+    server = socket.create_server(("127.0.0.1", 0))
+    try:
+        files = ("read/file", "write/file", "unnamed/file", "work/plain", "work/hidden")
+        for name in (*files, "work/guarded/file"):
+            (top / name).parent.mkdir(exist_ok=True)
+            (top / name).write_text("content")
+        if os.geteuid() == 0:
+            # Tools of root's are nobody's account. So no mount must show these files as theirs,
+            # which not every file system can.
+            for path in (top, *top.rglob("*")):
+                os.chown(path, OUTSIDE_ID, OUTSIDE_ID)
+        os.environ.update({_PASSED: "yes", _DROPPED: "yes"})
+        yield (
+            Policy(
+                read=[top / "read"],
+                write=[top / "write"],
+                hide=[top / "work/hidden"],
+                protect=[top / "work/guarded"],
+                env=EnvPolicy(pass_=[_PASSED], set={_ASSIGNED: "yes"}),
+                limits=_LIMITS,
+            ),
+            Ground(
+                readable=f"{top}/read/file",
+                writable=f"{top}/write/file",
+                unnamed=f"{top}/unnamed/file",
+                plain=f"{top}/work/plain",
+                hidden=f"{top}/work/hidden",
+                protected=f"{top}/work/guarded/file",
+                workspace=f"{top}/work",
+                port=server.getsockname()[1],
+                namespaces={name: os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES},
+                passed=_PASSED,
+                dropped=_DROPPED,
+                assigned=_ASSIGNED,
+                processes=_LIMITS.processes,
+                open_files=_LIMITS.open_files,
+                file_size=_LIMITS.file_size,
+            ),
+        )
+    finally:
+        for name in (_PASSED, _DROPPED):
+            os.environ.pop(name, None)
+        server.close()
+        shutil.rmtree(top, ignore_errors=True)

@@ -1,0 +1,120 @@
+"""Why a path is inside as it is: what a plan says about it.
+
+Looks at the plan alone, and not at the host's files. So the answer may be told to a model: it does
+not say what exists outside.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+
+import msgspec
+
+from sandbox_agent_sandbox.plan import Bind, Plan
+from sandbox_agent_sandbox.policy.paths import is_inside
+from sandbox_agent_sandbox.policy.view import KERNEL_FOLDERS
+
+_MOST_LINKS = 40
+_FOR_ALL = ("/tmp", "/var/tmp", "/dev/shm")
+"""Folders of the sandbox's own that tools can write."""
+
+
+class Access(StrEnum):
+    """What tools can do with a path, as far as the plan decides it."""
+
+    WRITABLE = "writable"
+    READABLE = "readable"
+    PROTECTED = "protected"
+    HIDDEN = "hidden"
+    OWN = "own"
+    """The sandbox has its own: what lies there outside is not shown."""
+    LEADING = "leading"
+    """A folder that only leads to what is shown in it."""
+    ABSENT = "absent"
+
+
+class Why(msgspec.Struct, frozen=True):
+    """The answer for one path. real: where its links lead. what: a sentence without its subject,
+    the path. hint: what to change in the policy; "" where nothing can be."""
+
+    path: str
+    real: str
+    access: Access
+    what: str
+    hint: str = ""
+
+
+def why(plan: Plan, path: str) -> Why:
+    """The answer for an absolute path, given as it is named inside."""
+    real = _resolved(plan, os.path.normpath(path))
+    return Why(path, real, *_found(plan, real))
+
+
+def _found(plan: Plan, real: str) -> tuple[Access, str, str]:
+    for mask in plan.masks:
+        if is_inside(real, mask.path):
+            return (
+                Access.HIDDEN,
+                f"is hidden: {mask.path} is one of sandbox.hide, or may hold secrets or records",
+                f"if sandbox.hide names {mask.path}, remove it there",
+            )
+    if any(file.path == real and not file.appended for file in plan.files):
+        return Access.OWN, "is a file of the sandbox's own", ""
+    bind = _bind_above(plan, real)
+    if bind is not None:
+        return _of_bind(plan, real, bind)
+    if any(is_inside(real, folder) for folder in (*_FOR_ALL, plan.home)):
+        return (
+            Access.OWN,
+            "lies in a folder of the sandbox's own: what is there outside is not shown",
+            "name it in sandbox.read to show it",
+        )
+    if any(is_inside(real, folder) for folder in KERNEL_FOLDERS):
+        return Access.OWN, "is the sandbox's own view of the kernel", ""
+    if any(is_inside(one.path, real) for one in plan.binds):
+        return (
+            Access.LEADING,
+            "only leads to what is shown in it, and cannot be written",
+            "name what tools need in sandbox.read or sandbox.write",
+        )
+    return (
+        Access.ABSENT,
+        "is not shown inside",
+        "name it in sandbox.read, or in sandbox.write if tools may change it",
+    )
+
+
+def _of_bind(plan: Plan, real: str, bind: Bind) -> tuple[Access, str, str]:
+    if bind.writable:
+        return Access.WRITABLE, f"can be written: {bind.path} is the workspace's or writable", ""
+    for one in plan.protected:
+        if is_inside(real, one.path):
+            return (
+                Access.PROTECTED,
+                f"cannot be written: sandbox.protect names {one.path}",
+                "take it out of sandbox.protect if tools may change it",
+            )
+    return (
+        Access.READABLE,
+        "is shown read-only",
+        "name it in sandbox.write if tools may change it",
+    )
+
+
+def _bind_above(plan: Plan, real: str) -> Bind | None:
+    """The innermost bind that holds a path."""
+    above = [bind for bind in plan.binds if is_inside(real, bind.path)]
+    return max(above, key=lambda bind: len(bind.path), default=None)
+
+
+def _resolved(plan: Plan, path: str) -> str:
+    """A path without the links of the plan in it. path_resolution(7)"""
+    links = {link.path: link.target for link in plan.symlinks}
+    for _ in range(_MOST_LINKS):
+        link = next((one for one in links if is_inside(path, one)), None)
+        if link is None:
+            break
+        target = os.path.join(os.path.dirname(link), links[link])
+        path = os.path.normpath(target + path[len(link) :])
+    return path

@@ -1,0 +1,292 @@
+"""What `doctor` tries inside: each wall is run against, beside what it must let through.
+
+A trial is named after a field of the policy or a layer of the walls (`policy/levels.py`). It gives
+"" if the wall holds and the neighbour works, else what happened instead.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+from sandbox_agent_ipc.token import CancelToken
+
+from sandbox_agent_sandbox.inside.kernel.syscalls import landlock_abi
+from sandbox_agent_sandbox.inside.walls.landlock import FIRST_SCOPES
+
+
+class Ground(msgspec.Struct, frozen=True):
+    """What the trials are made on: paths that the host has made, and its values.
+
+    port: of a server of the host's on 127.0.0.1. namespaces: the host's links in /proc/self/ns.
+    """
+
+    readable: str
+    writable: str
+    unnamed: str
+    plain: str
+    hidden: str
+    protected: str
+    workspace: str
+    port: int
+    namespaces: dict[str, str]
+    passed: str
+    dropped: str
+    assigned: str
+    processes: int
+    open_files: int
+    file_size: int
+
+
+def try_walls(ground: Ground) -> dict[str, str]:
+    """Every trial that needs no call of its own."""
+    found = {}
+    for name, attempt in _TRIALS.items():
+        try:
+            found[name] = attempt(ground)
+        except Exception as error:
+            found[name] = f"the trial failed: {type(error).__name__}: {error}"
+    return found
+
+
+def look_at(path: str) -> dict[str, bool]:
+    """What a tool can do with a path. It opens nothing."""
+    ways = {"exists": os.F_OK, "read": os.R_OK, "write": os.W_OK, "execute": os.X_OK}
+    return {name: os.access(path, way) for name, way in ways.items()}
+
+
+def sleep_on(seconds: float) -> str:
+    """For `limits.timeout`: it is to be stopped."""
+    time.sleep(seconds)
+    return f"it ran for {seconds:g} s"
+
+
+def burn(seconds: float) -> str:
+    """For `limits.cpu_time`: it is to be ended."""
+    while time.process_time() < seconds:
+        pass
+    return f"it used {seconds:g} s of CPU time"
+
+
+def print_much(size: int) -> str:
+    """For `limits.output`."""
+    os.write(1, b"x" * size)
+    return ""
+
+
+def take_memory(size: int, patience: float, *, token: CancelToken) -> str:
+    """For `limits.memory`: it is to fail, or to be ended. patience: seconds that a watchdog has."""
+    try:
+        kept = bytearray(b"x") * size
+    except MemoryError:
+        return ""
+    token.wait(patience)
+    return f"{len(kept)} bytes were there to be had"
+
+
+def fill_tmp(size: int, patience: float, *, token: CancelToken) -> str:
+    """For `limits.tmp`: it is to fail, or to be ended."""
+    block, path = bytes(1 << 20), "/tmp/trial"
+    with open(path, "wb", buffering=0) as file:
+        for _ in range(size // len(block)):
+            try:
+                if file.write(block) < len(block):
+                    return ""
+            except OSError as error:
+                return _unless(error, errno.ENOSPC, errno.EDQUOT)
+    token.wait(patience)
+    return f"{size} bytes fitted into /tmp"
+
+
+# --- the trials ------------------------------------------------------------------------------
+
+_DENIED = (errno.EROFS, errno.EACCES, errno.EXDEV)
+"""By the mount, or by Landlock."""
+
+
+def _read(ground: Ground) -> str:
+    with open(ground.readable, "rb") as file:
+        file.read(1)
+    return f"{ground.unnamed} is there" if os.path.lexists(ground.unnamed) else ""
+
+
+def _write(ground: Ground) -> str:
+    with open(ground.writable, "ab"):
+        pass
+    return _refused(lambda: os.open(ground.readable, os.O_WRONLY), *_DENIED)
+
+
+def _hide(ground: Ground) -> str:
+    with open(ground.plain, "rb") as file:
+        if not file.read(1):
+            return f"{ground.plain} is empty"
+    with suppress(OSError), open(ground.hidden, "rb") as file:
+        if file.read(1):
+            return f"{ground.hidden} can be read"
+    return ""
+
+
+def _protect(ground: Ground) -> str:
+    with open(ground.plain, "ab"), open(ground.protected, "rb"):
+        pass
+    folder = os.path.dirname(ground.protected)
+    return (
+        _refused(lambda: os.open(ground.protected, os.O_WRONLY), *_DENIED)
+        or _refused(lambda: os.rename(ground.protected, f"{folder}/other"), *_DENIED)
+        or _refused(lambda: os.rename(folder, f"{folder}-other"), errno.EBUSY, *_DENIED)
+    )
+
+
+def _network(ground: Ground) -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(server.getsockname(), timeout=5).close()
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", ground.port), timeout=5).close()
+        return "a server on the host's loopback answers"
+    return ""
+
+
+def _env_pass(ground: Ground) -> str:
+    if not os.environ.get(ground.passed):
+        return f"{ground.passed} is not set"
+    return f"{ground.dropped} is set" if ground.dropped in os.environ else ""
+
+
+def _env_set(ground: Ground) -> str:
+    return "" if os.environ.get(ground.assigned) else f"{ground.assigned} is not set"
+
+
+def _processes(ground: Ground) -> str:
+    reading, writing = os.pipe()
+    children: list[int] = []
+    try:
+        for _ in range(ground.processes + 8):
+            pid = os.fork()
+            if pid == 0:
+                os.close(writing)
+                os.read(reading, 1)  # until the parent closes its end
+                os._exit(0)
+            children.append(pid)
+    except OSError as error:
+        return _unless(error, errno.EAGAIN) if children else "no process can be started"
+    finally:
+        os.close(writing)
+        os.close(reading)
+        for pid in children:
+            os.waitpid(pid, 0)
+    return f"{len(children)} more processes could be started"
+
+
+def _open_files(ground: Ground) -> str:
+    opened: list[int] = []
+    try:
+        for _ in range(ground.open_files):
+            opened.append(os.dup(2))
+    except OSError as error:
+        return _unless(error, errno.EMFILE)
+    finally:
+        for number in opened:
+            os.close(number)
+    return f"{len(opened)} more descriptors could be opened"
+
+
+def _file_size(ground: Ground) -> str:
+    path = f"{ground.workspace}/large"
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with open(path, "wb") as file:
+            os.ftruncate(file.fileno(), ground.file_size)
+            return _refused(lambda: os.ftruncate(file.fileno(), ground.file_size + 1), errno.EFBIG)
+    finally:
+        signal.signal(signal.SIGXFSZ, before)
+        os.unlink(path)
+
+
+def _namespaces(ground: Ground) -> str:
+    shared = [
+        name
+        for name, link in ground.namespaces.items()
+        if os.readlink(f"/proc/self/ns/{name}") == link
+    ]
+    return f"shared with the host: {', '.join(shared)}" if shared else ""
+
+
+def _capabilities(ground: Ground) -> str:
+    status = _status()
+    held = [
+        name for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb") if int(status[name], 16)
+    ]
+    if held:
+        return f"not empty: {', '.join(held)}"
+    return "" if status["NoNewPrivs"] == "1" else "no_new_privs is not set"
+
+
+def _system_calls(ground: Ground) -> str:
+    path = f"{ground.workspace}/program"
+    with open(path, "wb"):
+        pass
+    try:
+        os.chmod(path, 0o755)
+        if wrong := _refused(lambda: os.chmod(path, 0o4755), errno.EPERM):
+            return f"chmod with the setuid bit: {wrong}"
+    finally:
+        os.unlink(path)
+    vsock = _refused(
+        lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET), errno.EAFNOSUPPORT
+    )
+    if vsock:
+        return f"a socket of the kernel's cryptography: {vsock}"
+    return "" if _status()["Seccomp"] == "2" else "there is no filter"
+
+
+def _landlock(ground: Ground) -> str:
+    """What the mounts and the filter deny too says nothing. A signal to the call's init, which is
+    of the same user, is denied by Landlock's scope alone; an older Landlock is not tried."""
+    if landlock_abi() < FIRST_SCOPES:
+        return ""
+    os.kill(os.getpid(), 0)
+    wrong = _refused(lambda: os.kill(1, 0), errno.EPERM)
+    return f"a signal to a process outside Landlock's domain: {wrong}" if wrong else ""
+
+
+_TRIALS: dict[str, Callable[[Ground], str]] = {
+    "read": _read,
+    "write": _write,
+    "hide": _hide,
+    "protect": _protect,
+    "network": _network,
+    "env.pass": _env_pass,
+    "env.set": _env_set,
+    "limits.processes": _processes,
+    "limits.open_files": _open_files,
+    "limits.file_size": _file_size,
+    "namespaces": _namespaces,
+    "capabilities": _capabilities,
+    "system calls": _system_calls,
+    "Landlock": _landlock,
+}
+
+
+def _status() -> dict[str, str]:
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
+        lines = [line.partition(":") for line in file]
+    return {name: value.strip() for name, _, value in lines}
+
+
+def _refused(attempt: Callable[[], object], *expected: int) -> str:
+    """ "" if an attempt is refused with one of these errors."""
+    try:
+        attempt()
+    except OSError as error:
+        return _unless(error, *expected)
+    return "it is allowed"
+
+
+def _unless(error: OSError, *expected: int) -> str:
+    return "" if error.errno in expected else f"refused in another way: {error}"

@@ -1,0 +1,113 @@
+"""`doctor`: what it prints, why a path is not there, and that it agrees with `run`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from identity import BIN, CHECKOUT, Person
+
+AGENT = str(BIN / "sandbox-agent")
+REFUSE = [str(BIN / "python"), "-I", str(CHECKOUT / "tests" / "support" / "refuse.py")]
+
+
+def doctor(person: Person, *words: str, before: list[str] | None = None) -> tuple[int, Any]:
+    done = person.run([*(before or []), AGENT, "doctor", "--json", *words])
+    assert done.stderr == "", done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_it_names_a_level_for_every_field_and_layer(person: Person) -> None:
+    code, found = doctor(person)
+    assert (code, found["works"], found["error"]) == (0, True, None)
+    levels = {fact["name"]: fact["level"] for fact in (*found["fields"], *found["layers"])}
+    assert {"read", "protect", "network", "env.set", "limits.memory", "system calls"} <= set(levels)
+    assert set(levels.values()) <= {"enforced", "restored"}
+    assert all(check["ok"] for check in found["checks"] if check["needed"])
+    done = person.run([AGENT, "doctor"])
+    assert done.returncode == 0
+    for name, level in levels.items():
+        assert any(
+            line.split()[:1] == [level] and name in line for line in done.stdout.splitlines()
+        )
+    assert "This host can enforce every field of a policy." in done.stdout
+
+
+def test_run_and_doctor_agree_where_the_host_refuses(person: Person) -> None:
+    code, found = doctor(person, before=REFUSE)
+    assert (code, found["works"]) == (5, False)
+    assert {fact["level"] for fact in (*found["fields"], *found["layers"])} == {"missing"}
+    ran = person.run([*REFUSE, AGENT, "exec", "--", "true"])
+    assert ran.returncode == 125
+    assert found["error"] in ran.stderr
+
+
+def test_run_and_doctor_agree_about_a_folder(person: Person) -> None:
+    for workspace, text in (("/", "cannot be shared"), ("/not/there", "there is no folder")):
+        done = person.run([AGENT, "doctor", "--workspace", workspace])
+        assert done.returncode == 2
+        assert text in done.stdout + done.stderr
+        ran = person.run([AGENT, "exec", "--workspace", workspace, "--", "true"])
+        assert text in ran.stderr
+
+
+def why(person: Person, path: str | Path, *words: str) -> Any:
+    code, found = doctor(person, "--why", str(path), *words)
+    assert code == 0
+    return found
+
+
+def test_why_a_path_is_not_there_or_denied(person: Person) -> None:
+    (person.work / "tests").mkdir()
+    for name in ("outside", "work/secret", "work/file", "work/tests/t", "p.yaml"):
+        person.write(person.folder / name, "content")
+    person.write(person.folder / "p.yaml", "hide: [work/secret]\nprotect: [work/tests]\n")
+    policy = ["--policy", str(person.folder / "p.yaml")]
+    expected = {
+        "outside": ("own", "what is there outside is not shown", "sandbox.read", "---"),
+        "work/secret": ("hidden", "is hidden", "sandbox.hide", None),
+        "work/file": ("writable", "can be written", "", "rw-"),
+        "work/tests/t": ("protected", "sandbox.protect names", "sandbox.protect", "r--"),
+        "nowhere": ("own", "does not exist outside either", "", "---"),
+    }
+    for name, (access, text, hint, ways) in expected.items():
+        found = why(person, person.folder / name, *policy)
+        assert found["access"] == access, (name, found)
+        assert text in found["why"] and hint in found["hint"], (name, found)
+        assert bool(hint) == bool(found["hint"])
+        inside = found["inside"]
+        if ways is not None:
+            assert [inside["read"], inside["write"]] == [ways[0] == "r", ways[1] == "w"], name
+    done = person.run([AGENT, "doctor", "--why", "/var/log"])
+    assert done.stdout.splitlines() == [
+        "/var/log is not shown inside",
+        "  inside: not there",
+        "  hint: name it in sandbox.read, or in sandbox.write if tools may change it",
+    ]
+
+
+@pytest.mark.parametrize("path", ["/etc/shadow", "/proc/1", "/tmp/x", "/usr/bin"])
+def test_why_of_the_systems_paths(person: Person, path: str) -> None:
+    found = why(person, path)
+    assert found["access"] == {
+        "/etc/shadow": "hidden", "/proc/1": "own", "/tmp/x": "own", "/usr/bin": "readable",
+    }[path]  # fmt: skip
+    assert not found["inside"]["write"]
+
+
+def test_a_link_of_the_workspace_that_leads_out_is_named(person: Person) -> None:
+    person.write(person.folder / "outside", "content")
+    (person.work / "link").symlink_to(person.folder / "outside")
+    found = why(person, person.work / "link")
+    assert found["real"] == f"{person.folder}/outside"
+    assert "is, or lies below, a link in" in found["why"]
+    assert f"name {person.folder}/outside itself in sandbox.read" in found["hint"]
+
+
+def test_a_wrong_policy_ends_with_2(person: Person) -> None:
+    policy = person.write(person.folder / "p.yaml", "network: everything\n")
+    done = person.run([AGENT, "doctor", "--policy", str(policy)])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "network" in done.stderr and "hint: " in done.stderr

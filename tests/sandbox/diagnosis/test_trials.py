@@ -1,0 +1,72 @@
+"""The trials of `doctor`: they hold where the walls stand, and say so where one was taken out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from sandbox_agent_sandbox.diagnosis import trials
+from sandbox_agent_sandbox.diagnosis.trials import nothing_kept, try_everything, with_trials
+from sandbox_agent_sandbox.plan import Bind, Landlock, Plan
+from sandbox_agent_sandbox.policy.levels import FIELDS, LAYERS, Level
+from sandboxes import run
+
+PART_OF_BUILDING = {"capabilities", "limits.timeout", "limits.output"}
+"""Not in the plan, so a plan cannot leave them out."""
+
+
+def test_every_wall_holds_here() -> None:
+    before = set(Path(tempfile.gettempdir()).iterdir())
+    plan, tried = run(try_everything)
+    assert {name: what for name, what in tried.items() if what} == {}
+    assert set(tried) == {*FIELDS, *LAYERS}
+    found = {fact.name: fact for fact in with_trials(plan, tried)}
+    assert all(fact.level is not Level.MISSING for fact in found.values())
+    assert set(Path(tempfile.gettempdir()).iterdir()) == before
+
+
+def without_walls(plan: Plan, ground: str) -> Plan:
+    binds = [bind for bind in plan.binds if "/guarded" not in bind.path]
+    binds = [replace(bind, writable=bind.writable or "/read" in bind.path) for bind in binds]
+    limits = dict.fromkeys(plan.limits.__struct_fields__, 1 << 40)
+    limits |= {"tmp": 1 << 30, "cpu_time": 600, "open_files": 512}
+    environment = {"SANDBOX_AGENT_TRIAL_DROPPED": "yes"}
+    return replace(
+        plan,
+        binds=(*binds, Bind(f"{ground}/unnamed")),
+        pins=(),
+        masks=(),
+        protected=(),
+        network="host",
+        system_calls=b"",
+        landlock=Landlock(),
+        environment={"PATH": plan.environment["PATH"], **environment},
+        limits=replace(plan.limits, **limits),
+    )
+
+
+def test_a_wall_that_is_taken_out_is_found_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_plan: Callable[..., Plan] = trials.make_plan
+
+    def weak(*args: Any, workspace: Path, **options: Any) -> Plan:
+        plan = make_plan(*args, workspace=workspace, **options)
+        return without_walls(plan, str(workspace.parent))
+
+    monkeypatch.setattr(trials, "make_plan", weak)
+    monkeypatch.setattr(trials, "_PATIENCE", 0.05)
+    plan, tried = run(try_everything)
+    held = {name for name, what in tried.items() if not what}
+    assert held == PART_OF_BUILDING
+    for fact in with_trials(plan, tried):
+        assert (fact.level is Level.MISSING) == (fact.name not in PART_OF_BUILDING)
+        assert fact.level is not Level.MISSING or fact.why
+
+
+def test_without_a_sandbox_everything_is_missing() -> None:
+    found = nothing_kept("no namespaces")
+    assert {fact.name for fact in found} == {*FIELDS, *LAYERS}
+    assert {fact.level for fact in found} == {Level.MISSING}

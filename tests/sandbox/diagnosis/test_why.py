@@ -1,0 +1,44 @@
+"""Why a path is as it is, by the plan alone."""
+
+from __future__ import annotations
+
+import pytest
+from a_plan import plan
+from sandbox_agent_sandbox.diagnosis.why import Access, why
+
+
+@pytest.mark.parametrize(
+    ("path", "access", "real"),
+    [
+        ("/home/you/work", Access.WRITABLE, None),
+        ("/home/you/work/new/../other", Access.WRITABLE, "/home/you/work/other"),
+        ("/home/you/work/tests/test_a.py", Access.PROTECTED, None),
+        ("/home/you/work/testsuite", Access.WRITABLE, None),
+        ("/home/you/work/secret/key", Access.HIDDEN, None),
+        ("/home/you/.ssh", Access.ABSENT, None),
+        ("/home/you", Access.LEADING, None),
+        ("/usr/bin/env", Access.READABLE, None),
+        ("/bin/env", Access.READABLE, "/usr/bin/env"),
+        ("/data/x", Access.WRITABLE, "/home/you/work/data/x"),
+        ("/etc/passwd", Access.OWN, None),
+        ("/etc/shadow", Access.HIDDEN, None),
+        ("/tmp/build", Access.OWN, None),
+        ("/proc/1/environ", Access.OWN, None),
+        ("/opt/tools", Access.ABSENT, None),
+        ("/", Access.LEADING, None),
+    ],
+)
+def test_a_path_is_explained(path: str, access: Access, real: str | None) -> None:
+    found = why(plan(), path)
+    assert (found.access, found.real) == (access, real or path)
+    assert found.what
+    if access in (Access.ABSENT, Access.PROTECTED, Access.HIDDEN, Access.READABLE):
+        assert "sandbox." in found.hint
+
+
+def test_links_in_a_circle_end() -> None:
+    from msgspec.structs import replace
+    from sandbox_agent_sandbox.plan import Symlink
+
+    circle = replace(plan(), symlinks=(Symlink("/a", "b"), Symlink("/b", "a")))
+    assert why(circle, "/a/x").access is Access.ABSENT

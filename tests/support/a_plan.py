@@ -1,0 +1,37 @@
+"""A plan with something of everything, for questions about paths."""
+
+from __future__ import annotations
+
+from sandbox_agent_sandbox.plan import (
+    Bind,
+    File,
+    Identity,
+    Mask,
+    Plan,
+    Protected,
+    ResourceLimits,
+    Symlink,
+)
+
+
+def plan(network: str = "none") -> Plan:
+    return Plan(
+        workspace="/home/you/work",
+        identity=Identity(1000, 1000, 1000, 1000),
+        binds=(
+            Bind("/etc"),
+            Bind("/usr"),
+            Bind("/home/you/work", writable=True),
+            Bind("/home/you/work/tests"),
+        ),
+        symlinks=(Symlink("/bin", "usr/bin"), Symlink("/data", "home/you/work/data")),
+        masks=(Mask("/home/you/work/secret", folder=True), Mask("/etc/shadow", folder=False)),
+        protected=(Protected("/home/you/work/tests", 1, 2),),
+        network=network,
+        limits=ResourceLimits(1, 1, 1, 1, 1, 1),
+        environment={},
+        user="you",
+        home="/tmp/home",
+        import_path=(),
+        files=(File("/etc/passwd", "you"),),
+    )
