@@ -1,1 +1,1 @@
-"""What people see, looked at in the programs with which they look: `scripts/real`."""
+"""Real programs: inside the walls, and those with which people look at what we print."""

@@ -250,7 +250,9 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="the folder for the pictures")
     out = parser.parse_args().out
     if browser.executable() is None:
-        raise SystemExit("scripts/pictures: no Chromium is here\n  hint: run scripts/real as root")
+        raise SystemExit(
+            "scripts/pictures: no Chromium is here\n  hint: run scripts/real page as root"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pictures-") as name, Stub(ANSWERS) as stub:
         screen, run = run_in_a_terminal(Path(name), stub.openai_base)

@@ -1,5 +1,6 @@
 """The page of a run in headless Chromium: nothing that a tool prints can run, reach out or spoil
-the page, at a phone's width and at a desk's. `scripts/real` installs the browser where it can."""
+the page, at a phone's width and at a desk's. `scripts/real page` installs the browser where it
+can."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Runs a command as an ordinary user, from root, by exec: the pid stays the command's own.
 
-    python as_user.py UID HOME CHECKOUT -- COMMAND...
+    python as_user.py UID HOME CHECKOUT[:FOLDER...] -- COMMAND...
 
-The interpreter and the checkout may lie below folders that this user cannot enter (/root is
-0700). Then the command gets a mount namespace of its own in which those folders are covered by
-an empty tmpfs, with only the interpreter, the environment and the checkout bound back at their
-places. Nothing changes for anybody else. Standard library only; run with any Python 3.11.
+The interpreter, the checkout and the folders may lie below folders that this user cannot enter
+(/root is 0700). Then the command gets a mount namespace of its own in which those are covered by
+an empty tmpfs, with only the interpreter, the environment, the checkout and the folders bound back
+at their places. Nothing changes for anybody else. Standard library only; run with any Python 3.11.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import random
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
@@ -32,12 +33,19 @@ def some_uid() -> int:
 
 
 def command(
-    uid: int, home: Path, argv: list[str], *, checkout: Path, prefix: str = sys.prefix
+    uid: int,
+    home: Path,
+    argv: list[str],
+    *,
+    checkout: Path,
+    prefix: str = sys.prefix,
+    also: Sequence[Path] = (),
 ) -> list[str]:
-    """The command line that runs argv as uid."""
+    """The command line that runs argv as uid. also: more folders that this user shall reach."""
     script = str(Path(__file__).resolve())
     python = os.path.join(prefix, "bin", "python")
-    return [python, "-I", script, str(uid), str(home), str(checkout), "--", *argv]
+    shown = os.pathsep.join(map(str, (checkout, *also)))
+    return [python, "-I", script, str(uid), str(home), shown, "--", *argv]
 
 
 def _enterable(folder: Path, uid: int) -> bool:
@@ -88,9 +96,10 @@ def expose(paths: list[Path], uid: int) -> None:
 
 
 def main() -> None:
-    uid, home, checkout = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+    uid, home = int(sys.argv[1]), Path(sys.argv[2])
+    shown = map(Path, sys.argv[3].split(os.pathsep))
     argv = sys.argv[5:]
-    needed = {Path(sys.base_prefix), Path(sys.prefix), checkout, home}
+    needed = {Path(sys.base_prefix), Path(sys.prefix), home, *shown}
     expose(sorted(path.resolve() for path in needed), uid)
     folder = os.getcwd()
     os.setgroups([])

@@ -81,11 +81,14 @@ class Person:
         return subprocess.CompletedProcess(list(argv), process.returncode, out, err)
 
 
-def someone(kind: str) -> Iterator[Person]:
-    """A person of that kind ("root", "user"), whose folder is removed afterwards."""
+def someone(kind: str, account: int | None = None) -> Iterator[Person]:
+    """A person of that kind ("root", "user"), whose folder is removed afterwards.
+
+    account: the uid of a user, if this is root; without it, one that no account has.
+    """
     uid = os.geteuid()
     if kind == "user" and uid == 0:
-        uid = as_user.some_uid()
+        uid = account or as_user.some_uid()
     folder = Path(tempfile.mkdtemp(prefix=f"{kind}-"))
     try:
         person = Person(uid, folder)
