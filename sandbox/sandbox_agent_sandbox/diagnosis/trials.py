@@ -12,7 +12,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +156,9 @@ def _ground() -> Iterator[tuple[Policy, Ground]]:
         if os.geteuid() == 0:
             # Tools of root's are nobody's account. So no mount must show these files as theirs,
             # which not every file system can.
-            for path in (top, *top.rglob("*")):
-                os.chown(path, OUTSIDE_ID, OUTSIDE_ID)
+            with suppress(PermissionError):  # root without CAP_CHOWN
+                for path in (top, *top.rglob("*")):
+                    os.chown(path, OUTSIDE_ID, OUTSIDE_ID)
         os.environ.update({_PASSED: "yes", _DROPPED: "yes"})
         yield (
             Policy(

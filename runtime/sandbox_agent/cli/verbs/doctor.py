@@ -90,7 +90,7 @@ def _diagnosis(policy: Policy, workspace: Path) -> tuple[Diagnosis, int]:
         every = with_trials(plan, tried)
     except (SandboxAgentError, OSError) as failure:
         error = error or failure
-        every = nothing_kept(f"no sandbox can be built: {_first_line(failure)}")
+        every = nothing_kept("no sandbox can be built")
     missing = [fact for fact in every if fact.level is Level.MISSING and not fact.layer]
     if error is not None:
         code = exit_code_of(error) if isinstance(error, SandboxAgentError) else ExitCode.SANDBOX
@@ -279,7 +279,3 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     rich.console.Console(file=rendered, width=110, color_system=None).print(table)
     lines = [line.rstrip() for line in rendered.getvalue().splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or repr(error)).partition("\n")[0]
