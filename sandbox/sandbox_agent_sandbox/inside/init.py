@@ -32,6 +32,7 @@ from sandbox_agent_ipc.messages import (
 from sandbox_agent_sandbox.inside import call_init
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
+from sandbox_agent_sandbox.inside.walls.landlock import landlock_abi
 from sandbox_agent_sandbox.inside.walls.mounts import build_root, open_trees
 from sandbox_agent_sandbox.inside.walls.namespaces import limit_the_namespace
 from sandbox_agent_sandbox.inside.walls.network import loopback_up
@@ -91,6 +92,7 @@ def _serve(plan: Plan, host: HostEnds) -> None:
     wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    landlock_abi()  # asked once, for all calls
     gc.collect()
     gc.freeze()
     poll = select.poll()

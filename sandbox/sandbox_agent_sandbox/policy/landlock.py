@@ -17,6 +17,7 @@ Sources: landlock(7), Documentation/userspace-api/landlock.rst, include/uapi/lin
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from sandbox_agent_sandbox.plan import Access, Bind, Landlock
@@ -38,6 +39,8 @@ WRITE = (
     | MAKE_DIR | MAKE_REG | MAKE_SOCK | MAKE_FIFO | MAKE_SYM
 )  # fmt: skip
 """Everything but devices: nobody can make one."""
+WRITE_ONE = EXECUTE | READ_FILE | WRITE_FILE | TRUNCATE
+"""The same for a file: all other rights are about what a folder holds."""
 USE = READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE
 """What is there can be opened for writing, and nothing can be made."""
 
@@ -60,5 +63,5 @@ def landlock_rules(binds: Sequence[Bind], *, listens: bool) -> Landlock:
     for bind in binds:
         if bind.writable and not is_inside_any(bind.path, places):
             places.append(bind.path)
-            rules.append(Access(bind.path, WRITE))
+            rules.append(Access(bind.path, WRITE if os.path.isdir(bind.path) else WRITE_ONE))
     return Landlock(tuple(rules), tcp=0 if listens else BIND_TCP)

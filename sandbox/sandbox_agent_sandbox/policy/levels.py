@@ -77,8 +77,7 @@ def _system_calls(plan: Plan) -> Standing:
 
 def _landlock(plan: Plan) -> Standing:
     # Imported here: ctypes takes 5 ms, and only `doctor` asks.
-    from sandbox_agent_sandbox.inside.kernel.syscalls import landlock_abi
-    from sandbox_agent_sandbox.inside.walls.landlock import FIRST_SCOPES, OLDEST
+    from sandbox_agent_sandbox.inside.walls.landlock import FIRST_SCOPES, OLDEST, landlock_abi
 
     abi = landlock_abi()
     if plan.landlock.files and abi >= OLDEST:

@@ -90,6 +90,11 @@ def _reaching_the_kernel() -> tuple[Refusal, ...]:
             errno.ENOSYS,
             "its operations are no system calls, so no filter sees them",
         ),
+        Refusal(
+            "io_setup",
+            errno.ENOSYS,
+            "its requests are counted for the whole host (fs.aio-max-nr); databases go on without",
+        ),
         Refusal("clone3", errno.ENOSYS, "its flags lie behind a pointer; libc then uses clone"),
         Refusal("openat2", errno.ENOSYS, "its mode lies behind a pointer; openat does the same"),
         Refusal(
@@ -250,22 +255,22 @@ _X86_64 = {
     "swapoff": 168, "reboot": 169, "sethostname": 170, "setdomainname": 171, "iopl": 172,
     "ioperm": 173, "create_module": 174, "init_module": 175, "delete_module": 176,
     "get_kernel_syms": 177, "query_module": 178, "quotactl": 179, "nfsservctl": 180,
-    "lookup_dcookie": 212, "clock_settime": 227, "kexec_load": 246, "add_key": 248,
+    "io_setup": 206, "lookup_dcookie": 212, "clock_settime": 227, "kexec_load": 246, "add_key": 248,
     "request_key": 249, "keyctl": 250, "ioprio_set": 251, "openat": 257, "mknodat": 259,
     "fchmodat": 268, "unshare": 272, "perf_event_open": 298, "fanotify_init": 300,
     "fanotify_mark": 301, "open_by_handle_at": 304, "setns": 308, "finit_module": 313,
     "renameat2": 316, "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323,
 }  # fmt: skip
 _AARCH64 = {
-    "lookup_dcookie": 18, "ioctl": 29, "ioprio_set": 30, "mknodat": 33, "umount2": 39, "mount": 40,
-    "pivot_root": 41, "nfsservctl": 42, "chroot": 51, "fchmod": 52, "fchmodat": 53, "openat": 56,
-    "vhangup": 58, "quotactl": 60, "acct": 89, "personality": 92, "unshare": 97, "kexec_load": 104,
-    "init_module": 105, "delete_module": 106, "clock_settime": 112, "syslog": 116, "reboot": 142,
-    "sethostname": 161, "setdomainname": 162, "settimeofday": 170, "socket": 198, "socketpair": 199,
-    "add_key": 217, "request_key": 218, "keyctl": 219, "clone": 220, "swapon": 224, "swapoff": 225,
-    "perf_event_open": 241, "fanotify_init": 262, "fanotify_mark": 263, "open_by_handle_at": 265,
-    "setns": 268, "finit_module": 273, "renameat2": 276, "bpf": 280, "userfaultfd": 282,
-    "kexec_file_load": 294,
+    "io_setup": 0, "lookup_dcookie": 18, "ioctl": 29, "ioprio_set": 30, "mknodat": 33,
+    "umount2": 39, "mount": 40, "pivot_root": 41, "nfsservctl": 42, "chroot": 51, "fchmod": 52,
+    "fchmodat": 53, "openat": 56, "vhangup": 58, "quotactl": 60, "acct": 89, "personality": 92,
+    "unshare": 97, "kexec_load": 104, "init_module": 105, "delete_module": 106,
+    "clock_settime": 112, "syslog": 116, "reboot": 142, "sethostname": 161, "setdomainname": 162,
+    "settimeofday": 170, "socket": 198, "socketpair": 199, "add_key": 217, "request_key": 218,
+    "keyctl": 219, "clone": 220, "swapon": 224, "swapoff": 225, "perf_event_open": 241,
+    "fanotify_init": 262, "fanotify_mark": 263, "open_by_handle_at": 265, "setns": 268,
+    "finit_module": 273, "renameat2": 276, "bpf": 280, "userfaultfd": 282, "kexec_file_load": 294,
 }  # fmt: skip
 
 NUMBERS: dict[str, dict[str, int]] = {

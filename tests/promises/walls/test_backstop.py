@@ -14,7 +14,7 @@ import pytest
 import struck
 from identity import BIN, CHECKOUT, Person
 from sandbox_agent_sandbox.host.cell import Cell
-from sandbox_agent_sandbox.inside.kernel.syscalls import landlock_abi
+from sandbox_agent_sandbox.inside.walls.landlock import landlock_abi
 from sandbox_agent_sandbox.outcome import CallResult
 from sandbox_agent_sandbox.plan import Landlock, Plan
 from sandbox_agent_sandbox.policy.make_plan import make_plan

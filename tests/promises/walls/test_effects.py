@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sandbox_agent_sandbox
 from sandbox_agent_sandbox.errors import PolicyError, SandboxBroken
-from sandbox_agent_sandbox.inside.kernel.syscalls import landlock_abi
+from sandbox_agent_sandbox.inside.walls.landlock import landlock_abi
 from sandbox_agent_sandbox.outcome import CallResult
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy

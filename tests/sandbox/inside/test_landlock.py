@@ -14,22 +14,21 @@ from pathlib import Path
 
 import pytest
 from sandbox_agent_sandbox.import_roots import import_roots
-from sandbox_agent_sandbox.inside.kernel.syscalls import landlock_abi
-from sandbox_agent_sandbox.inside.walls.landlock import OLDEST
+from sandbox_agent_sandbox.inside.walls.landlock import OLDEST, landlock_abi
 
 PROGRAM = """
 import errno, json, os, signal, socket, subprocess, sys
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.walls.landlock import restrict_access
 from sandbox_agent_sandbox.plan import Access, Landlock
-from sandbox_agent_sandbox.policy.landlock import BIND_TCP, READ, WRITE
+from sandbox_agent_sandbox.policy.landlock import BIND_TCP, READ, WRITE, WRITE_ONE
 
 view, outside, abstract, port, bound = json.loads(sys.argv[1])
 work = f"{view}/work"
 system = ["/usr", "/lib", "/lib64", sys.base_prefix]
 system = [os.path.realpath(name) for name in system if os.path.exists(name)]
 rules = [Access(view, READ), Access(work, WRITE), *(Access(name, READ) for name in {*system})]
-rules += [Access(f"{view}/single", WRITE), Access(f"{view}/not there", WRITE)]
+rules += [Access(f"{view}/single", WRITE_ONE), Access(f"{view}/not there", WRITE)]
 if bound:
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     restrict_access(Landlock(tuple(rules), BIND_TCP))

@@ -39,6 +39,7 @@ ODD = {
     "io_uring_setup": (1, 1),
     "iopl": (99,),
     "keyctl": (-1,),
+    "io_setup": (0, 1),
     "perf_event_open": (1, 0, -1, -1, 0),
 }
 """Arguments that the kernel refuses with another error than the filter does."""

@@ -7,12 +7,17 @@ from pathlib import Path
 from sandbox_agent_sandbox.plan import Access, Bind
 from sandbox_agent_sandbox.policy.landlock import (
     BIND_TCP,
+    EXECUTE,
     IOCTL_DEV,
     MAKE_BLOCK,
     MAKE_CHAR,
     READ,
+    READ_FILE,
+    TRUNCATE,
     USE,
     WRITE,
+    WRITE_FILE,
+    WRITE_ONE,
     landlock_rules,
 )
 from sandbox_agent_sandbox.policy.make_plan import make_plan
@@ -27,20 +32,27 @@ OWN = [
     Access("/tmp", WRITE),
     Access("/var/tmp", WRITE),
 ]
-BINDS = (
-    Bind("/usr"),
-    Bind("/work", writable=True),
-    Bind("/work/tests"),
-    Bind("/data/out", writable=True),
-    Bind("/tmp/elsewhere", writable=True),
-    Bind("/work/tests/results", writable=True),
-)
 
 
 def test_what_is_written_has_a_rule_and_all_else_is_read() -> None:
-    rules = landlock_rules(BINDS, listens=True)
-    assert list(rules.files) == [*OWN, Access("/work", WRITE), Access("/data/out", WRITE)]
+    """Folders that lie in another one that is written have none of their own."""
+    binds = (
+        Bind("/usr"),
+        Bind("/usr/local", writable=True),
+        Bind("/usr/local/bin"),
+        Bind("/tmp/elsewhere", writable=True),
+        Bind("/usr/local/bin/more", writable=True),
+    )
+    rules = landlock_rules(binds, listens=True)
+    assert list(rules.files) == [*OWN, Access("/usr/local", WRITE)]
     assert rules.tcp == 0
+
+
+def test_a_file_has_the_rights_that_a_file_can_have() -> None:
+    """With another one the kernel refuses the rule: landlock_add_rule(2), EINVAL."""
+    one = landlock_rules([Bind("/etc/passwd", writable=True)], listens=True).files[-1]
+    assert one == Access("/etc/passwd", WRITE_ONE)
+    assert not WRITE_ONE & ~(EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV)
 
 
 def test_a_process_that_only_asks_may_not_listen() -> None:

@@ -6,8 +6,8 @@ The plan's rules have all rights that are known. Here they are cut to those that
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import suppress
+from functools import cache
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.plan import Access, Landlock
@@ -27,8 +27,12 @@ _SCOPES = 3
 _QUIET = 1 | 4
 """LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF, _LOG_SUBDOMAINS_OFF: a tool must not be able to fill
 the host's audit log with what it is denied."""
-_FOR_FILES = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
-"""The rights that a rule about a file can have: all others are about what a folder holds."""
+
+
+@cache
+def landlock_abi() -> int:
+    """The version of this kernel's Landlock; 0 for none. Init asks once, for all calls."""
+    return syscalls.landlock_abi()
 
 
 def restrict_access(rules: Landlock) -> None:
@@ -38,7 +42,7 @@ def restrict_access(rules: Landlock) -> None:
     The places are looked up here and not in init: a call may have a home folder and a /tmp of its
     own, and has its own /proc.
     """
-    abi = syscalls.landlock_abi()
+    abi = landlock_abi()
     if abi < OLDEST or not rules.files:
         return
     known = (1 << max(count for first, count in _RIGHTS.items() if first <= abi)) - 1
@@ -60,8 +64,6 @@ def restrict_access(rules: Landlock) -> None:
 def _allow(ruleset: int, access: Access, known: int) -> None:
     place = os.open(access.path, os.O_PATH | os.O_CLOEXEC)
     try:
-        folder = stat.S_ISDIR(os.fstat(place).st_mode)
-        rights = access.rights & known & (known if folder else _FOR_FILES)
-        syscalls.landlock_add_rule(ruleset, place, rights)
+        syscalls.landlock_add_rule(ruleset, place, access.rights & known)
     finally:
         os.close(place)
