@@ -28,7 +28,6 @@ from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.standard_input import StandardInput
 from sandbox_agent.cli.verbs.run_under_signals import run_under_signals
-from sandbox_agent.config.policy_flags import with_flags
 from sandbox_agent.config.settings import Interrupt, ToolChoice
 from sandbox_agent.config.workspace import problem_with
 from sandbox_agent.conversation import Conversation
@@ -80,7 +79,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     argv = _argv(arguments.command)
     policy, workspace = _policy(arguments), _workspace(arguments.workspace)
     try:
-        policy = with_flags(policy, arguments.pairs, arguments.share_net, workspace)
+        policy = _with_flags(policy, arguments, workspace)
     except ConfigError as error:
         console.error(str(error))
         return error.exit_code
@@ -203,6 +202,15 @@ def _argv(given: list[str]) -> list[str]:
                 hint="encode it in UTF-8",
             ) from None
     return texts
+
+
+def _with_flags(policy: Policy, arguments: argparse.Namespace, workspace: Path) -> Policy:
+    if not arguments.pairs and not arguments.share_net:
+        return policy
+    # Here, since few commands have them.
+    from sandbox_agent.config.policy_flags import with_flags
+
+    return with_flags(policy, arguments.pairs, arguments.share_net, workspace)
 
 
 def _workspace(given: str | None) -> Path:
