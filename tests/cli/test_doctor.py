@@ -35,6 +35,15 @@ def test_it_names_a_level_for_every_field_and_layer(person: Person) -> None:
     assert "This host can enforce every field of a policy." in done.stdout
 
 
+def test_the_record_of_a_run_has_the_levels_that_doctor_names(person: Person) -> None:
+    _, found = doctor(person)
+    runs = person.folder / "runs"
+    assert person.run([AGENT, "exec", "--out", str(runs), "--", "true"]).returncode == 0
+    (record,) = runs.glob("*/result.json")
+    levels = json.loads(record.read_text())["plan"]["levels"]
+    assert levels == {fact["name"]: fact["level"] for fact in found["fields"]}
+
+
 def test_run_and_doctor_agree_where_the_host_refuses(person: Person) -> None:
     """A host without namespaces; and root without capabilities, for whom every check of a single
     step may work, and building a sandbox does not."""
