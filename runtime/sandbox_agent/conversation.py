@@ -52,9 +52,9 @@ class Conversation:
     - budgets: of each run, as `Budgets` or a mapping. Default: no limit but on repeated calls.
     - parallel: how many calls may go at once, 1 to 64. Default: 8.
     - verify: shell commands that decide whether an agent that says it is done is right.
-    - name: of the task, for the record. output_dir: the folder of run folders. Default:
-      `$XDG_STATE_HOME/sandbox-agent`. run_dir: the folder of this conversation itself, new or
-      empty, in place of one in `output_dir`.
+    - name: of the task, for the record. task_files: that it was read from, which tools cannot
+      change. output_dir: the folder of run folders, by default `$XDG_STATE_HOME/sandbox-agent`.
+      run_dir: the folder of this conversation itself, new or empty, instead of one in there.
 
     How your program takes part:
 

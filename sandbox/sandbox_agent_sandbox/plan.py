@@ -104,9 +104,10 @@ class Plan(msgspec.Struct, frozen=True):
     environment may say otherwise. import_path: the workers' `sys.path`.
     notes: what the user is told before the start, because inside it is not as it is outside.
     pins: folders that no tool can rename or replace, outermost first: what is mounted below them
-    would move with them. They are mounted onto themselves. system_calls: the filter of seccomp(2),
-    as `struct sock_filter`s; empty for none. landlock: the rules for each call;
-    without files for none.
+    would move with them. They are mounted onto themselves. guarded: those of the binds that are
+    read-only because of `protect_defaults`; None where that is off. system_calls: the filter of
+    seccomp(2), as `struct sock_filter`s; empty for none. landlock: the rules for each call; without
+    files for none.
     """
 
     workspace: str
@@ -124,5 +125,6 @@ class Plan(msgspec.Struct, frozen=True):
     files: tuple[File, ...] = ()
     notes: tuple[str, ...] = ()
     pins: tuple[str, ...] = ()
+    guarded: tuple[str, ...] | None = ()
     system_calls: bytes = b""
     landlock: Landlock = Landlock()

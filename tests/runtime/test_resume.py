@@ -446,3 +446,27 @@ def test_steps_that_a_program_named_by_a_relative_path_are_found_from_the_same_f
         conv.run()
     with Conversation.resume(conv.run_dir, message="more") as again:
         assert again.run().message == "Found again."
+
+
+def test_the_files_of_a_task_stay_protected_and_can_be_changed(
+    tmp_path: Path, watch: Watch
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir(exist_ok=True)
+    for name in ("first", "second"):
+        (work / name).write_text("mine\n")
+    write = shell("echo tools >> first; echo tools >> second")
+    with talk(tmp_path, watch, write, FINAL, task_files=[work / "first"]) as conv:
+        conv.send_message("go")
+        conv.run()
+    assert [lines(tmp_path, name) for name in ("first", "second")] == [1, 2]
+    with resumed(conv.run_dir, write, FINAL, write, FINAL, message="more") as again:
+        again.run()
+    assert [lines(tmp_path, name) for name in ("first", "second")] == [1, 3]
+    more: dict[str, object] = {"message": "more", "task_files": [work / "second"]}
+    steps = (write, FINAL, write, FINAL, write, FINAL)
+    with resumed(conv.run_dir, *steps, **more) as again:
+        again.run()
+    assert [lines(tmp_path, name) for name in ("first", "second")] == [2, 3]
+    with pytest.raises(ConfigError, match="task_files"):
+        resumed(conv.run_dir, *steps, message="more", task_files="one").close()

@@ -144,6 +144,7 @@ class Box:
             on_output=None,
             separate_output=True,
             stdin=None,
+            guard=self._host.guard,
         )
 
     # --- calls -------------------------------------------------------------------------------
@@ -303,6 +304,7 @@ class Box:
                 self._decision.stop(CancelReason.CLOSED, "the sandbox was closed")
             self._wait_for_calls()
             survivors = self._host.close()
+            self._record.found(self._host.look_again_now())
             if self._began:
                 self._record.conclude(self._end, survivors)
 

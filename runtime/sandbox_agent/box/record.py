@@ -12,6 +12,7 @@ from pathlib import Path
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import CancelToken
 from sandbox_agent_sandbox.outcome import Survivor
+from sandbox_agent_sandbox.protection.finding import Finding
 
 from sandbox_agent.embedding.control import Control, listen
 from sandbox_agent.errors import ConfigError, NotRecorded
@@ -96,6 +97,11 @@ class BoxRecord:
             number = next(self._turns)
             self.journal.record(TurnTaken, turn=number, text="", final=False, calls=(call,))
             self._writer.keep_room()
+
+    def found(self, findings: tuple[Finding, ...]) -> None:
+        """Note what was found in the workspace after the last call."""
+        if self._writer is not None:
+            self._writer.findings = findings
 
     def conclude(self, end: End, survivors: tuple[Survivor, ...]) -> None:
         """Write the end. Idempotent; if a signal handler raises in here, call this again. Raises

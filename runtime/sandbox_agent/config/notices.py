@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sandbox_agent_sandbox.policy.policy import Policy
-
-from sandbox_agent.config.git_index import tracked_files
+from sandbox_agent_sandbox.protection.git_index import tracked_files
 
 
 def notices(policy: Policy, workspace: Path, environ: Mapping[str, str]) -> Iterator[str]:
@@ -30,3 +29,19 @@ def notices(policy: Policy, workspace: Path, environ: Mapping[str, str]) -> Iter
                 "  hint: keep what must be hidden out of the repository, or tell the agent not to "
                 "commit"
             )
+    tracked = sum(
+        tracked_files(Path(os.path.realpath(workspace / path))) for path in policy.protect
+    )
+    if tracked:
+        what = "a file" if tracked == 1 else f"{tracked} files"
+        yield (
+            f"sandbox.protect covers {what} that git tracks: inside, `git checkout` of another "
+            "version says success and leaves what is protected as it is\n"
+            "  hint: tell the agent to stay on the branch"
+        )
+    if not policy.protect_defaults:
+        yield (
+            "sandbox.protect_defaults is false: tools can change what starts programs when you "
+            "work here later, such as hooks and settings of git, .envrc and .vscode\n"
+            "  hint: look at the list after the run; remove the line to have them protected"
+        )

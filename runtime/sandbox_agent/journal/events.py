@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from sandbox_agent_ipc.messages import Image, ToolSpec
 from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
+from sandbox_agent_sandbox.protection.finding import Finding
 
 from sandbox_agent.journal.usage import TokenUsage
 
@@ -50,12 +51,14 @@ class RecordedSettings(msgspec.Struct, frozen=True):
     """What a conversation was made with. Another process can resume the run from it.
 
     model, model_options: the model's name and `Model.options`. task: the other settings, under a
-    task file's names and with all units resolved; see `config.settings.Settings`.
+    task file's names and with all units resolved; see `config.settings.Settings`. task_files: that
+    the task was read from; tools cannot change them.
     """
 
     model: str
     model_options: dict[str, Any]
     task: dict[str, Any]
+    task_files: tuple[str, ...] = ()
 
 
 class JournalOpened(Event, frozen=True, tag="journal"):
@@ -175,7 +178,8 @@ class Ended(Event, frozen=True, tag="ended"):
     if nothing was cut. detail: the reason, if the outcome alone does not tell it. images: from the
     tool, for the model to see (data in base64). private_files: that `write_file` or `edit_file`
     wrote in a place of the sandbox's own, such as /tmp; they are lost with the sandbox. made:
-    False if the sandbox could not make the call.
+    False if the sandbox could not make the call. restored: what it changed in the settings of git,
+    and what was undone of that; calls that go at the same time are not told apart.
     """
 
     call: str
@@ -192,6 +196,7 @@ class Ended(Event, frozen=True, tag="ended"):
     images: tuple[Image, ...] = ()
     private_files: tuple[str, ...] = ()
     made: bool = True
+    restored: tuple[Finding, ...] = ()
 
 
 class CancelRequested(Event, frozen=True, tag="cancel_requested"):
@@ -216,6 +221,7 @@ class SegmentEnded(Event, frozen=True, tag="segment_ended"):
     number: of the segment. status: a Status. reason: a text. requests, calls: how many there were
     in this segment. seconds: wall time. survivors: processes that could not be stopped. usage: of
     all answers together, including those that came too late to become turns; None if unknown.
+    findings: what tools left or changed that may start programs when the user works in there.
     """
 
     number: int
@@ -227,6 +233,7 @@ class SegmentEnded(Event, frozen=True, tag="segment_ended"):
     seconds: float
     survivors: tuple[Survivor, ...] = ()
     usage: TokenUsage | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 AnyEvent = (

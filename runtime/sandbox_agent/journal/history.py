@@ -13,6 +13,7 @@ from typing import Any, overload
 import msgspec
 from sandbox_agent_ipc.messages import Image
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
+from sandbox_agent_sandbox.protection.finding import Finding, FindingKind
 
 from sandbox_agent.journal.events import Ended, ToolCall
 from sandbox_agent.journal.stored import Stored
@@ -125,9 +126,16 @@ def starts_with(history: Sequence[Message], earlier: Sequence[Message]) -> bool:
 
 def tool_text(ended: Ended) -> str:
     """What a model reads about a call that ended: the content, then how the call ended."""
-    parts = [ended.content, _ending(ended)]
+    parts = [ended.content, _ending(ended), *map(_undone, ended.restored)]
     text = "\n".join(part.removesuffix("\n") for part in parts if part)
     return text or "[no output]"
+
+
+def _undone(found: Finding) -> str:
+    if found.kind is not FindingKind.RESTORED:
+        return ""
+    path, what = _flat(found.path), _flat(found.what)
+    return f"[undone in {path}, because it would start programs outside the sandbox: {what}]"
 
 
 def _ending(ended: Ended) -> str:

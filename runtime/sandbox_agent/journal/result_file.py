@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
+from sandbox_agent_sandbox.protection.finding import Finding
 
 from sandbox_agent.errors import JournalError
 from sandbox_agent.journal import room
@@ -85,7 +86,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     run: the run's id. task: its name. pid: of the agent, to check whether `running` is still true.
     segment: counts the `run()` calls of the conversation. plan: how the sandbox was built. message:
     the agent's final message. survivors: processes that could not be stopped, usually none.
-    agents_md: what the model was told of the workspace's AGENTS.md; None for nothing.
+    agents_md: what the model was told of the workspace's AGENTS.md; None for nothing. findings:
+    what tools left or changed that may start programs when the user works in there.
     """
 
     run: str
@@ -105,6 +107,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     calls: tuple[CallRecord, ...] = ()
     plan: dict[str, Any] | None = None
     agents_md: AgentsFile | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 def calls_of(state: RunState) -> tuple[CallRecord, ...]:
@@ -173,6 +176,7 @@ def record_of(state: RunState, run: str) -> Record | None:
         calls=calls_of(state),
         plan=None if begun is None else begun.plan,
         agents_md=None if begun is None else begun.agents_md,
+        findings=end.findings,
     )
 
 

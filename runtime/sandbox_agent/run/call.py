@@ -13,6 +13,7 @@ from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import SandboxError
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
+from sandbox_agent_sandbox.protection.finding import Finding
 
 from sandbox_agent.embedding.warn import complain
 from sandbox_agent.journal.events import Dispatching, Ended, Started
@@ -23,6 +24,7 @@ from sandbox_agent.tools.killed_writes import remove_leftover
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.cell import Cell
+    from sandbox_agent_sandbox.protection.guard import Guard
 
 OnOutput = Callable[[str, str, bytes], object]
 """Called with the call's id, "stdout" or "stderr", and each piece of output as it comes. If it
@@ -73,7 +75,8 @@ class Caller(msgspec.Struct, frozen=True):
     folder: of the run; None where nothing is recorded. writable: the folders that tools can write.
     output_limit: how many bytes of a call's output are kept. time_limit: seconds that any call may
     take. on_output: gets the output as it comes. separate_output: keep standard error apart. stdin:
-    a descriptor that calls get as standard input.
+    a descriptor that calls get as standard input. guard: undoes what a call changed in the settings
+    of git.
     """
 
     cell: Cell
@@ -86,6 +89,7 @@ class Caller(msgspec.Struct, frozen=True):
     on_output: OnOutput | None
     separate_output: bool
     stdin: int | None
+    guard: Guard | None = None
 
     async def call(self, request: Request, token: RunToken) -> CallResult:
         """Make one call. When this returns, its end is recorded and its processes are gone.
@@ -112,7 +116,7 @@ class Caller(msgspec.Struct, frozen=True):
         state = _InFlight(request.on_output or self.on_output)
         result = self._explained(request, await self._dispatch(request, token, state))
         self.clean_up(request.function, result.outcome, request.arguments)
-        self._record_end(result)
+        self._record_end(result, self._undo(result))
         if state.cancellation is not None:
             raise state.cancellation
         return result
@@ -204,7 +208,12 @@ class Caller(msgspec.Struct, frozen=True):
         detail = f"{result.detail}; {hint}" if result.detail else hint
         return msgspec.structs.replace(result, detail=detail)
 
-    def _record_end(self, result: CallResult) -> None:
+    def _undo(self, result: CallResult) -> tuple[Finding, ...]:
+        if self.guard is None or result.started is StartedState.NO:
+            return ()
+        return self.guard.after_call(result.id)
+
+    def _record_end(self, result: CallResult, restored: tuple[Finding, ...]) -> None:
         if self.folder is None:  # nobody reads what it printed there
             result = msgspec.structs.replace(result, content="", stdout=b"", stderr=b"", images=())
         printed, returned = result.output, result.content
@@ -232,6 +241,7 @@ class Caller(msgspec.Struct, frozen=True):
             images=result.images,
             private_files=result.private_files,
             made=result.made,
+            restored=restored,
         )
 
     def _spill(self, call_id: str, text: bytes) -> str | None:

@@ -87,6 +87,7 @@ class Loop:
         """Take turns until there is an end, and return it. An Exception from here is a bug."""
         try:
             with time_budget(self._setup.settings.budgets.time, self._spend_time):
+                self._host.begin()
                 self._record.write_running()
                 self._setup.model.start(self._setup.settings.interrupt)
                 return await self._turns()
@@ -308,6 +309,7 @@ class Loop:
             on_output=self._setup.callbacks.on_output,
             separate_output=self._setup.callbacks.separate_output,
             stdin=self._setup.callbacks.stdin,
+            guard=self._host.guard,
         )
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from sandbox_agent_sandbox.outcome import Survivor
+from sandbox_agent_sandbox.protection.finding import Finding
 from sandbox_agent_sandbox.utf8 import without_surrogates
 
 from sandbox_agent.errors import NotRecorded
@@ -40,7 +41,7 @@ class RecordWriter:
 
     message: the agent's final words, None while it has not said that it is done. It may have said
     so in a segment that ended before `verify` could judge the work. survivors: processes that
-    could not be stopped, beside those of the calls.
+    could not be stopped, beside those of the calls. findings: what was found after the run.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class RecordWriter:
         self._size = self._room = 0
         self.message = self._state.final_words()
         self.survivors: tuple[Survivor, ...] = ()
+        self.findings: tuple[Finding, ...] = ()
 
     def write_running(self) -> None:
         """Write `result.json` with the status `running`, and keep room for its end."""
@@ -168,6 +170,7 @@ class RecordWriter:
             "seconds": record.times.seconds,
             "survivors": record.survivors,
             "usage": self._budget.used.usage,
+            "findings": record.findings,
         }
 
     def _record(self, end: End) -> Record:
@@ -199,4 +202,5 @@ class RecordWriter:
             calls=calls_of(self._state),
             plan=host.plan_summary(),
             agents_md=begun.agents_md if begun and begun.number == self.segment else None,
+            findings=self.findings,
         )

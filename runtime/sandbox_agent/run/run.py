@@ -28,11 +28,17 @@ from sandbox_agent.run.end import STOPPED, end_by_error
 from sandbox_agent.run.loop import Loop
 from sandbox_agent.run.record_writer import RecordWriter
 from sandbox_agent.run.run_journal import RunJournal
+from sandbox_agent.run.sandbox import NOT_LOOKED
 from sandbox_agent.run.setup import Setup
 from sandbox_agent.run.stop_decision import StopDecision
 
 _MARGIN = 1.0
 """Seconds beyond grace and term in which the ladder proves that a call has ended."""
+_LOOK_SECONDS = 12.0
+_HASTE = 1.0
+"""Seconds in which the workspace is looked through after a run, and after one that was stopped."""
+_GLANCE = 0.25
+"""Seconds between two looks at whether to hurry."""
 
 
 class Run:
@@ -51,6 +57,7 @@ class Run:
         self._host = setup.host
         self._on_over = on_over
         self._control: Control | None = None
+        self._hurried = False
         limit = setup.settings.budgets.time
         self._decision = StopDecision(None if limit is None else time.monotonic() + limit)
         self.token: RunToken = self._decision.token
@@ -87,6 +94,7 @@ class Run:
                 self._stop(CancelReason.INTERRUPT, why, exit_code)
             case 2:
                 # The first may be another thread's, which has counted but not stopped the run yet.
+                self._hurried = True
                 self._stop(CancelReason.INTERRUPT, why, exit_code)
                 self._escalate()
 
@@ -160,6 +168,7 @@ class Run:
         while True:
             try:
                 await self._shield.wait(self._calls.tasks)
+                await self._look_again()
                 record, error_of_run = self._record.conclude(end)
                 break
             except (Exception, GeneratorExit):
@@ -175,6 +184,22 @@ class Run:
         if isinstance(error_of_run, ConfigError | PolicyError):
             raise error_of_run
         return RunResult(record, self._setup.recorder.folder, error_of_run)
+
+    async def _look_again(self) -> None:
+        """Look for what tools left in the workspace. All calls have ended. A disk that hangs holds
+        this up for some seconds only; a second interrupt ends it at once."""
+        stopped = self.token.is_cancelled
+        looking = self._host.look_again(lambda: self._hurried)
+        if looking is None:
+            return
+        self._record.findings = NOT_LOOKED
+        found, until = looking.result(), time.monotonic() + (_HASTE if stopped else _LOOK_SECONDS)
+        while not found.done() and not self._hurried and time.monotonic() < until:
+            await self._shield.wait({found}, timeout=_GLANCE)
+            if self.token.is_cancelled and not stopped:
+                stopped, until = True, min(until, time.monotonic() + _HASTE)
+        if found.done():
+            self._record.findings = found.result()
 
     def _on_stopped(self) -> None:
         self._loop.wake()
@@ -228,5 +253,6 @@ class Run:
         if cell is not None and not cell.wait_idle(self._patience):
             self._host.drop()
         self._calls.abandon()
+        self._record.findings = self._host.look_again_now()
         self.status = self._record.conclude(STOPPED)[0].status
         self.leave()

@@ -6,6 +6,8 @@ The one place where the runtime opens a cell.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,35 +16,72 @@ from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.outcome import Survivor
+from sandbox_agent_sandbox.protection.finding import Finding, FindingKind, listed
 
 from sandbox_agent.config.settings import Settings
+from sandbox_agent.embedding.daemon_thread import Background
 from sandbox_agent.embedding.log import LOGGER
-from sandbox_agent.embedding.warn import notify
+from sandbox_agent.embedding.warn import complain, notify
 from sandbox_agent.source_root import SOURCE_ROOT
 from sandbox_agent.tools.registry import Registry, import_roots, resolve
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.cell import Cell
     from sandbox_agent_sandbox.plan import Plan
+    from sandbox_agent_sandbox.protection.guard import Guard
+    from sandbox_agent_sandbox.protection.scan import Seen
+
+_LOOK_SECONDS = 10.0
+"""How long the folders of the tools are looked through after a run."""
+_LOOK_SECONDS_IN_HASTE = 0.5
+"""The same after a run that was stopped."""
+NOT_LOOKED = (Finding(FindingKind.UNSEEN, "", "the workspace was not looked through to its end"),)
+"""What is found where the disk does not answer in time."""
 
 
 class ConversationSandbox:
     """The sandbox of a conversation, opened when it is first needed.
 
     settings: the conversation's. hidden: paths that tools must not see, run folders first.
-    deadlines: of the next cell that is opened. plan, cell and registry are None until `open`.
+    task_files: that the task was read from. deadlines: of the next cell that is opened. plan, cell
+    and registry are None until `open`. guard: watches what tools leave in this run.
     """
 
     def __init__(
-        self, settings: Settings, hidden: tuple[Path, ...], deadlines: Deadlines = DEFAULT
+        self,
+        settings: Settings,
+        hidden: tuple[Path, ...],
+        task_files: tuple[Path, ...] = (),
+        deadlines: Deadlines = DEFAULT,
     ) -> None:
         self.deadlines = deadlines
         self._settings = settings
         self._hidden = hidden
+        self._task_files = task_files
+        self._looking: Background[Seen] | None = None
+        self.guard: Guard | None = None
         self.plan: Plan | None = None
         self.cell: Cell | None = None
         self.registry: Registry | None = None
         self._survivors: list[Survivor] = []
+
+    def begin(self) -> None:
+        """A run begins. Look through the folders that its tools can write, in a thread, beside what
+        else comes before the first call."""
+        from sandbox_agent_sandbox.protection.scan import look
+
+        self.guard = None
+        self._looking = Background(partial(look, self._roots(), self._not_looked_at()), "look")
+
+    def _roots(self) -> list[str]:
+        settings = self._settings
+        paths = [settings.workspace.path, *settings.sandbox.write]
+        return [os.path.realpath(settings.workspace.path / path) for path in paths]
+
+    def _not_looked_at(self) -> list[str]:
+        settings = self._settings
+        paths = [*self._hidden, *settings.sandbox.hide]
+        return [os.path.realpath(settings.workspace.path / path) for path in paths]
 
     async def open(self, token: RunToken) -> Registry:
         """Make the sandbox and find out about the tools; at once when that has been done.
@@ -50,10 +89,16 @@ class ConversationSandbox:
         token: its cancellation stops the worker that looks at tools.
         Raises SandboxError (PolicyError, SandboxUnavailable) and ConfigError (a tool is not one).
         """
+        if self._looking is None:
+            self.begin()
+        assert self._looking is not None
+        seen = await self._looking.result()
         if self.cell is not None and not self.cell.usable:
             self.drop()
         if self.cell is None:
-            self.plan, self.cell = self._make()
+            self.plan, self.cell = self._make(seen)
+        self._watch(seen)
+        if not self.cell.usable:
             try:
                 await self.cell.open()
             except BaseException:
@@ -67,7 +112,33 @@ class ConversationSandbox:
             )
         return self.registry
 
-    def _make(self) -> tuple[Plan, Cell]:
+    def _watch(self, seen: Seen) -> None:
+        """Watch from here on, in this run, what tools leave behind."""
+        from sandbox_agent_sandbox.protection.guard import Guard
+
+        if self.guard is None and self.plan is not None:
+            self.guard = Guard(
+                seen,
+                self.plan.guarded or (),
+                workspace=self.plan.workspace,
+                skip=self._not_looked_at(),
+                restores=self._settings.sandbox.protect_defaults,
+            )
+
+    def look_again(self, hurry: Callable[[], bool]) -> Background[tuple[Finding, ...]] | None:
+        """Look through the folders again, in a thread, when all calls of the run have ended. None
+        if no call can have been made. hurry: asked whether to stop looking."""
+        guard, self.guard = self.guard, None
+        if guard is None:
+            return None
+        return Background(partial(_look_again, guard, hurry, _LOOK_SECONDS), "look again")
+
+    def look_again_now(self) -> tuple[Finding, ...]:
+        """As `look_again`, for a run that was stopped. Blocks for a short time."""
+        guard, self.guard = self.guard, None
+        return () if guard is None else _look_again(guard, lambda: False, _LOOK_SECONDS_IN_HASTE)
+
+    def _make(self, seen: Seen) -> tuple[Plan, Cell]:
         # Imported here: pydantic, psutil and the kernel's parts are no use to a process that only
         # reads journals or is a tool inside the walls.
         from sandbox_agent_sandbox.host.cell import Cell
@@ -83,6 +154,8 @@ class ConversationSandbox:
             hidden=self._hidden,
             # The first is for `from sandbox_agent import tool` in tools' modules.
             tool_paths=[SOURCE_ROOT, *import_roots(settings.tools, settings.workspace.path)],
+            task_files=self._task_files,
+            seen=seen,
         )
         refuse_missing(plan)
         if not _may_enter(Path(plan.workspace)):
@@ -159,6 +232,14 @@ class ConversationSandbox:
     def survivors(self) -> tuple[Survivor, ...]:
         """What could not be stopped when a sandbox was closed."""
         return tuple(dict.fromkeys(self._survivors))
+
+
+def _look_again(guard: Guard, hurry: Callable[[], bool], patience: float) -> tuple[Finding, ...]:
+    try:
+        return listed(guard.at_end(hurry, patience))
+    except Exception as error:  # whatever a tool has made of the workspace, the run has its end
+        complain(f"the workspace could not be looked through: {error!r}")
+        return NOT_LOOKED
 
 
 def _may_enter(workspace: Path) -> bool:

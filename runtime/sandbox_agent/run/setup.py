@@ -53,6 +53,7 @@ class Options(TypedDict, total=False):
     on_delta: OnDelta | None
     separate_output: bool
     stdin: int | None
+    task_files: Sequence[Path | str] | None
 
 
 class Callbacks(msgspec.Struct, frozen=True):
@@ -102,6 +103,7 @@ def make_setup(
     names = given.keys() & set(Callbacks.__struct_fields__)
     callbacks = Callbacks(**{name: given.pop(name) for name in names})
     _check_callbacks(callbacks)
+    task_files = _task_files(given.pop("task_files", None), recorded)
     if name is not None and not name.strip():
         raise ConfigError("is empty", field="name", hint="name the task, or leave it out")
     for unknown in given.keys() - Settings.model_fields:
@@ -123,7 +125,7 @@ def make_setup(
     check_keys(settings, model, os.environ)
     for notice in notices(settings.sandbox, workspace, os.environ):
         notify(notice)
-    keep = RecordedSettings(model.name, model.options, as_record(settings))
+    keep = RecordedSettings(model.name, model.options, as_record(settings), task_files)
     _refuse_other_bytes(keep, name)
     # Of a folder that the user has named, what lies beside it is no run.
     output_dir = run_dir.parent if is_run_id(run_dir.name) else run_dir
@@ -133,12 +135,22 @@ def make_setup(
         settings=settings,
         recorded=keep,
         callbacks=callbacks,
-        host=ConversationSandbox(settings, tuple(hidden)),
+        host=ConversationSandbox(settings, tuple(hidden), tuple(map(Path, task_files))),
         recorder=recorder(
             run_dir, name, _logged(run or run_dir.name, callbacks.on_event), keep, run
         ),
         name=name,
     )
+
+
+def _task_files(
+    given: Sequence[Path | str] | None, recorded: RecordedSettings | None
+) -> tuple[str, ...]:
+    if given is None:
+        return () if recorded is None else recorded.task_files
+    if isinstance(given, str) or not all(isinstance(one, Path | str) for one in given):
+        raise ConfigError("must be a list of paths", field="task_files", hint="write [path]")
+    return tuple(os.path.abspath(path) for path in given)
 
 
 def refuse_empty(message: str) -> None:

@@ -52,6 +52,7 @@ def prepare(
             run_dir=task.output.run_dir,
             name=task.name or _name_of(source),
             on_event=on_event,
+            task_files=_files_of(task, source),
             **(others or {}),
             **settings_of(task),
         )
@@ -90,6 +91,16 @@ def with_place(error: ConfigError, task: Task, source: SourceMap) -> ConfigError
             if ":" in str(choice) and str(choice) in error.what:
                 path = ("tools", index)
     return source.error(path, error.what, error.hint)
+
+
+def _files_of(task: Task, source: SourceMap) -> list[Path]:
+    """The files that the task is made of."""
+    files = [Path(name) for name in source.files]
+    if task.prompt_file is not None:
+        files.append(task.prompt_file)
+    if task.model.name.startswith("scripted:"):
+        files.append(source.position(("model", "name")).folder / task.model.steps.expanduser())
+    return [path for path in files if path.is_file()]
 
 
 def _name_of(source: SourceMap) -> str | None:

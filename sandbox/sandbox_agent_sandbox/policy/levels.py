@@ -65,6 +65,16 @@ def always(how: str) -> Judge:
     return lambda plan: standing
 
 
+def _defaults(plan: Plan) -> Standing:
+    if plan.guarded is None:
+        return Standing(Level.ENFORCED, "it is off: what may start programs later is only listed")
+    return Standing(
+        Level.RESTORED,
+        "read-only mounts; new settings of git that start programs are undone after each call",
+        why="what is not there when the run begins cannot be mounted; it is listed after the run",
+    )
+
+
 def _system_calls(plan: Plan) -> Standing:
     if plan.system_calls:
         return Standing(Level.ENFORCED, "seccomp: a list of refused system calls")
@@ -95,6 +105,7 @@ FIELDS: Mapping[str, Judge] = {
     "write": always("mount view: all else is read-only"),
     "hide": always("mount view: an empty file or folder covers it"),
     "protect": always("mount view: a read-only mount that cannot be renamed"),
+    "protect_defaults": _defaults,
     "network": always("network namespace"),
     "env.pass": always("the environment is replaced"),
     "env.set": always("the environment is replaced"),

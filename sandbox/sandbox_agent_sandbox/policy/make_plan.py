@@ -26,6 +26,8 @@ from sandbox_agent_sandbox.policy.programs import show_programs
 from sandbox_agent_sandbox.policy.seccomp import compile_filter
 from sandbox_agent_sandbox.policy.system import add_own_files, show_system
 from sandbox_agent_sandbox.policy.view import HOME, KERNEL_FOLDERS, OWN_FOLDERS, View
+from sandbox_agent_sandbox.protection.binds import to_bind
+from sandbox_agent_sandbox.protection.scan import Seen, look
 
 _TMP = Path("/tmp")
 """The sandbox's own. The working folder of a sandbox that has no workspace."""
@@ -47,15 +49,18 @@ def make_plan(
     workspace: Path | None,
     hidden: Sequence[Path] = (),
     tool_paths: Sequence[Path] = (),
+    task_files: Sequence[Path] = (),
+    seen: Seen | None = None,
     listens: bool = True,
 ) -> Plan:
     """Decide everything about one sandbox.
 
     workspace: an existing folder, bound writable; None for a sandbox that has none. hidden: paths
     that no tool may see, such as the folder of the runs' records. tool_paths: folders with tools'
-    code, bound read-only and added to the import path, or one script. listens: whether tools may
-    open TCP ports; False is best effort (Linux 6.7). Raises PolicyError with the field and the
-    hint.
+    code, bound read-only and added to the import path, or one script. task_files: that the task was
+    read from. seen: what `protection.scan.look` found in the folders that tools can write; None to
+    look now. listens: whether tools may open TCP ports; False is best effort (Linux 6.7). Raises
+    PolicyError with the field and the hint.
     """
     cwd = _TMP if workspace is None else _resolve(workspace, "workspace")
     if not cwd.is_dir():
@@ -77,6 +82,7 @@ def make_plan(
     for path in policy.write:
         view.add(path.absolute(), writable=True)
     protected = list(_protect(policy, cwd, view))
+    guarded = tuple(_guard(shared, view, task_files, seen)) if policy.protect_defaults else None
     for root in facts.code:
         # Else a tool could write what the host imports next, in a folder of our own code that is
         # itself the workspace, or named in `write`.
@@ -103,6 +109,7 @@ def make_plan(
         files=tuple(view.files),
         notes=() if workspace is None else tuple(view.notes),
         pins=tuple(_pins(view)),
+        guarded=guarded,
         system_calls=compile_filter(facts.machine, owner_is_root=_is_roots(view)),
         landlock=landlock_rules(view.binds, listens=listens),
     )
@@ -186,6 +193,22 @@ def _protect(policy: Policy, workspace: Path, view: View) -> Iterator[Protected]
         view.add(real, remap=True)
         status = real.stat()
         yield Protected(str(real), status.st_dev, status.st_ino)
+
+
+def _guard(
+    writable: Sequence[str], view: View, task_files: Sequence[Path], seen: Seen | None
+) -> Iterator[str]:
+    """Make read-only what may start programs later. writable: the workspace, then `write`."""
+    if not writable:
+        return
+    found = look(writable) if seen is None else seen
+    named = [view.follow(path.absolute()).real for path in task_files if path.is_file()]
+    for path in to_bind(found, writable, named):
+        outer = view.bind_above(path)
+        # A link may have been put there meanwhile, by a tool of another run.
+        if outer is not None and outer.writable and view.follow(path).real == path:
+            view.add(path, remap=True)
+            yield path
 
 
 def _masks(policy: Policy, workspace: Path, hidden: Sequence[Path], view: View) -> Iterator[Mask]:

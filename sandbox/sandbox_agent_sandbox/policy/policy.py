@@ -338,6 +338,13 @@ class Policy(Strict):
     limits: Limits = Limits()
     """How much the tools may use."""
 
+    protect_defaults: bool = True
+    """Whether files that may start programs later are kept from tools, where they are there when
+    the run begins: hooks of git, files that shells, editors, agents and CI systems run, and the
+    task file. What git tracks stays writable. New settings of git that start programs are undone
+    after each call. What was changed all the same is listed after the run. A path in `write` stays
+    writable. `false` turns all but the list off."""
+
     @field_validator("network", mode="before")
     @classmethod
     def _no_allow_list(cls, value: Any) -> Any:

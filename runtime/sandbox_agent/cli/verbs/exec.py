@@ -36,6 +36,7 @@ from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
 from sandbox_agent.journal.history import AssistantMessage, Message
 from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta
+from sandbox_agent.reports.findings import finding_lines
 from sandbox_agent.wiring.first_message import tell
 
 _STOPPED = (Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)
@@ -129,6 +130,8 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     finally:
         stdin.stop()
     console.survivors(result.survivors)
+    for line in finding_lines(result.record.findings):
+        console.err(f"sandbox-agent: {line}\n")
     if result.survivors:
         return ExitCode.SURVIVORS
     if not ended:

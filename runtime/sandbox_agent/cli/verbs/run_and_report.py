@@ -26,6 +26,7 @@ from sandbox_agent.journal.file import JOURNAL_FILE
 from sandbox_agent.journal.folder import default_output_dir
 from sandbox_agent.journal.result_file import RESULT_FILE, Usage
 from sandbox_agent.reports.ci.log_commands import disarm_json
+from sandbox_agent.reports.findings import finding_lines
 from sandbox_agent.reports.lines import how_it_ended
 from sandbox_agent.reports.private_files import PrivateFiles
 
@@ -76,7 +77,7 @@ def run_and_report(
     stopped = is_stopping(conversation, signals)
     _report(result, console, quiet=arguments.quiet)
     changed = [] if arguments.quiet else changes.lines(signals)
-    for line in changed + private.lines():
+    for line in [*changed, *private.lines(), *finding_lines(result.record.findings)]:
         console.err(line + "\n")
     if progress.is_live:
         from sandbox_agent.reports.next_command import next_command

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sandbox_agent_sandbox.protection.finding import FindingKind
+
 from sandbox_agent.reports.ci.cases import cases_of, shown_line, shown_tail
 from sandbox_agent.reports.ci.gitlab import places
 from sandbox_agent.reports.ci.log_commands import github_command
+from sandbox_agent.reports.findings import finding_lines
 from sandbox_agent.reports.mask import Mask
 from sandbox_agent.reports.report import Report
 
@@ -20,8 +23,8 @@ def group(report: Report, mask: Mask) -> str:
 
 
 def errors(report: Report, mask: Mask, root: Path) -> list[str]:
-    """An `::error` line for each case that is bad, and for each place that it names. root: the
-    folder of the repository."""
+    """An `::error` line for each case that is bad, and for each place that it names, and a warning
+    where tools left what may start programs. root: the folder of the repository."""
     lines: list[str] = []
     for case in cases_of(report):
         if not case.is_bad:
@@ -32,4 +35,13 @@ def errors(report: Report, mask: Mask, root: Path) -> list[str]:
         for path, line, said in places(case, report, root):
             shown = shown_line(said or case.message, mask)
             lines.append(github_command("error", shown, title=title, file=path, line=str(line)))
-    return lines[:_MOST]
+    return [*lines[:_MOST], *_warnings(report, mask)]
+
+
+def _warnings(report: Report, mask: Mask) -> list[str]:
+    """A `::warning` line for what tools left that may start programs."""
+    found = report.end.findings if report.end is not None else ()
+    found = tuple(one for one in found if one.kind is not FindingKind.RESTORED)
+    text = "\n".join(finding_lines(found, lambda text: shown_line(text, mask)))
+    title = "sandbox-agent: look at these"
+    return [github_command("warning", text, title=title)] if text else []

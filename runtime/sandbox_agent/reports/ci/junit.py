@@ -21,6 +21,7 @@ from sandbox_agent.reports.ci.cases import (
 )
 from sandbox_agent.reports.ci.transcript import transcript
 from sandbox_agent.reports.escape import escape_text
+from sandbox_agent.reports.findings import finding_lines
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -119,8 +120,10 @@ def _properties(report: Report) -> dict[str, str]:
 
 
 def _remarks(report: Report) -> str:
-    survivors = report.end.survivors if report.end is not None else ()
-    return "\n".join(f"could not stop pid {one.pid}: {one.command}" for one in survivors)
+    if report.end is None:
+        return ""
+    survivors = [f"could not stop pid {one.pid}: {one.command}" for one in report.end.survivors]
+    return "\n".join([*survivors, *finding_lines(report.end.findings)])
 
 
 def _timestamp(report: Report) -> str:

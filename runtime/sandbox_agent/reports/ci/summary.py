@@ -76,7 +76,8 @@ def _verify(report: Report, mask: Mask) -> list[str]:
 
 
 def _troubles(report: Report, mask: Mask) -> list[str]:
-    """Calls that did not end well, and processes that could not be stopped."""
+    """Calls that did not end well, processes that could not be stopped, and what may start programs
+    later."""
     bad = [call for call in report.calls.values() if call.failed and not call.is_verify]
     parts: list[str] = []
     if bad:
@@ -92,6 +93,12 @@ def _troubles(report: Report, mask: Mask) -> list[str]:
     if report.end is not None and report.end.survivors:
         rows = [[str(one.pid), code(one.command, mask)] for one in report.end.survivors]
         parts += ["### Processes that could not be stopped", "", *_table(["pid", "Command"], rows)]
+    if report.end is not None and report.end.findings:
+        found = report.end.findings
+        rows = [[one.kind.value, code(one.path, mask), code(one.what, mask)] for one in found]
+        parts += ["### Look at these before you work there", ""]
+        parts += ["They can start programs outside the sandbox.", ""]
+        parts += _table(["", "Path", "What"], rows)
     return parts
 
 

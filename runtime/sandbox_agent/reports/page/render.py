@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sandbox_agent.reports.findings import finding_lines
 from sandbox_agent.reports.page.numbers import dollars, duration, when
 from sandbox_agent.reports.page.sizes import Plan, plan
 from sandbox_agent.reports.page.spans import times_of
@@ -105,6 +106,9 @@ def _context(report: Report, mask: Mask) -> dict[str, Any]:
         "sign": SIGNS[_status_kind(report.status)],
         "reason": _reason(report, texts),
         "survivors": survivors(report.end.survivors if report.end else (), texts),
+        "findings": finding_lines(
+            report.end.findings if report.end else (), lambda text: texts.line(text, 200)
+        ),
         "facts": _summary(report, texts),
         "failed": _failed(report, chosen, anchors, texts),
         "timelines": _linked(first, anchors),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
+from sandbox_agent_sandbox.protection.finding import Finding
 
 from sandbox_agent.journal.usage import rounded
 from sandbox_agent.reports.report import Call, Report
@@ -36,7 +37,7 @@ class CallData(msgspec.Struct, frozen=True):
 class RunData(msgspec.Struct, frozen=True):
     """A run. begun: ISO 8601, UTC. exit_code, reason: of the last segment. message: the agent's
     final message, also a long one as a report keeps it. tokens, cost_usd, seconds: of all
-    segments."""
+    segments. findings: of the last segment, what tools left that may start programs."""
 
     run: str
     name: str | None
@@ -54,6 +55,7 @@ class RunData(msgspec.Struct, frozen=True):
     message: str | None
     limits: tuple[str, ...]
     survivors: tuple[Survivor, ...]
+    findings: tuple[Finding, ...]
     verify: tuple[CallData, ...]
     calls: tuple[CallData, ...]
 
@@ -78,6 +80,10 @@ def data_of(report: Report, masked: Masked) -> RunData:
         message=None if final is None else masked(final.text.whole()),
         limits=tuple(masked(what) for what in limits_met(report)),
         survivors=_masked(() if end is None else end.survivors, masked),
+        findings=tuple(
+            Finding(one.kind, masked(one.path), masked(one.what), one.call)
+            for one in (() if end is None else end.findings)
+        ),
         verify=tuple(_call(call, masked) for call in report.verify_calls()),
         calls=tuple(_call(c, masked) for c in report.calls.values() if not c.is_verify),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sandbox_agent.journal.usage import TokenUsage
+from sandbox_agent.reports.findings import finding_lines
 from sandbox_agent.reports.lines import how_it_ended
 from sandbox_agent.reports.report import Call, Message, Report, Segment, Turn
 from sandbox_agent.reports.runs.call_text import (
@@ -189,6 +190,7 @@ def _end(report: Report, segment: Segment, masked: Masked) -> Iterator[str]:
     if end is not None:
         how = how_it_ended(shown(end.status, masked), short(end.reason, masked))
         yield f"{how} (after {duration(end.seconds)}, exit code {end.exit_code})"
+        yield from finding_lines(end.findings, masked)
     elif segment is report.last and report.is_held:
         yield "the run goes on"
     else:

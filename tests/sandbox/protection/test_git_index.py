@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sandbox_agent.config.git_index import tracked_files
+from sandbox_agent_sandbox.protection.git_index import tracked_files
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 

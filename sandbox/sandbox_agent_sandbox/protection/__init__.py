@@ -1,0 +1,1 @@
+"""What tools could leave behind for the user to run: it is found, kept from them, or undone."""

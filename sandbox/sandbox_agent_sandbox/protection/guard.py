@@ -1,0 +1,124 @@
+"""Watches, in one run, what tools leave in a workspace that may start programs later."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+
+from sandbox_agent_sandbox.protection.binds import hooks_of
+from sandbox_agent_sandbox.protection.finding import Finding, FindingKind, finding
+from sandbox_agent_sandbox.protection.git_guard import GitGuard
+from sandbox_agent_sandbox.protection.kept import Kept
+from sandbox_agent_sandbox.protection.scan import PATIENCE, Repository, Seen, look
+
+_REPOSITORY = "a repository: git uses its settings and hooks when you work in there"
+_HOOK = "a hook, which git runs"
+
+
+class Guard:
+    """Made when a run begins, before any call.
+
+    seen: what was found in the folders that tools can write. bound: what of it they cannot write.
+    workspace: paths in it are told relative to it. skip: folders that are not looked at. restores:
+    whether changes are undone, where that is possible.
+
+    For any thread.
+    """
+
+    def __init__(
+        self,
+        seen: Seen,
+        bound: Collection[str],
+        *,
+        workspace: str,
+        skip: Collection[str] = (),
+        restores: bool = True,
+    ) -> None:
+        self._seen = seen
+        self._bound = frozenset(bound)
+        self._workspace = workspace
+        self._skip = skip
+        self._lock = threading.Lock()
+        self._undone: list[Finding] = []
+        self._git = GitGuard(seen, restores=restores, name=self._name)
+        self._kept = Kept()
+        self._hooks: list[str] = []
+        for repository in seen.repositories.values():
+            for folder in _hooks_of(repository):
+                if folder not in self._bound and folder not in self._hooks:
+                    self._hooks.append(folder)
+                    self._kept.keep(folder)
+        self._named = [path for path in seen.named if path not in self._bound]
+        for path in self._named:
+            self._kept.keep(path)
+
+    def after_call(self, call: str) -> tuple[Finding, ...]:
+        """Undo what a call changed in the settings of git, and say it. call: its id."""
+        with self._lock:
+            undone = tuple(self._git.check(call))
+            self._undone += undone
+        return undone
+
+    def at_end(
+        self, give_up: Callable[[], bool] = lambda: False, patience: float = PATIENCE
+    ) -> tuple[Finding, ...]:
+        """Look through the folders again when no call is going any more. What is undone is undone
+        in any case; give_up, patience: for the rest, as in `look`."""
+        with self._lock:
+            undone = [*self._undone, *self._git.check("", last=True)]
+        now = look(self._seen.roots, self._skip, give_up, patience)
+        return (*undone, *self._compare(now))
+
+    def _compare(self, now: Seen) -> Iterator[Finding]:
+        before = self._seen
+        for path, repository in now.repositories.items():
+            then = before.repositories.get(path)
+            if then is None:
+                yield self._find(FindingKind.NEW, path, _REPOSITORY)
+            elif repository.is_folder and repository.inode != then.inode:
+                yield self._find(FindingKind.CHANGED, path, _REPOSITORY)
+        for path, named in now.named.items():
+            if path not in before.named:
+                yield self._find(FindingKind.NEW, path, named.what)
+        for path in self._named:
+            for is_new, one in self._kept.changes(path):
+                kind = FindingKind.NEW if is_new else FindingKind.CHANGED
+                yield self._find(kind, one, before.named[path].what)
+        for path in self._hooks:
+            for is_new, one in self._kept.changes(path):
+                yield self._find(FindingKind.NEW if is_new else FindingKind.CHANGED, one, _HOOK)
+        for path in sorted(now.unseen - before.unseen):
+            yield self._find(FindingKind.UNSEEN, path, "a folder that cannot be looked into")
+        if now.problem or before.problem:
+            what = f"not all was looked at: {now.problem or before.problem}"
+            yield self._find(FindingKind.UNSEEN, self._workspace, what)
+
+    def _find(self, kind: FindingKind, path: str, what: str) -> Finding:
+        return finding(kind, self._name(path), what)
+
+    def _name(self, path: str) -> str:
+        """A path as it is told."""
+        below = f"{self._workspace}/"
+        return path.removeprefix(below) if path.startswith(below) else path
+
+
+def _hooks_of(repository: Repository) -> Iterator[str]:
+    if repository.is_folder:
+        yield f"{repository.git}/hooks"
+        other = hooks_of(repository)
+        if other is not None:
+            yield other
+
+
+Looker = Callable[[], Seen]
+
+
+def looker(
+    workspace: str, writes: Sequence[str], skip: Collection[str], patience: float = PATIENCE
+) -> Looker:
+    """What looks through the folders that tools will be able to write. Paths as the policy has
+    them; what is missing is left out."""
+    roots = [os.path.realpath(path) for path in (workspace, *writes)]
+    return partial(look, roots, [os.path.realpath(path) for path in skip], patience=patience)

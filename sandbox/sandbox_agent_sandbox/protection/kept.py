@@ -1,0 +1,95 @@
+"""What a file or folder was like when the run began, to say afterwards what changed in it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+
+from sandbox_agent_sandbox.protection.files import read_regular
+
+_MOST_FILES = 500
+_MOST_BYTES = 64 * 1024
+_MOST_IN_ALL = 4 * 1024 * 1024
+
+Key = tuple[int, ...]
+
+
+def key_of(path: str) -> Key | None:
+    """What changes whenever a file changes; None if it is not there. No tool can set st_ctime."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_mode,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+class Kept:
+    """Files and folders as they are now. The content of small files is kept, so a file that was
+    written anew with the same content has not changed."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, dict[str, tuple[Key, bytes | None]]] = {}
+        self._room = _MOST_IN_ALL
+
+    def keep(self, path: str) -> None:
+        """Keep a file, a link, or the files in a folder."""
+        self._files[path] = {one: (key, self._content(one, key)) for one, key in _below(path)}
+
+    def changes(self, path: str) -> Iterator[tuple[bool, str]]:
+        """The files that changed since then: whether each is new, and its path."""
+        before = self._files.get(path, {})
+        for one, key in _below(path):
+            if one not in before:
+                yield True, one
+            elif before[one][0] != key:
+                content = before[one][1]
+                if content is None or content != self._content(one, key):
+                    yield False, one
+
+    def _content(self, path: str, key: Key) -> bytes | None:
+        if stat.S_ISLNK(key[2]):
+            with suppress(OSError):
+                return os.fsencode(os.readlink(path))
+        size = key[3]
+        if size > min(_MOST_BYTES, self._room):
+            return None
+        self._room -= size
+        return read_regular(path, _MOST_BYTES)
+
+
+def _below(path: str) -> Iterator[tuple[str, Key]]:
+    """A file, or the files in a folder, without those that git never runs."""
+    key = key_of(path)
+    if key is None:
+        return
+    if not stat.S_ISDIR(key[2]):
+        yield path, key
+        return
+    count, todo = 0, [path]
+    while todo:
+        folder = todo.pop()
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        for name in names:
+            one = f"{folder}/{name}"
+            key = key_of(one)
+            if key is None or name.endswith(".sample"):
+                continue
+            if stat.S_ISDIR(key[2]):
+                todo.append(one)
+                continue
+            yield one, key
+            count += 1
+            if count >= _MOST_FILES:
+                return

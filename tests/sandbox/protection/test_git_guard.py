@@ -1,0 +1,168 @@
+"""What a call changes in the settings of a repository is undone, whatever it has put there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sandbox_agent_sandbox.protection.finding import Finding, FindingKind
+from sandbox_agent_sandbox.protection.git_guard import GitGuard
+from sandbox_agent_sandbox.protection.scan import look
+
+PLAIN = "[core]\n\tbare = false\n"
+EVIL = "[alias]\n\tst = !evil\n"
+
+
+@pytest.fixture
+def git(tmp_path: Path) -> Path:
+    """The git folder of a repository."""
+    git = tmp_path / "w" / ".git"
+    git.mkdir(parents=True)
+    (git / "config").write_text(PLAIN)
+    return git
+
+
+def guard(git: Path, *, restores: bool = True) -> GitGuard:
+    top = str(git.parent)
+    return GitGuard(look([top]), restores=restores, name=lambda path: os.path.relpath(path, top))
+
+
+def kinds(found: list[Finding]) -> list[tuple[str, str]]:
+    return [(one.kind.value, one.path) for one in found]
+
+
+def test_a_new_setting_is_taken_out_and_named(git: Path) -> None:
+    watching = guard(git)
+    (git / "config").write_text(PLAIN + EVIL + "[user]\n\tname = you\n")
+    (git / "config").chmod(0o640)
+    (found,) = watching.check("call_1")
+    assert found == Finding(FindingKind.RESTORED, ".git/config", "alias.st = !evil", "call_1")
+    assert (git / "config").read_text() == PLAIN + "[alias]\n[user]\n\tname = you\n"
+    assert (git / "config").stat().st_mode & 0o777 == 0o640
+    assert os.listdir(git) == ["config"]
+    assert not list(watching.check("call_2")), "nothing has changed since"
+
+
+def test_a_setting_without_a_program_stays(git: Path) -> None:
+    watching = guard(git)
+    (git / "config").write_text(PLAIN + "[user]\n\tname = you\n")
+    assert not list(watching.check("call_1"))
+    assert "you" in (git / "config").read_text()
+
+
+def link(git: Path) -> None:
+    (git / "elsewhere").write_text(EVIL)
+    (git / "config").unlink()
+    (git / "config").symlink_to("elsewhere")
+
+
+def fifo(git: Path) -> None:
+    (git / "config").unlink()
+    os.mkfifo(git / "config")
+
+
+def with_nul(git: Path) -> None:
+    (git / "config").write_bytes(b'[alias "\0"]\nst = evil\n')
+
+
+def too_large(git: Path) -> None:
+    (git / "config").write_text(EVIL + "#" * (1 << 21))
+
+
+def shut(git: Path) -> None:
+    (git / "config").write_text(PLAIN + EVIL)
+    git.chmod(0o500)
+
+
+def over_a_lock(git: Path) -> None:
+    (git / "config").write_text(PLAIN + EVIL)
+    (git / "config.lock").write_text("")
+
+
+@pytest.mark.parametrize("change", [link, fifo, with_nul, too_large, shut, over_a_lock])
+def test_whatever_stands_in_place_of_the_settings_is_undone(
+    git: Path, change: Callable[[Path], None]
+) -> None:
+    watching = guard(git)
+    change(git)
+    found = list(watching.check("", last=True))
+    git.chmod(0o700)
+    assert kinds(found) == [("restored", ".git/config")]
+    assert not (git / "config").is_symlink()
+    assert "evil" not in (git / "config").read_text()
+    assert "bare" in (git / "config").read_text()
+
+
+def test_settings_that_git_is_writing_are_left_until_it_has_written_them(git: Path) -> None:
+    watching = guard(git)
+    over_a_lock(git)
+    assert not list(watching.check("call_1"))
+    assert "evil" in (git / "config").read_text()
+    (git / "config.lock").unlink()
+    assert kinds(list(watching.check("call_2"))) == [("restored", ".git/config")]
+
+
+def test_a_folder_in_place_of_the_settings_is_said(git: Path) -> None:
+    watching = guard(git)
+    (git / "config").unlink()
+    (git / "config").mkdir()
+    assert kinds(list(watching.check("", last=True))) == [("not restored", ".git/config")]
+
+
+def test_no_other_git_folder_takes_its_place(git: Path) -> None:
+    (git.parent / "sub").mkdir()
+    (git.parent / "sub/.git").write_text("gitdir: ../.git/modules/sub\n")
+    watching = guard(git)
+    (git / "commondir").write_text("../evil\n")
+    (git / "config.worktree").write_text(EVIL)
+    (git.parent / "sub/.git").write_text("gitdir: ../evil\n")
+    found = list(watching.check("call_1"))
+    assert sorted(kinds(found)) == [
+        ("restored", ".git/commondir"),
+        ("restored", ".git/config.worktree"),
+        ("restored", "sub/.git"),
+    ]
+    assert not (git / "commondir").exists()
+    assert "evil" not in (git / "config.worktree").read_text()
+    assert (git.parent / "sub/.git").read_text() == "gitdir: ../.git/modules/sub\n"
+
+
+def test_files_that_the_settings_include_count_too(git: Path) -> None:
+    (git / "config").write_text(PLAIN + "[include]\n\tpath = ../shared\n")
+    (git.parent / "shared").write_text("[user]\n\tname = you\n")
+    watching = guard(git)
+    (git.parent / "shared").write_text("[user]\n\tname = you\n" + EVIL)
+    assert kinds(list(watching.check("call_1"))) == [("restored", "shared")]
+    assert (git.parent / "shared").read_text() == "[user]\n\tname = you\n[alias]\n"
+
+
+def test_a_link_above_the_settings_is_not_followed(git: Path, tmp_path: Path) -> None:
+    """A tool exchanges the repository for a link to another one of the user's."""
+    other = tmp_path / "other"
+    shutil.copytree(git, other)
+    watching = guard(git)
+    (other / "config").write_text(PLAIN + EVIL)
+    shutil.rmtree(git)
+    git.symlink_to(other)
+    list(watching.check("", last=True))
+    assert (other / "config").read_text() == PLAIN + EVIL
+
+
+def test_a_repository_that_is_gone_is_no_trouble(git: Path) -> None:
+    watching = guard(git)
+    shutil.rmtree(git)
+    assert not list(watching.check("", last=True))
+
+
+def test_where_it_is_turned_off_it_is_said(git: Path) -> None:
+    watching = guard(git, restores=False)
+    (git / "config").write_text(PLAIN + EVIL)
+    (git / "commondir").write_text("../evil\n")
+    assert sorted(kinds(list(watching.check("call_1")))) == [
+        ("changed", ".git/commondir"),
+        ("changed", ".git/config"),
+    ]
+    assert (git / "config").read_text() == PLAIN + EVIL

@@ -1,0 +1,103 @@
+"""After a run everything is named that was left in it and may start programs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from sandbox_agent_sandbox.protection.guard import Guard
+from sandbox_agent_sandbox.protection.scan import look
+
+
+def make(top: Path, *names: str, text: str = "x") -> None:
+    for name in names:
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(text)
+
+
+def guard(top: Path, *bound: str) -> Guard:
+    return Guard(look([str(top)]), [f"{top}/{name}" for name in bound], workspace=str(top))
+
+
+def found(watching: Guard) -> list[tuple[str, str]]:
+    return sorted((one.kind.value, one.path) for one in watching.at_end())
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    make(tmp_path, ".git/HEAD", ".git/hooks/pre-commit", ".github/workflows/ci.yml", ".npmrc")
+    return tmp_path
+
+
+def test_where_nothing_was_left_there_is_nothing_to_say(top: Path) -> None:
+    watching = guard(top, ".git/hooks")
+    make(top, "src/app.py", "node_modules/p/.npmrc", ".git/objects/ab/cd")
+    (top / ".npmrc").touch()
+    make(top, ".npmrc")  # written anew, with the same content
+    assert found(watching) == []
+
+
+def test_what_is_new_is_named(top: Path) -> None:
+    watching = guard(top, ".git/hooks")
+    make(top, "new/.git/HEAD", "b/HEAD", "b/objects/x", "b/refs/x", "link/.git", "deep/.envrc")
+    make(top, ".vscode/tasks.json", ".github/workflows/more.yml", ".git/modules/m/HEAD")
+    assert found(watching) == [
+        ("new", ".github/workflows/more.yml"),
+        ("new", ".vscode"),
+        ("new", "b"),
+        ("new", "deep/.envrc"),
+        ("new", "link/.git"),
+        ("new", "new/.git"),
+    ]
+
+
+def test_what_was_changed_is_named(top: Path) -> None:
+    make(top, "other/.git/HEAD")
+    watching = guard(top)
+    make(top, ".npmrc", ".github/workflows/ci.yml", ".git/hooks/pre-commit", text="evil")
+    make(top, ".git/hooks/post-checkout")
+    make(top, ".git/hooks/post-checkout.sample")
+    (top / "other/.git").rename(top / "other/away")
+    make(top, "other/.git/HEAD")
+    assert found(watching) == [
+        ("changed", ".git/hooks/pre-commit"),
+        ("changed", ".github/workflows/ci.yml"),
+        ("changed", ".npmrc"),
+        ("changed", "other/.git"),
+        ("new", ".git/hooks/post-checkout"),
+    ]
+
+
+def test_what_was_undone_after_a_call_is_named_once_more_at_the_end(top: Path) -> None:
+    make(top, ".git/config", text="[core]\n\tbare = false\n")
+    watching = guard(top, ".git/hooks")
+    make(top, ".git/config", text="[alias]\n\tst = !evil\n")
+    (undone,) = watching.after_call("call_1")
+    assert undone.call == "call_1"
+    assert found(watching) == [("restored", ".git/config")]
+
+
+def test_a_folder_that_a_tool_has_shut_is_named(top: Path) -> None:
+    watching = guard(top, ".git/hooks")
+    make(top, "shut/.envrc")
+    (top / "shut").chmod(0)
+    seen = found(watching)
+    (top / "shut").chmod(0o700)
+    assert seen == ([("new", "shut/.envrc")] if os.geteuid() == 0 else [("unseen", "shut")])
+
+
+def test_that_not_all_was_looked_at_is_said(top: Path) -> None:
+    (last,) = [one for one in guard(top).at_end(lambda: True) if one.kind.value == "unseen"]
+    assert "not all was looked at" in last.what
+
+
+def test_the_texts_of_a_finding_are_short_and_valid(top: Path) -> None:
+    watching = guard(top, ".git/hooks")
+    odd = os.fsdecode(os.fsencode(top) + b"/\xff" + b"a" * 200)
+    os.makedirs(odd + "/" + "b" * 200)
+    Path(odd, "b" * 200, ".envrc").touch()
+    (one,) = watching.at_end()
+    assert one.path.startswith("\\xff")
+    assert len(one.path) < 310
+    one.path.encode("utf-8")
