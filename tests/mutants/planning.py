@@ -52,8 +52,8 @@ MUTANTS = (
         "what is to be read is writable",
         _GOLDEN,
         _PLAN,
-        '"read", shared)\n        view.add(path.absolute(), remap=True)',
-        '"read", shared)\n        view.add(path.absolute(), writable=True)',
+        '"read", view.writable)\n        view.add(path.absolute(), remap=True)',
+        '"read", view.writable)\n        view.add(path.absolute(), writable=True)',
     ),
     mutant(
         "the network is always the host's",

@@ -74,13 +74,7 @@ def make_plan(
     _show_interpreters(view, tool_paths)
     show_programs(view)
     show_certificates(view, policy.network)
-    for path in policy.read:
-        _resolve(path, "read", shared)
-        view.add(path.absolute(), remap=True)
-    if workspace is not None:
-        view.add(workspace.absolute(), writable=True)
-    for path in policy.write:
-        view.add(path.absolute(), writable=True)
+    _show_named(policy, workspace, view)
     protected = list(_protect(policy, cwd, view))
     guarded = tuple(_guard(shared, view, task_files, seen)) if policy.protect_defaults else None
     for root in facts.code:
@@ -115,6 +109,17 @@ def make_plan(
     )
     _refuse_what_is_not_utf8(plan)
     return plan
+
+
+def _show_named(policy: Policy, workspace: Path | None, view: View) -> None:
+    """What the policy names, and the workspace."""
+    for path in policy.read:
+        _resolve(path, "read", view.writable)
+        view.add(path.absolute(), remap=True)
+    if workspace is not None:
+        view.add(workspace.absolute(), writable=True)
+    for path in policy.write:
+        view.add(path.absolute(), writable=True)
 
 
 def _show_interpreters(view: View, tool_paths: Sequence[Path]) -> None:
