@@ -23,6 +23,7 @@ def plan(network: str = "none") -> Plan:
             Bind("/usr"),
             Bind("/home/you/work", writable=True),
             Bind("/home/you/work/tests"),
+            Bind("/home/you/work/.git/hooks"),
         ),
         symlinks=(Symlink("/bin", "usr/bin"), Symlink("/data", "home/you/work/data")),
         masks=(Mask("/home/you/work/secret", folder=True), Mask("/etc/shadow", folder=False)),
@@ -34,4 +35,5 @@ def plan(network: str = "none") -> Plan:
         home="/tmp/home",
         import_path=(),
         files=(File("/etc/passwd", "you"),),
+        guarded=("/home/you/work/.git/hooks",),
     )

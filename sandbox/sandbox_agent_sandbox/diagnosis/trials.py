@@ -150,7 +150,7 @@ def _ground() -> Iterator[tuple[Policy, Ground]]:
     server = socket.create_server(("127.0.0.1", 0))
     try:
         files = ("read/file", "write/file", "unnamed/file", "work/plain", "work/hidden")
-        for name in (*files, "work/guarded/file"):
+        for name in (*files, "work/guarded/file", "work/guarded-by-default/.envrc"):
             (top / name).parent.mkdir(exist_ok=True)
             (top / name).write_text("content")
         if os.geteuid() == 0:
@@ -176,6 +176,7 @@ def _ground() -> Iterator[tuple[Policy, Ground]]:
                 plain=f"{top}/work/plain",
                 hidden=f"{top}/work/hidden",
                 protected=f"{top}/work/guarded/file",
+                guarded=f"{top}/work/guarded-by-default/.envrc",
                 workspace=f"{top}/work",
                 port=server.getsockname()[1],
                 namespaces={name: os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES},

@@ -95,6 +95,12 @@ def _of_bind(plan: Plan, real: str, bind: Bind) -> tuple[Access, str, str]:
                 f"cannot be written: sandbox.protect names {one.path}",
                 "take it out of sandbox.protect if tools may change it",
             )
+    if any(is_inside(real, one) for one in plan.guarded or ()):
+        return (
+            Access.PROTECTED,
+            "cannot be written: it may start programs later (sandbox.protect_defaults)",
+            "name it in sandbox.write if tools may change it",
+        )
     return (
         Access.READABLE,
         "is shown read-only",

@@ -14,6 +14,7 @@ from sandbox_agent_sandbox.diagnosis.why import Access, why
         ("/home/you/work/new/../other", Access.WRITABLE, "/home/you/work/other"),
         ("/home/you/work/tests/test_a.py", Access.PROTECTED, None),
         ("/home/you/work/testsuite", Access.WRITABLE, None),
+        ("/home/you/work/.git/hooks/pre-commit", Access.PROTECTED, None),
         ("/home/you/work/secret/key", Access.HIDDEN, None),
         ("/home/you/.ssh", Access.ABSENT, None),
         ("/home/you", Access.LEADING, None),

@@ -33,6 +33,7 @@ class Ground(msgspec.Struct, frozen=True):
     plain: str
     hidden: str
     protected: str
+    guarded: str
     workspace: str
     port: int
     namespaces: dict[str, str]
@@ -140,6 +141,14 @@ def _protect(ground: Ground) -> str:
         _refused(lambda: os.open(ground.protected, os.O_WRONLY), *_DENIED)
         or _refused(lambda: os.rename(ground.protected, f"{folder}/other"), *_DENIED)
         or _refused(lambda: os.rename(folder, f"{folder}-other"), errno.EBUSY, *_DENIED)
+    )
+
+
+def _protect_defaults(ground: Ground) -> str:
+    with open(ground.plain, "ab"), open(ground.guarded, "rb"):
+        pass
+    return _refused(lambda: os.open(ground.guarded, os.O_WRONLY), *_DENIED) or _refused(
+        lambda: os.rename(ground.guarded, f"{ground.guarded}-other"), errno.EBUSY, *_DENIED
     )
 
 
@@ -260,6 +269,7 @@ _TRIALS: dict[str, Callable[[Ground], str]] = {
     "write": _write,
     "hide": _hide,
     "protect": _protect,
+    "protect_defaults": _protect_defaults,
     "network": _network,
     "env.pass": _env_pass,
     "env.set": _env_set,
