@@ -83,11 +83,11 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
 
 def _diagnosis(policy: Policy, workspace: Path) -> tuple[Diagnosis, int]:
     checks = probe(workspace if workspace.is_dir() else None)
-    error: Exception | None
-    error, notes = asyncio.run(_start_as_a_run_does(policy, workspace))
+    start = asyncio.run(_start_as_a_run_does(policy, workspace))
+    error: Exception | None = start.error
     try:
         plan, tried = asyncio.run(try_everything())
-        every = with_trials(plan, tried)
+        every = with_trials(start.plan or plan, tried)
     except (SandboxAgentError, OSError) as failure:
         error = error or failure
         every = nothing_kept("no sandbox can be built")
@@ -102,16 +102,23 @@ def _diagnosis(policy: Policy, workspace: Path) -> tuple[Diagnosis, int]:
         fields=[fact for fact in every if not fact.layer],
         layers=[fact for fact in every if fact.layer],
         checks=checks,
-        notes=notes,
+        notes=start.told,
     ), code
 
 
-async def _start_as_a_run_does(
-    policy: Policy, workspace: Path
-) -> tuple[SandboxAgentError | None, list[str]]:
-    """Why a run would not start, and what it would be warned of. By starting one: the same code
-    plans and builds its sandbox."""
-    with warnings.catch_warnings(record=True) as told:
+class _Start(msgspec.Struct, frozen=True):
+    """How the start of a run went. plan: None if none could be made. told: the warnings."""
+
+    plan: Plan | None
+    error: SandboxAgentError | None
+    told: list[str]
+
+
+async def _start_as_a_run_does(policy: Policy, workspace: Path) -> _Start:
+    """Start a run's sandbox: the same code plans and builds it."""
+    host: ConversationSandbox | None = None
+    error: SandboxAgentError | None = None
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
             host = _host(policy, workspace)
@@ -119,9 +126,10 @@ async def _start_as_a_run_does(
                 await host.open(RunToken())
             finally:
                 host.close()
-        except SandboxAgentError as error:
-            return error, [str(one.message) for one in told]
-    return None, [str(one.message) for one in told]
+        except SandboxAgentError as failure:
+            error = failure
+    told = [str(one.message) for one in warned]
+    return _Start(None if host is None else host.plan, error, told)
 
 
 def _host(policy: Policy, workspace: Path) -> ConversationSandbox:
