@@ -43,6 +43,7 @@ ORDER = (
     "sandbox_agent_sandbox.policy",
     "sandbox_agent_sandbox.host",
     "sandbox_agent_sandbox.diagnosis",
+    "sandbox_agent.first_imports",
     "sandbox_agent.source_root",
     "sandbox_agent.exit_codes",
     "sandbox_agent.errors",

@@ -5,15 +5,18 @@ used, because tools inside the walls say `from sandbox_agent import tool, Cancel
 pay for the rest.
 """
 
-from __future__ import annotations
-
 import sys
 
-# `python -m` puts the current folder first, where a tool may have written a module with the name of
-# one of Python's or ours. While our package is looked for, argv[0] is "-m".
+# Python may have put a folder first in `sys.path` where a tool has written a module with the name
+# of one of Python's or ours. `python -m sandbox_agent` needs nothing of it. While our package is
+# looked for, argv[0] is "-m". Nothing is imported before this, not even `__future__`.
 _OURS = any(one.removeprefix("-m") == "sandbox_agent" for one in sys.orig_argv)
 if _OURS and sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     del sys.path[0]
+elif not sys.flags.safe_path:
+    from sandbox_agent.first_imports import guard
+
+    guard()
 
 from importlib import import_module  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
@@ -271,7 +274,7 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)
@@ -279,5 +282,5 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def __dir__() -> list[str]:
+def __dir__() -> "list[str]":
     return sorted({*globals(), *__all__})

@@ -17,7 +17,7 @@ from typing import Any, Self
 from sandbox_agent.errors import ConfigError, NotRecorded, StateError
 from sandbox_agent.journal.events import RecordedSettings, UserText
 from sandbox_agent.journal.file import JOURNAL_FILE, LOCK_PATIENCE, JournalWriter
-from sandbox_agent.journal.folder import is_fault_of_host
+from sandbox_agent.journal.folder import is_fault_of_host, refuse_foreign
 from sandbox_agent.journal.result_file import complete_record
 from sandbox_agent.journal.state import load_state
 from sandbox_agent.journal.status import Status
@@ -62,6 +62,7 @@ class PastRun:
         try:
             if not stat.S_ISREG(os.stat(self.journal).st_mode):
                 raise OSError(errno.EINVAL, "it is no ordinary file")
+            refuse_foreign(self.journal)
             return JournalWriter(self.journal, create=False, patience=LOCK_PATIENCE)
         except BlockingIOError:
             raise StateError(

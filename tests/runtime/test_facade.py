@@ -45,7 +45,8 @@ def test_the_facade_offers_every_name_and_imports_nothing_by_itself() -> None:
 
 def test_every_name_is_said_to_type_checkers_readers_and_the_importer_alike() -> None:
     source = ast.parse(FACADE.read_text())
-    (block,) = (node for node in source.body if isinstance(node, ast.If))
+    conditions = (node for node in source.body if isinstance(node, ast.If))
+    (block,) = (node for node in conditions if ast.unparse(node.test) == "TYPE_CHECKING")
     typed = {
         alias.asname: f"{node.module}.{alias.name}"
         for node in block.body

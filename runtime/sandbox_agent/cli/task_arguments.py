@@ -16,6 +16,7 @@ from sandbox_agent.cli.verb_arguments import KINDS
 from sandbox_agent.config.command_line import Given
 from sandbox_agent.config.task import Task
 from sandbox_agent.config.task_file import MAX_PROMPT, read_task
+from sandbox_agent.config.workspace import refuse_home
 from sandbox_agent.config.yaml_source import SourceMap
 from sandbox_agent.embedding.warn import notify
 from sandbox_agent.errors import ConfigError
@@ -62,6 +63,7 @@ def assignment_of(arguments: argparse.Namespace) -> Assignment:
         found = Assignment(*task_from_recording(run, arguments.set, overrides))
     else:
         found = _from_file(arguments, asked, overrides, variables)
+    refuse_home(found.task.workspace.path, allowed=arguments.allow_home)
     return _checking(found) if arguments.check else found
 
 

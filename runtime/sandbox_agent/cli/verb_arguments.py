@@ -57,6 +57,7 @@ def _task_arguments(parser: argparse.ArgumentParser) -> None:
         "difference",
     )
     parser.add_argument("--workspace", metavar="D", help="the folder that the agent works in")
+    _allow_home(parser)
     parser.add_argument("--name", metavar="NAME", help="what to call the run (`show NAME`)")
     parser.add_argument(
         "--var",
@@ -73,6 +74,14 @@ def _task_arguments(parser: argparse.ArgumentParser) -> None:
         "--run-dir",
         metavar="DIR",
         help="the folder of this run itself, new or empty, for example to keep it as an artifact",
+    )
+
+
+def _allow_home(parser: argparse.ArgumentParser, also: str = "; the task file says so too") -> None:
+    parser.add_argument(
+        "--allow-home",
+        action="store_true",
+        help=f"the workspace may be your home folder, or a folder above it{also}",
     )
 
 
@@ -187,6 +196,7 @@ def _resume(verb: AddVerb) -> None:
     _set(parser)
     _grace(parser)
     parser.add_argument("--timeout", metavar="S", help="wall time from now on (budgets.time)")
+    _allow_home(parser, "; the run had it too")
     _reporting(parser)
 
 
@@ -222,6 +232,7 @@ def _exec(verb: AddVerb) -> None:
     parser.add_argument(
         "--workspace", metavar="D", help="the folder to work in (default: the current one)"
     )
+    _allow_home(parser, "")
     parser.add_argument("--policy", metavar="F", help="a YAML file with the fields of `sandbox`")
     _bwrap_flags(parser)
     parser.add_argument(

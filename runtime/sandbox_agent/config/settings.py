@@ -93,6 +93,10 @@ class Workspace(ConfigModel):
     mode: Literal["direct"] = "direct"
     """`direct`: what the tools write is written there at once."""
 
+    allow_home: bool = False
+    """true: it may be your home folder, or hold it. Tools could then change what your shell, your
+    editor and other programs run. The command line has to say so too (`--allow-home`)."""
+
     @field_validator("mode", mode="before")
     @classmethod
     def _no_overlay(cls, value: Any) -> Any:

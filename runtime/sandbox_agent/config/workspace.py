@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from sandbox_agent_sandbox.policy.paths import is_inside
 from sandbox_agent_sandbox.utf8 import is_utf8
 
 from sandbox_agent.errors import ConfigError
@@ -28,6 +29,21 @@ def existing_folder(path: Path | str) -> Path:
         what, hint = problem
         raise ConfigError(what, field="workspace", hint=hint)
     return folder
+
+
+def refuse_home(folder: Path, *, allowed: bool) -> None:
+    """Raises ConfigError for a workspace that is the home folder or holds it, unless the user has
+    said that this is meant."""
+    home, real = os.path.realpath(os.path.expanduser("~")), os.path.realpath(folder)
+    if allowed or home == "/" or not is_inside(home, real):
+        return
+    which = "is your home folder" if home == real else f"holds your home folder {home}"
+    raise ConfigError(
+        f"{folder} {which}: tools could change what your shell and other programs run",
+        field="workspace",
+        hint="work in a folder of its own; if this is meant, the task file has to say"
+        " `workspace: {path: ..., allow_home: true}`, and the command line --allow-home",
+    )
 
 
 def problem_with(folder: Path) -> tuple[str, str] | None:

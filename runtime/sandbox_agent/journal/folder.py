@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -165,11 +166,12 @@ def leads_out(path: Path, workspace: Path) -> bool:
 
 
 def hidden_from_tools(folder: Path, output_dir: Path, workspace: Path) -> list[Path]:
-    """The folders that a run's tools must not see: the output folder with all runs. If it contains
-    the workspace, only this run's folder.
+    """The folders that a run's tools must not reach: the output folder with all runs, and the
+    default one, whose runs `resume` finds by their names. If the first contains the workspace, only
+    this run's folder of it.
 
-    Raises ConfigError if the workspace is in the run's folder, or a link in the workspace leads to
-    that folder.
+    Raises ConfigError if the workspace is in the run's folder, if it is the folder of run folders,
+    or if a link in the workspace leads to the run's folder.
     """
     if leads_out(folder, workspace):
         raise ConfigError(
@@ -184,6 +186,46 @@ def hidden_from_tools(folder: Path, output_dir: Path, workspace: Path) -> list[P
             field="output.run_dir",
             hint="name a folder in the workspace or elsewhere",
         )
-    if workspace == output_dir or output_dir in workspace.parents:
-        return [folder]
-    return [output_dir]
+    if os.path.realpath(output_dir) == os.path.realpath(workspace):
+        raise ConfigError(
+            f"{output_dir} is the workspace: a tool could put a folder there that is taken for a"
+            " run",
+            field="output.dir",
+            hint="name a folder in the workspace, such as runs, or one elsewhere",
+        )
+    hidden = [folder if output_dir in workspace.parents else output_dir]
+    with suppress(ConfigError):  # there is no home folder, and so no default
+        hidden.append(default_output_dir())
+    return list(dict.fromkeys(hidden))
+
+
+def refuse_foreign(journal: Path) -> None:
+    """Raises ConfigError for a run that another user has written or could have written: who resumes
+    a run does what its journal says. Raises OSError."""
+    for path in (journal.parent, journal):
+        status = os.stat(path)
+        if status.st_uid != os.geteuid():
+            raise ConfigError(
+                f"{path} belongs to {_account(status.st_uid)}, not to you; a run does what its"
+                " journal says",
+                field="RUN",
+                hint="resume it as that user; or look into it, and make a copy of the folder",
+            )
+        # Many systems give each user a group of the same number, with no other member.
+        groups = stat.S_IWGRP if status.st_gid != status.st_uid else 0
+        if status.st_mode & (stat.S_IWOTH | groups):
+            raise ConfigError(
+                f"{path} can be written by other users (mode {status.st_mode & 0o7777:04o}); a run"
+                " does what its journal says",
+                field="RUN",
+                hint=f"look into it, then chmod go-w {path}",
+            )
+
+
+def _account(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

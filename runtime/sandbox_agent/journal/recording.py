@@ -149,7 +149,8 @@ def _segments(
     try:
         budgets = settings_from({}, {"budgets": settings.task.get("budgets")}).budgets
     except ConfigError as error:
-        raise JournalError(f"{file}: {error.field}: {error.what}; the journal is damaged") from None
+        why = f"{error.field} in the journal: {error.what}"
+        raise JournalError(f"{file}: {why}; the journal is damaged") from None
     return RecordedSegments(frozenset(resumed_after), turns_before, budgets)
 
 

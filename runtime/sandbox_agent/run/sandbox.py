@@ -16,6 +16,7 @@ from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.outcome import Survivor
+from sandbox_agent_sandbox.policy.paths import is_inside_any
 from sandbox_agent_sandbox.protection.finding import Finding, FindingKind, listed
 
 from sandbox_agent.config.settings import Settings
@@ -147,6 +148,7 @@ class ConversationSandbox:
         from sandbox_agent_sandbox.policy.probe import host_facts
 
         settings = self._settings
+        self._make_hidden()
         plan = make_plan(
             settings.sandbox,
             host_facts(),
@@ -170,6 +172,14 @@ class ConversationSandbox:
         return plan, Cell(
             plan, grace=interrupt.grace, term=interrupt.term, deadlines=self.deadlines
         )
+
+    def _make_hidden(self) -> None:
+        """Make the folders of records that tools could make otherwise, and fill."""
+        settings = self._settings
+        places = [os.path.realpath(p) for p in (settings.workspace.path, *settings.sandbox.write)]
+        for folder in self._hidden:
+            if not folder.exists() and is_inside_any(os.path.realpath(folder), places):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def check_folders(self) -> None:
         """Raise SandboxBroken if a folder that tools write is not at its path any more."""

@@ -18,9 +18,10 @@ from sandbox_agent.config.settings import (
     as_record,
     settings_from,
 )
-from sandbox_agent.config.workspace import existing_folder
+from sandbox_agent.config.workspace import existing_folder, refuse_home
 from sandbox_agent.embedding.warn import notify
 from sandbox_agent.errors import ConfigError
+from sandbox_agent.first_imports import take_left_out
 from sandbox_agent.journal.events import AnyEvent, RecordedSettings
 from sandbox_agent.journal.folder import hidden_from_tools, is_run_id
 from sandbox_agent.journal.recorder import OnEvent, Recorder
@@ -110,7 +111,9 @@ def make_setup(
         raise TypeError(f"an unexpected keyword argument {unknown!r}")
     settings = settings_from(given, None if recorded is None else recorded.task)
     workspace = existing_folder(settings.workspace.path)
-    settings = settings.model_copy(update={"workspace": Workspace(path=workspace)})
+    refuse_home(workspace, allowed=settings.workspace.allow_home)
+    moved = settings.workspace.model_copy(update={"path": workspace})
+    settings = settings.model_copy(update={"workspace": moved})
     if isinstance(model, str):
         # Imported here: it names every kind of model.
         from sandbox_agent.models.by_name import model_named
@@ -123,6 +126,13 @@ def make_setup(
             hint="give its name, such as openai/gpt-4o or scripted:steps.yaml, or a Model",
         )
     check_keys(settings, model, os.environ)
+    if files := take_left_out():
+        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+        notify(
+            f"not imported: {', '.join(files[:3])}{more}. Tools may write there, and Python, an"
+            " installed package or sandbox-agent has or looks for a module of that name\n"
+            "  hint: rename it, or remove it if you did not write it"
+        )
     for notice in notices(settings.sandbox, workspace, os.environ):
         notify(notice)
     keep = RecordedSettings(model.name, model.options, as_record(settings), task_files)

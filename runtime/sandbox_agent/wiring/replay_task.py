@@ -12,6 +12,7 @@ from sandbox_agent.config.task_file import amend_task
 from sandbox_agent.config.yaml_source import SourceMap
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.file import JOURNAL_FILE
+from sandbox_agent.journal.folder import refuse_foreign
 from sandbox_agent.journal.lookup import find_run
 from sandbox_agent.journal.recording import read_recording
 from sandbox_agent.wiring.resume_options import as_task
@@ -29,6 +30,7 @@ def task_from_recording(
     out, _ = overrides.get("output.dir", (None, ""))
     recording = read_recording(find_run(run, None if out is None else Path(out)))
     known, file = recording.settings, recording.folder / JOURNAL_FILE
+    refuse_foreign(file)
     if known is None:
         raise ConfigError(
             f"{file} ends before it says what the run was made with",

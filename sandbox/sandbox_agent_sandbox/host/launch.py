@@ -212,6 +212,7 @@ _HINTS: dict[tuple[Step, int], str] = {
         Step.COPY,
         errno.EINVAL,
     ): "take that path out of the policy: its mount is locked",
+    (Step.VIEW, errno.ENOENT): "it was there a moment ago: run again",
     (Step.VIEW, errno.EPERM): _PROC,
     (Step.VIEW, errno.ENOSYS): _OLD,
     (Step.VIEW, errno.ENOSPC): "raise sandbox.limits.tmp, or the number of mounts (fs.mount-max)",

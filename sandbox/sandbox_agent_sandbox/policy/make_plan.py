@@ -70,6 +70,7 @@ def make_plan(
     shared = [place] if place is not None else []
     shared += [str(_resolve(path, "write", shared)) for path in policy.write]
     view = View(facts, identity, place, shared)
+    _refuse_contradictions(policy, workspace, view)
     show_system(view, policy.network)
     _show_interpreters(view, tool_paths)
     show_programs(view)
@@ -120,6 +121,57 @@ def _show_named(policy: Policy, workspace: Path | None, view: View) -> None:
         view.add(workspace.absolute(), writable=True)
     for path in policy.write:
         view.add(path.absolute(), writable=True)
+
+
+def _refuse_contradictions(policy: Policy, workspace: Path | None, view: View) -> None:
+    """Refuse paths that contradict each other, and those that hold the workspace or, writable, the
+    home folder."""
+    if workspace is not None:
+        _refuse_link("workspace", workspace.absolute(), view.writable[1:])
+    base = workspace or _TMP
+    fields = {
+        "read": [path.absolute() for path in policy.read],
+        "write": [path.absolute() for path in policy.write],
+        "protect": [base / path for path in policy.protect],
+    }
+    named = {
+        field: {found.real: path for path in paths if not (found := view.follow(path)).loop}
+        for field, paths in fields.items()
+    }
+    for field, paths in named.items():
+        for real in paths:
+            place = view.workspace
+            if place is not None and real not in ("/", place) and is_inside(place, real):
+                raise PolicyError(
+                    f"{field}: {real} holds the workspace {place}; name the folders in it that you"
+                    " mean, or make it the workspace"
+                )
+            if field == "write" and is_inside(view.home, real):
+                raise PolicyError(
+                    f"write: {real} is your home folder, or holds it; name the folders in it that"
+                    " tools are to write"
+                )
+    for real, path in named["write"].items():
+        if real in named["read"]:
+            raise PolicyError(f"read and write both name {path}; remove it from one of them")
+        for other, protected in named["protect"].items():
+            if is_inside(real, other):
+                raise PolicyError(
+                    f"write: nothing could be written in {path}, because protect names {protected};"
+                    " remove one of them, or name it in read"
+                )
+
+
+def _refuse_link(field: str, path: Path, writable: Sequence[str]) -> None:
+    """Refuse a path with a link that tools can replace: a later run, or `verify`, would find
+    something else at the path."""
+    followed = follow(str(path), writable)
+    link = next((one for one in followed.links if is_inside_any(one, writable)), None)
+    if link is not None:
+        raise PolicyError(
+            f"{field}: {path} leads through the link {link}, which tools can replace; name"
+            f" {followed.real} itself"
+        )
 
 
 def _show_interpreters(view: View, tool_paths: Sequence[Path]) -> None:
@@ -190,6 +242,7 @@ def _identity(facts: HostFacts, workspace: Path | None) -> Identity:
 def _protect(policy: Policy, workspace: Path, view: View) -> Iterator[Protected]:
     for path in policy.protect:
         real = _resolve(workspace / path, "protect", view.writable)
+        _refuse_link("protect", workspace / path, view.writable)
         if not view.shows(str(real)):
             raise PolicyError(
                 f"protect: {real} is not visible inside the sandbox, so tools cannot write it;"
@@ -218,6 +271,7 @@ def _guard(
 
 def _masks(policy: Policy, workspace: Path, hidden: Sequence[Path], view: View) -> Iterator[Mask]:
     for path in policy.hide:
+        _refuse_link("hide", workspace / path, view.writable)
         real = Path(view.follow(workspace / path).real)
         if real == Path("/dev") or is_inside(str(real), "/proc"):
             raise PolicyError(
@@ -245,6 +299,7 @@ def _masks(policy: Policy, workspace: Path, hidden: Sequence[Path], view: View) 
         kept = view.can_write(str(real)) and is_tracked(str(workspace), str(real))
         yield Mask(str(real), real.is_dir(), unreadable=kept)
     for path in hidden:
+        _refuse_link("output.dir", path.absolute(), view.writable)
         real = Path(view.follow(path.absolute()).real)
         if not view.shows(str(real)):
             continue

@@ -85,7 +85,8 @@ def _show_etc(view: View, etc: str, network: str) -> None:
     unreadable = [name for name, entry in entries.items() if not _for_everybody(entry)]
     # A file of the sandbox's own is mounted over the host's. Where that is missing, or is a link,
     # there is nothing to mount it over: then each entry is shown by itself.
-    if all(name in entries and entries[name].is_file(follow_symlinks=False) for name in _NEEDED):
+    own = {name for name in _OWN if name in entries or name in _NEEDED}
+    if all(name in entries and entries[name].is_file(follow_symlinks=False) for name in own):
         view.add(etc)
     else:
         apart = {*_OWN, *hidden, *unreadable}

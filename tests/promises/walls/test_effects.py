@@ -93,9 +93,11 @@ def test_our_own_code_cannot_be_written_even_where_the_policy_names_it(
     tmp_path: Path, workspace: Path
 ) -> None:
     code = Path(sandbox_agent_sandbox.__file__).parent.parent
-    planted, beside = code / "planted.py", tmp_path / "beside.py"
+    planted, other = code / "planted.py", tmp_path / "other"
+    other.mkdir()
+    beside = other / "beside.py"
     try:
-        result = inside(workspace, f"touch {beside}; touch {planted}", write=[tmp_path, code])
+        result = inside(workspace, f"touch {beside}; touch {planted}", write=[other, code])
         assert beside.exists()
         assert result.exit_status != 0
         assert not planted.exists()
@@ -398,7 +400,7 @@ def test_refusals_of_plans_name_the_field(tmp_path: Path, workspace: Path) -> No
     with pytest.raises(PolicyError, match=r"read: .*missing"):
         plan(read=[tmp_path / "missing"])
     with pytest.raises(PolicyError, match=r"hide: .*would hide the workspace"):
-        plan(hide=[tmp_path], read=[tmp_path])
+        plan(hide=[tmp_path])
     with pytest.raises(PolicyError, match=r"protect: .*not visible inside"):
         outside = tmp_path / "outside"
         outside.mkdir()

@@ -224,12 +224,62 @@ def test_an_environment_in_the_workspace_that_the_host_runs_stays_where_it_is(
     assert (person.work / "third").is_dir()
 
 
-@pytest.mark.parametrize("name", ["msgspec", "typing", "json"])
-def test_a_module_in_the_current_folder_is_not_the_hosts(person: Person, name: str) -> None:
-    make(person, f"{name}.py", f"open({str(person.folder / 'ran')!r}, 'w').close()")
+PLANTED = (
+    *("__future__", "typing", "json", "asyncio", "msvcrt", "_winapi"),  # of Python
+    *("msgspec", "pydantic", "psutil", "yaml"),  # installed
+    *("email_validator", "orjson", "IPython", "sandbox_agent_plugins"),  # looked for by some
+)
+
+
+def plant_modules(person: Person) -> None:
+    """Each writes its name, if it is ever executed."""
+    for name in PLANTED:
+        make(person, f"{name}.py", f"open({str(person.folder)!r} + '/ran-{name}', 'w').close()")
+
+
+def planted_that_ran(person: Person) -> list[str]:
+    return [path.name for path in person.folder.glob("ran-*")]
+
+
+def test_a_module_in_the_current_folder_is_not_the_hosts(person: Person) -> None:
+    plant_modules(person)
     done = person.run([PYTHON, "-m", "sandbox_agent", "exec", "--", "true"])
     assert done.returncode == 0, done.stderr
-    assert not (person.folder / "ran").exists()
+    assert planted_that_ran(person) == []
+
+
+SCRIPT = """
+from sandbox_agent import Conversation
+import helper, json, yaml
+
+helper.greet()
+with Conversation(model="scripted:steps.yaml", output_dir={runs!r}) as conversation:
+    conversation.send_message("go")
+    print(conversation.run().status, json.__file__ == {folder!r} + "/json.py")
+"""
+
+
+@pytest.mark.parametrize("start", ["script", "-m", "-c", "-P"])
+def test_a_script_in_its_own_workspace_imports_its_own_modules_and_nothing_planted(
+    person: Person, start: str
+) -> None:
+    """In `python -P` not even these. The agent's packages are not looked for there, and neither are
+    those that Python or an installed package has."""
+    plant_modules(person)
+    make(person, "helper.py", "import later\ndef greet():\n    print('hello')\n")
+    make(person, "later.py", "")
+    make(person, "steps.yaml", "- final: done\n")
+    code = SCRIPT.format(runs=str(person.folder / "runs"), folder=str(person.work))
+    make(person, "agent.py", code)
+    how = {"script": ["agent.py"], "-m": ["-m", "agent"], "-c": ["-c", code]}
+    done = person.run([PYTHON, *how.get(start, ["-P", "agent.py"])])
+    if start == "-P":
+        assert "No module named 'helper'" in done.stderr
+    else:
+        assert done.stdout == "hello\ndone False\n", done.stderr
+        assert f"not imported: {person.work}/" in done.stderr
+        assert "hint: rename it, or remove it if you did not write it" in done.stderr
+    assert planted_that_ran(person) == []
 
 
 LIE = """

@@ -8,11 +8,13 @@ import stat
 from pathlib import Path
 
 import pytest
+from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.folder import (
     default_output_dir,
     hidden_from_tools,
     make_run_folder,
     new_run_id,
+    refuse_foreign,
     unwritable,
 )
 
@@ -53,8 +55,38 @@ def test_the_default_follows_xdg(
     assert str(default_output_dir()).startswith(str(Path(expected).expanduser()))
 
 
-def test_all_runs_are_hidden_unless_the_workspace_lies_among_them() -> None:
-    run = Path("/runs/1")
-    assert hidden_from_tools(run, Path("/runs"), Path("/w")) == [Path("/runs")]
-    assert hidden_from_tools(run, Path("/runs"), Path("/runs/w")) == [run]
-    assert hidden_from_tools(run, Path("/runs"), Path("/runs")) == [run]
+def test_all_runs_are_hidden_unless_the_workspace_lies_among_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/s")
+    run, default = Path("/runs/1"), Path("/s/sandbox-agent")
+    assert hidden_from_tools(run, Path("/runs"), Path("/w")) == [Path("/runs"), default]
+    assert hidden_from_tools(run, Path("/runs"), Path("/runs/w")) == [run, default]
+    assert hidden_from_tools(default / "1", default, Path("/w")) == [default]
+
+
+def test_runs_are_not_kept_in_the_workspace_itself() -> None:
+    """A tool could put a folder there that `last` takes for a run."""
+    with pytest.raises(ConfigError, match=r"output\.dir: /runs is the workspace"):
+        hidden_from_tools(Path("/runs/1"), Path("/runs"), Path("/runs"))
+    hidden_from_tools(Path("/runs/runs/1"), Path("/runs/runs"), Path("/runs"))
+
+
+def test_a_run_that_others_could_have_written_is_not_obeyed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    journal = folder / "journal.jsonl"
+    journal.touch(mode=0o600)
+    refuse_foreign(journal)
+    for path in (folder, journal):
+        before = path.stat().st_mode
+        path.chmod(before | 0o002)
+        with pytest.raises(
+            ConfigError, match=f"(?s){path} can be written by other users .*chmod go-w"
+        ):
+            refuse_foreign(journal)
+        path.chmod(before)
+    if os.geteuid() == 0:
+        os.chown(journal, 12345, 12345)
+        with pytest.raises(ConfigError, match=f"{journal} belongs to user 12345, not to you"):
+            refuse_foreign(journal)

@@ -278,7 +278,7 @@ def test_what_a_policy_names(layout: Path) -> None:
             "read": [layout / "data/readme", layout / "home/agent/.ssh"],
             "write": [layout / "out", layout / "opt/wide"],
             "hide": ["hidden", "secret", layout / "home/agent/.netrc"],
-            "protect": ["tests", layout / "out"],
+            "protect": ["tests"],
             "env": {
                 "pass": ["PASSED", "NOT_THERE"],
                 "set": {"EXTRA": "1", "TERM": "xterm", "HOME": "/elsewhere"},
@@ -296,13 +296,13 @@ def test_what_a_policy_names(layout: Path) -> None:
         }
     )
     shown = read_only(
-        "{T}/data/readme", "{T}/home/agent/.ssh", "{T}/out", "{T}/work/tests"
+        "{T}/data/readme", "{T}/home/agent/.ssh", "{T}/work/tests"
     )  # protected: not writable any more
     expected = but(
         USER,
-        binds=outermost_first(*USER.binds, *shown, writable("{T}/opt/wide")),
+        binds=outermost_first(*USER.binds, *shown, writable("{T}/opt/wide"), writable("{T}/out")),
         masks=(*HIDDEN, Mask("{T}/work/hidden", True), Mask("{T}/work/secret", False)),
-        protected=(Protected("{T}/work/tests", 0, 0), Protected("{T}/out", 0, 0)),
+        protected=(Protected("{T}/work/tests", 0, 0),),
         limits=ResourceLimits(64 << 20, 10, 3, 40, 1000, 2 << 20),
         environment=ENVIRONMENT
         | {"TERM": "xterm", "PASSED": "on", "EXTRA": "1", "HOME": "/elsewhere"},

@@ -142,16 +142,65 @@ def test_the_root_is_not_hidden(top: Path) -> None:
 @pytest.mark.parametrize("path", ["work", "."])
 def test_the_workspace_is_not_hidden(top: Path, path: str) -> None:
     with refused("^hide: .* would hide the workspace"):
-        plan(top, hide=[path], write=["."])
+        plan(top, hide=[path])
     # Its sibling is, and what is in it.
-    made = plan(top, hide=["data", "work/tests"], write=["."])
-    assert made.masks == (Mask(str(top / "data"), True), Mask(str(top / "work/tests"), True))
+    made = plan(top, hide=["data/inner", "work/tests"], write=["data"])
+    hidden = {mask.path for mask in made.masks}
+    assert hidden == {str(top / "data/inner"), str(top / "work/tests")}
 
 
-@pytest.mark.parametrize("path", ["work", "."])
-def test_records_are_not_where_the_tools_work(top: Path, path: str) -> None:
+@pytest.mark.parametrize("field", ["read", "write", "protect"])
+@pytest.mark.parametrize("path", [".", "work/../../{}"])
+def test_what_holds_the_workspace_is_not_shared(top: Path, field: str, path: str) -> None:
+    with refused(f"^{field}: {top} holds the workspace {top}/work; name the folders in it"):
+        plan(top, **{field: [path.format(top.name)]})
+    plan(top, **{field: ["work/tests"]})
+
+
+def test_the_home_folder_is_not_writable_as_a_whole(top: Path) -> None:
+    (top / "home/notes").mkdir()
+    with refused(f"^write: {top}/home is your home folder, or holds it; name the folders"):
+        plan(top, write=["home"])
+    assert shown(plan(top, write=["home/notes"]))[str(top / "home/notes")]
+
+
+def test_fields_do_not_contradict_each_other(top: Path) -> None:
+    with refused("^read and write both name .*data; remove it from one of them$"):
+        plan(top, read=["data"], write=["data"])
+    with refused("^write: nothing could be written in .*data/inner, because protect names .*data"):
+        plan(top, read=["data"], write=["data/inner"], protect=["data"])
+    made = shown(plan(top, read=["data"], write=["data/inner"]))
+    assert made[str(top / "data")] is False
+    assert made[str(top / "data/inner")] is True
+
+
+@pytest.mark.parametrize("field", ["hide", "protect"])
+def test_a_link_that_tools_can_replace_neither_hides_nor_protects(top: Path, field: str) -> None:
+    """A later run would find another path behind it, and so would `verify`."""
+    (top / "work/judge").symlink_to("tests")
+    with refused(f"^{field}: .*work/judge leads through the link .*work/judge, which tools can"):
+        plan(top, **{field: ["work/judge"]})
+    with refused(f"^{field}: .*work/judge/x leads through the link .*; name .*work/tests/x itself"):
+        (top / "work/tests/x").mkdir()
+        plan(top, **{field: ["work/judge/x"]})
+    plan(top, **{field: ["work/tests"]})
+    (top / "outside").symlink_to("work/tests")
+    plan(top, **{field: ["outside"]})  # no tool can replace this one
+
+
+def test_no_link_that_tools_can_replace_leads_to_the_workspace_or_to_records(top: Path) -> None:
+    (top / "data/link").symlink_to(top / "work")
+    with refused("^workspace: .*data/link leads through the link .*name .*work itself"):
+        plan(top, workspace=top / "data/link", write=["data"])
+    assert plan(top, workspace=top / "data/link").workspace == str(top / "work")
+    (top / "work/runs").symlink_to("tests")
+    with refused(r"^output\.dir: .*work/runs leads through the link"):
+        plan(top, hidden=[top / "work/runs"])
+
+
+def test_records_are_not_where_the_tools_work(top: Path) -> None:
     with refused(r"in reach of the tools.*output\.dir"):
-        plan(top, hidden=[top / path], write=["."])
+        plan(top, hidden=[top / "work"])
     made = plan(top, hidden=[top / "work/tests"])
     assert made.masks == (Mask(str(top / "work/tests"), True),)
 

@@ -28,7 +28,7 @@ from sandbox_agent.cli.durations import seconds_of
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.standard_input import StandardInput
 from sandbox_agent.cli.verbs.run_under_signals import run_under_signals
-from sandbox_agent.config.settings import Interrupt, ToolChoice
+from sandbox_agent.config.settings import Interrupt, ToolChoice, Workspace
 from sandbox_agent.config.workspace import problem_with
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.errors import AgentFailed, ConfigError, NotRecorded
@@ -113,7 +113,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         model=_OneCall({"argv": argv, **_cwd(arguments.chdir)}, ended),
         tools=[ToolChoice(exec_argv)],
         agents_md=False,  # there is no model to tell
-        workspace=workspace,
+        workspace=Workspace(path=workspace, allow_home=arguments.allow_home),
         sandbox=policy,
         interrupt=interrupt,
         output_dir=Path(arguments.out).absolute() if arguments.out else None,

@@ -14,6 +14,7 @@ from sandbox_agent.cli.task_arguments import SHARED_FLAGS, overrides_of, prompt_
 from sandbox_agent.cli.verb_arguments import KINDS
 from sandbox_agent.cli.verbs.run_and_report import run_and_report
 from sandbox_agent.config.settings import settings_from
+from sandbox_agent.config.workspace import refuse_home
 from sandbox_agent.conversation import Conversation
 from sandbox_agent.journal.folder import unwritable
 from sandbox_agent.journal.lookup import find_run
@@ -46,6 +47,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         )
         paths = {kind: path for kind in KINDS if (path := getattr(arguments, kind)) is not None}
         place = known.workspace.path
+        refuse_home(place, allowed=arguments.allow_home)
         with Reports(paths, console, folder, workspace=place, quiet=arguments.quiet) as reports:
             return run_and_report(
                 make,

@@ -51,10 +51,15 @@ _FALLOC_FL_KEEP_SIZE = 1
 _OPEN_TREE_CLONE = 1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH = 0x04
+_MOVE_MOUNT_T_EMPTY_PATH = 0x40
+
+_RESOLVE_NO_SYMLINKS = 0x04
+_RESOLVE_BENEATH = 0x08
 
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_CLOSE_RANGE = 436
+_SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 _SYS_LANDLOCK_CREATE_RULESET = 444
 _SYS_LANDLOCK_ADD_RULE = 445
@@ -136,17 +141,33 @@ def open_tree(path: str) -> int:
     return _syscall(_SYS_OPEN_TREE, f"open_tree {path}", AT_FDCWD, os.fsencode(path), flags)
 
 
-def move_mount(tree: int, target: str) -> None:
-    """Attach a detached tree at `target`. move_mount(2)."""
-    _syscall(
-        _SYS_MOVE_MOUNT,
-        f"move_mount to {target}",
-        tree,
-        b"",
-        AT_FDCWD,
-        os.fsencode(target),
-        _MOVE_MOUNT_F_EMPTY_PATH,
-    )
+def open_tree_of(fd: int) -> int:
+    """As `open_tree`, of what a descriptor refers to, whatever its path leads to now."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH
+    return _syscall(_SYS_OPEN_TREE, f"open_tree {_name(fd)}", fd, b"", flags)
+
+
+def open_beneath(folder: int, path: str) -> int:
+    """A descriptor (O_PATH) of what lies at a relative path below a folder. No part of the path may
+    be a symbolic link (ELOOP). openat2(2)."""
+    resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS
+    # Without O_NOFOLLOW, with which a link at the end would be opened itself.
+    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, resolve)
+    return _syscall(_SYS_OPENAT2, f"open {path}", folder, os.fsencode(path), how, len(how))
+
+
+def move_mount_onto(tree: int, place: int) -> None:
+    """Attach a detached tree over what a descriptor refers to. move_mount(2)."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+    _syscall(_SYS_MOVE_MOUNT, f"move_mount to {_name(place)}", tree, b"", place, b"", flags)
+
+
+def _name(fd: int) -> str:
+    """The path of a descriptor, for messages."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return str(fd)
 
 
 def mount_setattr(

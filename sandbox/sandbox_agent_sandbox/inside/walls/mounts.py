@@ -9,11 +9,11 @@ folders nor idmap. An ordinary user can copy only *after*.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from contextlib import suppress
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.walls import places
 from sandbox_agent_sandbox.inside.walls.idmap import map_owner
 from sandbox_agent_sandbox.inside.walls.proc import mount_proc
 from sandbox_agent_sandbox.plan import Plan
@@ -25,9 +25,11 @@ _SAFE = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 
 def open_trees(plan: Plan) -> list[int]:
     """Detached copies of the plan's binds, in its order, with their final attributes."""
+    # Whatever else a tool has put in its place, a protected path is the one that was planned.
+    known = {item.path: (item.device, item.inode) for item in plan.protected}
     trees = []
     for bind in plan.binds:
-        tree = syscalls.open_tree(bind.path)
+        tree = places.copy_tree(bind.path, known.get(bind.path))
         if bind.idmapped:
             map_owner(tree, bind, plan.identity)
         # Private: what the host mounts below it later must not appear inside.
@@ -54,14 +56,16 @@ def build_root(plan: Plan, trees: Sequence[int]) -> None:
     _private_tmp(root, plan)
     for link in plan.symlinks:
         _symlink(root + link.path, link.target)
+    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     pins = list(plan.pins)
     for bind, tree in zip(plan.binds, trees, strict=True):
         while pins and pins[0].count("/") < bind.path.count("/"):
-            _pin(root + pins.pop(0))
-        _attach(tree, root + bind.path)
+            _pin(top, pins.pop(0))
+        places.attach(tree, top, bind.path)
     for pin in pins:
-        _pin(root + pin)
-    _cover(root, plan)
+        _pin(top, pin)
+    _cover(root, top, plan)
+    os.close(top)
     os.makedirs(f"{root}{plan.home}", 0o700, exist_ok=True)
     os.chdir(root)
     syscalls.pivot_root(".", ".")
@@ -76,17 +80,19 @@ def renew_private_folders(plan: Plan) -> None:
     """
     starters_umask = os.umask(0o022)
     below = [path for path in _outermost(plan) if path.startswith(_SHARED)]
-    trees = [syscalls.open_tree(path) for path in below]
+    trees = [places.copy_tree(path) for path in below]
     _private_tmp("", plan)
     for link in plan.symlinks:
         if link.path.startswith(_SHARED):
             _symlink(link.path, link.target)
+    top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for pin in plan.pins:
         # Each once, and first of all: a pin covers what was mounted below it before.
         if any(path.startswith(f"{pin}/") for path in below):
-            _pin(pin)
+            _pin(top, pin)
     for path, tree in zip(below, trees, strict=True):
-        _attach(tree, path)
+        places.attach(tree, top, path)
+    os.close(top)
     _shared_memory("/dev", plan)
     os.makedirs(plan.home, 0o700, exist_ok=True)
     for file in plan.files:
@@ -153,25 +159,13 @@ def _devices(dev: str, plan: Plan) -> None:
     )
 
 
-def _attach(tree: int, target: str) -> None:
-    if stat.S_ISDIR(os.fstat(tree).st_mode):
-        os.makedirs(target, exist_ok=True)
-    elif not os.path.lexists(target):
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        _touch(target)
-    syscalls.move_mount(tree, target)
-    os.close(tree)
-
-
-def _pin(folder: str) -> None:
-    """Make a folder a mount point, which cannot be renamed or removed. rename(2), EBUSY"""
+def _pin(top: int, folder: str) -> None:
     # What even init cannot reach is below a folder of somebody else, which shuts tools out too.
     with suppress(PermissionError):
-        os.makedirs(folder, exist_ok=True)
-        syscalls.mount(folder, folder, None, syscalls.MS_BIND)
+        places.pin(top, folder)
 
 
-def _cover(root: str, plan: Plan) -> None:
+def _cover(root: str, top: int, plan: Plan) -> None:
     """Mount the sandbox's own files and the masks over what the host has at their places.
 
     They lie in a file system of their own, which is read-only and has no path in the end. Until
@@ -186,7 +180,7 @@ def _cover(root: str, plan: Plan) -> None:
         if os.path.lexists(target):
             before = _text_of(target) if file.appended else ""
             _write(f"{own}/{number}", before + file.text)
-            covers.append((f"{own}/{number}", target))
+            covers.append((f"{own}/{number}", file.path))
         else:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             _write(target, file.text)
@@ -199,15 +193,15 @@ def _cover(root: str, plan: Plan) -> None:
     for mask in plan.masks:
         kind = "folder" if mask.folder else "file"
         kind += "-unreadable" if mask.unreadable else ""
-        covers.append((f"{own}/{kind}", root + mask.path))
+        covers.append((f"{own}/{kind}", mask.path))
     # A bind has the attributes of the mount that it is made from.
     syscalls.mount_setattr(
         syscalls.AT_FDCWD, own, 0, _SAFE | syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOEXEC
     )
-    for source, target in covers:
+    for source, path in covers:
         # What even init cannot reach is below a folder of somebody else, which shuts tools out too.
         with suppress(PermissionError):
-            syscalls.mount(source, target, None, syscalls.MS_BIND)
+            places.cover(source, top, path)
     syscalls.umount(own, syscalls.MNT_DETACH)
     os.rmdir(own)
 
