@@ -32,6 +32,7 @@ def prepared(person: Person, task: str | None = TASK, steps: str = STEPS) -> Non
 def agent(person: Person, *argv: str, **more: str) -> subprocess.CompletedProcess[str]:
     verb, *rest = argv
     out = [] if verb == "validate" else ["--out", "runs"]
+    out += ["--workspace", "work"] if verb == "exec" else []
     command = [AGENT, verb, *out, *rest]
     if more:
         command = ["env", *(f"{name}={value}" for name, value in more.items()), *command]

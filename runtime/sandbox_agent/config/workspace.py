@@ -34,8 +34,9 @@ def existing_folder(path: Path | str) -> Path:
 def refuse_home(folder: Path, *, allowed: bool) -> None:
     """Raises ConfigError for a workspace that is the home folder or holds it, unless the user has
     said that this is meant."""
-    home, real = os.path.realpath(os.path.expanduser("~")), os.path.realpath(folder)
-    if allowed or home == "/" or not is_inside(home, real):
+    given = os.path.expanduser("~")  # that itself, where there is no home folder
+    home, real = os.path.realpath(given), os.path.realpath(folder)
+    if allowed or given == "~" or home == "/" or not is_inside(home, real):
         return
     which = "is your home folder" if home == real else f"holds your home folder {home}"
     raise ConfigError(

@@ -90,7 +90,7 @@ def host_facts() -> HostFacts:
     return HostFacts(
         uid=os.geteuid(),
         gid=os.getegid(),
-        home=Path(os.path.expanduser("~")).absolute(),
+        home=Path("/" if (home := os.path.expanduser("~")) == "~" else os.path.abspath(home)),
         path=tuple(entry for entry in environment.get("PATH", "").split(":") if entry),
         prefix=Path(sys.prefix),
         base_prefix=Path(sys.base_prefix),
