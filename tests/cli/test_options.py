@@ -32,7 +32,7 @@ def prepared(person: Person, task: str | None = TASK, steps: str = STEPS) -> Non
 def agent(person: Person, *argv: str, **more: str) -> subprocess.CompletedProcess[str]:
     verb, *rest = argv
     out = [] if verb == "validate" else ["--out", "runs"]
-    out += ["--workspace", "work"] if verb == "exec" else []
+    out += ["--workspace", "work"] if verb == "exec" and "--workspace" not in rest else []
     command = [AGENT, verb, *out, *rest]
     if more:
         command = ["env", *(f"{name}={value}" for name, value in more.items()), *command]
