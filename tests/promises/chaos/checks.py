@@ -90,7 +90,19 @@ EXIT = dict.fromkeys(COMMAND, 130) | {Cause.SIGTERM: 143, Cause.SIGHUP: 129}
 def judge(seen: Seen) -> list[str]:
     """Everything that is wrong with this round."""
     found = [*seen.complaints, *quiet(seen.stderr)]
-    for check in (stopped, bounded, tools, results, started, outcomes, journal, ends, words, model):
+    for check in (
+        stopped,
+        bounded,
+        tools,
+        results,
+        started,
+        outcomes,
+        journal,
+        ends,
+        words,
+        model,
+        memory,
+    ):
         found += check(seen)
     return found
 
@@ -263,7 +275,8 @@ def outcomes(seen: Seen) -> Iterator[str]:
             yield f"outcomes: {call} ({use.tool}) {outcome} after {cause}: {end['detail']}"
         if phase is None and outcome != "ok":
             yield f"outcomes: {call} ({use.tool}) {outcome} without a strike: {end['detail']}"
-        if outcome == "error" and cause is not Cause.NO_PROCESSES:  # a fork of the tool's failed
+        # A fork of the tool's failed, or a process of its was ended.
+        if outcome == "error" and cause not in (Cause.NO_PROCESSES, Cause.OUT_OF_MEMORY):
             yield f"outcomes: {call} ({use.tool}) failed by itself: {end['content'][-300:]}"
         if use.brief or at is None or phase is not Phase.IN_FLIGHT:
             continue
@@ -280,6 +293,10 @@ def outcomes(seen: Seen) -> Iterator[str]:
             expected = STOPPED | {"error", "crashed"}  # by themselves: they could not fork
             # Its shells could not: they say so, and nothing is left to wait for.
             expected |= {"ok"} if use.tool is Tool.TREE else set()
+        elif cause is Cause.OUT_OF_MEMORY:
+            expected = STOPPED | {"crashed"}  # the victim's
+            # A process that these wait for may have been ended.
+            expected |= {"ok", "error"} if use.tool in (Tool.TREE, Tool.SHELL) else set()
         elif cause in (Cause.KILL_WORKER, Cause.KILL_CALL_INIT):
             expected = STOPPED | {"crashed"}  # the victim's, unless the flag came first
         elif cause in _LESS_SURE or seen.times[0] > 1:
@@ -289,6 +306,19 @@ def outcomes(seen: Seen) -> Iterator[str]:
         if outcome not in expected:
             wanted = " or ".join(sorted(expected))
             yield f"outcomes: {call} ({use.tool}) {outcome}, not {wanted}: {end['detail']}"
+
+
+def memory(seen: Seen) -> Iterator[str]:
+    """6: a call that the kernel has struck because memory ran out says so."""
+    if seen.plan.cause is not Cause.OUT_OF_MEMORY or not seen.strike.ended_for_memory:
+        return
+    ends = seen.of("ended")
+    said = {end["call"] for end in ends if "the kernel ended" in end["detail"]}
+    if not said:
+        yield "memory: the kernel ended a process, and no call says so"
+    for end in ends:
+        if end["outcome"] == "crashed" and end["call"] not in said:
+            yield f"memory: {end['call']} crashed, and does not say of what: {end['detail']}"
 
 
 def rates(seen: Seen) -> dict[str, tuple[int, int]]:

@@ -85,6 +85,9 @@ class Cause(StrEnum):
     NO_PROCESSES = "no_processes"
     """Neither the agent nor what is below it may start another process or thread (RLIMIT_NPROC),
     then an interrupt."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """Memory runs out in the sandbox's control group, and the kernel ends what is largest there.
+    Then an interrupt. Root alone can make a group."""
     STOP_AGENT = "stop_agent"
     """SIGSTOP and SIGCONT, after an interrupt or before one."""
     KILL_WORKER = "kill_worker"
@@ -136,6 +139,8 @@ READER = frozenset({Cause.SLOW_READER, Cause.READER_GONE})
 COMMAND = READER | {Cause.SIGINT, Cause.SIGTERM, Cause.SIGHUP, Cause.CTRL_Z, Cause.FREEZE_DISK}
 """Causes that strike the real command line."""
 
+NEEDS_ROOT = frozenset({Cause.FREEZE_DISK, Cause.OUT_OF_MEMORY})
+
 AGENT_DIES = frozenset({Cause.KILL_AGENT, Cause.FREEZE_AND_KILL_AGENT})
 
 SOUGHT = frozenset(c for c in Cause if c.startswith(("kill_", "stop_", "freeze_"))) - {
@@ -179,6 +184,7 @@ LEGAL_PHASES: dict[Cause, frozenset[Phase]] = {
     Cause.SLOW_READER: _CALL,
     Cause.READER_GONE: _CALL,
     Cause.NO_PROCESSES: _CALL,
+    Cause.OUT_OF_MEMORY: _CALL,
     Cause.STOP_AGENT: UNDER_WAY | {Phase.STARTING},
     Cause.KILL_WORKER: _CALL,
     Cause.KILL_CALL_INIT: _CALL,
@@ -219,7 +225,7 @@ QUICK_TIMES = (0.1, 0.1)
 ONE_IN = 50
 """So many rounds run with the default grace and term."""
 
-_SOLO = COMMAND | {Cause.TIMEOUT, Cause.BUDGET}
+_SOLO = COMMAND | {Cause.TIMEOUT, Cause.BUDGET, Cause.OUT_OF_MEMORY}
 _LAST = AGENT_DIES | {Cause.CLOSE}
 _SESSION = 8
 
@@ -285,7 +291,7 @@ def sessions(seed: int) -> Iterator[Session]:
         for cause, phase, default_times in drawn:
             made.append(_round(dice, next(number), cause, phase, default_times, tools))
         asks = made[0].phase is Phase.MODEL
-        user = bool(n % 2) and made[0].cause is not Cause.FREEZE_DISK
+        user = bool(n % 2) and made[0].cause not in NEEDS_ROOT
         yield Session(seed, place, user, tuple(made), asks)
 
 

@@ -16,7 +16,7 @@ import identity
 import msgspec
 import paths
 
-from chaos.plan import Cause, Round, Session, sessions
+from chaos.plan import NEEDS_ROOT, Round, Session, sessions
 from chaos.report import Report
 
 PATIENCE = 150.0
@@ -144,8 +144,8 @@ class Runner:
                 continue
             if self.kind == BOTH and session.user is not (kind == USER):
                 continue
-            if kind == USER and session.rounds[0].cause is Cause.FREEZE_DISK:
-                continue  # it needs root
+            if kind == USER and session.rounds[0].cause in NEEDS_ROOT:
+                continue
             rounds = tuple(plan for plan in session.rounds if plan.number < self._most)
             yield msgspec.structs.replace(session, rounds=rounds)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import observer
 from sandbox_agent.embedding.control import request_interrupt
 
-from chaos import disk
+from chaos import disk, memory
 from chaos.plan import KILLS_MODEL, READER, STOPS_MODEL, Cause, Round
 
 VERIFY_COMMAND = "sh .chaos/verify.sh"
@@ -43,6 +43,7 @@ DEPTH = {
     Cause.STOP_INIT: 2,
     Cause.KILL_CALL_INIT: 3,
     Cause.KILL_WORKER: 4,
+    Cause.OUT_OF_MEMORY: 4,
     Cause.STOP_WORKER: 4,
     Cause.KILL_MODEL_SPAWNER: 1,
     Cause.STOP_MODEL_SPAWNER: 1,
@@ -60,7 +61,8 @@ DEPTH = {
 class Strike:
     """What was done. at: when the first blow fell. flagged: when the run was told to stop, by
     somebody whose word counts from then on. victims: who was killed or stopped. thawed: when the
-    disk went on. limited: the soft limits to give back, by pid."""
+    disk went on. limited: the soft limits to give back, by pid. ended_for_memory: whether the
+    kernel has ended a process of the sandbox because memory ran out."""
 
     at: float | None = None
     flagged: float | None = None
@@ -71,6 +73,7 @@ class Strike:
     hurried: float | None = None
     thawed: float | None = None
     limited: dict[int, tuple[int, int]] = field(default_factory=dict)
+    ended_for_memory: bool = False
 
 
 def by_depth(root: int) -> dict[int, list[observer.Process]]:
@@ -224,6 +227,14 @@ def strike(
             if plan.cause in (Cause.KILL_WORKER, Cause.KILL_CALL_INIT):
                 time.sleep(plan.pause)
                 ask(done, "interrupt")
+        case Cause.OUT_OF_MEMORY:
+            member = find_victim(agent, plan)
+            group = None if member is None else memory.group_of(member.pid)
+            done.at = time.monotonic()
+            if group is not None and memory.run_out(group):
+                done.ended_for_memory = True
+            time.sleep(plan.pause)
+            ask(done, "interrupt")
         case Cause.STOP_WORKER | Cause.STOP_INIT | Cause.STOP_SPAWNER:
             victim = find_victim(agent, plan)
             done.at = time.monotonic()
