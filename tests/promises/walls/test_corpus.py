@@ -1,0 +1,59 @@
+"""The corpus of hostile attempts: what must be stopped is stopped, and what is beside it works.
+
+Each attempt is proved to succeed without a sandbox, by the same proof, from outside. What root
+shares with an ordinary user is proved once, as the user.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from identity import Person
+from walls.corpus import known, table, trial
+
+
+def failures(results: list[trial.Result]) -> list[str]:
+    return [f"{one.attempt.name}: {one.attempt.says} ({one.said})" for one in results]
+
+
+@pytest.mark.parametrize("name", table.CLASSES)
+def test_without_a_sandbox_every_attempt_succeeds(person: Person, name: str) -> None:
+    attempts = [
+        one for one in table.possible(name, person) if person.uid or "user" not in one.persons
+    ]
+    results = trial.try_all(person, table.module(name), attempts, trial.no_sandbox)
+    assert not failures([one for one in results if not one.succeeded])
+
+
+@pytest.mark.parametrize("name", table.CLASSES)
+def test_the_sandbox_stops_what_is_hostile_and_lets_its_neighbour_work(
+    person: Person, name: str
+) -> None:
+    results = trial.try_all(person, table.module(name), table.possible(name, person), trial.ours)
+    got_through = [
+        one for one in results if one.succeeded and table.full(name, one) not in table.EXPECTED
+    ]
+    assert not failures(got_through)
+    assert not [f"{one.attempt.name}: {one.wrong}" for one in results if one.wrong]
+
+
+def test_the_corpus_is_as_large_as_promised() -> None:
+    attempts = {name: table.module(name).ATTEMPTS for name in table.CLASSES}
+    assert all(len(some) >= 8 for some in attempts.values())
+    everything = [one for some in attempts.values() for one in some]
+    assert len(everything) >= 130
+    assert sum(one.blind for one in everything) >= 30
+    assert all(one.says and one.persons for one in everything)
+    for name, some in attempts.items():
+        assert not [
+            one for one, count in Counter(some.name for some in some).items() if count > 1
+        ], name
+    mechanisms = Counter(one.says for one in everything)
+    assert max(mechanisms.values()) == 1
+
+
+def test_what_succeeds_all_the_same_is_in_the_corpus() -> None:
+    names = {f"{name}.{one.name}" for name in table.CLASSES for one in table.module(name).ATTEMPTS}
+    assert names >= table.EXPECTED
+    assert not known.NO_WALL.keys() & known.OPEN.keys()
