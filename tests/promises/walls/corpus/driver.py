@@ -35,12 +35,14 @@ def child(work: Any, comm: str, held: int | None, stage: Any) -> dict[str, str]:
         os.close(read)
         signal.alarm(PATIENCE if held is None else 90)
         name_process(comm)
-        answer = {}
+        own, answer = os.getpid(), {}
         try:
             work(stage)
         except BaseException as error:
             answer = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
         finally:
+            if os.getpid() != own:  # a child of the attack, which failed
+                os._exit(0)
             try:
                 os.write(write, (json.dumps(answer) + "\n").encode())
                 os.close(write)

@@ -26,7 +26,6 @@ _SETTINGS = "settings of git that run programs are not restored"
 _MEMORY = "memory of the whole sandbox is not limited"
 
 OPEN: dict[str, str] = {
-    "bombs.asynchronous_requests": "seccomp does not refuse io_setup",
     "bombs.memory_files": _MEMORY,
     "bombs.memory_of_many": _MEMORY,
     "bombs.shared_memory": _MEMORY,

@@ -84,7 +84,8 @@ class Outside:
         """The device of a disk of the host that this process can read."""
         for path in Path("/dev").iterdir():
             with contextlib.suppress(OSError):
-                if path.is_block_device():
+                # Loop devices (major 7) come and go.
+                if path.is_block_device() and os.major(path.stat().st_rdev) != 7:
                     with open(path, "rb") as file:
                         if any(file.read(4096)):
                             return path.stat().st_rdev

@@ -132,14 +132,15 @@ def _try(
         _release(process, outside)
         late = {one.name: _judge(one, outside) for one in attempts if one.after}
         answers = _answers(outside)
+        broken = {"error": f"never tried: {outside.facts.get('broken', '')}"}
+        nothing = {"neighbour": broken, "attack": broken}
+        verdicts = early | late
         return [
             Result(
                 one,
-                (early | late)[one.name],
-                answers.get(one.name, {"neighbour": {"error": "never tried"}})["neighbour"].get(
-                    "error", ""
-                ),
-                answers.get(one.name, {"attack": {}})["attack"].get("error", ""),
+                verdicts[one.name],
+                answers.get(one.name, nothing)["neighbour"].get("error", ""),
+                answers.get(one.name, nothing)["attack"].get("error", ""),
             )
             for one in attempts
         ]
