@@ -9,6 +9,8 @@ _ENVIRONMENT = f"{SANDBOX}/policy/environment.py"
 _POLICY = f"{SANDBOX}/policy/policy.py"
 _GOLDEN = "sandbox/policy/test_make_plan.py"
 _REFUSED = "sandbox/policy/test_make_plan_refusals.py"
+_LANDLOCK = "sandbox/policy/test_landlock.py"
+_SECCOMP = "sandbox/policy/test_seccomp.py"
 _REFUSALS = "sandbox/policy/test_policy.py"
 
 MUTANTS = (
@@ -32,6 +34,35 @@ MUTANTS = (
         f"{SANDBOX}/policy/programs.py",
         "if is_inside(self._home, real) or",
         "if",
+    ),
+    mutant(
+        "Landlock lets what is only read be written",
+        _LANDLOCK,
+        f"{SANDBOX}/policy/landlock.py",
+        "if bind.writable and not",
+        "if not",
+    ),
+    mutant(
+        "Landlock lets devices be made",
+        _LANDLOCK,
+        f"{SANDBOX}/policy/landlock.py",
+        "| MAKE_DIR | MAKE_REG |",
+        "| MAKE_CHAR | MAKE_DIR | MAKE_REG |",
+    ),
+    mutant(
+        "sockets of the kernel's odd protocols can be made",
+        _SECCOMP,
+        f"{SANDBOX}/policy/seccomp.py",
+        "Condition(2, _PROTOCOLS)),",
+        "),",
+    ),
+    mutant(
+        "the filter takes a pair of sockets of any family",
+        _SECCOMP,
+        f"{SANDBOX}/policy/seccomp.py",
+        """            unless=((Condition(0, (_AF_UNIX,)),),),
+""",
+        "            unless=((),),\n",
     ),
     mutant("LANG is wrong", _GOLDEN, _ENVIRONMENT, '"LANG": "C.UTF-8"', '"LANG": "C"'),
     mutant(

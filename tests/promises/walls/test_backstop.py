@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import struck
 from identity import BIN, CHECKOUT, Person
+from sandbox_agent.models.process.environment import make_model_plan
 from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.inside.walls.landlock import landlock_abi
 from sandbox_agent_sandbox.outcome import CallResult
@@ -79,6 +80,37 @@ def test_what_is_only_read_stays_so_where_its_mount_is_wrong(
     assert (work / "mine").read_text() == "x\n"
     assert ((data / "file").read_text() != "old") is written, result.output
     assert (data / "more").exists() is written
+
+
+LISTEN = """\
+python3 -c '
+import socket
+server = socket.socket()
+try:
+    server.bind(("127.0.0.1", 0))
+    print("bound")
+except PermissionError:
+    print("denied")
+'
+"""
+
+
+@needs_landlock
+def test_a_process_that_only_asks_opens_no_port(tmp_path: Path) -> None:
+    """Such as the one that asks model providers."""
+
+    async def main(plan: Plan) -> str:
+        cell = Cell(plan, grace=0.1, term=0.1)
+        await cell.open()
+        try:
+            return (await cell.call(command(tmp_path, LISTEN))).output
+        finally:
+            assert cell.close() == ()
+
+    for listens, outcome in ((True, "bound\n"), (False, "denied\n")):
+        plan = make_plan(Policy(), host_facts(), workspace=tmp_path, listens=listens)
+        assert run(lambda plan=plan: main(plan)) == outcome  # type: ignore[misc]
+    assert make_model_plan({}).landlock.tcp == plan.landlock.tcp
 
 
 PROGRAM = """
