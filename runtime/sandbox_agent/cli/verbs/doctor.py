@@ -249,9 +249,9 @@ def _text(found: Diagnosis) -> str:
     if missing:
         parts.append(f"This host cannot keep: {', '.join(missing)}.\n")
     if found.works:
-        watched = [fact.name for fact in found.fields if fact.level is Level.RESTORED]
-        but = f" {', '.join(watched)}: not prevented, but noticed and undone." if watched else ""
-        parts.append(f"This host can enforce every field of a policy.{but}\n")
+        parts.append("This host can enforce every field of a policy.\n")
+        if any(fact.level is Level.RESTORED for fact in found.fields):
+            parts.append("restored: not prevented, but noticed, undone or stopped, and reported\n")
     return "\n".join(parts)
 
 
