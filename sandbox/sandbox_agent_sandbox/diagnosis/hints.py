@@ -37,6 +37,18 @@ _NO_NETWORK = re.compile(
     r"|no address associated with hostname",
     re.IGNORECASE,
 )
+_NAMESPACES = re.compile(
+    r"(?:\b(?:unshare|clone|setns|u?mount)(?: failed|\(|:)|\bnamespaces?\b).*"
+    r"(?:operation not permitted|permission denied|function not implemented|must be superuser"
+    r"|no space left on device)",
+    re.IGNORECASE,
+)
+_PRIVILEGES = re.compile(
+    r"no new privileges|effective uid is not 0|must be setuid root|must be owned by uid 0",
+    re.IGNORECASE,
+)
+_BUSY = re.compile(r"device or resource busy|invalid cross-device link", re.IGNORECASE)
+_NAMED = re.compile(r"['\"\u2018]([^'\"\u2018\u2019]+)['\"\u2019]")
 _SETUID = re.compile(
     r"(?:changing permissions of|cannot change mode to \S*s).*: operation not permitted",
     re.IGNORECASE,
@@ -76,6 +88,15 @@ def _of_line(plan: Plan, cwd: str, line: str) -> str:
         )
     if _SETUID.search(line):
         return "the sandbox lets no tool set the setuid bit, nor setgid in a folder of root's"
+    if _PRIVILEGES.search(line):
+        return "no tool can become another user (no_new_privs), so sudo and its like do not work"
+    if _NAMESPACES.search(line):
+        return (
+            "no tool can make namespaces or mounts; hint: start the program without a sandbox of"
+            " its own, as in `chromium --no-sandbox`"
+        )
+    if _BUSY.search(line):
+        return _of_mount(plan, cwd, line)
     for complaint, accesses in _DENIES.items():
         if not complaint.search(line):
             continue
@@ -89,12 +110,29 @@ def _of_line(plan: Plan, cwd: str, line: str) -> str:
     return ""
 
 
+def _of_mount(plan: Plan, cwd: str, line: str) -> str:
+    """For a folder that cannot be moved or removed, because something is mounted there or below."""
+    fixed = {*plan.pins, *(bind.path for bind in plan.binds), *(mask.path for mask in plan.masks)}
+    for path in _NAMED.findall(line):
+        whole = os.path.normpath(os.path.join(cwd, path))
+        if whole in fixed and _is_short(path):
+            return (
+                f"{whole} can be neither moved nor removed: it, or something in it, is read-only or"
+                " hidden for tools; hint: write to the other files in it"
+            )
+    return ""
+
+
+def _is_short(path: str) -> bool:
+    return len(path) <= _LONGEST_PATH and path.isprintable()
+
+
 def _path_in(line: str) -> str | None:
     for pattern in (_AFTER, _QUOTED, _PLAIN):
         match = pattern.search(line)
         if match is None:
             continue
         path = match[1]
-        if len(path) <= _LONGEST_PATH and path.isprintable():
+        if _is_short(path):
             return path
     return None

@@ -54,10 +54,11 @@ def why(plan: Plan, path: str) -> Why:
 def _found(plan: Plan, real: str) -> tuple[Access, str, str]:
     for mask in plan.masks:
         if is_inside(real, mask.path):
+            name = "it" if real == mask.path else mask.path
             return (
                 Access.HIDDEN,
-                f"is hidden: {mask.path} is one of sandbox.hide, or may hold secrets or records",
-                f"if sandbox.hide names {mask.path}, remove it there",
+                f"is hidden: sandbox.hide names {name}, or {name} may hold secrets or records",
+                f"if sandbox.hide names {name}, remove it there",
             )
     if any(file.path == real and not file.appended for file in plan.files):
         return Access.OWN, "is a file of the sandbox's own", ""

@@ -58,6 +58,8 @@ def test_what_the_sandbox_denied_is_explained(printed: str, hint: str) -> None:
         "E   assert 1 == 2",
         "make: *** No rule to make target 'x'.  Stop.",
         "touch: cannot touch '/tmp/x': Permission denied",
+        "rm: cannot remove 'mnt': Device or resource busy",
+        "cat: mount.txt: Permission denied",
     ],
 )
 def test_what_is_the_tools_own_business_has_no_hint(printed: str) -> None:
