@@ -21,15 +21,20 @@ from _frozen_importlib_external import (  # type: ignore[attr-defined]
 _OURS = ("sandbox_agent", "sandbox_agent_ipc", "sandbox_agent_sandbox")
 
 _before = tuple(sys.modules)
-guarded: "list[str]" = []
-"""The folders that are guarded, without links."""
+_guarded: "list[str]" = []
 _left_out: "dict[str, str]" = {}
 
 
 def names_before() -> "frozenset[str]":
-    """The modules that a file of the same name in a guarded folder would have replaced: those that
+    """The modules that a file of the same name in such a folder would replace: Python's, those that
     were imported before ours, and ours."""
-    return frozenset({name.partition(".")[0] for name in _before} | {"sandbox_agent"})
+    names = {name.partition(".")[0] for name in _before}
+    return frozenset(names | sys.stdlib_module_names | {"sandbox_agent", "sitecustomize"})
+
+
+def guarded_folders() -> "tuple[str, ...]":
+    """The folders that are guarded, without links."""
+    return tuple(_guarded)
 
 
 def take_left_out() -> "list[str]":
@@ -42,7 +47,7 @@ def take_left_out() -> "list[str]":
 def guard() -> None:
     """Guard the folder of the script, or the current one. Not in `python -P` and `-I`, where it is
     not in `sys.path`, and not where sandbox-agent itself is in that folder."""
-    if sys.flags.safe_path or guarded:
+    if sys.flags.safe_path or _guarded:
         return
     main = sys.modules.get("__main__")
     script = None if getattr(main, "__spec__", None) else getattr(main, "__file__", None)
@@ -53,7 +58,7 @@ def guard() -> None:
     own = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     if folder == own or not os.path.isdir(folder):
         return
-    guarded.append(folder)
+    _guarded.append(folder)
     # Python asks for a finder by the path as it stands in sys.path.
     for entry in [folder, *(one for one in sys.path if one and os.path.realpath(one) == folder)]:
         sys.path_importer_cache[entry] = _Guarded(entry, *_get_supported_file_loaders())

@@ -23,6 +23,7 @@ from sandbox_agent.config.settings import Settings
 from sandbox_agent.embedding.daemon_thread import Background
 from sandbox_agent.embedding.log import LOGGER
 from sandbox_agent.embedding.warn import complain, notify
+from sandbox_agent.first_imports import guarded_folders, names_before
 from sandbox_agent.source_root import SOURCE_ROOT
 from sandbox_agent.tools.registry import Registry, import_roots, resolve
 
@@ -124,6 +125,8 @@ class ConversationSandbox:
                 workspace=self.plan.workspace,
                 skip=self._not_looked_at(),
                 restores=self._settings.sandbox.protect_defaults,
+                modules=names_before(),
+                starts=(self.plan.workspace, *guarded_folders()),
             )
 
     def look_again(self, hurry: Callable[[], bool]) -> Background[tuple[Finding, ...]] | None:

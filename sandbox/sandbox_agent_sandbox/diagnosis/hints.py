@@ -87,7 +87,7 @@ def _of_line(plan: Plan, cwd: str, line: str) -> str:
             " the host's"
         )
     if _SETUID.search(line):
-        return "the sandbox lets no tool set the setuid bit, nor setgid in a folder of root's"
+        return "the sandbox lets no tool set the setuid bit"
     if _PRIVILEGES.search(line):
         return "no tool can become another user (no_new_privs), so sudo and its like do not work"
     if _NAMESPACES.search(line):

@@ -79,8 +79,8 @@ def _has(argument: int, bits: int) -> Condition:
 def refusals(*, owner_is_root: bool) -> tuple[Refusal, ...]:
     """Everything that is refused. owner_is_root: what tools create belongs to root on the disk, so
     a group that is root's must not be had from it either."""
-    bits = _SETUID | (_SETGID if owner_is_root else 0)
-    return *_reaching_the_kernel(), *_reaching_out(), *_left_on_the_disk(bits)
+    new = _SETUID | (_SETGID if owner_is_root else 0)
+    return *_reaching_the_kernel(), *_reaching_out(), *_left_on_the_disk(new)
 
 
 def _reaching_the_kernel() -> tuple[Refusal, ...]:
@@ -206,11 +206,13 @@ def _reaching_out() -> tuple[Refusal, ...]:
 
 
 def _left_on_the_disk(bits: int) -> tuple[Refusal, ...]:
-    """bits: of a file's mode."""
+    """bits: of the mode of a new file. A mode that is changed may be a folder's, and folders have
+    the setgid bit for another reason (`git init --shared`). That of a file is removed after the run
+    where the group is root's: `protection/marks.py`."""
     why = "a program that it leaves on the disk would run with its owner's rights"
     return (
-        Refusal("chmod fchmod", errno.EPERM, why, when=(_has(1, bits),)),
-        Refusal("fchmodat fchmodat2", errno.EPERM, why, when=(_has(2, bits),)),
+        Refusal("chmod fchmod", errno.EPERM, why, when=(_has(1, _SETUID),)),
+        Refusal("fchmodat fchmodat2", errno.EPERM, why, when=(_has(2, _SETUID),)),
         Refusal("creat", errno.EPERM, why, when=(_has(1, bits),)),
         Refusal("open", errno.EPERM, why, when=(_has(1, _CREATES), _has(2, bits))),
         Refusal("openat", errno.EPERM, why, when=(_has(2, _CREATES), _has(3, bits))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
@@ -11,6 +12,9 @@ from sandbox_agent_sandbox.protection.binds import hooks_of
 from sandbox_agent_sandbox.protection.finding import Finding, FindingKind, finding
 from sandbox_agent_sandbox.protection.git_guard import GitGuard
 from sandbox_agent_sandbox.protection.kept import Kept
+from sandbox_agent_sandbox.protection.marks import Unfinished, remove_marks
+from sandbox_agent_sandbox.protection.modules import WHAT as MODULE
+from sandbox_agent_sandbox.protection.modules import modules_in
 from sandbox_agent_sandbox.protection.scan import PATIENCE, Repository, Seen, look
 
 _REPOSITORY = "a repository: git uses its settings and hooks when you work in there"
@@ -22,7 +26,8 @@ class Guard:
 
     seen: what was found in the folders that tools can write. bound: what of it they cannot write.
     workspace: paths in it are told relative to it. skip: folders that are not looked at. restores:
-    whether changes are undone, where that is possible.
+    whether changes are undone, where that is possible. modules: names of modules that Python
+    imports before sandbox-agent, from one of the folders `starts` if there is a file there.
 
     For any thread.
     """
@@ -35,7 +40,13 @@ class Guard:
         workspace: str,
         skip: Collection[str] = (),
         restores: bool = True,
+        modules: Collection[str] = (),
+        starts: Sequence[str] = (),
     ) -> None:
+        self._begun = time.time()
+        self._modules = modules
+        self._starts = [one for one in dict.fromkeys(starts) if _is_in(one, seen.roots)]
+        self._modules_before = modules_in(self._starts, modules)
         self._seen = seen
         self._bound = frozenset(bound)
         self._workspace = workspace
@@ -68,8 +79,31 @@ class Guard:
         in any case; give_up, patience: for the rest, as in `look`."""
         with self._lock:
             undone = [*self._undone, *self._git.check("", last=True)]
+        until = time.monotonic() + patience
         now = look(self._seen.roots, self._skip, give_up, patience)
-        return (*undone, *self._compare(now))
+        compared = (*self._compare(now), *self._compare_modules())
+        return (*undone, *compared, *self._remove_marks(give_up, until - time.monotonic()))
+
+    def _remove_marks(self, give_up: Callable[[], bool], patience: float) -> Iterator[Finding]:
+        """Whether the policy protects by default or not: no setting that tools change is theirs to
+        keep here."""
+        roots = self._seen.roots
+        try:
+            for path, what, gone in remove_marks(
+                roots, self._begun, skip=self._skip, give_up=give_up, patience=patience
+            ):
+                kind = FindingKind.RESTORED if gone else FindingKind.NOT_RESTORED
+                yield self._find(kind, path, what)
+        except Unfinished as why:
+            what = f"attributes were not looked at everywhere: {why}"
+            yield self._find(FindingKind.UNSEEN, self._workspace, what)
+
+    def _compare_modules(self) -> Iterator[Finding]:
+        before = self._modules_before
+        for path, version in modules_in(self._starts, self._modules).items():
+            if before.get(path) != version:
+                kind = FindingKind.CHANGED if path in before else FindingKind.NEW
+                yield self._find(kind, path, MODULE)
 
     def _compare(self, now: Seen) -> Iterator[Finding]:
         before = self._seen
@@ -102,6 +136,10 @@ class Guard:
         """A path as it is told."""
         below = f"{self._workspace}/"
         return path.removeprefix(below) if path.startswith(below) else path
+
+
+def _is_in(path: str, roots: Sequence[str]) -> bool:
+    return any(f"{path}/".startswith(f"{root}/") for root in roots)
 
 
 def _hooks_of(repository: Repository) -> Iterator[str]:

@@ -6,6 +6,7 @@ Each attempt stands beside the harmless act that is like it, which works.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -348,3 +349,46 @@ def test_half_of_what_the_kernel_counts_for_a_user_is_left_to_the_user(person: P
     most = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
     assert 0 < taken <= most // 2, done.stderr
     assert signals <= 4096
+
+
+LEAVE = """
+import os, subprocess, sys
+for name in ("free", "shut", "folder", ".git/marked"):
+    os.mkdir(name) if name == "folder" else open(name, "w").close()
+    os.setxattr(name, "user.overlay.redirect", b"/elsewhere")
+    os.setxattr(name, "user.kept", b"x")
+os.chmod("shut", 0o400)
+open("program", "w").close(); os.chmod("program", 0o2755)
+os.chmod("folder", 0o2775)
+open("json.py", "w").close(); open("mine.py", "w").close(); os.mkdir("sandbox_agent")
+open("sandbox_agent/__init__.py", "w").close()
+"""
+
+
+def test_what_only_acts_later_is_removed_or_listed_after_the_run(person: Person) -> None:
+    """Marks that a staged run would obey, programs of root's group, and what Python finds before
+    us. `git init --shared` needs the setgid bit of folders."""
+    make(person, "leave.py", LEAVE)
+    code = run_task(person, shell(f"git init -q --shared . && {PYTHON} leave.py && echo l''eft"))
+    assert code == 0
+    assert "left" in outputs(person), outputs(person)
+    for name in ("free", "shut", "folder", ".git/marked"):
+        assert os.listxattr(person.work / name) == ["user.kept"], name
+    assert (person.work / "shut").stat().st_mode & 0o7777 == 0o400
+    assert (person.work / "folder").stat().st_mode & 0o7777 == 0o2775
+    assert (person.work / ".git/objects").stat().st_mode & 0o2000
+    (folder,) = (path for path in (person.folder / "runs").iterdir() if path.is_dir())
+    found = json.loads((folder / "result.json").read_text())["findings"]
+    kinds = {one["path"]: (one["kind"], one["what"]) for one in found}
+    for name in ("free", "shut", "folder", ".git/marked"):
+        assert kinds[name] == ("restored", "an attribute that overlayfs would obey")
+    for name in ("json.py", "sandbox_agent/__init__.py"):
+        kind, what = kinds[name]
+        assert kind == "new" and what.startswith("a module that Python imports first"), found
+    assert "mine.py" not in kinds
+    bit = (person.work / "program").stat().st_mode & 0o2000
+    if person.uid == 0:
+        assert bit == 0
+        assert kinds["program"] == ("restored", "the setgid bit of a program of root's group")
+    else:
+        assert bit, "it is the user's own group"

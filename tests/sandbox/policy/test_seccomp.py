@@ -162,12 +162,14 @@ def test_each_entry_refuses_what_it_names_and_lets_its_neighbours_pass(machine: 
             assert verdict(machine, name, 0, 0, 0) in (errno.EPERM, errno.ENOSYS), name
 
 
-def test_the_setgid_bit_is_refused_where_root_would_own_it() -> None:
-    """Elsewhere `git init --shared` needs it."""
-    for name, arguments in (("chmod", (0, 0o2755)), ("openat", (3, 0, O_CREAT, 0o2755))):
-        assert verdict("x86_64", name, *arguments) == 0
-        assert verdict("x86_64", name, *arguments, owner_is_root=True) == errno.EPERM
-    assert verdict("x86_64", "chmod", 0, 0o1777, owner_is_root=True) == 0
+def test_a_new_file_with_the_setgid_bit_is_refused_where_root_would_own_it() -> None:
+    """A folder has it for `git init --shared`, and which is which chmod(2) does not say."""
+    new = ("openat", (3, 0, O_CREAT, 0o2755))
+    assert verdict("x86_64", new[0], *new[1]) == 0
+    assert verdict("x86_64", new[0], *new[1], owner_is_root=True) == errno.EPERM
+    for mode in (0o1777, 0o2775):
+        assert verdict("x86_64", "chmod", 0, mode, owner_is_root=True) == 0
+    assert verdict("x86_64", "chmod", 0, 0o4755) == errno.EPERM
 
 
 def holds(test: Condition, arguments: Sequence[int]) -> bool:

@@ -1,0 +1,79 @@
+"""Attributes of overlayfs, and the setgid bit of root's, go; nothing else does."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from sandbox_agent_sandbox.protection.marks import (
+    ATTRIBUTE,
+    SETGID,
+    Removed,
+    Unfinished,
+    remove_marks,
+)
+
+MARK = "user.overlay.opaque"
+
+
+def mark(path: Path) -> None:
+    os.setxattr(path, MARK, b"y")
+    os.setxattr(path, "user.overlays", b"of somebody's own")
+
+
+def removed(root: Path, begun: float | None = None, **options: object) -> list[Removed]:
+    return sorted(remove_marks([str(root)], begun or time.time(), **options))  # type: ignore[arg-type]
+
+
+def test_an_attribute_is_removed_wherever_it_is(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in ("a/b", ".git/objects", "skipped"):
+        (root / folder).mkdir(parents=True)
+    names = ("a/b/file", "a/b/shut", ".git/objects/x", "a", "skipped/file")
+    for name in names:
+        if not (root / name).exists():
+            (root / name).write_text(name)
+        mark(root / name)
+    (root / "a/b/shut").chmod(0o400)
+    outside.write_text("")
+    mark(outside)
+    (root / "link").symlink_to(outside)
+    mark(root)
+    found = removed(root, skip=[str(root / "skipped")])
+    paths = [str(root), *(f"{root}/{name}" for name in names[:4])]
+    assert found == sorted((path, ATTRIBUTE, True) for path in paths)
+    for path in paths:
+        assert os.listxattr(path) == ["user.overlays"]
+    for kept in (outside, root / "skipped/file"):
+        assert MARK in os.listxattr(kept)
+    assert (root / "a/b/shut").stat().st_mode & 0o777 == 0o400
+    assert removed(root, skip=[str(root / "skipped")]) == []
+
+
+def test_what_has_not_changed_since_is_the_users(tmp_path: Path) -> None:
+    mark(tmp_path)
+    assert removed(tmp_path, time.time() + 3600) == []
+    assert MARK in os.listxattr(tmp_path)
+
+
+def test_a_program_of_roots_group_loses_its_setgid_bit(tmp_path: Path) -> None:
+    program, folder, free = tmp_path / "program", tmp_path / "folder", tmp_path / "free"
+    program.touch()
+    folder.mkdir()
+    free.touch()
+    for path, mode in ((program, 0o2755), (folder, 0o2775), (free, 0o755)):
+        path.chmod(mode)
+    is_root = os.geteuid() == 0
+    assert removed(tmp_path) == ([(str(program), SETGID, True)] if is_root else [])
+    assert program.stat().st_mode & 0o7777 == (0o755 if is_root else 0o2755)
+    assert folder.stat().st_mode & 0o7777 == 0o2775
+    assert free.stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_search_that_is_stopped_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Unfinished, match="it was stopped"):
+        removed(tmp_path, give_up=lambda: True)
+    with pytest.raises(Unfinished, match="looking took too long"):
+        removed(tmp_path, patience=-1.0)
