@@ -81,22 +81,25 @@ class Guard:
             undone = [*self._undone, *self._git.check("", last=True)]
         until = time.monotonic() + patience
         now = look(self._seen.roots, self._skip, give_up, patience)
-        compared = (*self._compare(now), *self._compare_modules())
-        return (*undone, *compared, *self._remove_marks(give_up, until - time.monotonic()))
+        removed, problem = self._remove_marks(give_up, until - time.monotonic())
+        now.problem = now.problem or problem
+        return (*undone, *removed, *self._compare(now), *self._compare_modules())
 
-    def _remove_marks(self, give_up: Callable[[], bool], patience: float) -> Iterator[Finding]:
-        """Whether the policy protects by default or not: no setting that tools change is theirs to
-        keep here."""
-        roots = self._seen.roots
+    def _remove_marks(
+        self, give_up: Callable[[], bool], patience: float
+    ) -> tuple[list[Finding], str]:
+        """Whether the policy protects by default or not: what the marks do, nobody means by them.
+        The second value says why not all was looked at."""
+        found = []
         try:
             for path, what, gone in remove_marks(
-                roots, self._begun, skip=self._skip, give_up=give_up, patience=patience
+                self._seen.roots, self._begun, skip=self._skip, give_up=give_up, patience=patience
             ):
                 kind = FindingKind.RESTORED if gone else FindingKind.NOT_RESTORED
-                yield self._find(kind, path, what)
+                found.append(self._find(kind, path, what))
         except Unfinished as why:
-            what = f"attributes were not looked at everywhere: {why}"
-            yield self._find(FindingKind.UNSEEN, self._workspace, what)
+            return found, f"attributes of files: {why}"
+        return found, ""
 
     def _compare_modules(self) -> Iterator[Finding]:
         before = self._modules_before
