@@ -63,7 +63,7 @@ def show_git(view: View, workspace: str) -> None:
             view.note("git: tools commit without a signature, because your key stays outside")
     if view.shows(HOME):
         return  # the home folder inside is a folder of the host: nothing is written there
-    view.files.append(File(f"{HOME}/.gitconfig", _configuration(settings)))
+    view.files.append(File(f"{HOME}/.config/git/config", _configuration(settings)))
     if ignored := _ignored(view, settings):
         view.files.append(File(f"{HOME}/.config/git/ignore", ignored))
 

@@ -85,7 +85,8 @@ def test_no_folder_above_a_workspace_below_tmp_can_be_exchanged(person: Person) 
 
 def test_verify_finds_nothing_of_what_calls_left_in_folders_of_their_own(person: Person) -> None:
     plant = "for d in ~ /tmp /dev/shm; do echo x > $d/planted; done; echo kept > in-the-workspace"
-    look = "ls ~/planted /tmp/planted /dev/shm/planted"
+    plant += "; git config --file ~/.gitconfig core.pager evil"
+    look = "{ ls ~/planted /tmp/planted /dev/shm/planted || ls ~/.gitconfig; }"
     code = run_task(
         person,
         shell(plant),

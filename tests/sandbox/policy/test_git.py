@@ -37,7 +37,7 @@ def plan(top: Path, workspace: str = "work", home: str = "home", **policy: Any) 
     return make_plan(Policy.model_validate(policy), facts, workspace=top / workspace)
 
 
-def inside(made: Plan, name: str = ".gitconfig") -> str:
+def inside(made: Plan, name: str = ".config/git/config") -> str:
     return next((file.text for file in made.files if file.path == f"/tmp/home/{name}"), "")
 
 

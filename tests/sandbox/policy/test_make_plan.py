@@ -141,7 +141,7 @@ ENVIRONMENT = {
 
 def files_inside(uid: int, gid: int) -> tuple[File, ...]:
     return (
-        File("/tmp/home/.gitconfig", GIT),
+        File("/tmp/home/.config/git/config", GIT),
         File("{T}/root/etc/passwd", f"agent:x:{uid}:{gid}:agent:/tmp/home:/bin/sh\n" + NOBODY),
         File("{T}/root/etc/group", f"agent:x:{gid}:\nnogroup:x:65534:\n"),
         File(

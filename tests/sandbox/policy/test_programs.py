@@ -103,7 +103,7 @@ def test_chosen_versions_are_copied_without_secrets(top: Path) -> None:
     (top / "home/.config/mise/config.toml").write_text(config)
     made = plan(top, "home/.asdf/shims", "home/.local/share/mise/shims")
     copied = {file.path: file.text for file in made.files if file.path.startswith("/tmp/home/")}
-    del copied["/tmp/home/.gitconfig"]
+    del copied["/tmp/home/.config/git/config"]
     assert copied == {
         "/tmp/home/.tool-versions": "nodejs 20\n",
         "/tmp/home/.config/mise/config.toml": '[tools]\nnode = "20"\n\n',
