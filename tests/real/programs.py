@@ -239,7 +239,7 @@ def compare(kind: str, program: Program) -> Seen:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/real", description=__doc__)
-    parser.add_argument("--only", metavar="TEXT", help="programs whose name holds this")
+    parser.add_argument("--only", metavar="PATTERN", help="programs with this in their name")
     parser.add_argument("--as", dest="kind", choices=("root", "user"), help="both, where root")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table, as JSON")
     options = parser.parse_args()
@@ -251,7 +251,7 @@ def main() -> int:
     print(f"{'inside the walls':{width}}  " + "  ".join(f"{one:>15}" for one in kinds), flush=True)
     rows, broken = [], []
     for program in load():
-        if options.only and options.only not in program.name:
+        if options.only and not re.search(options.only, program.name):
             continue
         cells = []
         for kind in kinds:
