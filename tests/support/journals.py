@@ -10,8 +10,10 @@ from typing import Any
 
 DROPPED = frozenset(
     {"at", "monotonic", "run", "pid", "seconds", "rungs_ms", "plan", "model", "model_options"}
+    | {"task_files"}
 )
-"""Fields of events, and of the settings in them. plan: of the host, and names the run's folder."""
+"""Fields of events, and of the settings in them. plan: of the host, and names the run's folder.
+task_files: a replay's are the recorded journal."""
 
 _OF_CALLS = ("dispatching", "started", "ended")
 _LATER = "user_message"
