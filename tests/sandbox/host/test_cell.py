@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import observer
 import pytest
 from sandbox_agent_ipc.cancel_reason import CancelReason
@@ -22,6 +23,7 @@ from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxUnava
 from sandbox_agent_sandbox.host.call_io import CallIO
 from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState
+from sandbox_agent_sandbox.plan import Landlock
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import host_facts
@@ -239,12 +241,21 @@ def test_a_worker_that_kills_itself_has_crashed(tmp_path: Path) -> None:
     assert "SIGKILL: a process of this call sent it" in result.detail
 
 
-def test_a_tools_own_sigterm_to_its_init_is_no_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scoped", [True, False])
+def test_a_tools_own_sigterm_to_its_init_is_no_order(tmp_path: Path, scoped: bool) -> None:
+    """Without a scope of Landlock it arrives there."""
+    script = "(kill -TERM 1; kill -KILL 1; kill -STOP 1) 2>/dev/null; echo alive"
+    plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
+    if not scoped:
+        plan = msgspec.structs.replace(plan, landlock=Landlock())
+
     async def main() -> CallResult:
-        async with sandbox(tmp_path) as cell:
-            return await cell.call(
-                command(tmp_path, "kill -TERM 1; kill -KILL 1; kill -STOP 1; echo alive")
-            )
+        cell = Cell(plan, grace=0.1, term=0.1)
+        await cell.open()
+        try:
+            return await cell.call(command(tmp_path, script))
+        finally:
+            assert cell.close() == ()
 
     result = run(main)
     assert (result.outcome, result.output) == (Outcome.OK, "alive\n")
