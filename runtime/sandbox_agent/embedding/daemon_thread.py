@@ -34,4 +34,8 @@ class Background(Generic[T]):
 
     def result(self) -> asyncio.Future[T]:
         """A future of the running event loop. To cancel it leaves the work going."""
+        if self._future.done() and self._future.exception() is None:
+            done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            done.set_result(self._future.result())
+            return done
         return asyncio.shield(asyncio.wrap_future(self._future))
