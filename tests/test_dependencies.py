@@ -41,6 +41,7 @@ ORDER = (
     "sandbox_agent_sandbox.inside",
     "sandbox_agent_sandbox.protection",
     "sandbox_agent_sandbox.policy",
+    "sandbox_agent_sandbox.host.disk",
     "sandbox_agent_sandbox.host",
     "sandbox_agent_sandbox.diagnosis",
     "sandbox_agent.first_imports",

@@ -65,9 +65,15 @@ class ToolProblem(msgspec.Struct, frozen=True, tag=True):
 
 
 class InitBorn(Message, frozen=True, tag="init_born"):
-    """Spawner to host, first message, with a pidfd of init, which waits until this is sent."""
+    """Spawner to host, first message, with a pidfd of init, which waits until this is sent.
+
+    Where the tools' /tmp is on the disk, a descriptor of what the sandbox keeps there comes second.
+    area: its path; "" if it has none. why: why it is a folder, and not a file system of its own.
+    """
 
     protocol: int
+    area: str = ""
+    why: str = ""
 
 
 class InitHello(Message, frozen=True, tag="init_hello"):

@@ -54,6 +54,19 @@ class Survivor(msgspec.Struct, frozen=True):
     command: str
 
 
+class LimitMet(msgspec.Struct, frozen=True):
+    """A limit of the policy that a call has met.
+
+    limit: the name of its field, below `limits`. value: of the limit, in bytes, seconds or a
+    number. text: for people and for the model, one line: the limit with its number, and what came
+    of it.
+    """
+
+    limit: str
+    value: float
+    text: str
+
+
 class CallResult(msgspec.Struct, frozen=True):
     """The result of one call.
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
 
 
@@ -85,15 +87,43 @@ class Protected(msgspec.Struct, frozen=True):
     inode: int
 
 
+class PrivateKind(StrEnum):
+    """Where the tools' /tmp and home folder lie."""
+
+    MEMORY = "memory"
+    """A file system in memory (tmpfs(5)) of a fixed size."""
+    IMAGE = "image"
+    """A file system of a fixed size on the disk, in a file without a name. Needs root, a loop
+    device (loop(4)) and mkfs.ext4(8)."""
+    FOLDER = "folder"
+    """A folder on the disk. The host watches how much is in it."""
+
+
+class Private(msgspec.Struct, frozen=True):
+    """The tools' own /tmp, with their home folder in it, and /dev/shm.
+
+    size: of /tmp in bytes; None for no limit. base: the folder on the disk that holds what
+    sandboxes keep there; "" in memory. maker: the path of mkfs.ext4. shared_memory: the size of
+    /dev/shm in bytes, which is in memory; None for no limit. why: /tmp cannot be a file system of a
+    fixed size on the disk.
+    """
+
+    kind: PrivateKind = PrivateKind.MEMORY
+    size: int | None = 256 * 2**20
+    base: str = ""
+    maker: str = ""
+    shared_memory: int | None = 256 * 2**20
+    why: str = ""
+
+
 class ResourceLimits(msgspec.Struct, frozen=True):
-    """Limits as setrlimit(2) takes them, and the size of /tmp. Bytes and seconds."""
+    """Limits as setrlimit(2) takes them. Bytes and seconds."""
 
     memory: int
     processes: int
     cpu_time: int
     open_files: int
     file_size: int
-    tmp: int
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -107,7 +137,8 @@ class Plan(msgspec.Struct, frozen=True):
     would move with them. They are mounted onto themselves. guarded: those of the binds that are
     read-only because of `protect_defaults`; None where that is off. system_calls: the filter of
     seccomp(2), as `struct sock_filter`s; empty for none. landlock: the rules for each call; without
-    files for none.
+    files for none. private: /tmp, the home folder and /dev/shm. disk: how many bytes tools may add
+    to the disks of what they can write; None for no limit.
     """
 
     workspace: str
@@ -128,3 +159,5 @@ class Plan(msgspec.Struct, frozen=True):
     guarded: tuple[str, ...] | None = ()
     system_calls: bytes = b""
     landlock: Landlock = Landlock()
+    private: Private = Private()
+    disk: int | None = None

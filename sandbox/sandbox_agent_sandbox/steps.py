@@ -10,6 +10,7 @@ class Step(StrEnum):
 
     START = "start the spawner"
     KEYRING = "make a session keyring"
+    PRIVATE = "make the folder for the tools' /tmp"
     NAMESPACES = "make the namespaces"
     MAPS = "map the user into its namespace"
     INIT = "start init"

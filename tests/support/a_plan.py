@@ -29,7 +29,7 @@ def plan(network: str = "none") -> Plan:
         masks=(Mask("/home/you/work/secret", folder=True), Mask("/etc/shadow", folder=False)),
         protected=(Protected("/home/you/work/tests", 1, 2),),
         network=network,
-        limits=ResourceLimits(1, 1, 1, 1, 1, 1),
+        limits=ResourceLimits(1, 1, 1, 1, 1),
         environment={},
         user="you",
         home="/tmp/home",

@@ -106,6 +106,8 @@ class ConversationSandbox:
             except BaseException:
                 self.drop()
                 raise
+            if why := self.cell.tmp_is_watched:
+                notify(f"the size of the tools' /tmp is watched only (best effort): {why}")
             LOGGER.info("sandbox opened for %s", self._settings.workspace.path)
         if self.registry is None:
             cell, cwd = self.cell, str(self._settings.workspace.path)

@@ -39,7 +39,9 @@ _LIMITS = Limits(
     cpu_time=1.0,
     open_files=64,
     file_size=16 << 20,
-    tmp=8 << 20,
+    tmp=20 << 20,  # as large as it takes to be on the disk
+    shm=8 << 20,
+    disk=48 << 20,
     output=4096,
 )
 _PATIENCE = 2.0
@@ -108,12 +110,16 @@ async def _try_all(cell: Cell, ground: Ground) -> Tried:
     cut = len(output.stdout) < 2 * limits.output and output.left_out > 0
     tried["limits.output"] = "" if cut else f"{len(output.stdout)} bytes were kept"
     # Alone: where a limit is that of the whole sandbox, others would be ended with it.
-    for name, function, size in (
-        ("limits.tmp", "fill_tmp", 2 * limits.tmp),
-        ("limits.memory", "take_memory", 2 * limits.memory),
+    assert limits.tmp is not None and limits.shm is not None and limits.disk is not None
+    for name, folder, most in (
+        ("limits.tmp", "/tmp", limits.tmp),
+        ("limits.shm", "/dev/shm", limits.shm),
+        ("limits.disk", ground.workspace, limits.disk),
     ):
-        arguments = {"size": size, "patience": _PATIENCE}
-        tried[name] = _ended(await _call(cell, ground, function, arguments))
+        fill = {"folder": folder, "size": 2 * most, "patience": _PATIENCE}
+        tried[name] = _ended(await _call(cell, ground, "fill", fill))
+    take = {"size": 2 * limits.memory, "patience": _PATIENCE}
+    tried["limits.memory"] = _ended(await _call(cell, ground, "take_memory", take))
     return tried
 
 

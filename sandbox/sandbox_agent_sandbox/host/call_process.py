@@ -14,7 +14,7 @@ from sandbox_agent_sandbox.call_status import WorkerEnd, worker_end
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.ladder import Ladder
 from sandbox_agent_sandbox.host.process import Process
-from sandbox_agent_sandbox.outcome import Survivor
+from sandbox_agent_sandbox.outcome import LimitMet, Survivor
 
 
 @dataclass(eq=False)
@@ -40,6 +40,7 @@ class CallProcess:
     ladder: Ladder = field(init=False)
     survivors: tuple[Survivor, ...] = ()
     failure: str = ""
+    met: list[LimitMet] = field(default_factory=list)
 
     def flag(self, reason: CancelReason) -> None:
         """Change the word and wake the worker. No lock: safe in signal handlers."""

@@ -102,6 +102,11 @@ class Cell:
             raise SandboxUnavailable(f"the sandbox cannot be built: {explained(error)}") from error
         self._opened = True
 
+    @property
+    def tmp_is_watched(self) -> str:
+        """Why the size of /tmp is only watched, if the plan has a file system for it; or ""."""
+        return self._supervisor.tmp_is_watched
+
     async def describe(
         self, functions: list[FunctionRef], cwd: str, *, token: RunToken | None = None
     ) -> list[ToolSpec | ToolProblem]:

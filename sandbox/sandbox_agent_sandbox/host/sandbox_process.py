@@ -27,14 +27,16 @@ from sandbox_agent_ipc.messages import (
     Thaw,
     ToInit,
 )
+from sandbox_agent_ipc.shortage import explained
 
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
+from sandbox_agent_sandbox.host.disk.sandbox_disk import SandboxDisk
 from sandbox_agent_sandbox.host.launch import Launch, explain, launch, why_failed
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.host.sandbox_state import SandboxState, State
-from sandbox_agent_sandbox.outcome import Survivor
+from sandbox_agent_sandbox.outcome import LimitMet, Survivor
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 
@@ -50,7 +52,8 @@ class SandboxProcess:
 
     plan: what to build. board_fd: of the cancel board. epoll: watches the descriptors, see
     `on_readable`. on_message: called with init's messages about calls, and their descriptors.
-    on_init_ended: called when init and so every process of the sandbox has ended.
+    on_init_ended: called when init and so every process of the sandbox has ended. strike: for a
+    limit that all calls in flight have met, from any thread.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class SandboxProcess:
         epoll: select.epoll,
         on_message: Callable[[AboutCalls, list[int]], object],
         on_init_ended: Callable[[], object],
+        strike: Callable[[LimitMet], object],
     ) -> None:
         self._plan = plan
         self._board_fd = board_fd
@@ -68,6 +72,7 @@ class SandboxProcess:
         self._epoll = epoll
         self._on_message = on_message
         self._on_init_ended = on_init_ended
+        self.disk = SandboxDisk(plan, strike)
         self._launch: Launch | None = None
         self._init: Process | None = None
         self.state = SandboxState(deadlines)
@@ -166,6 +171,7 @@ class SandboxProcess:
             self._init = None
         if self._launch is not None:
             self._launch.reap()
+        self.disk.close()
         self._report_open(self.state.failure)
 
     def _read_message(self, spawner: Launch) -> None:
@@ -181,17 +187,28 @@ class SandboxProcess:
         if isinstance(message, InitBorn):
             check_protocol(message.protocol, "the sandbox's spawner")
             self._init = Process(descriptors[0])
+            self.disk.born(descriptors[1:], message.area, message.why)
             self._epoll.register(self._init.pidfd, select.EPOLLIN)
             self.state.init_born()
             if self.state.state is not State.INIT_BORN:
                 self._init.kill()
         elif isinstance(message, InitHello):
-            self.state.built()
-            self._report_open(None)
+            self._built()
         elif isinstance(message, InitFailed):
             self.fail(SandboxUnavailable(explain(message)))
         else:
             self._on_message(message, descriptors)
+
+    def _built(self) -> None:
+        assert self._init is not None
+        try:
+            self.disk.watch(self._init.pid)
+        except RuntimeError as error:
+            why = f"the sandbox cannot be built: {explained(error)}"
+            self.fail(SandboxUnavailable(why))
+            return
+        self.state.built()
+        self._report_open(None)
 
     def _never_built(self, why: str = "") -> None:
         """No init has come. why: the reason, if it is not the spawner's death."""

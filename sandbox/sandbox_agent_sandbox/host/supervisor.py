@@ -1,9 +1,8 @@
 """The thread that starts, watches and ends a sandbox's processes.
 
-One per sandbox. It is a thread of its own because a blocked event loop of the embedding program
-would delay the ladder. The spawner is started by this thread and no other, because a parent-death
-signal follows the *thread* that forked (prctl(2)): should this thread die of a bug, the sandbox
-dies with it.
+One per sandbox, because a blocked event loop of the embedding program would delay the ladder. It
+starts the spawner, because a parent-death signal follows the *thread* that forked (prctl(2)):
+should this thread die of a bug, the sandbox dies with it.
 """
 
 from __future__ import annotations
@@ -29,12 +28,11 @@ from sandbox_agent_sandbox.host.launch import kill_before_exec, why_failed
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.host.sandbox_process import AboutCalls, OnOpen, SandboxProcess
 from sandbox_agent_sandbox.host.sandbox_state import State
-from sandbox_agent_sandbox.outcome import Survivor
+from sandbox_agent_sandbox.outcome import LimitMet, Survivor
 from sandbox_agent_sandbox.plan import Plan
 
 _STANDSTILL = 0.5
-"""Seconds. A wake-up that is so much too late means that the whole program stood still: SIGSTOP, or
-a machine that was suspended."""
+"""Seconds. A wake-up so much too late means that the program stood still (SIGSTOP, suspend)."""
 
 _CATCHING_UP = 2.0
 """Seconds after a standstill in which messages that came meanwhile are read."""
@@ -60,7 +58,7 @@ class Supervisor:
         self._active = 0
         self._epoll = select.epoll()
         self._sandbox = SandboxProcess(
-            plan, board_fd, deadlines, self._epoll, self._on_message, self._end_unborn
+            plan, board_fd, deadlines, self._epoll, self._on_message, self._end_unborn, self.strike
         )
         self._frozen = threading.Event()
         self._frozen_at: float | None = None
@@ -78,14 +76,18 @@ class Supervisor:
         """Why the sandbox takes no more calls, or None."""
         return self._sandbox.state.failure
 
+    @property
+    def tmp_is_watched(self) -> str:
+        """Why the size of /tmp is only watched, where the plan has a file system for it."""
+        return self._sandbox.disk.why
+
     def start(
         self, call_process: CallProcess, channels: list[Descriptor], timeout: float | None
     ) -> None:
         """Make a call's processes. `on_ended` is called from the supervisor's thread.
 
-        channels: the descriptors of NewCall in their order, which are closed here as soon as init
-        has its own: while the host holds the worker's ends, no end of file comes. timeout: seconds
-        from now.
+        channels: of NewCall in their order, closed here as soon as init has its own: while the host
+        holds the worker's ends, no end of file comes. timeout: seconds from now.
         """
         now = time.monotonic()
         call_process.ladder = self._ladder(call_process, self._grace, self._term, now)
@@ -101,11 +103,8 @@ class Supervisor:
         term: float,
         silence: float | None,
     ) -> None:
-        """Add a request to a session: its ladder acts on the session's process.
-
-        silence: seconds after which it times out, unless `prolong` is called before. It ends with
-        `leave`, or with the session.
-        """
+        """Add a request to a session, until `leave`: its ladder acts on the session's process.
+        silence: seconds after which it times out, unless `prolong` is called before."""
         now = time.monotonic()
         request.session, request.process = session, session.process
         request.ladder = self._ladder(request, grace, term, now)
@@ -147,8 +146,7 @@ class Supervisor:
         return True
 
     def escalate(self, call_id: str | None = None) -> None:
-        """Move to SIGTERM, as soon as it is flagged: one call, or every call in flight. Takes no
-        lock."""
+        """SIGTERM as soon as it is flagged: one call, or every call in flight. Takes no lock."""
 
         def escalate(now: float) -> None:
             for call_process in self._all():
@@ -170,12 +168,22 @@ class Supervisor:
 
         self._commands.add(abort)
 
-    def freeze(self, limit: float) -> bool:
-        """Stop every process of the sandbox, until `thaw`.
+    def strike(self, met: LimitMet) -> None:
+        """SIGKILL to every call in flight, because they met this limit together."""
 
-        Blocks for at most `limit` seconds. Returns whether init has confirmed it. The ladder goes
-        on meanwhile: what is killed dies. While the sandbox is being built there is nothing to stop
-        yet: init reads the message before that of any call.
+        def strike(now: float) -> None:
+            for call_process in self._all():
+                call_process.met.append(met)
+                call_process.failure = call_process.failure or f"limit: {met.text}"
+                call_process.ladder.abort(now)
+
+        self._commands.add(strike)
+
+    def freeze(self, limit: float) -> bool:
+        """Stop every process of the sandbox, until `thaw`. Blocks for at most `limit` seconds.
+
+        Returns whether init has confirmed it. The ladder goes on meanwhile: what is killed dies.
+        While the sandbox is being built, init reads the message before that of any call.
         """
         self._frozen_at = time.monotonic()
         self._frozen.clear()
@@ -205,8 +213,7 @@ class Supervisor:
         self._commands.add(lambda now: self._sandbox.fail(SandboxBroken(why)))
 
     def wait_idle(self, timeout: float | None, call_id: str | None = None) -> bool:
-        """Block until no call is in flight, or not this one; False when `timeout` seconds were not
-        enough."""
+        """Block until no call, or not this one, is in flight. False after `timeout` seconds."""
         with self._idle:
             if call_id is not None:
                 return self._idle.wait_for(lambda: call_id not in self._calls, timeout)
@@ -227,11 +234,8 @@ class Supervisor:
         return self._sandbox.survivors
 
     def kill_stopped_spawner(self) -> None:
-        """SIGKILL to a spawner that is still between fork and exec, if there is one.
-
-        When such a spawner is stopped, the supervisor's thread waits for it (vfork(2)): it runs no
-        command and keeps no deadline. Other threads call this when their patience is over.
-        """
+        """SIGKILL to a spawner that is still between fork and exec, if there is one: stopped there,
+        it stops the supervisor's thread, too (vfork(2)). For a thread whose patience is over."""
         if self._sandbox.state.state is State.STARTING and self._thread.native_id is not None:
             kill_before_exec(self._thread.native_id)
 
@@ -272,10 +276,9 @@ class Supervisor:
 
     def _is_done(self) -> bool:
         """Whether it is closing, and nothing is left that could still be proven to end."""
-        if self._sandbox.state.has_no_proof_to_come(time.monotonic()):
-            return True
-        nothing_left = not self._by_pidfd and not self._sandbox.has_init
-        return self._sandbox.state.state is State.CLOSING and nothing_left
+        is_left = self._by_pidfd or self._sandbox.has_init
+        is_over = self._sandbox.state.state is State.CLOSING and not is_left
+        return is_over or self._sandbox.state.has_no_proof_to_come(time.monotonic())
 
     def _step(self) -> None:
         deadlines = [call_process.ladder.deadline for call_process in self._all()]
@@ -298,8 +301,7 @@ class Supervisor:
         self._tick(time.monotonic())
 
     def _catch_up(self, now: float) -> None:
-        """The thread stood still. Messages that came meanwhile are read first: a session's request
-        may not have been silent, and the sandbox may have been built."""
+        """After a standstill, messages that came meanwhile are read first: of sessions, of init."""
         for request in self._all():
             times_out = request.ladder.times_out
             if request.session is not None and times_out is not None and times_out <= now:
@@ -315,8 +317,6 @@ class Supervisor:
                 call_process.ladder.flag(now)
             if call_process.ladder.tick(now):
                 self._end_call(call_process, proven=False)
-
-    # --- calls -------------------------------------------------------------------------------
 
     def _start(self, call_process: CallProcess, channels: list[Descriptor]) -> None:
         # The sandbox's end may have been seen before this command, and have ended the call.

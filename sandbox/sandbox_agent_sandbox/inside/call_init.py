@@ -32,8 +32,18 @@ REAPED_AT_ONCE = 32
 """Processes that are collected between two looks at signals and messages."""
 
 
-def main(plan: Plan, descriptors: CallDescriptors, board_fd: int, *, fresh_view: bool) -> NoReturn:
-    """Fork the worker, then reap until the call is over. Never returns."""
+def main(
+    plan: Plan,
+    descriptors: CallDescriptors,
+    board_fd: int,
+    *,
+    fresh_view: bool,
+    fresh: int | None,
+) -> NoReturn:
+    """Fork the worker, then reap until the call is over. Never returns.
+
+    fresh: the /tmp of the fresh view, where it is on the disk.
+    """
     step: Step | None = Step.CALL_NAMESPACES
     try:
         # Blocked from the start: an early SIGTERM waits until it can be passed on.
@@ -45,7 +55,7 @@ def main(plan: Plan, descriptors: CallDescriptors, board_fd: int, *, fresh_view:
         mount_proc("/proc", device="/dev/null")
         if fresh_view:
             step = Step.CALL_VIEW
-            renew_private_folders(plan)
+            renew_private_folders(plan, fresh)
         step = Step.CALL
         worker = os.fork()
         step = None  # there is a worker, whose status counts

@@ -36,6 +36,7 @@ from sandbox_agent_sandbox.inside.walls.landlock import landlock_abi
 from sandbox_agent_sandbox.inside.walls.mounts import build_root, open_trees
 from sandbox_agent_sandbox.inside.walls.namespaces import limit_the_namespace
 from sandbox_agent_sandbox.inside.walls.network import loopback_up
+from sandbox_agent_sandbox.inside.walls.private import Area, fresh_folder, open_area
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 
@@ -48,11 +49,13 @@ class HostEnds(NamedTuple):
     host_fd: int
 
 
-def main(plan: Plan, trees: list[int] | None, go: int, host: HostEnds) -> NoReturn:
+def main(
+    plan: Plan, trees: list[int] | None, area: Area | None, go: int, host: HostEnds
+) -> NoReturn:
     """Build the sandbox, and make calls until the host hangs up or dies. Never returns.
 
-    trees: the copied mounts, where root copied them before (see `mounts`). go: a pipe from which
-    init reads one byte before it begins.
+    trees: the copied mounts, where root copied them before (see `mounts`). area: what the sandbox
+    keeps on the disk. go: a pipe from which init reads one byte before it begins.
     """
     try:
         syscalls.set_process_name("sandbox-init")
@@ -67,8 +70,10 @@ def main(plan: Plan, trees: list[int] | None, go: int, host: HostEnds) -> NoRetu
             limit_the_namespace()
             step = Step.COPY
             trees = open_trees(plan) if trees is None else trees
+            if area is not None:
+                open_area(area)
             step = Step.VIEW
-            build_root(plan, trees)
+            build_root(plan, trees, area)
             step = Step.NAME
             syscalls.sethostname("sandbox")
             if plan.network == "none":
@@ -80,14 +85,14 @@ def main(plan: Plan, trees: list[int] | None, go: int, host: HostEnds) -> NoRetu
             os._exit(1)
         os.umask(starters_umask)  # the workers inherit it, and what tools create has it
         send_datagram(host.control, InitHello(PROTOCOL))
-        _serve(plan, host)
+        _serve(plan, area, host)
     except BaseException as error:
         os.write(2, f"sandbox init: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(1)
 
 
-def _serve(plan: Plan, host: HostEnds) -> None:
+def _serve(plan: Plan, area: Area | None, host: HostEnds) -> None:
     own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -116,7 +121,7 @@ def _serve(plan: Plan, host: HostEnds) -> None:
                 except IpcError:
                     return  # the host closed the sandbox, or is gone
                 if isinstance(message, NewCall):
-                    _new_call(plan, message, descriptors, host, own_namespace)
+                    _new_call(plan, area, message, descriptors, host, own_namespace)
                     if frozen:
                         _signal_all(signal.SIGSTOP)  # the new call too, long before its tool's code
                 elif isinstance(message, Freeze):
@@ -148,11 +153,20 @@ def _reap() -> bool:
 
 
 def _new_call(
-    plan: Plan, message: NewCall, descriptors: list[int], host: HostEnds, own_namespace: int
+    plan: Plan,
+    area: Area | None,
+    message: NewCall,
+    descriptors: list[int],
+    host: HostEnds,
+    own_namespace: int,
 ) -> None:
     """Make a call's pid namespace and its init; send the host the pidfd, or why it failed."""
-    step = Step.CALL_NAMESPACES
+    step = Step.CALL_VIEW
+    fresh = None
     try:
+        if message.fresh_view and area is not None:
+            fresh = fresh_folder(area)
+        step = Step.CALL_NAMESPACES
         syscalls.unshare(syscalls.CLONE_NEWPID)
         step = Step.CALL
         try:
@@ -161,7 +175,8 @@ def _new_call(
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 given = CallDescriptors(*descriptors)
-                call_init.main(plan, given, host.board_fd, fresh_view=message.fresh_view)
+                fresh_view = message.fresh_view
+                call_init.main(plan, given, host.board_fd, fresh_view=fresh_view, fresh=fresh)
         finally:
             # Without this a second unshare is EINVAL, and the next fork joins the call's namespace.
             syscalls.setns(own_namespace, syscalls.CLONE_NEWPID)
@@ -172,5 +187,5 @@ def _new_call(
         number = getattr(error, "errno", 0) or 0
         send_datagram(host.control, CallFailed(message.id, step, str(error), number))
     finally:
-        for fd in descriptors:
+        for fd in descriptors if fresh is None else (*descriptors, fresh):
             os.close(fd)

@@ -37,6 +37,7 @@ from sandbox_agent_sandbox.inside.tools import shell  # noqa: F401
 from sandbox_agent_sandbox.inside.walls.idmap import NoUserNamespace
 from sandbox_agent_sandbox.inside.walls.mounts import open_trees
 from sandbox_agent_sandbox.inside.walls.namespaces import enter_namespaces, switch_user, write_maps
+from sandbox_agent_sandbox.inside.walls.private import Area, make_area, open_area
 from sandbox_agent_sandbox.inside.worker import invoke  # noqa: F401
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
@@ -126,7 +127,13 @@ def _leave_keyring() -> None:
 def _start_init(plan: Plan, host: HostEnds) -> int:
     """Make the sandbox's init, and let it go on once the host holds its pidfd."""
     try:
+        area = make_area(plan.private, plan.identity)
+    except OSError as error:
+        raise StepFailed(Step.PRIVATE, error) from error
+    try:
         trees = open_trees(plan) if os.geteuid() == 0 else None
+        if trees is not None and area is not None:
+            open_area(area)
     except NoUserNamespace as error:
         raise StepFailed(Step.NAMESPACES, error) from error
     except OSError as error:
@@ -136,12 +143,14 @@ def _start_init(plan: Plan, host: HostEnds) -> int:
     if builder == 0:
         for fd in (report[0], maps[1], go[1]):
             os.close(fd)
-        _build(plan, trees, host, report=report[1], maps=maps[0], go=go[0])
+        _build(plan, trees, area, host, report=report[1], maps=maps[0], go=go[0])
     os.close(report[1])
     os.close(maps[0])
     os.close(go[0])
     for tree in trees or ():
         os.close(tree)
+    if area is not None and area.tree >= 0:
+        os.close(area.tree)
     said = os.read(report[0], 4096)
     if said != b"unshared":
         os.waitpid(builder, 0)
@@ -163,7 +172,11 @@ def _start_init(plan: Plan, host: HostEnds) -> int:
     # init set its parent-death signal: set earlier, it would fire at the builder's own exit.
     os.close(maps[1])
     os.waitpid(builder, 0)
-    send_datagram(host.control, InitBorn(PROTOCOL), (pidfd,))
+    if area is None:
+        send_datagram(host.control, InitBorn(PROTOCOL), (pidfd,))
+    else:
+        born = InitBorn(PROTOCOL, area.path, area.why)
+        send_datagram(host.control, born, (pidfd, area.lock))
     os.close(pidfd)
     with suppress(BrokenPipeError):  # init has died: the host sees that by its pidfd
         os.write(go[1], b"x")
@@ -178,7 +191,14 @@ def _die_with_parent() -> None:
 
 
 def _build(
-    plan: Plan, trees: list[int] | None, host: HostEnds, *, report: int, maps: int, go: int
+    plan: Plan,
+    trees: list[int] | None,
+    area: Area | None,
+    host: HostEnds,
+    *,
+    report: int,
+    maps: int,
+    go: int,
 ) -> NoReturn:
     """The builder: enter the namespaces, fork init, and report its pid.
 
@@ -197,7 +217,7 @@ def _build(
         if pid == 0:
             os.close(report)
             os.close(maps)
-            init.main(plan, trees, go, host)
+            init.main(plan, trees, area, go, host)
         os.write(report, str(pid).encode())
         os.read(maps, 1)  # the end of file: the spawner holds a pidfd of init
     except OSError as error:

@@ -15,7 +15,7 @@ from enum import StrEnum
 import msgspec
 
 from sandbox_agent_sandbox.errors import SandboxUnavailable
-from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.plan import Plan, PrivateKind
 
 
 class Level(StrEnum):
@@ -100,6 +100,27 @@ def _landlock(plan: Plan) -> Standing:
     )
 
 
+_WATCHED = "best effort: the host looks five times a second, and stops the calls"
+
+
+def _tmp(plan: Plan) -> Standing:
+    private = plan.private
+    if private.size is None:
+        return Standing(Level.ENFORCED, "a folder on the disk; no limit is wanted")
+    if private.kind is PrivateKind.FOLDER:
+        hint = "run as root, where there are loop devices and mkfs.ext4"
+        return Standing(Level.RESTORED, _WATCHED, private.why, hint)
+    where = "in memory" if private.kind is PrivateKind.MEMORY else "on the disk"
+    return Standing(Level.ENFORCED, f"size of a file system {where}")
+
+
+def _disk(plan: Plan) -> Standing:
+    if plan.disk is None:
+        return Standing(Level.ENFORCED, "no limit is wanted")
+    hint = "put the workspace on a disk of its own"
+    return Standing(Level.RESTORED, _WATCHED, "the folders are the host's", hint)
+
+
 FIELDS: Mapping[str, Judge] = {
     "read": always("mount view: what is not named is not there"),
     "write": always("mount view: all else is read-only"),
@@ -115,7 +136,9 @@ FIELDS: Mapping[str, Judge] = {
     "limits.cpu_time": always("RLIMIT_CPU, per process"),
     "limits.open_files": always("RLIMIT_NOFILE, per process"),
     "limits.file_size": always("RLIMIT_FSIZE, per file"),
-    "limits.tmp": always("size of a file system in memory"),
+    "limits.tmp": _tmp,
+    "limits.shm": always("size of a file system in memory"),
+    "limits.disk": _disk,
     "limits.output": always("the host reads no more"),
 }
 """Every field of a policy."""

@@ -21,6 +21,7 @@ from sandbox_agent_sandbox.policy.git import is_tracked, show_git
 from sandbox_agent_sandbox.policy.landlock import landlock_rules
 from sandbox_agent_sandbox.policy.paths import follow, is_inside, is_inside_any
 from sandbox_agent_sandbox.policy.policy import Limits, Policy
+from sandbox_agent_sandbox.policy.private import place_private
 from sandbox_agent_sandbox.policy.probe import HostFacts
 from sandbox_agent_sandbox.policy.programs import show_programs
 from sandbox_agent_sandbox.policy.seccomp import compile_filter
@@ -89,6 +90,7 @@ def make_plan(
     user = _account(environment, facts)
     add_own_files(view, policy.network, user, HOME)
     plan = Plan(
+        private=place_private(policy.limits, view),  # first: it may add a mask and a note
         workspace=str(cwd),
         identity=identity,
         binds=view.binds,
@@ -105,6 +107,7 @@ def make_plan(
         notes=() if workspace is None else tuple(view.notes),
         pins=tuple(_pins(view)),
         guarded=guarded,
+        disk=policy.limits.disk,
         system_calls=compile_filter(facts.machine, owner_is_root=_is_roots(view)),
         landlock=landlock_rules(view.binds, listens=listens),
     )
@@ -348,7 +351,6 @@ def _limits(limits: Limits) -> ResourceLimits:
         cpu_time=ceil(limits.cpu_time),
         open_files=limits.open_files,
         file_size=limits.file_size,
-        tmp=limits.tmp,
     )
 
 

@@ -298,8 +298,17 @@ class Limits(Strict):
     file_size: Size = 2**30
     """The largest file that can be written (RLIMIT_FSIZE)."""
 
-    tmp: Annotated[Size, Field(ge=2**20)] = 256 * 2**20
-    """Size of /tmp, and of /dev/shm. Both are in memory, and empty when a sandbox is built."""
+    tmp: Annotated[Size, Field(ge=2**20)] | None = 10 * 2**30
+    """Size of /tmp with the home folder in it; null for no limit. It is on the disk, and empty when
+    a sandbox is built. Up to 16 MiB are in memory."""
+
+    shm: Annotated[Size, Field(ge=2**20)] | None = 256 * 2**20
+    """Size of /dev/shm, which is in memory; null for half of the machine's."""
+
+    disk: Annotated[Size, Field(ge=2**20)] | None = 20 * 2**30
+    """How much tools may add to the disks of the workspace and of `write`; null for no limit. The
+    host watches it (best effort): it stops the calls that are going. A file counts as 4 KiB at
+    least."""
 
     output: Annotated[Size, Field(ge=1024)] = 2**20
     """Per call: how much is kept of what it prints, and as much of what it returns. The head and

@@ -45,6 +45,8 @@ class HostFacts:
     environment: Mapping[str, str] = field(default_factory=dict)
     root: Path = Path("/")
     machine: str = ""
+    disks: tuple[Path, ...] = ()
+    maker: str = ""
 
 
 def interpreter() -> str:
@@ -98,7 +100,28 @@ def host_facts() -> HostFacts:
         import_path=tuple(sys.path),
         environment=environment,
         machine=os.uname().machine if sys.maxsize > 2**32 else "",
+        disks=disks(environment),
+        maker=image_maker(),
     )
+
+
+def disks(environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """Folders for what sandboxes keep on the disk, the best one first. Beside the folder of the
+    runs, never in it: a run's folder is a record that people copy."""
+    state = Path(environment.get("XDG_STATE_HOME", ""))
+    if not state.is_absolute():
+        state = Path(os.path.expanduser("~"), ".local", "state")
+    found = [state / "sandbox-agent-tmp", Path(f"/var/tmp/sandbox-agent-tmp-{os.geteuid()}")]
+    return tuple(path for path in found if path.is_absolute())
+
+
+def image_maker() -> str:
+    """The path of mkfs.ext4, where this process can make a file system in a file: root with a loop
+    device. "" otherwise."""
+    if os.geteuid() != 0 or not os.access("/dev/loop-control", os.R_OK | os.W_OK):
+        return ""
+    candidates = (f"{folder}/mkfs.ext4" for folder in ("/usr/sbin", "/sbin", "/usr/bin", "/bin"))
+    return next(filter(_is_program, candidates), "")
 
 
 class Check(msgspec.Struct, frozen=True):

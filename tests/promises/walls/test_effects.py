@@ -363,7 +363,7 @@ LONG_LOOP = "python3 -c 'import time\nwhile time.process_time() < 2: pass\nprint
         ({"file_size": "1MiB"}, "head -c 3000000 /dev/zero > big && echo worked"),
         ({"open_files": 40}, MANY_FILES),
         ({"tmp": "2MiB"}, "head -c 8000000 /dev/zero > /tmp/big && echo worked"),
-        ({"tmp": "2MiB"}, "head -c 8000000 /dev/zero > /dev/shm/big && echo worked"),
+        ({"shm": "2MiB"}, "head -c 8000000 /dev/zero > /dev/shm/big && echo worked"),
         ({"cpu_time": 1}, LONG_LOOP),
     ],
 )  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from sandbox_agent_sandbox.diagnosis import trials
 from sandbox_agent_sandbox.diagnosis.trials import nothing_kept, try_everything, with_trials
-from sandbox_agent_sandbox.plan import Bind, Landlock, Plan
+from sandbox_agent_sandbox.plan import Bind, Landlock, Plan, Private
 from sandbox_agent_sandbox.policy.levels import FIELDS, LAYERS, Level
 from sandboxes import run
 
@@ -33,7 +33,7 @@ def without_walls(plan: Plan, ground: str) -> Plan:
     binds = [bind for bind in plan.binds if "/guarded" not in bind.path]
     binds = [replace(bind, writable=bind.writable or "/read" in bind.path) for bind in binds]
     limits = dict.fromkeys(plan.limits.__struct_fields__, 1 << 40)
-    limits |= {"tmp": 1 << 30, "cpu_time": 600, "open_files": 512}
+    limits |= {"cpu_time": 600, "open_files": 512}
     environment = {"SANDBOX_AGENT_TRIAL_DROPPED": "yes"}
     return replace(
         plan,
@@ -46,6 +46,8 @@ def without_walls(plan: Plan, ground: str) -> Plan:
         landlock=Landlock(),
         environment={"PATH": plan.environment["PATH"], **environment},
         limits=replace(plan.limits, **limits),
+        private=Private(size=1 << 30, shared_memory=1 << 30),
+        disk=None,
     )
 
 

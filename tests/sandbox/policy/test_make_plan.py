@@ -23,6 +23,8 @@ from sandbox_agent_sandbox.plan import (
     Landlock,
     Mask,
     Plan,
+    Private,
+    PrivateKind,
     Protected,
     ResourceLimits,
     Symlink,
@@ -89,6 +91,7 @@ def facts(top: Path, **changes: Any) -> HostFacts:
             "VIRTUAL_ENV": str(top / "own"), "https_proxy": "http://proxy:3128",
         },
         root=top / "root",
+        disks=(top / "opt/state",),
     )  # fmt: skip
     return replace(plain, **changes)
 
@@ -171,8 +174,14 @@ USER = Plan(
         cpu_time=300,
         open_files=1024,
         file_size=1073741824,
-        tmp=268435456,
     ),
+    private=Private(
+        PrivateKind.FOLDER,
+        10737418240,
+        "{T}/opt/state",
+        why="only root can mount a file system of a fixed size",
+    ),
+    disk=21474836480,
     environment=ENVIRONMENT,
     user="agent",
     home="/tmp/home",
@@ -206,7 +215,7 @@ def lines(plan: Plan) -> list[str]:
     shown = []
     for name, value in msgspec.to_builtins(plan).items():
         items = value.items() if isinstance(value, dict) else value
-        each = [items] if isinstance(items, str) else items
+        each = [items] if isinstance(items, str | int) else items
         shown += [f"{name}: {item}" for item in each]
     return shown
 
@@ -290,6 +299,8 @@ def test_what_a_policy_names(layout: Path) -> None:
                 "open_files": 40,
                 "file_size": "1k",
                 "tmp": "2MiB",
+                "shm": "3MiB",
+                "disk": "4MiB",
                 "output": 1024,
                 "timeout": 5,
             },
@@ -303,7 +314,9 @@ def test_what_a_policy_names(layout: Path) -> None:
         binds=outermost_first(*USER.binds, *shown, writable("{T}/opt/wide"), writable("{T}/out")),
         masks=(*HIDDEN, Mask("{T}/work/hidden", True), Mask("{T}/work/secret", False)),
         protected=(Protected("{T}/work/tests", 0, 0),),
-        limits=ResourceLimits(64 << 20, 10, 3, 40, 1000, 2 << 20),
+        limits=ResourceLimits(64 << 20, 10, 3, 40, 1000),
+        private=Private(size=2 << 20, shared_memory=3 << 20),
+        disk=4 << 20,
         environment=ENVIRONMENT
         | {"TERM": "xterm", "PASSED": "on", "EXTRA": "1", "HOME": "/elsewhere"},
     )
@@ -432,6 +445,7 @@ def test_a_sandbox_without_a_workspace(layout: Path) -> None:
     shown = others(USER, "{T}/work", "{T}/own", "{T}/opt/tools/bin", "{T}/home/agent/.local/bin")
     expected = but(
         USER,
+        private=Private(),
         workspace="/tmp",
         binds=(*read_only("/usr/bin"), *shown),
         symlinks=LINKED[1:],
@@ -449,15 +463,18 @@ def test_a_sandbox_without_a_workspace(layout: Path) -> None:
 def as_root(layout: Path) -> HostFacts:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    return facts(layout, uid=0, gid=0)
+    return facts(layout, uid=0, gid=0, maker="/sbin/mkfs")
 
 
 def owned_by_root(path: str, *, writable: bool = False) -> Bind:
     return Bind(path, writable, idmapped=True, owner_uid=0, owner_gid=0)
 
 
+IMAGE = Private(PrivateKind.IMAGE, 10737418240, "{T}/opt/state", "/sbin/mkfs")
+
 ROOT = but(
     USER,
+    private=IMAGE,
     identity=Identity(1000, 1000, 1912602624, 1912602624),
     binds=outermost_first(*others(USER, "{T}/work"), owned_by_root("{T}/work", writable=True)),
     files=files_inside(1000, 1000),
@@ -479,6 +496,7 @@ def test_as_root_what_a_policy_names_is_the_tools_own(layout: Path, as_root: Hos
     )
     expected = but(
         HOST_NETWORK,
+        private=IMAGE,
         identity=ROOT.identity,
         files=(*ROOT.files[:3], HOST_NETWORK.files[3]),
         binds=outermost_first(
@@ -500,6 +518,7 @@ def test_as_root_the_tools_are_the_workspaces_owner(
     os.chown(layout / "work", 4321, gid)
     expected = but(
         USER,
+        private=IMAGE,
         identity=Identity(4321, inside, 4321, inside),
         files=files_inside(4321, inside),
         binds=outermost_first(*USER.binds, owned_by_root("{T}/data/readme")),
@@ -512,6 +531,7 @@ def test_as_root_a_sandbox_without_a_workspace(layout: Path, as_root: HostFacts)
     plan = make_plan(Policy(), replace(as_root, path=()), workspace=None)
     expected = but(
         ROOT,
+        private=Private(),
         workspace="/tmp",
         binds=tuple(
             others(ROOT, "{T}/work", "{T}/own", "{T}/opt/tools/bin", "{T}/home/agent/.local/bin")

@@ -30,7 +30,9 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         cpu_time=300.0,
         open_files=1024,
         file_size=2**30,
-        tmp=256 * 2**20,
+        tmp=10 * 2**30,
+        shm=256 * 2**20,
+        disk=20 * 2**30,
         output=2**20,
     )
 

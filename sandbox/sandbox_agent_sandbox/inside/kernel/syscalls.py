@@ -55,9 +55,14 @@ _MOVE_MOUNT_T_EMPTY_PATH = 0x40
 
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
+_CLOEXEC = 1
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
+_SYS_FSOPEN = 430
+_SYS_FSCONFIG = 431
+_SYS_FSMOUNT = 432
 _SYS_CLOSE_RANGE = 436
 _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
@@ -135,10 +140,30 @@ def pivot_root(new_root: str, put_old: str) -> None:
     _syscall(_SYS_PIVOT_ROOT, "pivot_root", os.fsencode(new_root), os.fsencode(put_old))
 
 
-def open_tree(path: str) -> int:
-    """A detached recursive copy of the mounts at `path`, as a descriptor. open_tree(2)."""
+def open_tree(path: str, folder: int = AT_FDCWD) -> int:
+    """A detached recursive copy of the mounts at `path`, as a descriptor. open_tree(2).
+
+    folder: where a relative path starts.
+    """
     flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | AT_RECURSIVE
-    return _syscall(_SYS_OPEN_TREE, f"open_tree {path}", AT_FDCWD, os.fsencode(path), flags)
+    return _syscall(_SYS_OPEN_TREE, f"open_tree {path}", folder, os.fsencode(path), flags)
+
+
+def mount_detached(kind: str, source: str, options: tuple[str, ...], attributes: int) -> int:
+    """Mount a file system that has no path yet; the descriptor is for `move_mount`. fsopen(2),
+    fsconfig(2), fsmount(2)."""
+    what = f"mount {kind}"
+    context = _syscall(_SYS_FSOPEN, what, kind.encode(), _CLOEXEC)
+    try:
+        place = (b"source", os.fsencode(source), 0)
+        _syscall(_SYS_FSCONFIG, what, context, _FSCONFIG_SET_STRING, *place)
+        for option in options:
+            flag = (option.encode(), None, 0)
+            _syscall(_SYS_FSCONFIG, what, context, _FSCONFIG_SET_FLAG, *flag)
+        _syscall(_SYS_FSCONFIG, what, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return _syscall(_SYS_FSMOUNT, what, context, _CLOEXEC, attributes)
+    finally:
+        os.close(context)
 
 
 def open_tree_of(fd: int) -> int:

@@ -91,18 +91,25 @@ def take_memory(size: int, patience: float, *, token: CancelToken) -> str:
     return f"{len(kept)} bytes were there to be had"
 
 
-def fill_tmp(size: int, patience: float, *, token: CancelToken) -> str:
-    """For `limits.tmp`: it is to fail, or to be ended."""
-    block, path = bytes(1 << 20), "/tmp/trial"
-    with open(path, "wb", buffering=0) as file:
-        for _ in range(size // len(block)):
-            try:
+def fill(folder: str, size: int, patience: float, *, token: CancelToken) -> str:
+    """For `limits.tmp`, `limits.shm` and `limits.disk`: it is to fail, or to be ended. It writes so
+    much at once, and goes on slowly, because others may free as much on the same disk."""
+    block = bytes(1 << 20)
+    at_once, slowly = size // len(block), int(patience / _PACE)
+    for number in range(at_once + slowly):
+        try:
+            with open(f"{folder}/trial-{number}", "wb", buffering=0) as file:
                 if file.write(block) < len(block):
                     return ""
-            except OSError as error:
-                return _unless(error, errno.ENOSPC, errno.EDQUOT)
-    token.wait(patience)
-    return f"{size} bytes fitted into /tmp"
+        except OSError as error:
+            return _unless(error, errno.ENOSPC, errno.EDQUOT)
+        if number >= at_once:
+            token.wait(_PACE)
+    return f"{size} bytes fitted into {folder}"
+
+
+_PACE = 0.05
+"""Seconds between two files of `fill` when it goes on slowly."""
 
 
 # --- the trials ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from contextlib import suppress
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.walls import places
 from sandbox_agent_sandbox.inside.walls.idmap import map_owner
+from sandbox_agent_sandbox.inside.walls.private import Area, attach_fresh, attach_private
 from sandbox_agent_sandbox.inside.walls.proc import mount_proc
 from sandbox_agent_sandbox.plan import Plan
 
@@ -44,8 +45,9 @@ def open_trees(plan: Plan) -> list[int]:
     return trees
 
 
-def build_root(plan: Plan, trees: Sequence[int]) -> None:
-    """Build the new root over an existing folder of this mount namespace, and pivot into it."""
+def build_root(plan: Plan, trees: Sequence[int], area: Area | None) -> None:
+    """Build the new root over an existing folder of this mount namespace, and pivot into it. area:
+    of /tmp, where it is on the disk."""
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     root = next(folder for folder in ("/tmp", "/mnt", "/usr") if os.path.isdir(folder))
     _tmpfs(root, "size=16m,mode=755")
@@ -53,7 +55,7 @@ def build_root(plan: Plan, trees: Sequence[int]) -> None:
         os.mkdir(f"{root}/{folder}")
     _devices(f"{root}/dev", plan)
     mount_proc(f"{root}/proc", device=f"{root}/dev/null")
-    _private_tmp(root, plan)
+    attach_private(root, plan, area)
     for link in plan.symlinks:
         _symlink(root + link.path, link.target)
     top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -74,14 +76,15 @@ def build_root(plan: Plan, trees: Sequence[int]) -> None:
     syscalls.mount_setattr(syscalls.AT_FDCWD, "/", 0, _SAFE | syscalls.MOUNT_ATTR_RDONLY)
 
 
-def renew_private_folders(plan: Plan) -> None:
+def renew_private_folders(plan: Plan, fresh: int | None) -> None:
     """Mount a new home folder, /tmp and /dev/shm over those that all calls share, in the mount
-    namespace of one call. What the plan shows below them stays.
+    namespace of one call. What the plan shows below them stays. fresh: the new /tmp, where it is on
+    the disk.
     """
     starters_umask = os.umask(0o022)
     below = [path for path in _outermost(plan) if path.startswith(_SHARED)]
     trees = [places.copy_tree(path) for path in below]
-    _private_tmp("", plan)
+    attach_fresh(plan, fresh)
     for link in plan.symlinks:
         if link.path.startswith(_SHARED):
             _symlink(link.path, link.target)
@@ -111,14 +114,9 @@ def _outermost(plan: Plan) -> list[str]:
     return found
 
 
-def _private_tmp(root: str, plan: Plan) -> None:
-    _tmpfs(f"{root}/tmp", f"size={plan.limits.tmp},mode=1777")
-    # One and the same, and no link: a workspace may lie below each of them.
-    syscalls.mount(f"{root}/tmp", f"{root}/var/tmp", None, syscalls.MS_BIND)
-
-
 def _shared_memory(dev: str, plan: Plan) -> None:
-    _tmpfs(f"{dev}/shm", f"size={plan.limits.tmp},mode=1777")
+    size = plan.private.shared_memory
+    _tmpfs(f"{dev}/shm", "mode=1777" if size is None else f"size={size},mode=1777")
 
 
 def _tmpfs(target: str, options: str, flags: int = 0) -> None:

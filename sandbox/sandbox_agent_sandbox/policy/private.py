@@ -1,0 +1,69 @@
+"""Where the tools' /tmp and home folder lie: in memory, in an image or in a folder on the disk."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from sandbox_agent_sandbox.plan import Mask, Private, PrivateKind
+from sandbox_agent_sandbox.policy.paths import is_inside_any
+from sandbox_agent_sandbox.policy.policy import Limits
+from sandbox_agent_sandbox.policy.view import View
+
+SMALL = 16 * 2**20
+"""Up to this size /tmp is in memory, where every user can have a size that binds. tmpfs(5)"""
+
+WITHOUT_DISK = 256 * 2**20
+"""Size of /tmp where it has to be in memory."""
+
+_NOTE = (
+    f"/tmp and the home folder of tools are in memory, {WITHOUT_DISK >> 20} MiB: no folder on a"
+    " disk can be used for them\n  hint: set XDG_STATE_HOME to a folder that you may write to"
+)
+
+
+def place_private(limits: Limits, view: View) -> Private:
+    """Decide it. Adds a note where no folder on a disk can be used. Else hides that folder."""
+    size, shared_memory = limits.tmp, limits.shm
+    if view.workspace is None or (size is not None and size <= SMALL):
+        most = WITHOUT_DISK if size is None else min(size, WITHOUT_DISK)
+        return Private(size=most, shared_memory=shared_memory)
+    base = next((str(path) for path in view.facts.disks if _is_usable(path, view)), "")
+    if not base:
+        why = "no folder on a disk can be used" if view.facts.disks else ""
+        view.notes += [_NOTE] if why else []
+        return Private(size=WITHOUT_DISK, shared_memory=shared_memory, why=why)
+    if view.shows(base):
+        view.masks.append(Mask(base, True))
+    kind, why = PrivateKind.FOLDER, ""
+    if size is not None:
+        if view.facts.maker:
+            kind = PrivateKind.IMAGE
+        elif view.facts.uid == 0:
+            why = "there is no loop device, or no mkfs.ext4"
+        else:
+            why = "only root can mount a file system of a fixed size"
+    return Private(kind, size, base, view.facts.maker, shared_memory, why)
+
+
+def _is_usable(path: Path, view: View) -> bool:
+    """Whether a folder can be used, or made: this user's own, and out of reach of tools."""
+    if is_inside_any(os.path.realpath(path), view.writable):
+        return False
+    try:
+        status = path.lstat()
+    except OSError:
+        pass
+    else:
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != view.facts.uid:
+            return False
+        if status.st_mode & 0o022:
+            return False
+    there = next((one for one in (path, *path.parents) if os.path.isdir(one)), Path("/"))
+    try:
+        flags = os.statvfs(there).f_flag
+    except OSError:
+        return False
+    # What a tool installs in its home folder must be executable.
+    return not flags & (os.ST_RDONLY | os.ST_NOEXEC) and os.access(there, os.W_OK | os.X_OK)
