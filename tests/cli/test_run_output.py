@@ -75,6 +75,28 @@ def test_a_descriptor_is_written_to_and_a_link_stays_one(me: Person) -> None:
     assert other.read_text() == "All\ndone.\n"
 
 
+def test_what_a_tool_puts_in_the_place_of_the_file_is_not_written_to(me: Person) -> None:
+    """Else the final message, which a model writes, would stand in any file of the user's."""
+    for name in (".bashrc", ".profile"):
+        me.write(me.home / name, "mine")
+    (me.work / "folder").mkdir()
+    me.own(me.work / "folder")
+    plants = {
+        "message": f"ln -s {me.home}/.bashrc message",
+        "folder/.profile": f"mv folder before; ln -s {me.home} folder",
+        "new-pipe": "mkfifo new-pipe",
+    }
+    for name, plant in plants.items():
+        turns = [{"calls": [{"shell": {"command": plant}}]}, {"final": "planted"}]
+        done = me.run([AGENT, "run", str(struck.write_task(me, turns)), "-o", name])
+        assert done.returncode == 74, done.stderr
+        assert "something else was put in its place during the run" in done.stderr
+        again = me.run([AGENT, "run", str(me.folder / "task/task.yaml"), "-o", name])
+        assert name == "new-pipe" or again.returncode == 2, again.stderr
+        shutil.rmtree(me.folder / "task")
+    assert {(me.home / name).read_text() for name in (".bashrc", ".profile")} == {"mine"}
+
+
 def test_a_pipe_without_reader_does_not_block_the_exit(me: Person) -> None:
     task = str(struck.write_task(me, STEPS))
     pipe = me.work / "pipe"

@@ -12,6 +12,7 @@ from pathlib import Path
 from sandbox_agent.cli.console import CLOSE_SECONDS
 from sandbox_agent.cli.stream import GiveUp, Stream
 from sandbox_agent.errors import ConfigError
+from sandbox_agent.journal.folder import leads_out
 
 _POLL_SECONDS = 0.01
 _MAX_LINKS = 40
@@ -22,15 +23,23 @@ class MessageFile:
     links), an ACL or another owner would be lost: such a file is written in place. A pipe, a
     device, or a descriptor of this process (`/dev/stdout`, `/dev/fd/3`) is never replaced.
 
-    flag: the option that names it. Raises ConfigError before the run if the target cannot be
-    written: after the run its answer would be lost.
+    flag: the option that names it. workspace: tools write there, so a link in it may lead nowhere
+    else, and what they put in the place of the file during the run is not written to. Raises
+    ConfigError before the run if the target cannot be written: after the run its answer would be
+    lost.
     """
 
-    def __init__(self, name: str, flag: str = "-o") -> None:
+    def __init__(self, name: str, flag: str = "-o", workspace: Path | None = None) -> None:
         self.name = name
         self._descriptor = _own_descriptor(name)
         # A link stays a link, and its target is replaced.
         self._path = Path(os.path.realpath(name))
+        if self._descriptor is None and workspace is not None and leads_out(Path(name), workspace):
+            raise ConfigError(
+                f"{flag} {name}: a link in the workspace leads out of it; a tool may have made it",
+                file="command line",
+                hint="remove the link, or name the file that it leads to",
+            )
         try:
             if self._descriptor is not None:
                 flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
@@ -39,6 +48,7 @@ class MessageFile:
                 place = self._path if self._is_pipe() else self._path.parent
                 is_folder = os.path.isdir(self._path) or not os.path.isdir(self._path.parent)
                 fine = not is_folder and os.access(place, os.W_OK)
+            self._was_pipe = self._descriptor is None and self._is_pipe()
         except (OSError, ValueError):
             fine = False
         if not fine:
@@ -54,7 +64,11 @@ class MessageFile:
         data = text.encode("utf-8", "backslashreplace")
         if self._descriptor is not None:
             _pass_on(os.dup(self._descriptor), data, give_up)
-        elif self._is_pipe():
+            return
+        # The path had no link in it when the run began.
+        if Path(os.path.realpath(self._path)) != self._path or self._is_pipe() != self._was_pipe:
+            raise OSError(errno.ELOOP, "something else was put in its place during the run")
+        if self._was_pipe:
             _pass_on(_opened(self._path), data, give_up)
         else:
             _replace(self._path, data)

@@ -49,7 +49,7 @@ def run_and_report(
     may be inside the workspace. reports: for a CI system. time_limit: the run's, in seconds.
     """
     named = arguments.message_file
-    message_file = None if named is None else MessageFile(named)
+    message_file = None if named is None else MessageFile(named, workspace=workspace)
     progress = progress_of(arguments, console, signals)
     private = PrivateFiles()
     conversation: Conversation | None = None

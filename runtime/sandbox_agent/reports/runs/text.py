@@ -44,7 +44,7 @@ def _head(report: Report, masked: Masked) -> Iterator[str]:
         parts = "" if several == 1 else f" in {several} segments"
         yield _field("time", duration(report.seconds()) + parts)
     yield _field("used", _used(report))
-    if workspace := _workspace(report):
+    if workspace := workspace_of(report):
         yield _field("workspace", shown(workspace, masked))
     if told := report.last.agents_md if report.last else None:
         what = f"{size(told.told)} of {size(told.bytes)}" if told.told < told.bytes else "all of it"
@@ -81,7 +81,7 @@ def _tokens(usage: TokenUsage | None) -> list[str]:
     return parts if usage.cost_usd is None else [*parts, dollars(usage.cost_usd)]
 
 
-def _workspace(report: Report) -> str:
+def workspace_of(report: Report) -> str:
     last = report.last
     task = last.settings if last else report.opened.task if report.opened else {}
     workspace = task.get("workspace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from pathlib import Path
 
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.message_file import MessageFile
@@ -16,7 +17,7 @@ from sandbox_agent.journal.status import Status
 from sandbox_agent.reports.report import LOST, RUNNING, Report
 from sandbox_agent.reports.runs.data import data_of
 from sandbox_agent.reports.runs.figures import size
-from sandbox_agent.reports.runs.text import text_of
+from sandbox_agent.reports.runs.text import text_of, workspace_of
 
 _RESUMED = {LOST, *(status.value for status in Status)} - {Status.DONE, Status.RUNNING, Status.IDLE}
 """Statuses after which `resume` continues a run as it is."""
@@ -24,8 +25,11 @@ _RESUMED = {LOST, *(status.value for status in Status)} - {Status.DONE, Status.R
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
     """Prints the run as text, or writes it as a page."""
-    page = None if arguments.html in (None, "-") else MessageFile(arguments.html, "--html")
     report = report_of(arguments.run, arguments)
+    page = None
+    if arguments.html not in (None, "-"):
+        workspace = workspace_of(report)
+        page = MessageFile(arguments.html, "--html", Path(workspace) if workspace else None)
     if arguments.html is not None:
         return _write_page(report, page, console, signals)
     masked = mask_of(report).apply
