@@ -17,6 +17,11 @@ def failures(results: list[trial.Result]) -> list[str]:
     return [f"{one.attempt.name}: {one.attempt.says} ({one.said})" for one in results]
 
 
+def is_listed(result: trial.Result) -> bool:
+    """The command names the repository of the attempt among what is to be looked at."""
+    return any(f"repos/{result.attempt.name}/" in line for line in result.told.splitlines())
+
+
 @pytest.mark.parametrize("name", table.CLASSES)
 def test_without_a_sandbox_every_attempt_succeeds(person: Person, name: str) -> None:
     attempts = [
@@ -36,6 +41,8 @@ def test_the_sandbox_stops_what_is_hostile_and_lets_its_neighbour_work(
     ]
     assert not failures(got_through)
     assert not [f"{one.attempt.name}: {one.wrong}" for one in results if one.wrong]
+    if name == "planting":  # what cannot be stopped there is listed at the end
+        assert not [one for one in results if one.succeeded and not is_listed(one)]
 
 
 def test_the_corpus_is_as_large_as_promised() -> None:

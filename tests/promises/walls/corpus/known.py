@@ -28,6 +28,5 @@ OPEN: dict[str, str] = {
     "bombs.memory_of_many": _MEMORY,
     "bombs.shared_memory": _MEMORY,
     "bombs.shared_segments": _MEMORY,
-    "planting.marks_for_an_overlay": "attributes of overlays are not removed",
 }
 """Work for the walls: these could be stopped."""

@@ -29,12 +29,14 @@ LIMIT = 60.0
 
 @dataclass(frozen=True)
 class Result:
-    """One attempt. succeeded: so its proof says. wrong: why its neighbour does not work."""
+    """One attempt. succeeded: so its proof says. wrong: why its neighbour does not work. said: what
+    became of the attack, as it says itself. told: what the sandbox's command printed at its end."""
 
     attempt: Attempt
     succeeded: bool
     wrong: str = ""
     said: str = ""
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def _try(
                 verdicts[one.name],
                 answers.get(one.name, nothing)["neighbour"].get("error", ""),
                 answers.get(one.name, nothing)["attack"].get("error", ""),
+                _errors(outside),
             )
             for one in attempts
         ]
