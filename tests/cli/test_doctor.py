@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +120,22 @@ def test_a_wrong_policy_ends_with_2(person: Person) -> None:
     done = person.run([AGENT, "doctor", "--policy", str(policy)])
     assert (done.returncode, done.stdout) == (2, "")
     assert "network" in done.stderr and "hint: " in done.stderr
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
+def test_a_doctor_that_is_ended_leaves_nothing(person: Person, signum: signal.Signals) -> None:
+    """After SIGKILL, what it left is gone when `doctor` has run again."""
+    place = person.folder / "tmp"
+    place.mkdir()
+    person.own(place)
+    env = {"TMPDIR": str(place)}
+    with person.start([AGENT, "doctor"], env=env) as doctor:
+        deadline = time.monotonic() + 50
+        while not list(place.glob("*/work/plain")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        doctor.send_signal(signum)
+        assert doctor.wait(30) == (-signum if signum == signal.SIGKILL else 128 + signum)
+    if signum == signal.SIGKILL:
+        assert list(place.iterdir())
+        assert person.run([AGENT, "doctor"], env=env).returncode == 0
+    assert list(place.iterdir()) == []

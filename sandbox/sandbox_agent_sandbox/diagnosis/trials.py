@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 import msgspec
 from sandbox_agent_ipc.messages import FunctionRef
 
+from sandbox_agent_sandbox.diagnosis.trial_folder import trial_folder
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.host.cell import CallRequest, Cell
 from sandbox_agent_sandbox.inside.tools.trials import Ground
@@ -57,7 +56,7 @@ async def try_everything() -> tuple[Plan, Tried]:
     Raises SandboxUnavailable if no sandbox can be built here, OSError if there is no room for the
     folder.
     """
-    with _ground() as (policy, ground):
+    with trial_folder() as top, _ground(top) as (policy, ground):
         workspace = Path(ground.workspace)
         plan = make_plan(policy, host_facts(), workspace=workspace)
         cell = Cell(plan, grace=0.1, term=0.1)
@@ -150,9 +149,8 @@ def _said(result: CallResult) -> str:
 
 
 @contextmanager
-def _ground() -> Iterator[tuple[Policy, Ground]]:
+def _ground(top: Path) -> Iterator[tuple[Policy, Ground]]:
     """Files, a server and variables to try walls on, and the policy that names them."""
-    top = Path(tempfile.mkdtemp(prefix="sandbox-agent-doctor-")).resolve()
     server = socket.create_server(("127.0.0.1", 0))
     try:
         files = ("read/file", "write/file", "unnamed/file", "work/plain", "work/hidden")
@@ -198,4 +196,3 @@ def _ground() -> Iterator[tuple[Policy, Ground]]:
         for name in (_PASSED, _DROPPED):
             os.environ.pop(name, None)
         server.close()
-        shutil.rmtree(top, ignore_errors=True)

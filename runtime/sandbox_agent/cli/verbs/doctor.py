@@ -14,6 +14,7 @@ import msgspec
 from sandbox_agent_ipc.errors import SandboxAgentError
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox.diagnosis.trial_folder import remove_now
 from sandbox_agent_sandbox.diagnosis.trials import nothing_kept, try_everything, with_trials
 from sandbox_agent_sandbox.diagnosis.why import Access, Why, why
 from sandbox_agent_sandbox.host.cell import CallRequest
@@ -76,6 +77,13 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     workspace = Path(arguments.workspace or ".").absolute()
     if arguments.why is not None:
         return _path(arguments.why, policy, workspace, console, as_json=arguments.json)
+    say = signals.on_leave
+
+    def leave(words: str) -> None:
+        remove_now()
+        say(words)
+
+    signals.on_leave = leave
     found, code = _diagnosis(policy, workspace)
     console.out(_json(found) if arguments.json else _text(found))
     return code
