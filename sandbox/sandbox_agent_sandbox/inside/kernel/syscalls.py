@@ -169,7 +169,7 @@ def mount_detached(kind: str, source: str, options: tuple[str, ...], attributes:
 def open_tree_of(fd: int) -> int:
     """As `open_tree`, of what a descriptor refers to, whatever its path leads to now."""
     flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH
-    return _syscall(_SYS_OPEN_TREE, f"open_tree {_name(fd)}", fd, b"", flags)
+    return _syscall(_SYS_OPEN_TREE, "open_tree of a descriptor", fd, b"", flags)
 
 
 def open_beneath(folder: int, path: str) -> int:
@@ -181,18 +181,23 @@ def open_beneath(folder: int, path: str) -> int:
     return _syscall(_SYS_OPENAT2, f"open {path}", folder, os.fsencode(path), how, len(how))
 
 
+def move_mount(tree: int, target: str) -> None:
+    """Attach a detached tree at `target`. move_mount(2)."""
+    _syscall(
+        _SYS_MOVE_MOUNT,
+        f"move_mount to {target}",
+        tree,
+        b"",
+        AT_FDCWD,
+        os.fsencode(target),
+        _MOVE_MOUNT_F_EMPTY_PATH,
+    )
+
+
 def move_mount_onto(tree: int, place: int) -> None:
     """Attach a detached tree over what a descriptor refers to. move_mount(2)."""
     flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
-    _syscall(_SYS_MOVE_MOUNT, f"move_mount to {_name(place)}", tree, b"", place, b"", flags)
-
-
-def _name(fd: int) -> str:
-    """The path of a descriptor, for messages."""
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:
-        return str(fd)
+    _syscall(_SYS_MOVE_MOUNT, "move_mount to a descriptor", tree, b"", place, b"", flags)
 
 
 def mount_setattr(

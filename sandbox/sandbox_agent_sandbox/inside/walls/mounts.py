@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
-from sandbox_agent_sandbox.inside.walls import places
 from sandbox_agent_sandbox.inside.walls.idmap import map_owner
+from sandbox_agent_sandbox.inside.walls.places import Places, copy_trees
 from sandbox_agent_sandbox.inside.walls.private import Area, attach_fresh, attach_private
 from sandbox_agent_sandbox.inside.walls.proc import mount_proc
 from sandbox_agent_sandbox.plan import Plan
@@ -28,9 +28,9 @@ def open_trees(plan: Plan) -> list[int]:
     """Detached copies of the plan's binds, in its order, with their final attributes."""
     # Whatever else a tool has put in its place, a protected path is the one that was planned.
     known = {item.path: (item.device, item.inode) for item in plan.protected}
+    paths = [(bind.path, known.get(bind.path)) for bind in plan.binds]
     trees = []
-    for bind in plan.binds:
-        tree = places.copy_tree(bind.path, known.get(bind.path))
+    for bind, tree in zip(plan.binds, copy_trees(paths), strict=True):
         if bind.idmapped:
             map_owner(tree, bind, plan.identity)
         # Private: what the host mounts below it later must not appear inside.
@@ -58,16 +58,16 @@ def build_root(plan: Plan, trees: Sequence[int], area: Area | None) -> None:
     attach_private(root, plan, area)
     for link in plan.symlinks:
         _symlink(root + link.path, link.target)
-    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    places = _places(root, plan)
     pins = list(plan.pins)
     for bind, tree in zip(plan.binds, trees, strict=True):
         while pins and pins[0].count("/") < bind.path.count("/"):
-            _pin(top, pins.pop(0))
-        places.attach(tree, top, bind.path)
+            _pin(places, pins.pop(0))
+        places.attach(tree, bind.path)
     for pin in pins:
-        _pin(top, pin)
-    _cover(root, top, plan)
-    os.close(top)
+        _pin(places, pin)
+    _cover(root, places, plan)
+    places.close()
     os.makedirs(f"{root}{plan.home}", 0o700, exist_ok=True)
     os.chdir(root)
     syscalls.pivot_root(".", ".")
@@ -83,19 +83,19 @@ def renew_private_folders(plan: Plan, fresh: int | None) -> None:
     """
     starters_umask = os.umask(0o022)
     below = [path for path in _outermost(plan) if path.startswith(_SHARED)]
-    trees = [places.copy_tree(path) for path in below]
+    trees = list(copy_trees([(path, None) for path in below]))
     attach_fresh(plan, fresh)
     for link in plan.symlinks:
         if link.path.startswith(_SHARED):
             _symlink(link.path, link.target)
-    top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    places = _places("", plan)
     for pin in plan.pins:
         # Each once, and first of all: a pin covers what was mounted below it before.
         if any(path.startswith(f"{pin}/") for path in below):
-            _pin(top, pin)
+            _pin(places, pin)
     for path, tree in zip(below, trees, strict=True):
-        places.attach(tree, top, path)
-    os.close(top)
+        places.attach(tree, path)
+    places.close()
     _shared_memory("/dev", plan)
     os.makedirs(plan.home, 0o700, exist_ok=True)
     for file in plan.files:
@@ -157,13 +157,17 @@ def _devices(dev: str, plan: Plan) -> None:
     )
 
 
-def _pin(top: int, folder: str) -> None:
+def _places(root: str, plan: Plan) -> Places:
+    return Places(root, (bind.path for bind in plan.binds if bind.writable))
+
+
+def _pin(places: Places, folder: str) -> None:
     # What even init cannot reach is below a folder of somebody else, which shuts tools out too.
     with suppress(PermissionError):
-        places.pin(top, folder)
+        places.pin(folder)
 
 
-def _cover(root: str, top: int, plan: Plan) -> None:
+def _cover(root: str, places: Places, plan: Plan) -> None:
     """Mount the sandbox's own files and the masks over what the host has at their places.
 
     They lie in a file system of their own, which is read-only and has no path in the end. Until
@@ -199,7 +203,7 @@ def _cover(root: str, top: int, plan: Plan) -> None:
     for source, path in covers:
         # What even init cannot reach is below a folder of somebody else, which shuts tools out too.
         with suppress(PermissionError):
-            places.cover(source, top, path)
+            places.cover(source, path)
     syscalls.umount(own, syscalls.MNT_DETACH)
     os.rmdir(own)
 

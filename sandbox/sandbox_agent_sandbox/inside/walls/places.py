@@ -11,8 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
 
@@ -25,102 +24,102 @@ class Exchanged(OSError):
     hint = "another program changed it while the sandbox was built: run again, or look for it"
 
 
-@contextmanager
-def found(top: int, path: str) -> Iterator[int]:
-    """A descriptor of what is below a folder. top: a descriptor of the folder. path: absolute,
-    taken as starting there.
+def copy_trees(binds: Sequence[tuple[str, tuple[int, int] | None]]) -> Iterator[int]:
+    """Detached copies of the mounts at paths of the host, as descriptors.
 
-    Raises Exchanged if a link is on the way, and OSError.
+    binds: each a path, and the device and inode that must be there; None for any. Raises Exchanged,
+    and OSError.
     """
-    try:
-        fd = syscalls.open_beneath(top, path.lstrip("/") or ".")
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        why = f"{path} is now a link, or lies below one"
-        raise Exchanged(errno.ELOOP, why) from None
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def copy_tree(path: str, known: tuple[int, int] | None = None) -> int:
-    """A detached copy of the mounts at a path of the host, as a descriptor. known: the device and
-    inode that must be there; None for any. Raises Exchanged, and OSError."""
     top = os.open("/", _FOLDER)
     try:
-        with found(top, path) as fd:
-            status = os.fstat(fd)
-            if known is not None and (status.st_dev, status.st_ino) != known:
-                raise Exchanged(errno.ESTALE, f"{path} is now another file or folder")
-            return syscalls.open_tree_of(fd)
+        for path, known in binds:
+            fd = _find(top, path)
+            try:
+                if known is not None:
+                    status = os.fstat(fd)
+                    if (status.st_dev, status.st_ino) != known:
+                        raise Exchanged(errno.ESTALE, f"{path} is now another file or folder")
+                yield syscalls.open_tree_of(fd)
+            finally:
+                os.close(fd)
     finally:
         os.close(top)
 
 
-def attach(tree: int, top: int, path: str) -> None:
-    """Mount a detached tree at a place, which is made if it is not there. Closes `tree`."""
-    if stat.S_ISDIR(os.fstat(tree).st_mode):
-        make_folders(top, path)
-    else:
-        _make_file(top, path)
-    with found(top, path) as place:
-        syscalls.move_mount_onto(tree, place)
-    os.close(tree)
+class Places:
+    """Where init mounts things: below a root folder of its own.
 
+    root: the folder; "" for /. exposed: folders in there that tools of another run may be writing.
+    A path below one is found anew, without links. Elsewhere only init makes folders, so a path
+    means what it says, and takes less time.
+    """
 
-def cover(source: str, top: int, path: str) -> None:
-    """Mount a file or folder of init's own over a place."""
-    with found(top, path) as place:
-        tree = syscalls.open_tree(source)
-        try:
-            syscalls.move_mount_onto(tree, place)
-        finally:
-            os.close(tree)
+    def __init__(self, root: str, exposed: Iterable[str]) -> None:
+        self._root = root
+        self._exposed = tuple(f"{folder}/" for folder in exposed)
+        self._top = os.open(root or "/", _FOLDER)
 
+    def close(self) -> None:
+        """Close its descriptor."""
+        os.close(self._top)
 
-def pin(top: int, path: str) -> None:
-    """Make a folder a mount point, which cannot be renamed or removed. rename(2), EBUSY"""
-    make_folders(top, path)
-    with found(top, path) as place:
-        # With all mounts below it: they would be hidden otherwise.
-        tree = syscalls.open_tree_of(place)
-        try:
-            syscalls.move_mount_onto(tree, place)
-        finally:
-            os.close(tree)
+    def attach(self, tree: int, path: str) -> None:
+        """Mount a detached tree at a place, which is made if it is not there. Closes `tree`."""
+        is_folder = stat.S_ISDIR(os.fstat(tree).st_mode)
+        if path.startswith(self._exposed):
+            self._move(tree, path)
+        else:
+            target = self._root + path
+            if is_folder:
+                os.makedirs(target, exist_ok=True)
+            elif not os.path.lexists(target):
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC))
+            syscalls.move_mount(tree, target)
+        os.close(tree)
 
-
-def make_folders(top: int, path: str) -> None:
-    """Make a folder, and those above it, where they are not there."""
-    try:
-        with found(top, path):
-            return
-    except FileNotFoundError:
-        pass
-    folder = os.dup(top)
-    try:
-        for name in filter(None, path.split("/")):
+    def cover(self, source: str, path: str) -> None:
+        """Mount a file or folder of init's own over a place."""
+        if path.startswith(self._exposed):
+            tree = syscalls.open_tree(source)
             try:
-                inner = os.open(name, _FOLDER, dir_fd=folder)
-            except FileNotFoundError:
-                os.mkdir(name, dir_fd=folder)
-                inner = os.open(name, _FOLDER, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-    finally:
-        os.close(folder)
+                self._move(tree, path)
+            finally:
+                os.close(tree)
+        else:
+            syscalls.mount(source, self._root + path, None, syscalls.MS_BIND)
+
+    def pin(self, path: str) -> None:
+        """Make a folder a mount point, which cannot be renamed or removed (EBUSY, rename(2)). What
+        is mounted below it stays there."""
+        if path.startswith(self._exposed):
+            fd = _find(self._top, path)
+            tree = -1
+            try:
+                tree = syscalls.open_tree_of(fd)
+                syscalls.move_mount_onto(tree, fd)
+            finally:
+                os.close(fd)
+                if tree >= 0:
+                    os.close(tree)
+        else:
+            target = self._root + path
+            os.makedirs(target, exist_ok=True)
+            syscalls.mount(target, target, None, syscalls.MS_BIND | syscalls.MS_REC)
+
+    def _move(self, tree: int, path: str) -> None:
+        fd = _find(self._top, path)
+        try:
+            syscalls.move_mount_onto(tree, fd)
+        finally:
+            os.close(fd)
 
 
-def _make_file(top: int, path: str) -> None:
+def _find(top: int, path: str) -> int:
+    """A descriptor of what is below the folder `top`. path: absolute, taken as starting there."""
     try:
-        with found(top, path):
-            return
-    except FileNotFoundError:
-        pass
-    above, _, name = path.rpartition("/")
-    make_folders(top, above)
-    with found(top, above) as folder:
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        os.close(os.open(name, flags, 0o644, dir_fd=folder))
+        return syscalls.open_beneath(top, path.lstrip("/") or ".")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise Exchanged(errno.ELOOP, f"{path} is now a link, or lies below one") from None
