@@ -90,4 +90,11 @@ MUTANTS = (
         "times = [limit, tool.timeout,",
         "times = [limit if tool.timeout is None else None, tool.timeout,",
     ),
+    mutant(
+        "a flag of exec does not win over its policy",
+        "runtime/config/test_policy_flags.py",
+        f"{RUNTIME}/config/policy_flags.py",
+        "if _real(one, workspace) != _real(path)]",
+        "if one]",
+    ),
 )

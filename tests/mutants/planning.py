@@ -221,4 +221,18 @@ MUTANTS = (
         "(1024 if binary else 1000)",
         "(1000 if binary else 1000)",
     ),
+    mutant(
+        "a field that this host cannot keep is not refused",
+        "sandbox/policy/test_levels.py",
+        f"{SANDBOX}/policy/levels.py",
+        "        if found.level is Level.MISSING:",
+        "        if not found:",
+    ),
+    mutant(
+        "a hint tells which files exist outside",
+        "sandbox/diagnosis/test_hints.py",
+        f"{SANDBOX}/diagnosis/hints.py",
+        "        if found.access in accesses:",
+        "        if found.access in accesses and os.path.exists(found.real):",
+    ),
 )
