@@ -14,7 +14,7 @@ from sandbox_agent_sandbox.diagnosis.why import Access, why
 from sandbox_agent_sandbox.plan import Plan
 
 _MOST_LINES = 40
-_LONGEST_LINE = 1000
+_LONGEST_LINE = 800
 _LONGEST_PATH = 200
 
 _GONE = re.compile(r"no such file or directory", re.IGNORECASE)
@@ -38,9 +38,11 @@ _NO_NETWORK = re.compile(
     re.IGNORECASE,
 )
 _NAMESPACES = re.compile(
-    r"(?:\b(?:unshare|clone|setns|u?mount)(?: failed|\(|:)|\bnamespaces?\b).*"
-    r"(?:operation not permitted|permission denied|function not implemented|must be superuser"
-    r"|no space left on device)",
+    r"\b(?:unshare|clone|setns|u?mount)(?: failed|\(|:)|\bnamespaces?\b", re.IGNORECASE
+)
+_REFUSED = re.compile(
+    r"operation not permitted|permission denied|function not implemented|must be superuser"
+    r"|no space left on device",
     re.IGNORECASE,
 )
 _PRIVILEGES = re.compile(
@@ -49,10 +51,7 @@ _PRIVILEGES = re.compile(
 )
 _BUSY = re.compile(r"device or resource busy|invalid cross-device link", re.IGNORECASE)
 _NAMED = re.compile(r"['\"\u2018]([^'\"\u2018\u2019]+)['\"\u2019]")
-_SETUID = re.compile(
-    r"(?:changing permissions of|cannot change mode to \S*s).*: operation not permitted",
-    re.IGNORECASE,
-)
+_SETUID = re.compile(r"changing permissions of|cannot change mode to \S{0,5}s", re.IGNORECASE)
 
 _NOT_WRITABLE = (
     *(Access.ABSENT, Access.HIDDEN, Access.LEADING),
@@ -86,11 +85,12 @@ def _of_line(plan: Plan, cwd: str, line: str) -> str:
             "tools have no network here (sandbox.network: none); hint: `network: host` gives them"
             " the host's"
         )
-    if _SETUID.search(line):
-        return "the sandbox lets no tool set the setuid bit"
+    refused = _REFUSED.search(line)
+    if refused and _SETUID.search(line, 0, refused.start()):
+        return "no tool can set the setuid bit, if that was it"
     if _PRIVILEGES.search(line):
         return "no tool can become another user (no_new_privs), so sudo and its like do not work"
-    if _NAMESPACES.search(line):
+    if refused and _NAMESPACES.search(line, 0, refused.start()):
         return (
             "no tool can make namespaces or mounts; hint: start the program without a sandbox of"
             " its own, as in `chromium --no-sandbox`"
