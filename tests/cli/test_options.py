@@ -55,6 +55,38 @@ def test_the_task_of_the_folder_is_used_beside_a_prompt(person: Person) -> None:
     assert "From the file." not in told(person)
 
 
+@pytest.mark.as_user
+@pytest.mark.parametrize(
+    "field",
+    [
+        "sandbox: {write: [home]}",
+        "sandbox: {network: host}",
+        "sandbox: {env: {pass: [TOKEN_OF_MINE]}}",
+        "sandbox: {limits: {processes: 100000}}",
+        "sandbox: {protect_defaults: false}",
+        "output: {summary: ../elsewhere.md}",
+        "workspace: {path: ..}",
+    ],
+)
+def test_a_task_file_that_was_not_named_asks_for_no_more_than_none(
+    person: Person, field: str
+) -> None:
+    """A tool of an earlier run may have put it there."""
+    name = field.partition(":")[0]
+    lines = [line for line in TASK.splitlines() if not line.startswith(f"{name}:")]
+    prepared(person, "\n".join([*lines, field, ""]))
+    done = agent(person, "validate", "--prompt", "From the flag.")
+    assert done.returncode == 2, done.stderr
+    assert f": {name}." in done.stderr and "you did not name task.yaml" in done.stderr
+    assert "hint: look into it; if it is right, name it: sandbox-agent run task.yaml" in done.stderr
+    more = ["--allow-home"] if name == "workspace" else []
+    named = agent(person, "validate", "task.yaml", "--prompt", "From the flag.", *more)
+    assert "you did not name" not in named.stderr
+    prepared(person)
+    flag = ["--set", "sandbox.network=host"]
+    assert agent(person, "validate", "--prompt", "x", *flag).returncode == 0
+
+
 def test_that_a_replay_does_not_use_the_task_of_the_folder_is_said(person: Person) -> None:
     prepared(person)
     assert agent(person, "run").returncode == 0

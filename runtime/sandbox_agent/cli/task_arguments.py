@@ -16,6 +16,7 @@ from sandbox_agent.cli.verb_arguments import KINDS
 from sandbox_agent.config.command_line import Given
 from sandbox_agent.config.task import Task
 from sandbox_agent.config.task_file import MAX_PROMPT, read_task
+from sandbox_agent.config.unnamed_task import refuse_wider
 from sandbox_agent.config.workspace import refuse_home
 from sandbox_agent.config.yaml_source import SourceMap
 from sandbox_agent.embedding.warn import notify
@@ -107,7 +108,10 @@ def _from_file(
             field="model",
             hint="give --model openai/gpt-4o or scripted:steps.yaml, or set SANDBOX_AGENT_MODEL",
         )
-    return Assignment(*read_task(path, variables, arguments.set, overrides, default))
+    task, source = read_task(path, variables, arguments.set, overrides, default)
+    if path is not None and asked.path is None and asked.prompt is not None:
+        refuse_wider(task, source, path)
+    return Assignment(task, source)
 
 
 def _names_model(arguments: argparse.Namespace) -> bool:
