@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
+from sandbox_agent_sandbox.utf8 import is_utf8
 
 from sandbox_agent.config.notices import notices
 from sandbox_agent.config.settings import (
@@ -160,7 +161,14 @@ def _task_files(
         return () if recorded is None else recorded.task_files
     if isinstance(given, str) or not all(isinstance(one, Path | str) for one in given):
         raise ConfigError("must be a list of paths", field="task_files", hint="write [path]")
-    return tuple(os.path.abspath(path) for path in given)
+    paths = [os.path.abspath(path) for path in given]
+    for path in paths:
+        if not is_utf8(path):
+            notify(
+                f"{os.fsencode(path)!r} is not UTF-8, so it is not protected from tools\n"
+                "  hint: rename it"
+            )
+    return tuple(filter(is_utf8, paths))
 
 
 def refuse_empty(message: str) -> None:

@@ -21,7 +21,7 @@ MOST_REPOSITORIES = 200
 """Repositories whose hooks are made read-only: each needs three mounts, and each call copies all
 mounts."""
 MOST_NAMES = 200
-MOST_CONFIG = 1 << 20
+MOST_CONFIG = 1 << 18
 """Bytes of a git configuration that is read."""
 
 

@@ -23,10 +23,12 @@ from sandbox_agent_sandbox.protection.git_settings import (
     without_new_programs,
 )
 from sandbox_agent_sandbox.protection.kept import Key, key_of
-from sandbox_agent_sandbox.protection.scan import Seen
+from sandbox_agent_sandbox.protection.scan import Repository, Seen
 
 MOST_AT_A_CALL = 200
 """Repositories that are looked at after each call, the outermost first; after the run all are."""
+MOST_WATCHED = 1000
+"""Repositories that are watched at all. There are more only where somebody planted them."""
 _MOST_LINK = 4096
 _MOST_SHOWN = 10
 _OTHER_FOLDER = "it names another git folder, with other settings and hooks"
@@ -35,8 +37,8 @@ _OTHER_FOLDER = "it names another git folder, with other settings and hooks"
 @dataclass
 class _Watched:
     """A file that is compared. is_link: it names a git folder, and holds no settings. before: its
-    content when the run began; None if it was not there. like: its owner and mode then. key: at the
-    last look."""
+    content when the run began; None if it was not there, or was no ordinary file (odd): such a one
+    is only reported. like: its owner and mode then. key: at the last look."""
 
     path: str
     root: str
@@ -44,6 +46,13 @@ class _Watched:
     before: bytes | None
     like: os.stat_result | None
     key: Key | None
+    odd: bool
+
+
+def outermost(seen: Seen) -> list[Repository]:
+    """The repositories that are watched, the outermost first."""
+    found = sorted(seen.repositories.values(), key=lambda one: (one.git.count("/"), one.git))
+    return found[:MOST_WATCHED]
 
 
 class GitGuard:
@@ -56,8 +65,7 @@ class GitGuard:
         self._name = name
         self._folders: list[tuple[str, list[_Watched]]] = []
         self._keys: dict[str, Key | None] = {}
-        found = sorted(seen.repositories.values(), key=lambda one: (one.git.count("/"), one.git))
-        for repository in found:
+        for repository in outermost(seen):
             folder = repository.git
             watched = []
             if not repository.is_folder:
@@ -92,7 +100,8 @@ class GitGuard:
         if key is not None:
             before = read_regular(path, MOST_CONFIG)
             like = os.lstat(path) if before is not None else None
-        return _Watched(path, root, is_link, before, like, key)
+        odd = key is not None and before is None
+        return _Watched(path, root, is_link, before, like, key, odd)
 
     def check(self, call: str, *, last: bool = False) -> Iterator[Finding]:
         """Compare, and undo what is new. call: that has just ended. last: no other call is going,
@@ -115,6 +124,7 @@ class GitGuard:
             with folder_at(one.root, os.path.dirname(one.path)) as folder:
                 name = os.path.basename(one.path)
                 undo = self._undo_link if one.is_link else self._undo_settings
+                undo = _tell if one.odd else undo
                 found = [note(kind, what=what) for kind, what in undo(one, folder, name, last)]
             one.key = key_of(one.path)
         except FileNotFoundError:
@@ -187,6 +197,11 @@ class GitGuard:
         """Whether a working tree that `core.worktree` names lies in the folders of the tools."""
         place = os.path.normpath(os.path.join(folder, path))
         return self._root_of(place) is not None or place in self._roots
+
+
+def _tell(one: _Watched, folder: int, name: str, last: bool) -> list[tuple[FindingKind, str]]:
+    what = "names the git folder" if one.is_link else "holds settings of git"
+    return [(FindingKind.NOT_RESTORED, f"it {what}, and was no ordinary file before")]
 
 
 def _named_by(link: bytes | None, path: str) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 
 from sandbox_agent_sandbox.protection.binds import hooks_of
 from sandbox_agent_sandbox.protection.finding import Finding, FindingKind, finding
-from sandbox_agent_sandbox.protection.git_guard import GitGuard
+from sandbox_agent_sandbox.protection.git_guard import MOST_WATCHED, GitGuard, outermost
 from sandbox_agent_sandbox.protection.kept import Kept
 from sandbox_agent_sandbox.protection.marks import Unfinished, remove_marks
 from sandbox_agent_sandbox.protection.modules import WHAT as MODULE
@@ -56,12 +56,12 @@ class Guard:
         self._git = GitGuard(seen, restores=restores, name=self._name)
         self._kept = Kept()
         self._hooks: list[str] = []
-        for repository in seen.repositories.values():
+        for repository in outermost(seen):
             for folder in _hooks_of(repository):
                 if folder not in self._bound and folder not in self._hooks:
                     self._hooks.append(folder)
                     self._kept.keep(folder)
-        self._named = [path for path in seen.named if path not in self._bound]
+        self._named = [path for path in seen.named if path not in self._bound][:MOST_WATCHED]
         for path in self._named:
             self._kept.keep(path)
 
@@ -128,6 +128,13 @@ class Guard:
                 yield self._find(FindingKind.NEW if is_new else FindingKind.CHANGED, one, _HOOK)
         for path in sorted(now.unseen - before.unseen):
             yield self._find(FindingKind.UNSEEN, path, "a folder that cannot be looked into")
+        for count, what in (
+            (len(before.repositories), "repositories"),
+            (len(before.named), "files"),
+        ):
+            if count > MOST_WATCHED:
+                what = f"of {count} {what} that may start programs, {MOST_WATCHED} were watched"
+                yield self._find(FindingKind.UNSEEN, self._workspace, what)
         if now.problem or before.problem:
             what = f"not all was looked at: {now.problem or before.problem}"
             yield self._find(FindingKind.UNSEEN, self._workspace, what)

@@ -129,6 +129,9 @@ class _Walk:
         except OSError:
             self._seen.unseen.add(path)
             return
+        above, name = os.path.split(path)
+        if name in PARTS:  # such as ~/.config in `write`
+            self._there(os.listdir(fd), above, name, _Kind.OWN)
         self._folder(fd, path, _Kind.OWN, 0)
 
     def _folder(self, fd: int, path: str, kind: _Kind, depth: int) -> None:
@@ -224,6 +227,9 @@ class _Walk:
             return
         finally:
             os.close(inner)
+        self._there(there, path, name, kind)
+
+    def _there(self, there: list[str], path: str, name: str, kind: _Kind) -> None:
         for part, what in PARTS[name].items():
             if part in there:
                 self._name(f"{path}/{name}/{part}", what, kind)

@@ -151,6 +151,23 @@ def test_a_link_above_the_settings_is_not_followed(git: Path, tmp_path: Path) ->
     assert (other / "config").read_text() == PLAIN + EVIL
 
 
+def test_what_was_no_ordinary_file_before_is_never_removed(git: Path, tmp_path: Path) -> None:
+    """A `.git` that is a link, and settings that are one, as git-new-workdir makes them."""
+    (tmp_path / "other").mkdir()
+    (git / "config").rename(tmp_path / "config")
+    (git / "config").symlink_to(tmp_path / "config")
+    (git.parent / "sub").mkdir()
+    (git.parent / "sub/.git").symlink_to(tmp_path / "other")
+    watching = guard(git)
+    for path in (git / "config", git.parent / "sub/.git"):
+        target = os.readlink(path)
+        path.unlink()
+        path.symlink_to(target)
+    found = list(watching.check("", last=True))
+    assert kinds(found) == [("not restored", ".git/config"), ("not restored", "sub/.git")]
+    assert (git / "config").is_symlink() and (git.parent / "sub/.git").is_symlink()
+
+
 def test_a_repository_that_is_gone_is_no_trouble(git: Path) -> None:
     watching = guard(git)
     shutil.rmtree(git)

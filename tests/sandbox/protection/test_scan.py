@@ -57,6 +57,11 @@ def test_of_what_package_managers_fill_only_repositories_count(tmp_path: Path) -
     assert len(seen.repositories) == 2
 
 
+def test_a_folder_that_is_named_itself_counts_by_its_name(tmp_path: Path) -> None:
+    make(tmp_path, ".config/autostart/x", ".config/app/x")
+    assert short(tmp_path, look([str(tmp_path / ".config")]).named) == [".config/autostart"]
+
+
 def test_no_link_is_followed_and_what_is_left_out_is_not_read(tmp_path: Path) -> None:
     make(tmp_path, "outside/.envrc", "w/kept/.envrc", "w/hidden/.envrc")
     (tmp_path / "w/link").symlink_to(tmp_path / "outside")
