@@ -79,7 +79,7 @@ class Product:
             begin = monotonic()
             process = subprocess.Popen(
                 [sys.executable, *argv],
-                cwd=self.folder / "home",
+                cwd=self.folder / "work",
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -179,7 +179,7 @@ SUITES = (control, command_line, calls, interrupts, resume, memory)
 
 def prepare(one: Product) -> None:
     """Everything that is made once, and is not measured."""
-    for name in ("home", "tmp", "task", "journal"):
+    for name in ("home", "work", "tmp", "task", "journal"):
         (one.folder / name).mkdir()
     roots = [str(one.folder / root) for root in ROOTS]
     subprocess.run([sys.executable, "-m", "compileall", "-q", *roots], check=True)

@@ -109,6 +109,19 @@ def calls(folder: Path, count: int) -> list[float]:
     return found
 
 
+def each_call(folder: Path, count: int) -> list[float]:
+    """Seconds of each of `count` calls in an open sandbox, by the record's own clock."""
+    with conversation(folder, [*[shell("true")] * (count + 1), FINAL]) as made:
+        assert made.run().exit_code == 0
+        lines = (made.run_dir / "journal.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    at = {
+        kind: [event["monotonic"] for event in events if event["event"] == kind]
+        for kind in ("dispatching", "ended")
+    }
+    return [end - begin for begin, end in zip(*at.values(), strict=True)][1:]
+
+
 def system_calls(folder: Path, count: int) -> list[float]:
     """Seconds that a simple system call takes in a tool, and open(2) with close(2)."""
     (folder / "work").mkdir()
