@@ -13,9 +13,10 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
+
+import msgspec
 
 # --- what is refused ---------------------------------------------------------------------------
 
@@ -44,8 +45,7 @@ _PERSONALITIES = (0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
 """PER_LINUX, PER_LINUX32, each with UNAME26, and the query."""
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """Whether the low 32 bits of an argument, without the bits outside `mask`, are one of `values`.
 
     argument: its number, from 0 on. any_bit: instead, whether one of the bits in `mask` is set.
@@ -57,8 +57,7 @@ class Condition:
     any_bit: bool = False
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """System calls that are refused with `error`. names: with blanks between them.
 
     when: refused if all of these hold, or always if there is none. unless: but not if all of these
