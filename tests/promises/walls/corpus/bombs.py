@@ -30,6 +30,7 @@ POLICY = {
         "open_files": 256,
         "file_size": "8MiB",
         "tmp": "16MiB",
+        "shm": "16MiB",
         "cpu_time": "1s",
     }
 }

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -27,12 +28,14 @@ Proof = Callable[["Outside", str], bool]
 @dataclass
 class Outside:
     """The host's side of a stage. run: starts a command as the person who starts the sandbox,
-    within the sandbox if `sandboxed`."""
+    within the sandbox if `sandboxed`. before: the content of files. commands: of the host, run once
+    when the first proof asks for what they did."""
 
     facts: dict[str, Any]
     canaries: dict[str, bytes]
     run: Callable[..., Any]
     before: dict[str, bytes] = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
     terminal: Any = None
     sandboxed: bool = False
     log: int = -1
@@ -427,13 +430,20 @@ def host_cannot(what: str) -> Proof:
 
 def ran(*words: str, folder: str = "") -> Proof:
     """git, started in the repository of the attempt on the host, runs what was planted there."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+    more = ["--allow-empty", "-qm", "message"] if words[0] == "commit" else []
+
+    def command(outside: Outside, name: str) -> str:
+        repository = f"{outside.facts['work']}/repos/{name}/{folder}"
+        return shlex.join([*git, "-C", repository, *words, *more])
 
     def look(outside: Outside, name: str) -> bool:
-        git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.invalid"]
-        more = ["--allow-empty", "-qm", "message"] if words[0] == "commit" else []
-        outside.run([*git, "-C", f"{outside.facts['work']}/repos/{name}/{folder}", *words, *more])
+        if outside.commands:  # all in one shell: it takes a while to become another user
+            outside.run(["sh", "-c", "; ".join(outside.commands)])
+            outside.commands.clear()
         return outside.path(f"other/ran-{name}").exists()
 
+    look.command = command  # type: ignore[attr-defined]
     return look
 
 

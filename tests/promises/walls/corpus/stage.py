@@ -253,6 +253,8 @@ def stage(person: Person, module: ModuleType, attempts: list[Attempt]) -> Iterat
                 person.own(Path(outside.terminal.name))
             os.write(outside.terminal.master, f"{canary['typed']}\n".encode())
         for one in attempts:
+            if command := getattr(one.proof, "command", None):
+                outside.commands.append(command(outside, one.name))
             path = getattr(one.proof, "path", None)
             if path:
                 outside.before[path] = (

@@ -98,7 +98,10 @@ def try_all(
     person: Person, module: ModuleType, attempts: list[Attempt], sandbox: Sandbox
 ) -> list[Result]:
     """The results of attempts of one class. Those that need a sandbox of their own get one."""
-    groups = [[one for one in attempts if not one.alone], *([one] for one in attempts if one.alone)]
+    groups = [attempts]
+    if sandbox is not no_sandbox:  # else there is nothing that they could bring down
+        alone = [[one] for one in attempts if one.alone]
+        groups = [[one for one in attempts if not one.alone], *alone]
     return [result for group in groups if group for result in _try(person, module, group, sandbox)]
 
 
