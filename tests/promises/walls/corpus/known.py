@@ -9,6 +9,10 @@ NO_WALL = {
     "planting.hooks_where_there_were_none": (
         "what is not there cannot be bound; the run lists the hook"
     ),
+    "view.protected_file_by_its_other_name": (
+        "a file with two names is one file; to find the other name, all of the disk must be read"
+    ),
+    "view.readable_file_by_its_other_name": "the same",
     "view.lock_of_a_readable_file": (
         "flock(2) needs no right to write, and the kernel has no way to refuse it for some files"
     ),

@@ -134,6 +134,12 @@ def fill(facts: dict[str, Any], canary: dict[str, str]) -> None:
         files[library / f"{name}.txt"] = "library\n"
     for path, text in files.items():
         path.write_text(text)
+    for one, twin in (
+        ("judge/twin.txt", work / "twin.txt"),
+        ("../library/shared.txt", work / "shared.txt"),
+    ):
+        (work / one).write_text("two names")
+        os.link(work / one, twin)
     (work / "link-to-key").symlink_to(home / ".ssh/id_ed25519")
     (work / "link-out").symlink_to(other / "linked.txt")
     os.mkfifo(work / "ready")

@@ -336,3 +336,15 @@ def lock_of_a_readable_file(stage: Stage) -> None:
     """Locks a readable file, so that the host's program that locks it waits. flock(2)"""
     file = os.open(stage.library / "locked.txt", os.O_RDONLY)
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@attempt(ATTEMPTS, changed("work/judge/twin.txt"), changes_its_own_file)
+def protected_file_by_its_other_name(stage: Stage) -> None:
+    """Writes a protected file by another hard link, which was in the workspace before."""
+    (stage.work / "twin.txt").write_text("forged")
+
+
+@attempt(ATTEMPTS, changed("library/shared.txt"), changes_its_own_file)
+def readable_file_by_its_other_name(stage: Stage) -> None:
+    """Writes a readable file by another hard link, which was in the workspace before."""
+    (stage.work / "shared.txt").write_text("planted")
