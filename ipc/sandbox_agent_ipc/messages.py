@@ -100,7 +100,7 @@ class NewCall(Message, frozen=True, tag="new_call"):
 
     With it come descriptors, in this order: the worker's inbox (socket), its outbox (pipe, write
     end), the wake pipe (read end), the status pipe (write end), standard output (pipe, write
-    end), standard error (pipe, write end).
+    end), standard error (pipe, write end), and one for each control group that the call joins.
 
     fresh_view: the call gets a home folder, /tmp and /dev/shm of its own.
     """
@@ -134,6 +134,15 @@ class CallFailed(Message, frozen=True, tag="call_failed"):
     step: str
     reason: str
     number: int = 0
+
+
+class OverLimit(Message, frozen=True, tag="over_limit"):
+    """Init to host: a call is over a limit that init looks at. limit: the name of its field. what:
+    init does about it."""
+
+    id: str
+    limit: str
+    what: str
 
 
 # --- worker --------------------------------------------------------------------------------
@@ -205,7 +214,7 @@ class Result(Message, frozen=True, tag="result"):
     and how many there were.
     exit_status: of a command that the tool ran, also of one that was stopped. A negative number is
     a signal, as in `subprocess`. private_files: that a file tool wrote in a place that is lost with
-    the sandbox.
+    the sandbox. cpu_seconds: CPU time of the processes that the worker waited for.
     """
 
     kind: ResultKind
@@ -215,6 +224,7 @@ class Result(Message, frozen=True, tag="result"):
     left: tuple[str, ...] = ()
     left_count: int = 0
     private_files: tuple[str, ...] = ()
+    cpu_seconds: float = 0.0
 
 
 class Described(Message, frozen=True, tag="described"):
@@ -266,7 +276,7 @@ class Done(Message, frozen=True, tag="done"):
     body: bytes
 
 
-FromInit = InitBorn | InitHello | InitFailed | CallBorn | CallFailed | Frozen
+FromInit = InitBorn | InitHello | InitFailed | CallBorn | CallFailed | Frozen | OverLimit
 ToInit = NewCall | Freeze | Thaw
 FromWorker = Ready | Started | Result | Described
 ToWorker = Call | Describe | Serve

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.inside.worker.tool_result import ToolError as ToolError
     from sandbox_agent_sandbox.inside.worker.tool_result import ToolResult as ToolResult
     from sandbox_agent_sandbox.outcome import CallResult as CallResult
+    from sandbox_agent_sandbox.outcome import LimitMet as LimitMet
     from sandbox_agent_sandbox.outcome import Outcome as Outcome
     from sandbox_agent_sandbox.outcome import Rung as Rung
     from sandbox_agent_sandbox.outcome import StartedState as StartedState
@@ -154,6 +155,7 @@ __all__ = [
     "JournalError",
     "JournalOpened",
     "Lease",
+    "LimitMet",
     "Limits",
     "Message",
     "Model",
@@ -234,7 +236,7 @@ _HOMES = {
     "sandbox_agent_ipc.token": "CancelToken Cancelled RunToken",
     "sandbox_agent_sandbox.errors": ("PolicyError SandboxBroken SandboxError SandboxUnavailable"),
     "sandbox_agent_sandbox.inside.worker.tool_result": "Image ToolError ToolResult",
-    "sandbox_agent_sandbox.outcome": "CallResult Outcome Rung StartedState Survivor",
+    "sandbox_agent_sandbox.outcome": "CallResult LimitMet Outcome Rung StartedState Survivor",
     "sandbox_agent_sandbox.policy.policy": "EnvPolicy Limits Policy",
     "sandbox_agent.box.blocking": "BlockingSandbox",
     "sandbox_agent.box.request": "CallOptions RunOptions",

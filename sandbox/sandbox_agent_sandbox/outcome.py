@@ -83,6 +83,8 @@ class CallResult(msgspec.Struct, frozen=True):
     private_files: that a file tool wrote in a place of the sandbox's own; they are lost with it.
     made: False if the sandbox itself could not make the call: no process could be started for it,
     the tool's function could not be imported, its command could not be started.
+    limits: the limits of the policy that the call has met. `detail` names them, too, but for what
+    was only cut to `limits.output`.
     """
 
     id: str
@@ -101,6 +103,7 @@ class CallResult(msgspec.Struct, frozen=True):
     images: tuple[Image, ...] = ()
     private_files: tuple[str, ...] = ()
     made: bool = True
+    limits: tuple[LimitMet, ...] = ()
 
     def __repr__(self) -> str:
         """One line: what was printed may be long."""

@@ -117,13 +117,31 @@ class Private(msgspec.Struct, frozen=True):
 
 
 class ResourceLimits(msgspec.Struct, frozen=True):
-    """Limits as setrlimit(2) takes them. Bytes and seconds."""
+    """How much tools may use, in bytes, seconds and numbers; None for no limit.
 
-    memory: int
-    processes: int
-    cpu_time: int
-    open_files: int
-    file_size: int
+    memory, processes: of all calls together. call_memory: of one call. process_memory, cpu_time,
+    open_files, file_size: of one process, as setrlimit(2) takes them.
+    """
+
+    memory: int | None = None
+    call_memory: int | None = None
+    process_memory: int | None = None
+    processes: int | None = None
+    cpu_time: int | None = None
+    open_files: int | None = None
+    file_size: int | None = None
+
+
+class ControlGroups(msgspec.Struct, frozen=True):
+    """The folders in which a sandbox's control groups are made, in a hierarchy of this version.
+
+    memory, processes: where each is counted; the same folder in version 2. processes: "" where no
+    group counts them.
+    """
+
+    version: int
+    memory: str
+    processes: str
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -138,7 +156,8 @@ class Plan(msgspec.Struct, frozen=True):
     read-only because of `protect_defaults`; None where that is off. system_calls: the filter of
     seccomp(2), as `struct sock_filter`s; empty for none. landlock: the rules for each call; without
     files for none. private: /tmp, the home folder and /dev/shm. disk: how many bytes tools may add
-    to the disks of what they can write; None for no limit.
+    to the disks of what they can write; None for no limit. groups: where the kernel counts the
+    memory and the processes of all calls; None where init looks at them from time to time.
     """
 
     workspace: str
@@ -161,3 +180,4 @@ class Plan(msgspec.Struct, frozen=True):
     landlock: Landlock = Landlock()
     private: Private = Private()
     disk: int | None = None
+    groups: ControlGroups | None = None

@@ -56,14 +56,16 @@ def bounded(result: Result, limit: int) -> Result:
     status = result.exit_status
     if status is not None and not -(2**31) <= status < 2**32:
         status = None
-    if (files, left, count, status) != (
-        result.private_files,
-        result.left,
-        result.left_count,
-        result.exit_status,
-    ):
+    seconds = result.cpu_seconds if 0 <= result.cpu_seconds < 2**31 else 0.0  # no NaN either
+    given = result.private_files, result.left, result.left_count, result.exit_status
+    if (files, left, count, status) != given or seconds != result.cpu_seconds:
         result = msgspec.structs.replace(
-            result, private_files=files, left=left, left_count=count, exit_status=status
+            result,
+            private_files=files,
+            left=left,
+            left_count=count,
+            exit_status=status,
+            cpu_seconds=seconds,
         )
     if result.images:
         result = msgspec.structs.replace(result, images=select_images(result.images)[0])

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from sandbox_agent_ipc.messages import FunctionRef, Image, Result, ResultKind
-from sandbox_agent_sandbox.host.call_io import _bounded
 from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.images import MAX_IMAGE_BYTES, MAX_IMAGES, media_type_of, select_images
 from sandbox_agent_sandbox.outcome import CallResult, Outcome
+from sandbox_agent_sandbox.received import bounded
 from sandboxes import function, run, sandbox
 
 HERE = Path(__file__).parent
@@ -57,9 +57,9 @@ def test_what_is_no_image_is_not_shown_as_one(tmp_path: Path) -> None:
 
 def test_the_host_believes_no_worker() -> None:
     liar = Result(ResultKind.OK, "", images=(Image("image/png", b"<svg>"), Image("image/png", PNG)))
-    assert _bounded(liar, 1024).images == (Image("image/png", PNG),)
+    assert bounded(liar, 1024).images == (Image("image/png", PNG),)
     many = Result(ResultKind.OK, "", images=(Image("image/png", PNG),) * 20)
-    assert len(_bounded(many, 1024).images) == MAX_IMAGES
+    assert len(bounded(many, 1024).images) == MAX_IMAGES
 
 
 @pytest.mark.parametrize(

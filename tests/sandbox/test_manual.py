@@ -56,7 +56,11 @@ def test_every_field_of_the_policy_is_listed_with_its_default() -> None:
     assert found.keys() == defaults.keys()
     for name, default in defaults.items():
         text = found[name]
-        if isinstance(default, str | list | dict):
+        if default is None:
+            assert text == "null", name
+        elif isinstance(default, bool):
+            assert text == str(default).lower(), name
+        elif isinstance(default, str | list | dict):
             assert text == str(default), name
         elif name.removeprefix("limits.") in COUNTS:
             assert parse_count(text) == default, name

@@ -40,7 +40,7 @@ from sandbox_agent.embedding.loop_end import at_loop_end
 from sandbox_agent.errors import StateError
 from sandbox_agent.journal.recorder import Recorder, Unrecorded
 from sandbox_agent.journal.status import Status
-from sandbox_agent.run.call import Caller, Request
+from sandbox_agent.run.call import Caller, Request, kept_output
 from sandbox_agent.run.end import End, end_by_error
 from sandbox_agent.run.setup import Options, make_setup
 from sandbox_agent.run.stop_decision import StopDecision
@@ -139,7 +139,7 @@ class Box:
             folder=self.run_dir,
             workspace=self._setup.settings.workspace.path,
             writable=self._host.writable(),
-            output_limit=limits.output,
+            output_limit=kept_output(limits),
             time_limit=limits.timeout,
             on_output=None,
             separate_output=True,

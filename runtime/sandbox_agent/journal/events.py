@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 from sandbox_agent_ipc.messages import Image, ToolSpec
-from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
+from sandbox_agent_sandbox.outcome import LimitMet, Outcome, Rung, StartedState, Survivor
 from sandbox_agent_sandbox.protection.finding import Finding
 
 from sandbox_agent.journal.usage import TokenUsage
@@ -179,7 +179,8 @@ class Ended(Event, frozen=True, tag="ended"):
     tool, for the model to see (data in base64). private_files: that `write_file` or `edit_file`
     wrote in a place of the sandbox's own, such as /tmp; they are lost with the sandbox. made:
     False if the sandbox could not make the call. restored: what it changed in the settings of git,
-    and what was undone of that; calls that go at the same time are not told apart.
+    and what was undone of that; calls that go at the same time are not told apart. limits: of the
+    policy, that the call has met.
     """
 
     call: str
@@ -197,6 +198,7 @@ class Ended(Event, frozen=True, tag="ended"):
     private_files: tuple[str, ...] = ()
     made: bool = True
     restored: tuple[Finding, ...] = ()
+    limits: tuple[LimitMet, ...] = ()
 
 
 class CancelRequested(Event, frozen=True, tag="cancel_requested"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
+from sandbox_agent_sandbox.outcome import LimitMet, Outcome, Rung, StartedState, Survivor
 from sandbox_agent_sandbox.protection.finding import Finding
 
 from sandbox_agent.errors import JournalError
@@ -57,7 +57,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class CallRecord(msgspec.Struct, frozen=True):
-    """One call of the whole run. outcome: None while it is in flight. private_files: as in
+    """One call of the whole run. outcome: None while it is in flight. private_files, limits: as in
     `Ended`."""
 
     id: str
@@ -69,6 +69,7 @@ class CallRecord(msgspec.Struct, frozen=True):
     rungs_ms: dict[str, float] = {}
     survivors: tuple[Survivor, ...] = ()
     private_files: tuple[str, ...] = ()
+    limits: tuple[LimitMet, ...] = ()
 
 
 class VerifyRecord(msgspec.Struct, frozen=True):
@@ -130,6 +131,7 @@ def _call(call: CallState) -> CallRecord:
         rungs_ms=ended.rungs_ms,
         survivors=ended.survivors,
         private_files=ended.private_files,
+        limits=ended.limits,
     )
 
 

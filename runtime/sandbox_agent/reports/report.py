@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox_agent_ipc.messages import Image
-from sandbox_agent_sandbox.outcome import Outcome, Rung, StartedState, Survivor
+from sandbox_agent_sandbox.outcome import LimitMet, Outcome, Rung, StartedState, Survivor
 
 from sandbox_agent.journal import events
 from sandbox_agent.journal.file import (
@@ -111,6 +111,7 @@ class Call:
     images_left_out: int = 0
     private_files: tuple[str, ...] = ()
     made: bool = True
+    limits: tuple[LimitMet, ...] = ()
     passed: bool | None = None
     cancels: list[tuple[float, str]] = field(default_factory=list)
 
@@ -334,8 +335,7 @@ class Report:
             call.command, call.asked = event.command, self._seconds(event)
 
     def _end_call(self, event: events.Ended) -> None:
-        call = self._call(event.call)
-        last = self.last
+        call, last = self._call(event.call), self.last
         in_time = last is not None and last.end is None and call.segment == last.number
         if in_time and not _is_late(event):
             call.ended = self._seconds(event)
@@ -344,7 +344,7 @@ class Report:
         call.exit_status, call.detail, call.made = event.exit_status, event.detail, event.made
         call.rung, call.rungs_ms, call.survivors = event.rung, event.rungs_ms, event.survivors
         call.output_bytes, call.output_file = event.output_bytes, event.output_file
-        call.private_files = event.private_files
+        call.private_files, call.limits = event.private_files, event.limits
         self._keep_images(call, event.images)
 
     def _keep_images(self, call: Call, images: tuple[Image, ...]) -> None:

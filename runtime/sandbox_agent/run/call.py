@@ -24,6 +24,7 @@ from sandbox_agent.tools.killed_writes import remove_leftover
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.cell import Cell
+    from sandbox_agent_sandbox.policy.policy import Limits
     from sandbox_agent_sandbox.protection.guard import Guard
 
 OnOutput = Callable[[str, str, bytes], object]
@@ -242,6 +243,7 @@ class Caller(msgspec.Struct, frozen=True):
             private_files=result.private_files,
             made=result.made,
             restored=restored,
+            limits=result.limits,
         )
 
     def _spill(self, call_id: str, text: bytes) -> str | None:
@@ -260,6 +262,11 @@ class Caller(msgspec.Struct, frozen=True):
                 path.unlink()  # A part of it would look like the whole.
             raise
         return str(path.relative_to(self.folder))
+
+
+def kept_output(limits: Limits) -> int:
+    """Bytes of a call's output that are kept."""
+    return 2**62 if limits.output is None else limits.output
 
 
 def _skipped(call_id: str, token: RunToken) -> CallResult:

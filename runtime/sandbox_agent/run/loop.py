@@ -25,7 +25,7 @@ from sandbox_agent.journal.recording import RecordedSegments
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import ModelCall, ModelDelta, ModelTurn
 from sandbox_agent.run.budget import BudgetTracker
-from sandbox_agent.run.call import Caller
+from sandbox_agent.run.call import Caller, kept_output
 from sandbox_agent.run.call_group import CallGroup
 from sandbox_agent.run.end import (
     STOPPED,
@@ -304,7 +304,7 @@ class Loop:
             folder=self._setup.recorder.folder,
             workspace=self._setup.settings.workspace.path,
             writable=self._host.writable(),
-            output_limit=limits.output,
+            output_limit=kept_output(limits),
             time_limit=limits.timeout,
             on_output=self._setup.callbacks.on_output,
             separate_output=self._setup.callbacks.separate_output,

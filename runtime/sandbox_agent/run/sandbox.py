@@ -112,7 +112,9 @@ class ConversationSandbox:
         if self.registry is None:
             cell, cwd = self.cell, str(self._settings.workspace.path)
             self.registry = await resolve(
-                self._settings.tools, lambda references: cell.describe(references, cwd, token=token)
+                self._settings.tools,
+                lambda references: cell.describe(references, cwd, token=token),
+                self._settings.sandbox.limits,
             )
         return self.registry
 

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox_agent_ipc.messages import FunctionRef, ToolProblem, ToolSpec
 
@@ -21,6 +21,9 @@ from sandbox_agent.config.functions import FunctionPlace, show
 from sandbox_agent.config.settings import ToolChoice
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.events import ToolEntry
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.policy.policy import Limits
 
 _OURS = "sandbox_agent_sandbox.inside.tools"
 _FILES = {
@@ -97,10 +100,13 @@ def _seconds(asked: object) -> float | None:
     return seconds if math.isfinite(seconds) and seconds > 0 else None
 
 
-async def resolve(choices: Sequence[ToolChoice], describe: Describe) -> Registry:
+async def resolve(
+    choices: Sequence[ToolChoice], describe: Describe, limits: Limits | None = None
+) -> Registry:
     """Find out what a model is told of each tool.
 
-    describe: asks a worker about functions that this process does not import.
+    describe: asks a worker about functions that this process does not import. limits: of the
+    policy. The model is told them, but with a file tool, which does not come near them.
     Raises ConfigError for what cannot be a tool, naming function, reason and hint.
     """
     wanted = [(one, ours, c.timeout) for c in choices for one, ours in _functions(c)]
@@ -108,12 +114,16 @@ async def resolve(choices: Sequence[ToolChoice], describe: Describe) -> Registry
     foreign = [one for one, ours, _ in wanted if not ours]
     described = await describe(foreign) if foreign else []
     answers = iter(zip(described, hints, strict=True))
-    return Registry(
-        [
-            ToolEntry(_described(one) if ours else _checked(*next(answers)), timeout)
-            for one, ours, timeout in wanted
-        ]
-    )
+    tools = [
+        ToolEntry(_described(one) if ours else _checked(*next(answers)), timeout)
+        for one, ours, timeout in wanted
+    ]
+    if limits is not None:
+        from sandbox_agent.tools.told_limits import with_limits
+
+        plain = set(BUILT_IN["files"])
+        tools = [one if one.spec.function in plain else with_limits(one, limits) for one in tools]
+    return Registry(tools)
 
 
 def _functions(choice: ToolChoice) -> list[tuple[FunctionRef, bool]]:

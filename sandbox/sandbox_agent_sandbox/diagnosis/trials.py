@@ -31,17 +31,22 @@ from sandbox_agent_sandbox.policy.probe import host_facts
 _MODULE = "sandbox_agent_sandbox.inside.tools.trials"
 _PASSED, _DROPPED, _ASSIGNED = (f"SANDBOX_AGENT_TRIAL_{n}" for n in ("PASSED", "DROPPED", "SET"))
 _NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
+_TIMEOUT, _CPU_TIME = 0.2, 1.0
+_PROCESSES, _OPEN_FILES, _FILE_SIZE, _OUTPUT = 32, 64, 16 << 20, 4096
+_MEMORY, _CALL_MEMORY, _PROCESS_MEMORY = 176 << 20, 112 << 20, 64 << 20
 _LIMITS = Limits(
-    timeout=0.2,
-    memory=96 << 20,
-    processes=32,
-    cpu_time=1.0,
-    open_files=64,
-    file_size=16 << 20,
+    timeout=_TIMEOUT,
+    memory=_MEMORY,
+    call_memory=_CALL_MEMORY,
+    process_memory=_PROCESS_MEMORY,
+    processes=_PROCESSES,
+    cpu_time=_CPU_TIME,
+    open_files=_OPEN_FILES,
+    file_size=_FILE_SIZE,
     tmp=20 << 20,  # as large as it takes to be on the disk
     shm=8 << 20,
     disk=48 << 20,
-    output=4096,
+    output=_OUTPUT,
 )
 _PATIENCE = 2.0
 """Seconds in which a watchdog must notice."""
@@ -93,46 +98,58 @@ def nothing_kept(why: str) -> list[Fact]:
 
 
 async def _try_all(cell: Cell, ground: Ground) -> Tried:
-    limits = _LIMITS
-    assert limits.timeout is not None
     at_once = await _call(cell, ground, "try_walls", {"ground": msgspec.to_builtins(ground)})
     if at_once.outcome is not Outcome.OK:
         raise SandboxUnavailable(f"the trials could not be made: {_said(at_once)}")
     tried: dict[str, str] = msgspec.json.decode(at_once.content, type=dict[str, str])
     timeout, cpu_time, output = await asyncio.gather(
-        _call(cell, ground, "sleep_on", {"seconds": 10.0}, timeout=limits.timeout),
-        _call(cell, ground, "burn", {"seconds": 2 * limits.cpu_time + 1}),
-        _call(cell, ground, "print_much", {"size": 4 * limits.output}),
+        _call(cell, ground, "sleep_on", {"seconds": 10.0}, timeout=_TIMEOUT),
+        _call(cell, ground, "burn", {"seconds": 2 * _CPU_TIME + 1}),
+        _call(cell, ground, "print_much", {"size": 4 * _OUTPUT}),
     )
     tried["limits.timeout"] = "" if timeout.outcome is Outcome.TIMEOUT else _said(timeout)
     tried["limits.cpu_time"] = _ended(cpu_time)
-    cut = len(output.stdout) < 2 * limits.output and output.left_out > 0
+    cut = len(output.stdout) < 2 * _OUTPUT and output.left_out > 0
     tried["limits.output"] = "" if cut else f"{len(output.stdout)} bytes were kept"
     # Alone: where a limit is that of the whole sandbox, others would be ended with it.
-    assert limits.tmp is not None and limits.shm is not None and limits.disk is not None
+    assert _LIMITS.tmp is not None and _LIMITS.shm is not None and _LIMITS.disk is not None
     for name, folder, most in (
-        ("limits.tmp", "/tmp", limits.tmp),
-        ("limits.shm", "/dev/shm", limits.shm),
-        ("limits.disk", ground.workspace, limits.disk),
+        ("limits.tmp", "/tmp", _LIMITS.tmp),
+        ("limits.shm", "/dev/shm", _LIMITS.shm),
+        ("limits.disk", ground.workspace, _LIMITS.disk),
     ):
         fill = {"folder": folder, "size": 2 * most, "patience": _PATIENCE}
         tried[name] = _ended(await _call(cell, ground, "fill", fill))
-    take = {"size": 2 * limits.memory, "patience": _PATIENCE}
-    tried["limits.memory"] = _ended(await _call(cell, ground, "take_memory", take))
+    for name, function, size in (
+        ("limits.process_memory", "take_memory", _PROCESS_MEMORY + (16 << 20)),
+        ("limits.call_memory", "share_memory", _CALL_MEMORY + (32 << 20)),
+    ):
+        arguments = {"size": size, "patience": _PATIENCE}
+        tried[name] = _ended(await _call(cell, ground, function, arguments))
+    # Two calls, neither of which is over the limit of one.
+    arguments = {"size": _CALL_MEMORY - (16 << 20), "patience": _PATIENCE}
+    both = [_call(cell, ground, "share_memory", arguments, name=f"share-{n}") for n in (1, 2)]
+    ended = [_ended(result) for result in await asyncio.gather(*both)]
+    tried["limits.memory"] = "" if "" in ended else ended[0]
     return tried
 
 
 async def _call(
-    cell: Cell, ground: Ground, function: str, arguments: dict[str, Any], timeout: float = 30
+    cell: Cell,
+    ground: Ground,
+    function: str,
+    arguments: dict[str, Any],
+    timeout: float = 30,
+    name: str = "",
 ) -> CallResult:
     return await cell.call(
         CallRequest(
-            id=function,
+            id=name or function,
             function=FunctionRef(_MODULE, function),
             arguments=msgspec.json.encode(arguments),
             cwd=ground.workspace,
             timeout=timeout,
-            output_limit=(1 << 16) if function == "try_walls" else _LIMITS.output,
+            output_limit=(1 << 16) if function == "try_walls" else _OUTPUT,
         )
     )
 
@@ -187,9 +204,9 @@ def _ground(top: Path) -> Iterator[tuple[Policy, Ground]]:
                 passed=_PASSED,
                 dropped=_DROPPED,
                 assigned=_ASSIGNED,
-                processes=_LIMITS.processes,
-                open_files=_LIMITS.open_files,
-                file_size=_LIMITS.file_size,
+                processes=_PROCESSES,
+                open_files=_OPEN_FILES,
+                file_size=_FILE_SIZE,
             ),
         )
     finally:

@@ -32,8 +32,12 @@ from sandbox_agent_sandbox.host.request import CallRequest
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.host.verdict import Evidence, decide
 from sandbox_agent_sandbox.host.worker_link import Moves, WorkerLink
+from sandbox_agent_sandbox.limits.struck import Usage
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
+from sandbox_agent_sandbox.plan import ResourceLimits
 from sandbox_agent_sandbox.received import bounded
+
+_NO_LIMITS = ResourceLimits()
 
 _FLOOD_PAUSE = 0.001
 """Seconds between reads of a stream beyond its limit: the pipe fills, and the writer is slowed."""
@@ -60,7 +64,7 @@ class CallState(Enum):
 class CallIO(WorkerLink[CallState]):
     """Runs one call. Made with a claimed slot, used once, closed always.
 
-    owner: the uid and gid, outside, that the call's tools run as.
+    owner: the uid and gid, outside, that the call's tools run as. limits: of the sandbox.
     """
 
     RECEIVES = FromWorker
@@ -82,10 +86,12 @@ class CallIO(WorkerLink[CallState]):
         slot: Slot,
         supervisor: Supervisor,
         owner: tuple[int, int] | None = None,
+        limits: ResourceLimits = _NO_LIMITS,
     ) -> None:
         super().__init__(supervisor, CallState.WAITING)
         self._request = request
         self._owner = owner
+        self._limits = limits
         self._slot = slot
         self._stdout = Capture(request.output_limit)
         self._stderr = Capture(request.output_limit)
@@ -181,12 +187,13 @@ class CallIO(WorkerLink[CallState]):
         failure = self._not_sent or self._fault or call_process.failure
         if not failure and self._exit_status == 0:
             failure = self._torn  # there is no other explanation
+        result, left_out = self._result(), self._stdout.left_out + self._stderr.left_out
         return decide(
             Evidence(
                 id=self._request.id,
                 sent=not self._not_sent,
                 started=self._state in (CallState.STARTED, CallState.ANSWERED),
-                result=self._result(),
+                result=result,
                 # An end by SIGTERM is no end of its own, also just before the cancellation.
                 finished=self._answered_before_flag and not self._was_terminated(),
                 reason=self._slot.reason or self._late_reason,
@@ -198,7 +205,17 @@ class CallIO(WorkerLink[CallState]):
                 stdout=self._stdout.data(),
                 stderr=self._stderr.data(),
                 output_bytes=self._stdout.total + self._stderr.total,
-                left_out=self._stdout.left_out + self._stderr.left_out,
+                left_out=left_out,
+                usage=Usage(
+                    self._limits,
+                    self._request.timeout,
+                    call_process.counts,
+                    tuple(call_process.met),
+                    0.0 if result is None else result.cpu_seconds,
+                    self._request.output_limit,
+                    left_out,
+                    call_process.full,
+                ),
             )
         )
 

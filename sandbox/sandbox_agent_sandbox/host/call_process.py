@@ -14,6 +14,7 @@ from sandbox_agent_sandbox.call_status import WorkerEnd, worker_end
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.ladder import Ladder
 from sandbox_agent_sandbox.host.process import Process
+from sandbox_agent_sandbox.limits.groups import CallGroup, Counts
 from sandbox_agent_sandbox.outcome import LimitMet, Survivor
 
 
@@ -22,7 +23,9 @@ class CallProcess:
     """The record of one call, from its request to the proof of its end.
 
     session: for a request to a session, the session's own call process; the two share a process.
-    fresh_view: see `CallRequest`.
+    fresh_view: see `CallRequest`. group: the control groups that it is in. counts: what they
+    counted. met: the limits that it met meanwhile.
+    full: what is full at its end.
 
     Any thread may call `flag` at any time. All else belongs to the supervisor's thread until
     `on_ended` is called. From then on nothing changes any more.
@@ -40,7 +43,10 @@ class CallProcess:
     ladder: Ladder = field(init=False)
     survivors: tuple[Survivor, ...] = ()
     failure: str = ""
+    group: CallGroup | None = None
+    counts: Counts = field(default_factory=Counts)
     met: list[LimitMet] = field(default_factory=list)
+    full: LimitMet | None = None
 
     def flag(self, reason: CancelReason) -> None:
         """Change the word and wake the worker. No lock: safe in signal handlers."""

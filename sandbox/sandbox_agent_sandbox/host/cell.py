@@ -272,7 +272,7 @@ class Cell:
         slot = await self._claim(request.id, token, request.timeout)
         identity = self._plan.identity
         owner = (identity.outside_uid, identity.outside_gid)
-        exchange = CallIO(request, slot, self._supervisor, owner)
+        exchange = CallIO(request, slot, self._supervisor, owner, self._plan.limits)
         try:
             # The host looks after its last wait. The worker looks again before the tool's code.
             _look(token)

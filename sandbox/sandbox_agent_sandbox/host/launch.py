@@ -45,6 +45,7 @@ class Launch:
         self, process: subprocess.Popen[bytes], control: socket.socket, log: Descriptor
     ) -> None:
         self._process = process
+        self.pid = process.pid
         self._pidfd = Descriptor(os.pidfd_open(process.pid))
         self._handle = Process(self._pidfd.number)
         self.control = control
@@ -185,6 +186,10 @@ _TOO_MANY = (
 _KERNEL = "use a kernel with user, mount, pid, net, ipc, uts and cgroup namespaces"
 _PROC = "in a container, unmask /proc (docker: --security-opt systempaths=unconfined)"
 _OLD = "use Linux 5.12 or newer"
+_GROUPS = (
+    "let this user write its control groups (cgroup.max.descendants, memory.max), or leave"
+    " limits.memory to init: run as an ordinary user"
+)
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.EDQUOT, errno.ECHILD)
 
 _HINTS: dict[tuple[Step, int], str] = {
@@ -216,6 +221,10 @@ _HINTS: dict[tuple[Step, int], str] = {
     (Step.VIEW, errno.EPERM): _PROC,
     (Step.VIEW, errno.ENOSYS): _OLD,
     (Step.VIEW, errno.ENOSPC): "raise sandbox.limits.tmp, or the number of mounts (fs.mount-max)",
+    (Step.GROUPS, errno.EACCES): _GROUPS,
+    (Step.GROUPS, errno.EPERM): _GROUPS,
+    (Step.GROUPS, errno.ENOSPC): _GROUPS,
+    (Step.CALL_GROUPS, errno.ENODEV): "something removed its control group: run again",
     (Step.CALL_NAMESPACES, errno.ENOSPC): _TOO_MANY,
     (Step.CALL_NAMESPACES, errno.EUSERS): _TOO_MANY,
     (Step.CALL_PROC, errno.EPERM): _PROC,

@@ -24,18 +24,23 @@ from sandbox_agent_ipc.messages import (
     InitBorn,
     InitFailed,
     InitHello,
+    NewCall,
+    OverLimit,
     Thaw,
     ToInit,
 )
 from sandbox_agent_ipc.shortage import explained
 
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
+from sandbox_agent_sandbox.host.call_process import CallProcess
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.disk.sandbox_disk import SandboxDisk
 from sandbox_agent_sandbox.host.launch import Launch, explain, launch, why_failed
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.host.sandbox_state import SandboxState, State
+from sandbox_agent_sandbox.limits.groups import SandboxGroups
+from sandbox_agent_sandbox.limits.struck import named
 from sandbox_agent_sandbox.outcome import LimitMet, Survivor
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
@@ -43,7 +48,7 @@ from sandbox_agent_sandbox.steps import Step
 OnOpen = Callable[[SandboxError | None], object]
 """Called once when the sandbox is built (None) or cannot be, from the supervisor's thread."""
 
-AboutCalls = CallBorn | CallFailed | Frozen
+AboutCalls = CallBorn | CallFailed | Frozen | OverLimit
 """Messages of init that are about calls."""
 
 
@@ -73,6 +78,7 @@ class SandboxProcess:
         self._on_message = on_message
         self._on_init_ended = on_init_ended
         self.disk = SandboxDisk(plan, strike)
+        self._groups: SandboxGroups | None = None
         self._launch: Launch | None = None
         self._init: Process | None = None
         self.state = SandboxState(deadlines)
@@ -87,13 +93,20 @@ class SandboxProcess:
     def start(self) -> bool:
         """Start the spawner. Returns False, and the sandbox has failed, when that cannot be."""
         self.state.start(time.monotonic())
+        step = Step.GROUPS
         try:
+            if self._plan.groups is not None:
+                self._groups = SandboxGroups(self._plan.groups, self._plan.limits)
+            step = Step.START
             self._launch = launch(self._plan, self._board_fd)
+            step = Step.GROUPS
+            if self._groups is not None:
+                self._groups.adopt(self._launch.pid)
         except SandboxUnavailable as error:
             self.fail(error)
             return False
         except OSError as error:
-            why = why_failed(Step.START, str(error), error.errno or 0)
+            why = why_failed(step, str(error), error.errno or 0)
             self.fail(SandboxUnavailable(f"the sandbox cannot be built: {why}"))
             return False
         self.state.spawner_started()
@@ -101,24 +114,48 @@ class SandboxProcess:
         self._epoll.register(self._launch.pidfd, select.EPOLLIN)
         return True
 
-    def send(self, message: ToInit, channels: list[Descriptor]) -> None:
-        """Send init a message. Raises OSError and IpcError."""
+    def begin_call(self, call_process: CallProcess, channels: list[Descriptor]) -> str:
+        """Have init make a call's processes. Returns why that cannot be, or ""."""
+        numbers = [channel.number for channel in channels]
+        try:
+            if self._groups is not None:
+                call_process.group = self._groups.enter()
+                numbers += call_process.group.joins
+            self._send(NewCall(call_process.id, call_process.fresh_view), numbers)
+        except (OSError, IpcError) as error:
+            why = explained(error) if isinstance(error, OSError) else error
+            return f"init does not take the call: {why}"
+        return ""
+
+    def note_limit(self, call_process: CallProcess, over: OverLimit) -> None:
+        """Init says that a call is over a limit."""
+        if over.limit in self._plan.limits.__struct_fields__:
+            met = named(self._plan.limits, over.limit, over.what)
+            call_process.met += [] if met is None else [met]
+
+    def end_call(self, call_process: CallProcess, *, empty: bool) -> None:
+        """A call is over. empty: none of its processes is left."""
+        call_process.full = self.disk.met()
+        group, call_process.group = call_process.group, None
+        if self._groups is not None and group is not None:
+            call_process.counts = self._groups.leave(group, empty=empty)
+
+    def _send(self, message: ToInit, numbers: list[int]) -> None:
         if self._launch is None:
             raise ChannelClosed("there is no spawner")
-        numbers = [channel.number for channel in channels]
         send_datagram(self._launch.control, message, numbers)
 
     def freeze(self) -> bool:
         """Ask init to stop every process. Returns whether it will confirm that: while the sandbox
         is being built there is nothing to stop yet, and init reads this before any call."""
         with suppress(OSError, IpcError):
-            self.send(Freeze(), [])
+            self._send(Freeze(), [])
         return self.has_init and not self.state.is_building
 
     def thaw(self) -> None:
         """Ask init to continue every process."""
         with suppress(OSError, IpcError):
-            self.send(Thaw(), [])
+            self._send(Thaw(), [])
 
     def on_readable(self, fd: int) -> None:
         """Act on a descriptor that epoll found readable."""
@@ -172,6 +209,8 @@ class SandboxProcess:
         if self._launch is not None:
             self._launch.reap()
         self.disk.close()
+        if self._groups is not None:
+            self._groups.close()
         self._report_open(self.state.failure)
 
     def _read_message(self, spawner: Launch) -> None:

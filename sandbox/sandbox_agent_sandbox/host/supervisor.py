@@ -16,7 +16,7 @@ from math import inf
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.errors import IpcError
-from sandbox_agent_ipc.messages import CallFailed, Frozen, NewCall
+from sandbox_agent_ipc.messages import CallFailed, Frozen, OverLimit
 
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
 from sandbox_agent_sandbox.host.call_process import CallProcess
@@ -285,7 +285,8 @@ class Supervisor:
         due = min((time for time in deadlines if time is not None), default=inf)
         due = min(due, self._sandbox.state.deadline)
         wait = -1 if due == inf else max(0.0, due - time.monotonic())
-        for fd, _ in self._epoll.poll(wait):
+        # Messages of init come first: they may say why a call has ended.
+        for fd, _ in sorted(self._epoll.poll(wait), key=lambda event: event[0] in self._by_pidfd):
             if fd == self._commands.fd:
                 self._commands.clear_wake()
             elif fd in self._by_pidfd:
@@ -321,15 +322,12 @@ class Supervisor:
     def _start(self, call_process: CallProcess, channels: list[Descriptor]) -> None:
         # The sandbox's end may have been seen before this command, and have ended the call.
         if call_process.id in self._calls:
-            if self._sandbox.state.state is not State.OPEN:
-                call_process.failure = str(self.failure or "the sandbox was closed")
+            why = str(self.failure or "the sandbox was closed")
+            if self._sandbox.state.state is State.OPEN:
+                why = self._sandbox.begin_call(call_process, channels)
+            if why:
+                call_process.failure = why
                 self._end_call(call_process, proven=True)
-            else:
-                try:
-                    self._sandbox.send(NewCall(call_process.id, call_process.fresh_view), channels)
-                except (OSError, IpcError) as error:
-                    call_process.failure = f"init does not take the call: {error}"
-                    self._end_call(call_process, proven=True)
         for channel in channels:
             channel.close()
 
@@ -338,18 +336,19 @@ class Supervisor:
             self._frozen.set()
             return
         call_process = self._calls.get(message.id)
-        if isinstance(message, CallFailed):
-            if call_process is not None:
-                call_process.failure = why_failed(message.step, message.reason, message.number)
-                self._end_call(call_process, proven=True)
-            return
         if call_process is None:
-            os.close(descriptors[0])
-            return
-        call_process.process = Process(descriptors[0])
-        self._by_pidfd[call_process.process.pidfd] = call_process
-        self._epoll.register(call_process.process.pidfd, select.EPOLLIN)
-        call_process.ladder.birth(time.monotonic())
+            for descriptor in descriptors:
+                os.close(descriptor)
+        elif isinstance(message, OverLimit):
+            self._sandbox.note_limit(call_process, message)
+        elif isinstance(message, CallFailed):
+            call_process.failure = why_failed(message.step, message.reason, message.number)
+            self._end_call(call_process, proven=True)
+        else:
+            call_process.process = Process(descriptors[0])
+            self._by_pidfd[call_process.process.pidfd] = call_process
+            self._epoll.register(call_process.process.pidfd, select.EPOLLIN)
+            call_process.ladder.birth(time.monotonic())
 
     def _end_call(self, call_process: CallProcess, *, proven: bool) -> None:
         """Give everything of a call back. Idempotent; proven: its namespace is empty."""
@@ -367,6 +366,7 @@ class Supervisor:
             self._epoll.unregister(process.pidfd)
             del self._by_pidfd[process.pidfd]
             os.close(process.pidfd)
+        self._sandbox.end_call(call_process, empty=proven)
         call_process.slot.release(proven)
         with self._idle:
             self._active -= 1

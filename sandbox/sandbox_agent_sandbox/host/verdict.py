@@ -9,6 +9,7 @@ from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import Result, ResultKind
 
 from sandbox_agent_sandbox.call_status import WORKER_FAILED
+from sandbox_agent_sandbox.limits.struck import Usage, ran_out_elsewhere, struck
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState, Survivor
 
 _NAMED, _NAME = 8, 100
@@ -23,7 +24,7 @@ class Evidence(msgspec.Struct, frozen=True):
     result: the worker's last message. started: its acknowledgement came. sent: the call was put
     into the worker's inbox. reason: the first reason of the flag; None when it was not set.
     finished: the result came before the flag. exit_status: the worker's, from waitpid. failure:
-    what went wrong in the host or in the protocol, "" for nothing.
+    what went wrong in the host or in the protocol, "" for nothing. usage: what it used.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Evidence(msgspec.Struct, frozen=True):
     stderr: bytes = b""
     output_bytes: int = 0
     left_out: int = 0
+    usage: Usage = Usage()
 
 
 def decide(seen: Evidence) -> CallResult:
@@ -59,6 +61,10 @@ def decide(seen: Evidence) -> CallResult:
         exit_status = result.exit_status
     elif outcome is Outcome.SKIPPED:
         exit_status = None  # it would be that of a worker that did not begin with its tool
+    met = struck(seen.usage, outcome, exit_status, seen.stdout + b"\n" + seen.stderr)
+    # The output is bounded for the model as well, which is told so in its place.
+    told = [f"limit: {one.text}" for one in met if one.limit != "output"]
+    told = [text for text in told if text not in detail]
     return CallResult(
         id=seen.id,
         outcome=outcome,
@@ -72,10 +78,11 @@ def decide(seen: Evidence) -> CallResult:
         rung=seen.rung,
         rungs_ms=seen.rungs_ms,
         survivors=seen.survivors,
-        detail=detail,
+        detail="; ".join(filter(None, (detail, ran_out_elsewhere(seen.usage), *told))),
         images=result.images if result is not None else (),
         private_files=result.private_files if result is not None else (),
         made=not unmade,
+        limits=met,
     )
 
 

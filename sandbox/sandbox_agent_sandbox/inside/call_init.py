@@ -49,6 +49,12 @@ def main(
         # Blocked from the start: an early SIGTERM waits until it can be passed on.
         signal.pthread_sigmask(signal.SIG_SETMASK, _HANDLED)
         syscalls.set_process_name("sandbox-call")
+        if descriptors.groups:
+            step = Step.CALL_GROUPS
+            for group in descriptors.groups:
+                os.write(group, b"0")  # this process: it is its only thread. cgroups(7)
+                os.close(group)
+            step = Step.CALL_NAMESPACES
         syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
         step = Step.CALL_PROC
         # Without its own /proc, /proc/self is wrong and siblings are visible.

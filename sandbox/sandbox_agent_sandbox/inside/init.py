@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
@@ -26,6 +27,7 @@ from sandbox_agent_ipc.messages import (
     InitFailed,
     InitHello,
     NewCall,
+    OverLimit,
     ToInit,
 )
 
@@ -37,6 +39,7 @@ from sandbox_agent_sandbox.inside.walls.mounts import build_root, open_trees
 from sandbox_agent_sandbox.inside.walls.namespaces import limit_the_namespace
 from sandbox_agent_sandbox.inside.walls.network import loopback_up
 from sandbox_agent_sandbox.inside.walls.private import Area, fresh_folder, open_area
+from sandbox_agent_sandbox.inside.watch import Watch
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 
@@ -74,6 +77,7 @@ def main(
                 open_area(area)
             step = Step.VIEW
             build_root(plan, trees, area)
+            watch = Watch(plan, lambda *over: send_datagram(host.control, OverLimit(*over)))
             step = Step.NAME
             syscalls.sethostname("sandbox")
             if plan.network == "none":
@@ -85,14 +89,14 @@ def main(
             os._exit(1)
         os.umask(starters_umask)  # the workers inherit it, and what tools create has it
         send_datagram(host.control, InitHello(PROTOCOL))
-        _serve(plan, area, host)
+        _serve(plan, area, host, watch)
     except BaseException as error:
         os.write(2, f"sandbox init: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(1)
 
 
-def _serve(plan: Plan, area: Area | None, host: HostEnds) -> None:
+def _serve(plan: Plan, area: Area | None, host: HostEnds, watch: Watch) -> None:
     own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -105,15 +109,17 @@ def _serve(plan: Plan, area: Area | None, host: HostEnds) -> None:
         poll.register(fd, select.POLLIN)
     frozen = more = False
     while True:
-        ready = poll.poll(0 if more else None)
+        pause = watch.pause()
+        ready = poll.poll(0 if more else None if pause is None else pause * 1000)
         if more:
-            more = _reap()
+            more = _reap(watch.remove)
+        watch.look()
         for fd, _ in ready:
             if fd == host.host_fd:
                 return
             if fd == wake:
                 os.read(wake, 4096)
-                more = _reap()
+                more = _reap(watch.remove)
             else:
                 message: ToInit
                 try:
@@ -121,7 +127,7 @@ def _serve(plan: Plan, area: Area | None, host: HostEnds) -> None:
                 except IpcError:
                     return  # the host closed the sandbox, or is gone
                 if isinstance(message, NewCall):
-                    _new_call(plan, area, message, descriptors, host, own_namespace)
+                    _new_call(plan, area, message, descriptors, host, own_namespace, watch)
                     if frozen:
                         _signal_all(signal.SIGSTOP)  # the new call too, long before its tool's code
                 elif isinstance(message, Freeze):
@@ -140,13 +146,15 @@ def _signal_all(number: signal.Signals) -> None:
         os.kill(-1, number)
 
 
-def _reap() -> bool:
+def _reap(ended: Callable[[int], object]) -> bool:
     """Collect what has ended. True when more may be left: a storm of short-lived processes must not
-    keep init from its messages."""
+    keep init from its messages. ended: called with each pid."""
     for _ in range(call_init.REAPED_AT_ONCE):
         try:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+            pid = os.waitpid(-1, os.WNOHANG)[0]
+            if pid == 0:
                 return False
+            ended(pid)
         except ChildProcessError:
             return False
     return True
@@ -159,6 +167,7 @@ def _new_call(
     descriptors: list[int],
     host: HostEnds,
     own_namespace: int,
+    watch: Watch,
 ) -> None:
     """Make a call's pid namespace and its init; send the host the pidfd, or why it failed."""
     step = Step.CALL_VIEW
@@ -174,16 +183,17 @@ def _new_call(
             if child == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                given = CallDescriptors(*descriptors)
+                given = CallDescriptors.received(descriptors)
                 fresh_view = message.fresh_view
                 call_init.main(plan, given, host.board_fd, fresh_view=fresh_view, fresh=fresh)
         finally:
             # Without this a second unshare is EINVAL, and the next fork joins the call's namespace.
             syscalls.setns(own_namespace, syscalls.CLONE_NEWPID)
+        watch.add(message.id, child)
         pidfd = os.pidfd_open(child)
         send_datagram(host.control, CallBorn(message.id), (pidfd,))
         os.close(pidfd)
-    except (OSError, TypeError) as error:
+    except (OSError, ValueError) as error:
         number = getattr(error, "errno", 0) or 0
         send_datagram(host.control, CallFailed(message.id, step, str(error), number))
     finally:

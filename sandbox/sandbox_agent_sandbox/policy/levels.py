@@ -121,6 +121,30 @@ def _disk(plan: Plan) -> Standing:
     return Standing(Level.RESTORED, _WATCHED, "the folders are the host's", hint)
 
 
+def _counted(what: str) -> Judge:
+    """A judge for what a control group bounds, and init looks at where there is none."""
+
+    def judge(plan: Plan) -> Standing:
+        if plan.groups is not None:
+            return Standing(
+                Level.ENFORCED, f"control group (cgroup v{plan.groups.version}), {what}"
+            )
+        return Standing(
+            Level.RESTORED,
+            f"best effort: looked at ten times a second, {what}; the largest process is ended",
+            "this user can make no control group for memory",
+            "run as root, or as a systemd user service with Delegate=yes",
+        )
+
+    return judge
+
+
+def _processes(plan: Plan) -> Standing:
+    if plan.groups is not None and plan.groups.processes:
+        return Standing(Level.ENFORCED, "control group (pids), and RLIMIT_NPROC")
+    return Standing(Level.ENFORCED, "RLIMIT_NPROC")
+
+
 FIELDS: Mapping[str, Judge] = {
     "read": always("mount view: what is not named is not there"),
     "write": always("mount view: all else is read-only"),
@@ -131,8 +155,10 @@ FIELDS: Mapping[str, Judge] = {
     "env.pass": always("the environment is replaced"),
     "env.set": always("the environment is replaced"),
     "limits.timeout": always("the ladder: flag, SIGTERM, SIGKILL"),
-    "limits.memory": always("RLIMIT_DATA, per process"),
-    "limits.processes": always("RLIMIT_NPROC"),
+    "limits.memory": _counted("of all calls"),
+    "limits.call_memory": _counted("of one call"),
+    "limits.process_memory": always("RLIMIT_DATA, per process"),
+    "limits.processes": _processes,
     "limits.cpu_time": always("RLIMIT_CPU, per process"),
     "limits.open_files": always("RLIMIT_NOFILE, per process"),
     "limits.file_size": always("RLIMIT_FSIZE, per file"),

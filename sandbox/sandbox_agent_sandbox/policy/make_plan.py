@@ -80,8 +80,7 @@ def make_plan(
     protected = list(_protect(policy, cwd, view))
     guarded = tuple(_guard(shared, view, task_files, seen)) if policy.protect_defaults else None
     for root in facts.code:
-        # Else a tool could write what the host imports next, in a folder of our own code that is
-        # itself the workspace, or named in `write`.
+        # Where it is itself the workspace, or in `write`, a tool could write what we import next.
         view.guard(root)
     if place is not None:
         show_git(view, place)
@@ -108,6 +107,7 @@ def make_plan(
         pins=tuple(_pins(view)),
         guarded=guarded,
         disk=policy.limits.disk,
+        groups=facts.groups,
         system_calls=compile_filter(facts.machine, owner_is_root=_is_roots(view)),
         landlock=landlock_rules(view.binds, listens=listens),
     )
@@ -347,8 +347,10 @@ def _account(environment: Mapping[str, str], facts: HostFacts) -> str:
 def _limits(limits: Limits) -> ResourceLimits:
     return ResourceLimits(
         memory=limits.memory,
+        call_memory=limits.call_memory,
+        process_memory=limits.process_memory,
         processes=limits.processes,
-        cpu_time=ceil(limits.cpu_time),
+        cpu_time=None if limits.cpu_time is None else ceil(limits.cpu_time),
         open_files=limits.open_files,
         file_size=limits.file_size,
     )

@@ -276,26 +276,36 @@ class EnvPolicy(Strict):
 
 
 class Limits(Strict):
-    """How much the tools may use. Where it says "per process", the kernel counts per process."""
+    """How much the tools may use; null lifts a limit. A limit that a call meets is named in its
+    result, with its number. Where it says "per process", the kernel counts per process."""
 
     timeout: Annotated[Duration, Field(gt=0)] | None = 120.0
-    """Wall time of one call; null for no limit. When it is up, the call is stopped like an
-    interrupted one, with outcome `timeout`."""
+    """Wall time of one call. When it is up, the call is stopped like an interrupted one, with
+    outcome `timeout`."""
 
-    memory: Annotated[Size, Field(ge=32 * 2**20)] = 2**30
-    """Per process: writable private memory (RLIMIT_DATA, not address space, which node and other
-    runtimes reserve by the terabyte)."""
+    memory: Annotated[Size, Field(ge=32 * 2**20)] | None = 4 * 2**30
+    """All calls of the sandbox together, with what lies in /dev/shm. Beyond it the largest process
+    is ended. The kernel counts in a control group where this user may make one (root). Elsewhere
+    the sandbox's init looks ten times a second: best effort."""
 
-    processes: Annotated[Count, Field(ge=8)] = 256
-    """Processes and threads of all calls of the sandbox together (RLIMIT_NPROC)."""
+    call_memory: Annotated[Size, Field(ge=32 * 2**20)] | None = None
+    """One call, as `memory`."""
 
-    cpu_time: Annotated[Duration, Field(ge=1)] = 300.0
-    """Per process: CPU time, rounded up to whole seconds (RLIMIT_CPU)."""
+    process_memory: Annotated[Size, Field(ge=32 * 2**20)] | None = None
+    """Per process: writable private memory (RLIMIT_DATA). Programs that reserve much more than they
+    use fail with it, such as AddressSanitizer, and a JVM beside a small limit."""
 
-    open_files: Annotated[Count, Field(ge=32)] = 1024
+    processes: Annotated[Count, Field(ge=8)] | None = 1024
+    """Processes and threads of all calls of the sandbox together (control group, RLIMIT_NPROC)."""
+
+    cpu_time: Annotated[Duration, Field(ge=1)] | None = 3600.0
+    """Per process: CPU time, rounded up to whole seconds (RLIMIT_CPU). SIGXCPU comes first, and
+    SIGKILL one second later."""
+
+    open_files: Annotated[Count, Field(ge=32)] | None = 4096
     """Per process: open descriptors (RLIMIT_NOFILE)."""
 
-    file_size: Size = 2**30
+    file_size: Size | None = 4 * 2**30
     """The largest file that can be written (RLIMIT_FSIZE)."""
 
     tmp: Annotated[Size, Field(ge=2**20)] | None = 10 * 2**30
@@ -310,9 +320,20 @@ class Limits(Strict):
     host watches it (best effort): it stops the calls that are going. A file counts as 4 KiB at
     least."""
 
-    output: Annotated[Size, Field(ge=1024)] = 2**20
+    output: Annotated[Size, Field(ge=1024)] | None = 2**20
     """Per call: how much is kept of what it prints, and as much of what it returns. The head and
-    the tail are kept, with the number of bytes left out between them."""
+    the tail are kept, with the number of bytes left out between them. null keeps all of it in the
+    agent's memory."""
+
+    @model_validator(mode="after")
+    def _call_within_sandbox(self) -> Limits:
+        both = self.call_memory, self.memory
+        if None not in both and both[0] > both[1]:  # type: ignore[operator]
+            raise ValueError(
+                "call_memory is more than memory, which all calls have together; lower it, or"
+                " remove it"
+            )
+        return self
 
 
 class Policy(Strict):

@@ -20,6 +20,8 @@ import msgspec
 
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.import_roots import import_roots
+from sandbox_agent_sandbox.limits.places import find_places
+from sandbox_agent_sandbox.plan import ControlGroups
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class HostFacts:
     environment and installation, as in `sys`. code: the folders that our own packages are imported
     from. import_path: `sys.path`. user: the name that tools see as their own. environment: what
     `env.pass` reads. root: the folder that holds the system's `usr`, `etc` and so on. machine: as
-    uname(2) names it; "" where it is not that of this process.
+    uname(2) names it; "" where it is not that of this process. groups: where control groups can be
+    made; None for nowhere.
     """
 
     uid: int
@@ -47,6 +50,7 @@ class HostFacts:
     machine: str = ""
     disks: tuple[Path, ...] = ()
     maker: str = ""
+    groups: ControlGroups | None = None
 
 
 def interpreter() -> str:
@@ -102,6 +106,7 @@ def host_facts() -> HostFacts:
         machine=os.uname().machine if sys.maxsize > 2**32 else "",
         disks=disks(environment),
         maker=image_maker(),
+        groups=find_places(),
     )
 
 

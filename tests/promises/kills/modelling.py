@@ -53,7 +53,7 @@ def misbehave(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     make = planning.make_plan
 
     def make_plan(policy: Policy, *arguments: Any, tool_paths: list[Path], **more: Any) -> Any:
-        limits = policy.limits.model_copy(update={"memory": 256 << 20})
+        limits = policy.limits.model_copy(update={"process_memory": 256 << 20})
         policy = policy.model_copy(update={"write": [folder], "limits": limits})
         return make(policy, *arguments, tool_paths=[*tool_paths, folder], **more)
 

@@ -69,7 +69,7 @@ def plan_for(workspace: Path, change: Callable[[Plan], Plan] = lambda plan: plan
         os.mkfifo(workspace / "go")
         (workspace / "go").chmod(0o666)
     facade = Path(sandbox_agent.__file__).parents[1]
-    policy = Policy(limits={"memory": "256MiB"})
+    policy = Policy(limits={"process_memory": "256MiB"})
     return change(make_plan(policy, host_facts(), workspace=workspace, tool_paths=[facade]))
 
 

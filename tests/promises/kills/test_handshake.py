@@ -33,7 +33,7 @@ CALL_INIT: dict[How, Told] = {
     ),
     How.SIGKILL: Told(Outcome.CRASHED, NO, LOST),
     # The SIGTERM rung continues it: it passes the signal on to its worker, which dies of it.
-    How.SIGSTOP: Told(Outcome.TIMEOUT, NO, "its time was up", Rung.TERM),
+    How.SIGSTOP: Told(Outcome.TIMEOUT, NO, "its time was up; limit: timeout ...", Rung.TERM),
 }
 
 UNBUILDABLE = "the sandbox cannot be built: "
@@ -219,4 +219,4 @@ def test_a_call_that_init_never_makes_can_be_cancelled(tmp_path: Path) -> None:
             with Case(cell, tmp_path, When.MID_OUTPUT, "well", timeout=0.1) as case:
                 return await case.result()
 
-    Told(Outcome.TIMEOUT, NO, "its time was up", Rung.KILL).check(run(main))
+    Told(Outcome.TIMEOUT, NO, "its time was up; limit: timeout ...", Rung.KILL).check(run(main))

@@ -28,7 +28,7 @@ def crashed(started: StartedState, detail: str) -> Told:
 
 
 def timed_out(started: StartedState, rung: Rung) -> Told:
-    return Told(Outcome.TIMEOUT, started, "its time was up", rung)
+    return Told(Outcome.TIMEOUT, started, "its time was up; limit: timeout ...", rung)
 
 
 TORN = "its worker broke the protocol: the stream ended ..."
@@ -151,7 +151,7 @@ def die_in_the_handshake(workspace: Path, how: How) -> CallResult:
         if how is How.EXCEPTION:  # no rlimit is as high
             limits = msgspec.structs.replace(limits, file_size=2**63 + 1)
         elif how is How.MEMORY:
-            limits = msgspec.structs.replace(limits, memory=1)
+            limits = msgspec.structs.replace(limits, process_memory=1)
         return msgspec.structs.replace(plan, limits=limits)
 
     async def main() -> CallResult:

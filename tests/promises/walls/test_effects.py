@@ -359,7 +359,7 @@ LONG_LOOP = "python3 -c 'import time\nwhile time.process_time() < 2: pass\nprint
 @pytest.mark.parametrize(
     ("limits", "text"),
     [
-        ({"memory": "64MiB"}, "python3 -c 'x = bytearray(200 << 20); print(\"worked\")'"),
+        ({"process_memory": "64MiB"}, "python3 -c 'x = bytearray(200 << 20); print(\"worked\")'"),
         ({"file_size": "1MiB"}, "head -c 3000000 /dev/zero > big && echo worked"),
         ({"open_files": 40}, MANY_FILES),
         ({"tmp": "2MiB"}, "head -c 8000000 /dev/zero > /tmp/big && echo worked"),

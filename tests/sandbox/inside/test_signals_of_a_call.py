@@ -144,7 +144,7 @@ def test_reaping_is_bounded_between_two_looks_at_messages() -> None:
                 os._exit(0)
         while len(children_that_ended()) <= REAPED_AT_ONCE:
             pass
-        more = [_reap(), _reap()]
+        more = [_reap(int), _reap(int)]
         assert children_that_ended() == []
         return more
 

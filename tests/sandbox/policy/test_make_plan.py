@@ -169,11 +169,11 @@ USER = Plan(
     protected=(),
     network="none",
     limits=ResourceLimits(
-        memory=1073741824,
-        processes=256,
-        cpu_time=300,
-        open_files=1024,
-        file_size=1073741824,
+        memory=4294967296,
+        processes=1024,
+        cpu_time=3600,
+        open_files=4096,
+        file_size=4294967296,
     ),
     private=Private(
         PrivateKind.FOLDER,
@@ -215,7 +215,7 @@ def lines(plan: Plan) -> list[str]:
     shown = []
     for name, value in msgspec.to_builtins(plan).items():
         items = value.items() if isinstance(value, dict) else value
-        each = [items] if isinstance(items, str | int) else items
+        each = [items] if items is None or isinstance(items, str | int) else items
         shown += [f"{name}: {item}" for item in each]
     return shown
 
@@ -294,6 +294,7 @@ def test_what_a_policy_names(layout: Path) -> None:
             },
             "limits": {
                 "memory": "64MiB",
+                "process_memory": "48MiB",
                 "processes": 10,
                 "cpu_time": 2.5,
                 "open_files": 40,
@@ -314,7 +315,15 @@ def test_what_a_policy_names(layout: Path) -> None:
         binds=outermost_first(*USER.binds, *shown, writable("{T}/opt/wide"), writable("{T}/out")),
         masks=(*HIDDEN, Mask("{T}/work/hidden", True), Mask("{T}/work/secret", False)),
         protected=(Protected("{T}/work/tests", 0, 0),),
-        limits=ResourceLimits(64 << 20, 10, 3, 40, 1000),
+        limits=ResourceLimits(
+            memory=64 << 20,
+            call_memory=None,
+            process_memory=48 << 20,
+            processes=10,
+            cpu_time=3,
+            open_files=40,
+            file_size=1000,
+        ),
         private=Private(size=2 << 20, shared_memory=3 << 20),
         disk=4 << 20,
         environment=ENVIRONMENT

@@ -25,11 +25,13 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert (policy.env.pass_, policy.env.set) == ([], {})
     assert policy.limits == Limits(
         timeout=120.0,
-        memory=2**30,
-        processes=256,
-        cpu_time=300.0,
-        open_files=1024,
-        file_size=2**30,
+        memory=4 * 2**30,
+        call_memory=None,
+        process_memory=None,
+        processes=1024,
+        cpu_time=3600.0,
+        open_files=4096,
+        file_size=4 * 2**30,
         tmp=10 * 2**30,
         shm=256 * 2**20,
         disk=20 * 2**30,
@@ -40,7 +42,10 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
 def test_units_are_read() -> None:
     limits = Limits.model_validate({"timeout": "2m", "memory": "64MiB", "processes": "1k"})
     assert (limits.timeout, limits.memory, limits.processes) == (120.0, 64 * 2**20, 1000)
-    assert Limits(timeout=None).timeout is None
+    lifted = ["timeout", "memory", "call_memory", "processes"]
+    lifted += ["cpu_time", "open_files", "file_size", "output"]
+    limits = Limits.model_validate(dict.fromkeys(lifted))
+    assert [getattr(limits, name) for name in lifted] == [None] * len(lifted)
 
 
 def test_env_is_written_pass_and_survives_a_round_trip() -> None:
@@ -76,6 +81,12 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
             {"limits": {"memory": "1MiB"}},
             ("limits", "memory"),
             "Input should be greater than or equal to 33554432",
+        ),
+        (
+            {"limits": {"call_memory": "2GiB", "memory": "1GiB"}},
+            ("limits",),
+            "Value error, call_memory is more than memory, which all calls have together; lower it,"
+            " or remove it",
         ),
         ({"read": "/opt"}, ("read",), "Input should be a valid list"),
         (

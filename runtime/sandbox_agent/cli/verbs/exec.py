@@ -155,7 +155,7 @@ def _report(
     code = _exit_code(end)
     if end.outcome is Outcome.TIMEOUT:
         console.error("the time limit of the command was reached")
-    elif end.outcome in (Outcome.OK, Outcome.ERROR) and end.detail:
+    elif end.detail and (end.outcome in (Outcome.OK, Outcome.ERROR) or end.limits):
         # Without an exit status it is no command's failure, so nothing has said yet what it is.
         what = end.detail if end.exit_status is not None else f"{end.content}; {end.detail}"
         console.error(what.replace("; hint: ", "\n  hint: "))

@@ -71,7 +71,12 @@ def make_model_plan(environ: Mapping[str, str]) -> Plan:
         network="host",
         read=[path for path in files if path is not None],
         limits=Limits(
-            timeout=None, memory=8 * 2**30, processes=1024, cpu_time=3650 * 86400, open_files=4096
+            timeout=None,
+            memory=None,
+            process_memory=8 * 2**30,
+            processes=1024,
+            cpu_time=None,
+            open_files=4096,
         ),
     )
     return make_plan(

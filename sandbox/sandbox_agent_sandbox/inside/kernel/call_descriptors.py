@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 
 class CallDescriptors(NamedTuple):
-    """The descriptors that arrive with NewCall, in their order."""
+    """The descriptors that arrive with NewCall, in their order. groups: of the control groups that
+    the call joins; the call's init closes them."""
 
     inbox: int
     outbox: int
@@ -14,3 +15,10 @@ class CallDescriptors(NamedTuple):
     status: int
     stdout: int
     stderr: int
+    groups: tuple[int, ...] = ()
+
+    @classmethod
+    def received(cls, descriptors: list[int]) -> CallDescriptors:
+        """From what came with NewCall. Raises ValueError if something is missing."""
+        inbox, outbox, wake, status, stdout, stderr, *groups = descriptors
+        return cls(inbox, outbox, wake, status, stdout, stderr, tuple(groups))

@@ -81,14 +81,25 @@ def print_much(size: int) -> str:
     return ""
 
 
-def take_memory(size: int, patience: float, *, token: CancelToken) -> str:
-    """For `limits.memory`: it is to fail, or to be ended. patience: seconds that a watchdog has."""
+def take_memory(size: int, patience: float) -> str:
+    """For `limits.process_memory`: it is to fail, at once."""
     try:
         kept = bytearray(b"x") * size
     except MemoryError:
         return ""
-    token.wait(patience)
     return f"{len(kept)} bytes were there to be had"
+
+
+def share_memory(size: int, patience: float, *, token: CancelToken) -> str:
+    """For `limits.memory` and `limits.call_memory`: it is to be ended. Of memory that processes
+    could share, which RLIMIT_DATA does not count."""
+    import mmap
+
+    with mmap.mmap(-1, size) as kept:
+        for at in range(0, size, mmap.PAGESIZE):
+            kept[at] = 1
+        token.wait(patience)
+    return f"{size} bytes were there to be had"
 
 
 def fill(folder: str, size: int, patience: float, *, token: CancelToken) -> str:

@@ -12,22 +12,41 @@ _QUEUED_SIGNALS = 4096
 """Signals with a value that wait, and timers. They are counted for the starter as well."""
 
 
-def apply_rlimits(limits: ResourceLimits) -> None:
+_LAST_SECONDS = 1
+"""Seconds of CPU time from SIGXCPU, which a process may handle, to SIGKILL. setrlimit(2)"""
+
+_SPARE = 64
+"""Processes that RLIMIT_NPROC allows beyond a control group's limit. So the group's strikes first,
+and only the group says that it did."""
+
+
+def apply_rlimits(limits: ResourceLimits, *, counted: bool) -> None:
     """Lower the caller's limits, hard and soft. A limit that is lower already stays.
 
-    Memory is RLIMIT_DATA, not RLIMIT_AS: node and Go reserve address space by the terabyte.
+    counted: whether a control group counts the sandbox's processes. Memory of a process is
+    RLIMIT_DATA, not RLIMIT_AS: node and Go reserve address space by the terabyte.
     """
+    processes, cpu_time = limits.processes, limits.cpu_time
+    if processes is not None and counted:
+        processes += _SPARE
+    _lower(resource.RLIMIT_CPU, cpu_time, None if cpu_time is None else cpu_time + _LAST_SECONDS)
     for kind, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_MEMLOCK, _LOCKED_MEMORY),
         (resource.RLIMIT_SIGPENDING, _QUEUED_SIGNALS),
-        (resource.RLIMIT_DATA, limits.memory),
-        (resource.RLIMIT_NPROC, limits.processes),
-        (resource.RLIMIT_CPU, limits.cpu_time),
+        (resource.RLIMIT_DATA, limits.process_memory),
+        (resource.RLIMIT_NPROC, processes),
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_FSIZE, limits.file_size),
     ):
-        _, hard = resource.getrlimit(kind)
-        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (limit, limit))
+        _lower(kind, value, value)
+
+
+def _lower(kind: int, soft: int | None, hard: int | None) -> None:
+    if soft is None or hard is None:
+        return
+    _, most = resource.getrlimit(kind)
+    if most != resource.RLIM_INFINITY:
+        soft, hard = min(soft, most), min(hard, most)
+    resource.setrlimit(kind, (soft, hard))

@@ -6,6 +6,7 @@ The worker only reports. The host decides the call's outcome.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -67,8 +68,15 @@ def invoke(call: Call, arguments: bytes, token: CallToken, started: Callable[[],
         kind = ResultKind.ERROR if result.is_error else ResultKind.OK
         text = truncate(result.content, call.output_limit, result.images)
         private = returned.private_files if isinstance(returned, FileResult) else ()
-        status = _status(result.exit_status)
-        return Result(kind, text, status, result.images, private_files=private)
+        status, used = _status(result.exit_status), os.times()
+        return Result(
+            kind,
+            text,
+            status,
+            result.images,
+            private_files=private,
+            cpu_seconds=used.children_user + used.children_system,
+        )
     except NotStarted:
         return Result(ResultKind.SKIPPED, "")
     except BaseException as error:

@@ -109,7 +109,8 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     syscalls.set_process_name("sandbox-worker")
     standard_streams(descriptors.stdout, descriptors.stderr)
     keep_only([descriptors.inbox, descriptors.outbox, descriptors.wake, board_fd])
-    apply_rlimits(plan.limits)
+    counted = plan.groups is not None and bool(plan.groups.processes)
+    apply_rlimits(plan.limits, counted=counted)
     drop_capabilities()
     # Signals that the host ignores (nohup, a background job's SIGINT) are not ignored in here.
     reset_signals()

@@ -25,12 +25,5 @@ NO_WALL = {
 }
 """No wall can stop these in a direct workspace, or for an ordinary user."""
 
-_MEMORY = "memory of the whole sandbox is not limited"
-
-OPEN: dict[str, str] = {
-    "bombs.memory_files": _MEMORY,
-    "bombs.memory_of_many": _MEMORY,
-    "bombs.shared_memory": _MEMORY,
-    "bombs.shared_segments": _MEMORY,
-}
+OPEN: dict[str, str] = {}
 """Work for the walls: these could be stopped."""

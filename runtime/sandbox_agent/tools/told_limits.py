@@ -1,0 +1,45 @@
+"""What a model is told of the limits that its tools have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+from sandbox_agent_sandbox.limits.struck import shown
+
+from sandbox_agent.journal.events import ToolEntry
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.policy.policy import Limits
+
+_EACH = (
+    ("memory", "{} of memory for all calls together"),
+    ("call_memory", "{} of memory a call"),
+    ("process_memory", "{} of memory a process"),
+    ("processes", "{} processes and threads for all calls together"),
+    ("cpu_time", "{} of CPU time a process"),
+    ("open_files", "{} open files a process"),
+    ("file_size", "{} a file"),
+)
+
+
+def with_limits(tool: ToolEntry, limits: Limits) -> ToolEntry:
+    """The tool, with its limits at the end of its description. limits: of the policy."""
+    text = "; ".join(_texts(tool, limits))
+    if not text:
+        return tool
+    told = f"Limits: {text}. A result names the limit that it met."
+    description = f"{tool.spec.description}\n\n{told}".lstrip()
+    spec = msgspec.structs.replace(tool.spec, description=description)
+    return msgspec.structs.replace(tool, spec=spec)
+
+
+def _texts(tool: ToolEntry, limits: Limits) -> Iterator[str]:
+    times = [time for time in (tool.timeout, limits.timeout) if time is not None]
+    if times:
+        yield f"{shown('timeout', min(times))} a call, whatever it asks for"
+    for name, text in _EACH:
+        value = getattr(limits, name)
+        if value is not None:
+            yield text.format(shown(name, value))

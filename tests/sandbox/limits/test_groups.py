@@ -1,0 +1,108 @@
+"""The kernel bounds memory and processes of a sandbox, and counts what it refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sandbox_agent_sandbox.limits.groups import CallGroup, Counts, SandboxGroups
+from sandbox_agent_sandbox.limits.places import PREFIX, find_places
+from sandbox_agent_sandbox.plan import ControlGroups, ResourceLimits
+
+MIB = 1 << 20
+FORK = """
+import os, signal
+made = []
+try:
+    while len(made) < 20:
+        made.append(os.fork())
+        if not made[-1]:
+            signal.pause()
+except BlockingIOError:
+    pass
+for pid in made:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+"""
+EAT = "x = bytearray(int(__import__('sys').argv[1]) << 20)"
+
+
+@pytest.fixture
+def found() -> ControlGroups:
+    where = find_places()
+    if where is None or where.version != 1:
+        pytest.skip("needs a control group for memory that can be written")
+    return where
+
+
+def run_in(group: CallGroup, *argv: str) -> int:
+    def join() -> None:
+        for fd in group.joins:
+            os.write(fd, b"0")
+
+    return subprocess.run(argv, preexec_fn=join, capture_output=True, check=False).returncode
+
+
+def eat(group: CallGroup, mebibytes: int) -> int:
+    return run_in(group, sys.executable, "-S", "-c", EAT, str(mebibytes))
+
+
+def left(found: ControlGroups) -> list[str]:
+    mine = f"-{os.getpid()}-"
+    folders = {found.memory, found.processes} - {""}
+    names = [name for folder in folders for name in os.listdir(folder)]
+    return [name for name in names if name.startswith(PREFIX) and mine in name]
+
+
+def test_memory_of_all_calls_is_bounded_and_the_groups_go_with_the_sandbox(
+    found: ControlGroups,
+) -> None:
+    groups = SandboxGroups(found, ResourceLimits(memory=64 * MIB, processes=20))
+    try:
+        first = groups.enter()
+        assert eat(first, 16) == 0
+        second = groups.enter()
+        assert eat(second, 128) == -9
+        assert groups.leave(first, empty=True) == Counts(full=1)
+        seen = groups.leave(second, empty=True)
+        assert (seen.killed, seen.full, seen.call_full) == (1, 1, 0)
+        # A group that was used is used again, and what happened before does not count.
+        third = groups.enter()
+        assert third.path in (first.path, second.path)
+        assert eat(third, 16) == 0
+        assert groups.leave(third, empty=True) == Counts()
+    finally:
+        groups.close()
+    assert left(found) == []
+
+
+def test_memory_of_one_call_is_bounded_apart(found: ControlGroups) -> None:
+    groups = SandboxGroups(found, ResourceLimits(memory=512 * MIB, call_memory=48 * MIB))
+    try:
+        group = groups.enter()
+        assert eat(group, 128) == -9
+        seen = groups.leave(group, empty=True)
+        assert (seen.killed, seen.full, seen.call_full) == (1, 0, 1)
+        assert not Path(group.path).exists(), "what it left counts for no other call"
+    finally:
+        groups.close()
+    assert left(found) == []
+
+
+def test_a_refused_process_is_counted(found: ControlGroups) -> None:
+    if not found.processes:
+        pytest.skip("needs a control group for processes that can be written")
+    groups = SandboxGroups(found, ResourceLimits(processes=8))
+    try:
+        group = groups.enter()
+        assert run_in(group, sys.executable, "-S", "-c", FORK) == 0
+        assert groups.leave(group, empty=True).refused > 0
+        group = groups.enter()
+        assert run_in(group, "sh", "-c", "sleep 0 & wait") == 0
+        assert groups.leave(group, empty=True) == Counts()
+    finally:
+        groups.close()
+    assert left(found) == []
