@@ -6,6 +6,7 @@ NO_WALL = {
     "planting.new_nested_repository": (
         "a direct workspace takes new folders; the run lists the repository"
     ),
+    "planting.new_bare_repository": "the same",
     "planting.hooks_where_there_were_none": (
         "what is not there cannot be bound; the run lists the hook"
     ),

@@ -296,3 +296,80 @@ def module_for_the_host(stage: Stage) -> None:
         (stage.work / f"{name}.py").write_text(
             f"import os\nos.system({command(stage)!r})\nraise SystemExit(0)\n"
         )
+
+
+def _planted_git(stage: Stage, folder: Path) -> None:
+    """A git folder like that of the repository, with a program that git status runs."""
+    shutil.copytree(repository(stage) / ".git", folder)
+    script(stage, repository(stage) / "monitor.sh")
+    with open(folder / "config", "a") as file:
+        file.write(f"[core]\n\tfsmonitor = {repository(stage)}/monitor.sh\n")
+
+
+@attempt(ATTEMPTS, ran("status"), commits, after=True, needs=git)
+def common_folder(stage: Stage) -> None:
+    """Tells git by .git/commondir to take settings and hooks from another folder."""
+    _planted_git(stage, repository(stage) / "common")
+    (repository(stage) / ".git/commondir").write_text("../common\n")
+
+
+@attempt(ATTEMPTS, ran("status"), configures, after=True, needs=git)
+def settings_as_a_link(stage: Stage) -> None:
+    """Replaces .git/config by a link to a file of the workspace."""
+    _planted_git(stage, repository(stage) / "planted")
+    (repository(stage) / ".git/config").unlink()
+    (repository(stage) / ".git/config").symlink_to("../planted/config")
+
+
+@attempt(ATTEMPTS, ran("status"), configures, after=True, needs=git)
+def settings_in_an_odd_spelling(stage: Stage) -> None:
+    """Sets the program in a spelling that only git reads: case, a comment, a line that goes on."""
+    script(stage, repository(stage) / "monitor.sh")
+    configure(
+        stage, f'[CORE] ; settings\n FsMonitor\t=\\\n "{repository(stage)}"/monitor.sh # yes\n'
+    )
+
+
+@attempt(ATTEMPTS, ran("status"), configures, after=True, needs=git)
+def settings_on_a_condition(stage: Stage) -> None:
+    """Includes a file of settings where a condition is met. includeIf"""
+    script(stage, repository(stage) / "monitor.sh")
+    (repository(stage) / "more").write_text(
+        f"[core]\n\tfsmonitor = {repository(stage)}/monitor.sh\n"
+    )
+    configure(stage, f'[includeIf "gitdir:**"]\n\tpath = {repository(stage)}/more\n')
+
+
+@attempt(ATTEMPTS, ran("status", folder="linked"), commits, after=True, needs=git)
+def file_of_a_worktree(stage: Stage) -> None:
+    """Changes the .git file of a worktree that was there, so that it leads to a planted folder."""
+    _planted_git(stage, repository(stage) / "planted")
+    (repository(stage) / "linked/.git").write_text("gitdir: ../planted\n")
+
+
+@attempt(ATTEMPTS, ran("status", folder="module"), commits, after=True, needs=git)
+def settings_of_a_submodule(stage: Stage) -> None:
+    """Sets the program in the settings of a submodule, which lie below .git/modules."""
+    script(stage, repository(stage) / "monitor.sh")
+    with open(repository(stage) / ".git/modules/module/config", "a") as file:
+        file.write(f"[core]\n\tfsmonitor = {repository(stage)}/monitor.sh\n")
+
+
+@attempt(ATTEMPTS, ran("commit", folder="module"), commits, after=True, needs=git)
+def hook_of_a_submodule(stage: Stage) -> None:
+    """Writes a hook of a submodule, which lies below .git/modules."""
+    script(stage, repository(stage) / ".git/modules/module/hooks/pre-commit")
+
+
+@attempt(
+    ATTEMPTS,
+    ran("ls-remote", "ssh://example.invalid/x", folder="bare"),
+    makes_a_repository,
+    after=True,
+    needs=git,
+)
+def new_bare_repository(stage: Stage) -> None:
+    """Makes a folder that git takes for a bare repository, with a program for ssh."""
+    shutil.copytree(repository(stage) / ".git", repository(stage) / "bare")
+    with open(repository(stage) / "bare/config", "a") as file:
+        file.write(f'[core]\n\tbare = true\n\tsshCommand = "{command(stage)};"\n')

@@ -57,6 +57,7 @@ class Seen:
 @dataclass(frozen=True)
 class Scene:
     """files: in the workspace. turns: of the scripted model. task: more fields of the task file.
+    argv: more words of the command.
 
     works: the neighbour, the legitimate part of the same run; it gets what was seen.
     """
@@ -69,6 +70,7 @@ class Scene:
     works: Callable[[Seen], bool]
     files: dict[str, str] = field(default_factory=dict)
     task: dict[str, Any] = field(default_factory=dict)
+    argv: tuple[str, ...] = ()
     needs: Callable[[], str | None] = lambda: None
     persons: tuple[str, ...] = ("root", "user")
     blind: bool = False
@@ -104,6 +106,7 @@ def _run(person: Person, scene: Scene, folder: Path, environment: dict[str, str]
     person.own(folder, home, work, task)
     places = {
         "WORK": str(work),
+        "HOME": str(home),
         "TOP": "/".join(str(work).split("/")[:3]),
         "PYTHON": sys.executable,
     }
@@ -133,7 +136,7 @@ def _run(person: Person, scene: Scene, folder: Path, environment: dict[str, str]
     }
     person.write(task / "task.yaml", placed(json.dumps(fields)))
     done = person.run(
-        [AGENT, "run", str(task / "task.yaml")],
+        [AGENT, "run", str(task / "task.yaml"), *scene.argv],
         cwd=work,
         env={"HOME": str(home), **environment},
         timeout=60,

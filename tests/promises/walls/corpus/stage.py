@@ -69,6 +69,16 @@ def repositories(folder: Path, names: list[str], run: Any) -> None:
         shutil.copytree(template, folder / name)
     if "hook_of_a_nested_repository" in names:
         shutil.copytree(template, folder / "hook_of_a_nested_repository/inner")
+    if "file_of_a_worktree" in names:
+        (folder / "file_of_a_worktree/linked").mkdir()
+        pointer = folder / "file_of_a_worktree/linked/.git"
+        pointer.write_text("gitdir: ../.git\n")
+    for name in {"settings_of_a_submodule", "hook_of_a_submodule"} & {*names}:
+        inner = folder / name / "module"
+        shutil.copytree(template, inner)
+        (folder / name / ".git/modules").mkdir()
+        (inner / ".git").rename(folder / name / ".git/modules/module")
+        (inner / ".git").write_text("gitdir: ../.git/modules/module\n")
     if "hooks_where_there_were_none" in names:
         (folder / "hooks_where_there_were_none/.git/hooks").rmdir()
     shutil.rmtree(template)

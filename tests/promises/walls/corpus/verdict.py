@@ -39,6 +39,13 @@ FRESH = Wall(
 )
 ESCAPES = Wall(f"{RUNTIME}/reports/escape.py", "escape_text = lambda text: text")
 
+PLACES = Wall(
+    f"{RUNTIME}/cli/message_file.py",
+    "import types\n"
+    "os = types.SimpleNamespace(**vars(os))\n"
+    "os.path = types.SimpleNamespace(**{**vars(os.path), 'realpath': os.path.abspath})",
+)
+
 PASSED = encode_frame(encode(Result(ResultKind.OK, "", exit_status=0)))
 
 _EVERY_PIPE = """
@@ -352,6 +359,15 @@ if any("describe" in frame.function for frame in inspect.stack()):
         shows_escape,
         lambda seen: "plain words" in seen.out + seen.err,
         task={"verify": ["printf '\\033]0;planted\\007plain words\\n'; false"]},
+    ),
+    Scene(
+        "message_through_a_link",
+        "A tool makes the file of -o a link to ~/.bashrc, where the model's last words would stand",
+        PLACES,
+        [shell("ln -s {HOME}/.bashrc message.txt", "echo in the workspace > kept")],
+        lambda seen: (seen.runs.parent / "home/.bashrc").exists(),
+        lambda seen: (seen.runs.parent / "work/kept").exists() and "done" in seen.out,
+        argv=("-o", "message.txt"),
     ),
 ]
 """In this class no attempt was written blind: to take a wall out, one must know it."""
