@@ -21,6 +21,7 @@ from sandbox_agent.journal.events import (
 )
 from sandbox_agent.reports.report import Report, report_of
 from sandbox_agent_sandbox.outcome import Outcome, StartedState, Survivor
+from sandbox_agent_sandbox.protection.finding import Finding
 
 RUN = "20261128T100000000-abcdef"
 
@@ -48,6 +49,7 @@ def events(
     env: dict[str, Any] | None = None,
     workspace: str = "/work",
     survivors: tuple[Survivor, ...] = (),
+    findings: tuple[Finding, ...] = (),
     output: str = "out",
 ) -> list[AnyEvent]:
     """A run with one call. verify: command, exit status and output of each that was started. later:
@@ -82,6 +84,7 @@ def events(
                 calls=1,
                 seconds=9.5,
                 survivors=survivors,
+                findings=findings,
                 **at(10),
             )
         )

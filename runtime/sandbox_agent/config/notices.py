@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -39,9 +40,37 @@ def notices(policy: Policy, workspace: Path, environ: Mapping[str, str]) -> Iter
             "version says success and leaves what is protected as it is\n"
             "  hint: tell the agent to stay on the branch"
         )
+    linked = [name for path in policy.protect for name in _with_other_names(workspace / path)]
+    if linked:
+        more = f" and {len(linked) - 1} more" if len(linked) > 1 else ""
+        yield (
+            f"sandbox.protect: {linked[0]}{more} has other hard links: if one of them is in the "
+            "workspace, tools can change the file by it\n"
+            "  hint: make copies: cp -a --remove-destination, or protect the other names, too"
+        )
     if not policy.protect_defaults:
         yield (
             "sandbox.protect_defaults is false: tools can change what starts programs when you "
             "work here later, such as hooks and settings of git, .envrc and .vscode\n"
             "  hint: look at the list after the run; remove the line to have them protected"
         )
+
+
+_MOST_ENTRIES = 5000
+"""Files below `protect` that are looked at."""
+
+
+def _with_other_names(path: Path) -> Iterator[str]:
+    """The regular files, at or below a path, that have more than one name. link(2)"""
+    todo, left = [str(path)], _MOST_ENTRIES
+    while todo and left > 0:
+        one = todo.pop()
+        left -= 1
+        try:
+            status = os.lstat(one)
+            if stat.S_ISDIR(status.st_mode):
+                todo += [f"{one}/{name}" for name in os.listdir(one)]
+            elif stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+                yield one
+        except OSError:
+            continue

@@ -125,7 +125,6 @@ class ConversationSandbox:
         if self.guard is None and self.plan is not None:
             self.guard = Guard(
                 seen,
-                self.plan.guarded or (),
                 workspace=self.plan.workspace,
                 skip=self._not_looked_at(),
                 restores=self._settings.sandbox.protect_defaults,

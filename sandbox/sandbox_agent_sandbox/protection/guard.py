@@ -24,7 +24,8 @@ _HOOK = "a hook, which git runs"
 class Guard:
     """Made when a run begins, before any call.
 
-    seen: what was found in the folders that tools can write. bound: what of it they cannot write.
+    seen: what was found in the folders that tools can write. What is read-only for them is compared
+    all the same: it may have another name, by a hard link, and it may be replaced outside.
     workspace: paths in it are told relative to it. skip: folders that are not looked at. restores:
     whether changes are undone, where that is possible. modules: names of modules that Python
     imports before sandbox-agent, from one of the folders `starts` if there is a file there.
@@ -35,7 +36,6 @@ class Guard:
     def __init__(
         self,
         seen: Seen,
-        bound: Collection[str],
         *,
         workspace: str,
         skip: Collection[str] = (),
@@ -48,7 +48,6 @@ class Guard:
         self._starts = [one for one in dict.fromkeys(starts) if _is_in(one, seen.roots)]
         self._modules_before = modules_in(self._starts, modules)
         self._seen = seen
-        self._bound = frozenset(bound)
         self._workspace = workspace
         self._skip = skip
         self._lock = threading.Lock()
@@ -58,10 +57,10 @@ class Guard:
         self._hooks: list[str] = []
         for repository in outermost(seen):
             for folder in _hooks_of(repository):
-                if folder not in self._bound and folder not in self._hooks:
+                if folder not in self._hooks:
                     self._hooks.append(folder)
                     self._kept.keep(folder)
-        self._named = [path for path in seen.named if path not in self._bound][:MOST_WATCHED]
+        self._named = list(seen.named)[:MOST_WATCHED]
         for path in self._named:
             self._kept.keep(path)
 

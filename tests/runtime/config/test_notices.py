@@ -25,6 +25,15 @@ def test_that_defaults_are_off_is_said(tmp_path: Path) -> None:
     assert "sandbox.protect_defaults is false" in notice and "hint: " in notice
 
 
+def test_a_protected_file_with_another_name_is_said(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/judge").touch()
+    assert told(tmp_path, protect=["tests"]) == []
+    (tmp_path / "other").hardlink_to(tmp_path / "tests/judge")
+    (notice,) = told(tmp_path, protect=["tests"])
+    assert "tests/judge has other hard links" in notice
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_protect_over_tracked_files_is_said_once(tmp_path: Path) -> None:
     for name in ("tests/a", "tests/b", "judge", "free"):

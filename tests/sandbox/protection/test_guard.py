@@ -16,8 +16,8 @@ def make(top: Path, *names: str, text: str = "x") -> None:
         (top / name).write_text(text)
 
 
-def guard(top: Path, *bound: str) -> Guard:
-    return Guard(look([str(top)]), [f"{top}/{name}" for name in bound], workspace=str(top))
+def guard(top: Path) -> Guard:
+    return Guard(look([str(top)]), workspace=str(top))
 
 
 def found(watching: Guard) -> list[tuple[str, str]]:
@@ -31,7 +31,7 @@ def top(tmp_path: Path) -> Path:
 
 
 def test_where_nothing_was_left_there_is_nothing_to_say(top: Path) -> None:
-    watching = guard(top, ".git/hooks")
+    watching = guard(top)
     make(top, "src/app.py", "node_modules/p/.npmrc", ".git/objects/ab/cd")
     (top / ".npmrc").touch()
     make(top, ".npmrc")  # written anew, with the same content
@@ -39,7 +39,7 @@ def test_where_nothing_was_left_there_is_nothing_to_say(top: Path) -> None:
 
 
 def test_what_is_new_is_named(top: Path) -> None:
-    watching = guard(top, ".git/hooks")
+    watching = guard(top)
     make(top, "new/.git/HEAD", "b/HEAD", "b/objects/x", "b/refs/x", "link/.git", "deep/.envrc")
     make(top, ".vscode/tasks.json", ".github/workflows/more.yml", ".git/modules/m/HEAD")
     assert found(watching) == [
@@ -69,9 +69,16 @@ def test_what_was_changed_is_named(top: Path) -> None:
     ]
 
 
+def test_a_hook_that_is_changed_by_another_name_is_named(top: Path) -> None:
+    (top / "other").hardlink_to(top / ".git/hooks/pre-commit")
+    watching = guard(top)
+    make(top, "other", text="evil")
+    assert found(watching) == [("changed", ".git/hooks/pre-commit")]
+
+
 def test_what_was_undone_after_a_call_is_named_once_more_at_the_end(top: Path) -> None:
     make(top, ".git/config", text="[core]\n\tbare = false\n")
-    watching = guard(top, ".git/hooks")
+    watching = guard(top)
     make(top, ".git/config", text="[alias]\n\tst = !evil\n")
     (undone,) = watching.after_call("call_1")
     assert undone.call == "call_1"
@@ -79,7 +86,7 @@ def test_what_was_undone_after_a_call_is_named_once_more_at_the_end(top: Path) -
 
 
 def test_a_folder_that_a_tool_has_shut_is_named(top: Path) -> None:
-    watching = guard(top, ".git/hooks")
+    watching = guard(top)
     make(top, "shut/.envrc")
     (top / "shut").chmod(0)
     seen = found(watching)
@@ -93,7 +100,7 @@ def test_that_not_all_was_looked_at_is_said(top: Path) -> None:
 
 
 def test_the_texts_of_a_finding_are_short_and_valid(top: Path) -> None:
-    watching = guard(top, ".git/hooks")
+    watching = guard(top)
     odd = os.fsdecode(os.fsencode(top) + b"/\xff" + b"a" * 200)
     os.makedirs(odd + "/" + "b" * 200)
     Path(odd, "b" * 200, ".envrc").touch()
