@@ -174,6 +174,12 @@ class ConversationSandbox:
             )
         for note in plan.notes:
             notify(note)
+        if seen.problem and settings.sandbox.protect_defaults:
+            notify(
+                f"not all that tools can write was looked through: {seen.problem}; what was not "
+                "reached is not protected by default\n"
+                "  hint: name a smaller workspace"
+            )
         interrupt = settings.interrupt
         return plan, Cell(
             plan, grace=interrupt.grace, term=interrupt.term, deadlines=self.deadlines

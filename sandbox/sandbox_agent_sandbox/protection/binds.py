@@ -50,19 +50,26 @@ def _hooks(seen: Seen, tracking: _Tracking) -> Iterator[str]:
     for repository in found[:MOST_REPOSITORIES]:
         if not repository.is_folder:
             continue
-        if _is_real(f"{repository.git}/hooks", folder=True):
-            yield f"{repository.git}/hooks"
-        other = hooks_of(repository)
-        if other is not None and _in_reach(other, seen) and not tracking.tracks(other):
-            yield other
+        for folder in hook_folders(repository):
+            if folder == f"{repository.git}/hooks":
+                if _is_real(folder, folder=True):
+                    yield folder
+            elif _in_reach(folder, seen) and not tracking.tracks(folder):
+                yield folder
 
 
-def hooks_of(repository: Repository) -> str | None:
-    """The folder of hooks that the settings of a repository name."""
+def hook_folders(repository: Repository) -> Iterator[str]:
+    """The folders that the hooks of a repository may be in: its own, one that its settings name,
+    and what links in their places lead to."""
+    folders = [f"{repository.git}/hooks"]
     text = read_regular(f"{repository.git}/config", MOST_CONFIG) or b""
-    if b"hookspath" not in text.lower():
-        return None
-    return hooks_folder(text, os.path.dirname(repository.git))
+    if b"hookspath" in text.lower():
+        named = hooks_folder(text, os.path.dirname(repository.git))
+        folders += [] if named is None else [named]
+    for folder in folders:
+        yield folder
+        if os.path.islink(folder):
+            yield os.path.realpath(folder)
 
 
 def _in_reach(path: str, seen: Seen) -> bool:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
 
-from sandbox_agent_sandbox.protection.binds import hooks_of
+from sandbox_agent_sandbox.protection.binds import hook_folders
 from sandbox_agent_sandbox.protection.finding import Finding, FindingKind, finding
 from sandbox_agent_sandbox.protection.git_guard import MOST_WATCHED, GitGuard, outermost
 from sandbox_agent_sandbox.protection.kept import Kept
 from sandbox_agent_sandbox.protection.marks import Unfinished, remove_marks
 from sandbox_agent_sandbox.protection.modules import WHAT as MODULE
 from sandbox_agent_sandbox.protection.modules import modules_in
-from sandbox_agent_sandbox.protection.scan import PATIENCE, Repository, Seen, look
+from sandbox_agent_sandbox.protection.scan import PATIENCE, Seen, look
 
 _REPOSITORY = "a repository: git uses its settings and hooks when you work in there"
 _HOOK = "a hook, which git runs"
@@ -56,7 +54,7 @@ class Guard:
         self._kept = Kept()
         self._hooks: list[str] = []
         for repository in outermost(seen):
-            for folder in _hooks_of(repository):
+            for folder in hook_folders(repository) if repository.is_folder else ():
                 if folder not in self._hooks:
                     self._hooks.append(folder)
                     self._kept.keep(folder)
@@ -149,23 +147,3 @@ class Guard:
 
 def _is_in(path: str, roots: Sequence[str]) -> bool:
     return any(f"{path}/".startswith(f"{root}/") for root in roots)
-
-
-def _hooks_of(repository: Repository) -> Iterator[str]:
-    if repository.is_folder:
-        yield f"{repository.git}/hooks"
-        other = hooks_of(repository)
-        if other is not None:
-            yield other
-
-
-Looker = Callable[[], Seen]
-
-
-def looker(
-    workspace: str, writes: Sequence[str], skip: Collection[str], patience: float = PATIENCE
-) -> Looker:
-    """What looks through the folders that tools will be able to write. Paths as the policy has
-    them; what is missing is left out."""
-    roots = [os.path.realpath(path) for path in (workspace, *writes)]
-    return partial(look, roots, [os.path.realpath(path) for path in skip], patience=patience)

@@ -59,6 +59,12 @@ def test_a_folder_of_hooks_that_the_settings_name_is_bound(top: Path) -> None:
     assert "tools/hooks" in bound(top)
 
 
+def test_what_a_link_in_place_of_the_hooks_leads_to_is_bound(top: Path) -> None:
+    (top / ".git/hooks").rename(top / "shared")
+    (top / ".git/hooks").symlink_to("../shared")
+    assert bound(top) == [".envrc", "shared", "sub/.git/hooks"]
+
+
 def test_links_are_not_bound(top: Path) -> None:
     shutil.rmtree(top / ".git/hooks")
     (top / ".git/hooks").symlink_to("/etc")
