@@ -194,6 +194,13 @@ def test_the_workflow_is_short_and_its_commands_work(person: Person) -> None:
     assert {path.name for path in kept.iterdir()} == {"run", "junit.xml", "run.html"}
 
 
+@pytest.mark.parametrize("template", ["fix-tests", "ci-workflow"])
+def test_what_verify_judges_by_is_protected(template: str) -> None:
+    task = yaml.safe_load(files(template, "python3")["task.yaml"])
+    assert all(" tests" in command for command in task["verify"])
+    assert "tests/" in task["sandbox"]["protect"]
+
+
 def test_a_mistyped_template_is_refused_with_a_guess(tmp_path: Path) -> None:
     done = init(tmp_path, "--template", "fixtests")
     assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
