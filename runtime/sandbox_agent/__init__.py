@@ -9,11 +9,12 @@ import sys
 
 # Python may have put a folder first in `sys.path` where a tool has written a module with the name
 # of one of Python's or ours. `python -m sandbox_agent` needs nothing of it. While our package is
-# looked for, argv[0] is "-m". Nothing is imported before this, not even `__future__`.
+# looked for, argv[0] is "-m". Nothing is imported before this, not even `__future__`. pytest
+# imports our plugin in every project: there the folder is the project's, and is what is tested.
 _OURS = any(one.removeprefix("-m") == "sandbox_agent" for one in sys.orig_argv)
 if _OURS and sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     del sys.path[0]
-elif not sys.flags.safe_path:
+elif not sys.flags.safe_path and "_pytest" not in sys.modules:
     from sandbox_agent.first_imports import guard
 
     guard()
