@@ -176,11 +176,14 @@ def _has_no_current_folder() -> bool:
 
 
 def _leave_no_thread_waiting(code: int) -> None:
-    """Exits even if a thread hangs: the interpreter waits for every thread that is not a daemon."""
+    """Exits even if a thread hangs: the interpreter waits for every thread that is not a daemon.
+
+    What a sandbox had on the disk is waited for: removing it may take seconds. A signal ends that.
+    """
     import threading
 
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
-            thread.join(1.0)
+            thread.join(None if thread.name == "sandbox-agent removal" else 1.0)
             if thread.is_alive():
                 os._exit(code)

@@ -21,6 +21,12 @@ INTERVAL = 0.2
 _SWEEP = 30.0
 """Seconds in which a sandbox that ends waits until what earlier ones have left is removed."""
 
+_MOMENT = 0.25
+"""Seconds in which the end of a sandbox waits for its own folder to be gone."""
+
+REMOVAL = "sandbox-agent removal"
+"""The name of threads that a program should wait for at its end."""
+
 _TEXT = {
     "tmp": "/tmp and the home folder held {}, more than {} (limits.tmp)",
     "disk": "tools added {} to a disk, more than {} (limits.disk)",
@@ -42,6 +48,7 @@ class SandboxDisk:
         self._swept = threading.Event()
         self._limits: list[tuple[str, int, Filled]] = []
         self._thread: threading.Thread | None = None
+        self._removal: threading.Thread | None = None
         self.why = ""
         """Why /tmp is a folder, which is watched, where the plan has a file system for it."""
 
@@ -71,16 +78,29 @@ class SandboxDisk:
         return LimitMet("tmp", size, f"/tmp and the home folder are full: {in_words(size)}")
 
     def close(self) -> None:
-        """Remove it, after the last process of the sandbox. Idempotent. Waits a second for a disk
-        that hangs, and longer while something is removed."""
+        """Remove it, after the last process of the sandbox. Idempotent.
+
+        Waits a moment. What takes longer is removed by a thread that the end of the interpreter
+        waits for: the work has stopped, and a disk may be slow.
+        """
         self._stopped.set()
         if self._thread is not None and self._thread.ident is not None:
-            self._swept.wait(_SWEEP)
-            self._thread.join(1.0)
+            self._thread.join(_MOMENT)
+        if self._removal is None and (self._area is not None or self._plan.private.base):
+            removal = threading.Thread(target=self._remove, name=REMOVAL, daemon=False)
+            try:
+                removal.start()
+            except RuntimeError:  # no more threads, or the interpreter is at its end
+                self._remove()
+            else:
+                self._removal = removal
+                removal.join(_MOMENT)
+
+    def _remove(self) -> None:
+        self._swept.wait(0 if self._thread is None else _SWEEP)
         if self._area is not None:
             self._area.remove()
-        elif self._plan.private.base and self._init < 0:
-            # The spawner may have ended just after it had made something.
+        elif self._init < 0:  # the spawner may have ended just after it had made something
             remove_leftovers(self._plan.private.base)
 
     def _main(self) -> None:
