@@ -157,7 +157,8 @@ def _report(
         console.error("the time limit of the command was reached")
     elif end.detail and (end.outcome in (Outcome.OK, Outcome.ERROR) or end.limits):
         # Without an exit status it is no command's failure, so nothing has said yet what it is.
-        what = end.detail if end.exit_status is not None else f"{end.content}; {end.detail}"
+        said = "" if end.exit_status is not None else end.content
+        what = "; ".join(filter(None, (said, end.detail)))
         console.error(what.replace("; hint: ", "\n  hint: "))
     elif code == ExitCode.EXEC_FAILED and end.exit_status != code and not interrupted:
         console.error(end.detail or end.content or f"the command ended as {end.outcome.value}")

@@ -75,7 +75,8 @@ class SandboxDisk:
         size = self._plan.private.size
         if self._area is None or size is None or not self._area.is_full:
             return None
-        return LimitMet("tmp", size, f"/tmp and the home folder are full: {in_words(size)}")
+        text = f"/tmp and the home folder are full: {in_words(size)} (limits.tmp)"
+        return LimitMet("tmp", size, text)
 
     def close(self) -> None:
         """Remove it, after the last process of the sandbox. Idempotent.
