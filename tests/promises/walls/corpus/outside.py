@@ -225,9 +225,6 @@ class Outside:
         self.facts["log"] = self.facts.get("log", "") + found.decode(errors="replace")
         return text in self.facts["log"]
 
-    def aio_requests(self) -> int:
-        return int(Path("/proc/sys/fs/aio-nr").read_text())
-
     def _sysv(self, kind: str) -> bool:
         lines = Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]
         found = [line.split() for line in lines if int(line.split()[0]) == self.facts["left_key"]]

@@ -67,16 +67,9 @@ def bubblewrap(request: Request, argv: Sequence[str]) -> list[str]:
 
 def _rlimits(limits: dict[str, Any]) -> list[str]:
     """What prlimit(1) can do of the limits."""
-    sizes = {"memory": limits["memory"], "file_size": limits["file_size"]}
-    units = {name: int(text.removesuffix("MiB")) << 20 for name, text in sizes.items()}
-    return [
-        f"--data={units['memory']}",
-        f"--fsize={units['file_size']}",
-        f"--nproc={limits['processes']}",
-        f"--nofile={limits['open_files']}",
-        "--cpu=1",
-        "--core=0",
-    ]
+    words = [f"--nproc={limits['processes']}", f"--nofile={limits['open_files']}"]
+    words += ["--fsize=8388608", "--cpu=1", "--core=0"]
+    return [*words, "--data=100663296"] if "memory" in limits else words
 
 
 def firejail(request: Request, argv: Sequence[str]) -> list[str]:

@@ -181,7 +181,8 @@ def _start(
         str(work / "stage.json"),
         *names,
     ]
-    asked = request(outside, getattr(module, "POLICY", {}))
+    alone = len(attempts) == 1 and attempts[0].alone
+    asked = request(outside, module.ALONE if alone else getattr(module, "POLICY", {}))
     argv = [sys.executable, "-I", "-S", str(HERE / "starter.py"), *sandbox(asked, driver)]
     # What a careless starter leaves open for its children.
     secret = os.memfd_create("of the starter", 0)
