@@ -246,7 +246,8 @@ def folder_of_the_editor_exchanged(stage: Stage) -> None:
 
 
 def _marked(outside: Outside, name: str) -> bool:
-    return any(one.startswith("user.overlay.") for one in os.listxattr(outside.path("work/marked")))
+    path = outside.path("work/marked")
+    return path.exists() and any(one.startswith("user.overlay.") for one in os.listxattr(path))
 
 
 @attempt(ATTEMPTS, _marked, writes_settings, after=True, blind=True)
