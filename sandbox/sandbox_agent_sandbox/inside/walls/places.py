@@ -57,7 +57,8 @@ class Places:
     def __init__(self, root: str, exposed: Iterable[str]) -> None:
         self._root = root
         self._exposed = tuple(f"{folder}/" for folder in exposed)
-        self._top = os.open(root or "/", _FOLDER)
+        # The host's /tmp, over which the root is built, may be a link.
+        self._top = os.open(root or "/", _FOLDER & ~os.O_NOFOLLOW)
 
     def close(self) -> None:
         """Close its descriptor."""
