@@ -34,11 +34,12 @@ from sandbox_agent_ipc.messages import (
 from sandbox_agent_sandbox.inside import call_init
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
-from sandbox_agent_sandbox.inside.walls.landlock import landlock_abi
+from sandbox_agent_sandbox.inside.walls.landlock import SharedRuleset
 from sandbox_agent_sandbox.inside.walls.mounts import build_root, open_trees
 from sandbox_agent_sandbox.inside.walls.namespaces import limit_the_namespace
 from sandbox_agent_sandbox.inside.walls.network import loopback_up
 from sandbox_agent_sandbox.inside.walls.private import Area, fresh_folder, open_area
+from sandbox_agent_sandbox.inside.walls.seccomp import make_filter
 from sandbox_agent_sandbox.inside.watch import Watch
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
@@ -101,7 +102,9 @@ def _serve(plan: Plan, area: Area | None, host: HostEnds, watch: Watch) -> None:
     wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    landlock_abi()  # asked once, for all calls
+    # What each worker loads is made once, here, and inherited.
+    rulesets = SharedRuleset(plan.landlock)
+    make_filter(plan.system_calls)
     gc.collect()
     gc.freeze()
     poll = select.poll()
@@ -127,7 +130,9 @@ def _serve(plan: Plan, area: Area | None, host: HostEnds, watch: Watch) -> None:
                 except IpcError:
                     return  # the host closed the sandbox, or is gone
                 if isinstance(message, NewCall):
-                    _new_call(plan, area, message, descriptors, host, own_namespace, watch)
+                    _new_call(
+                        plan, area, message, descriptors, host, own_namespace, watch, rulesets
+                    )
                     if frozen:
                         _signal_all(signal.SIGSTOP)  # the new call too, long before its tool's code
                 elif isinstance(message, Freeze):
@@ -168,6 +173,7 @@ def _new_call(
     host: HostEnds,
     own_namespace: int,
     watch: Watch,
+    rulesets: SharedRuleset,
 ) -> None:
     """Make a call's pid namespace and its init; send the host the pidfd, or why it failed."""
     step = Step.CALL_VIEW
@@ -178,12 +184,14 @@ def _new_call(
         step = Step.CALL_NAMESPACES
         syscalls.unshare(syscalls.CLONE_NEWPID)
         step = Step.CALL
+        # With folders of its own a call needs rules of its own.
+        ruleset = None if message.fresh_view else rulesets.for_a_call()
         try:
             child = os.fork()
             if child == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                given = CallDescriptors.received(descriptors)
+                given = CallDescriptors.received(descriptors)._replace(ruleset=ruleset)
                 fresh_view = message.fresh_view
                 call_init.main(plan, given, host.board_fd, fresh_view=fresh_view, fresh=fresh)
         finally:

@@ -19,7 +19,7 @@ from sandbox_agent_sandbox.inside.walls.landlock import OLDEST, landlock_abi
 PROGRAM = """
 import errno, json, os, signal, socket, subprocess, sys
 from sandbox_agent_sandbox.inside.kernel import syscalls
-from sandbox_agent_sandbox.inside.walls.landlock import restrict_access
+from sandbox_agent_sandbox.inside.walls.landlock import make_ruleset, restrict_access
 from sandbox_agent_sandbox.plan import Access, Landlock
 from sandbox_agent_sandbox.policy.landlock import BIND_TCP, READ, WRITE, WRITE_ONE
 
@@ -31,7 +31,8 @@ rules = [Access(view, READ), Access(work, WRITE), *(Access(name, READ) for name 
 rules += [Access(f"{view}/single", WRITE_ONE), Access(f"{view}/not there", WRITE)]
 if bound:
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    restrict_access(Landlock(tuple(rules), BIND_TCP))
+    landlock = Landlock(tuple(rules), BIND_TCP)
+    restrict_access(landlock, make_ruleset(landlock))
 
 def write(path, flags=os.O_CREAT):
     os.close(os.open(path, os.O_WRONLY | flags, 0o644))

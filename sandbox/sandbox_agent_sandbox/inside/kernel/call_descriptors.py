@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 class CallDescriptors(NamedTuple):
     """The descriptors that arrive with NewCall, in their order. groups: of the control groups that
-    the call joins; the call's init closes them."""
+    the call joins; the call's init closes them. ruleset: of Landlock, made by init; None if the
+    worker makes its own."""
 
     inbox: int
     outbox: int
@@ -16,6 +17,7 @@ class CallDescriptors(NamedTuple):
     stdout: int
     stderr: int
     groups: tuple[int, ...] = ()
+    ruleset: int | None = None
 
     @classmethod
     def received(cls, descriptors: list[int]) -> CallDescriptors:

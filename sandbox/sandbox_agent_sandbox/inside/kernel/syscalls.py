@@ -245,16 +245,24 @@ def prctl(option: int, argument: int = 0, third: int = 0) -> int:
     )
 
 
-def set_filter(program: bytes) -> None:
-    """Filter the system calls of the calling process and of all that come from it. Needs
-    no_new_privs. seccomp(2).
+class Filter:
+    """A program for seccomp(2), in memory as the kernel takes it (struct sock_fprog).
 
     program: `struct sock_filter`s of 8 bytes each.
     """
-    buffer = ctypes.create_string_buffer(program, len(program))
-    descriptor = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
-    header = ctypes.create_string_buffer(descriptor, len(descriptor))
-    prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
+
+    def __init__(self, program: bytes) -> None:
+        self._program = ctypes.create_string_buffer(program, len(program))
+        address = ctypes.addressof(self._program)
+        descriptor = struct.pack("HxxxxxxQ", len(program) // 8, address)
+        self._descriptor = ctypes.create_string_buffer(descriptor, len(descriptor))
+        self.address = ctypes.addressof(self._descriptor)
+
+
+def set_filter(program: Filter) -> None:
+    """Filter the system calls of the calling process and of all that come from it. Needs
+    no_new_privs. seccomp(2)."""
+    prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program.address)
 
 
 def landlock_abi() -> int:

@@ -39,7 +39,7 @@ from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only, standard_streams
-from sandbox_agent_sandbox.inside.walls.landlock import restrict_access
+from sandbox_agent_sandbox.inside.walls.landlock import make_ruleset, restrict_access
 from sandbox_agent_sandbox.inside.walls.rlimits import apply_rlimits
 from sandbox_agent_sandbox.inside.walls.seccomp import filter_system_calls
 from sandbox_agent_sandbox.inside.worker import leftovers
@@ -108,7 +108,11 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     os.setsid()
     syscalls.set_process_name("sandbox-worker")
     standard_streams(descriptors.stdout, descriptors.stderr)
-    keep_only([descriptors.inbox, descriptors.outbox, descriptors.wake, board_fd])
+    ruleset = descriptors.ruleset
+    if ruleset is None:
+        ruleset = make_ruleset(plan.landlock)
+    own = [descriptors.inbox, descriptors.outbox, descriptors.wake, board_fd]
+    keep_only(own if ruleset is None else [*own, ruleset])
     counted = plan.groups is not None and bool(plan.groups.processes)
     apply_rlimits(plan.limits, counted=counted)
     drop_capabilities()
@@ -120,7 +124,7 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     # Typed as constants. The old ones would never be flushed.
     vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)
-    restrict_access(plan.landlock)
+    restrict_access(plan.landlock, ruleset)
     filter_system_calls(plan.system_calls)
 
 
