@@ -44,6 +44,8 @@ from sandbox_agent_sandbox.inside.watch import Watch
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 
+_THAW = {signal.SIGCONT}
+
 
 class HostEnds(NamedTuple):
     """What the host gives a sandbox: the control socket, the cancel board, a pidfd of itself."""
@@ -130,11 +132,14 @@ def _serve(plan: Plan, area: Area | None, host: HostEnds, watch: Watch) -> None:
                 except IpcError:
                     return  # the host closed the sandbox, or is gone
                 if isinstance(message, NewCall):
+                    if frozen:  # the new call waits for SIGCONT, see `_new_call`
+                        signal.pthread_sigmask(signal.SIG_BLOCK, _THAW)
                     _new_call(
                         plan, area, message, descriptors, host, own_namespace, watch, rulesets
                     )
                     if frozen:
-                        _signal_all(signal.SIGSTOP)  # the new call too, long before its tool's code
+                        signal.pthread_sigmask(signal.SIG_UNBLOCK, _THAW)
+                        _signal_all(signal.SIGSTOP)
                 elif isinstance(message, Freeze):
                     frozen = True
                     # One kill(2) reaches every process, nested namespaces and their inits
@@ -184,11 +189,15 @@ def _new_call(
         step = Step.CALL_NAMESPACES
         syscalls.unshare(syscalls.CLONE_NEWPID)
         step = Step.CALL
-        # With folders of its own a call needs rules of its own.
-        ruleset = None if message.fresh_view else rulesets.for_a_call()
         try:
+            # With folders of its own a call needs rules of its own.
+            ruleset = None if message.fresh_view else rulesets.for_a_call()
             child = os.fork()
             if child == 0:
+                if _THAW & signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+                    # The sandbox is frozen. Init's SIGSTOP may come too late on a busy machine.
+                    # What is blocked is kept, so a SIGCONT that was sent already counts.
+                    signal.sigwait(_THAW)
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 given = CallDescriptors.received(descriptors)._replace(ruleset=ruleset)
