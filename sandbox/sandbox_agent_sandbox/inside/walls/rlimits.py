@@ -35,6 +35,9 @@ def apply_rlimits(limits: ResourceLimits, *, counted: bool) -> None:
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_MEMLOCK, _LOCKED_MEMORY),
         (resource.RLIMIT_SIGPENDING, _QUEUED_SIGNALS),
+        # A user who may use real-time priorities must not stall the machine from inside. sched(7)
+        (resource.RLIMIT_RTPRIO, 0),
+        (resource.RLIMIT_NICE, 0),
         (resource.RLIMIT_DATA, limits.process_memory),
         (resource.RLIMIT_NPROC, processes),
         (resource.RLIMIT_NOFILE, limits.open_files),
