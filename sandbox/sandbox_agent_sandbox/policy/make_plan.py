@@ -146,22 +146,27 @@ def _refuse_contradictions(policy: Policy, workspace: Path | None, view: View) -
             place = view.workspace
             if place is not None and real not in ("/", place) and is_inside(place, real):
                 raise PolicyError(
-                    f"{field}: {real} holds the workspace {place}; name the folders in it that you"
-                    " mean, or make it the workspace"
+                    f"{real} holds the workspace {place}",
+                    field=field,
+                    hint="name the folders in it that you mean, or make it the workspace",
                 )
             if field == "write" and is_inside(view.home, real):
                 raise PolicyError(
-                    f"write: {real} is your home folder, or holds it; name the folders in it that"
-                    " tools are to write"
+                    f"{real} is your home folder, or holds it",
+                    field=field,
+                    hint="name the folders in it that tools are to write",
                 )
     for real, path in named["write"].items():
         if real in named["read"]:
-            raise PolicyError(f"read and write both name {path}; remove it from one of them")
+            raise PolicyError(
+                f"both name {path}", field="read, write", hint="remove it from one of them"
+            )
         for other, protected in named["protect"].items():
             if is_inside(real, other):
                 raise PolicyError(
-                    f"write: nothing could be written in {path}, because protect names {protected};"
-                    " remove one of them, or name it in read"
+                    f"nothing could be written in {path}, because protect names {protected}",
+                    field="write",
+                    hint="remove one of them, or name it in read",
                 )
 
 
@@ -172,8 +177,9 @@ def _refuse_link(field: str, path: Path, writable: Sequence[str]) -> None:
     link = next((one for one in followed.links if is_inside_any(one, writable)), None)
     if link is not None:
         raise PolicyError(
-            f"{field}: {path} leads through the link {link}, which tools can replace; name"
-            f" {followed.real} itself"
+            f"{path} leads through the link {link}, which tools can replace",
+            field=field,
+            hint="remove the link" if followed.loop else f"name {followed.real} itself",
         )
 
 

@@ -152,20 +152,20 @@ def test_the_workspace_is_not_hidden(top: Path, path: str) -> None:
 @pytest.mark.parametrize("field", ["read", "write", "protect"])
 @pytest.mark.parametrize("path", [".", "work/../../{}"])
 def test_what_holds_the_workspace_is_not_shared(top: Path, field: str, path: str) -> None:
-    with refused(f"^{field}: {top} holds the workspace {top}/work; name the folders in it"):
+    with refused(f"^{field}: {top} holds the workspace {top}/work\n  hint: name the folders in it"):
         plan(top, **{field: [path.format(top.name)]})
     plan(top, **{field: ["work/tests"]})
 
 
 def test_the_home_folder_is_not_writable_as_a_whole(top: Path) -> None:
     (top / "home/notes").mkdir()
-    with refused(f"^write: {top}/home is your home folder, or holds it; name the folders"):
+    with refused(f"^write: {top}/home is your home folder, or holds it\n  hint: name the folders"):
         plan(top, write=["home"])
     assert shown(plan(top, write=["home/notes"]))[str(top / "home/notes")]
 
 
 def test_fields_do_not_contradict_each_other(top: Path) -> None:
-    with refused("^read and write both name .*data; remove it from one of them$"):
+    with refused("^read, write: both name .*data\n  hint: remove it from one of them$"):
         plan(top, read=["data"], write=["data"])
     with refused("^write: nothing could be written in .*data/inner, because protect names .*data"):
         plan(top, read=["data"], write=["data/inner"], protect=["data"])
@@ -180,7 +180,9 @@ def test_a_link_that_tools_can_replace_neither_hides_nor_protects(top: Path, fie
     (top / "work/judge").symlink_to("tests")
     with refused(f"^{field}: .*work/judge leads through the link .*work/judge, which tools can"):
         plan(top, **{field: ["work/judge"]})
-    with refused(f"^{field}: .*work/judge/x leads through the link .*; name .*work/tests/x itself"):
+    with refused(
+        f"^{field}: .*work/judge/x leads through the link .*\n  hint: name .*work/tests/x itself"
+    ):
         (top / "work/tests/x").mkdir()
         plan(top, **{field: ["work/judge/x"]})
     plan(top, **{field: ["work/tests"]})
@@ -190,7 +192,7 @@ def test_a_link_that_tools_can_replace_neither_hides_nor_protects(top: Path, fie
 
 def test_no_link_that_tools_can_replace_leads_to_the_workspace_or_to_records(top: Path) -> None:
     (top / "data/link").symlink_to(top / "work")
-    with refused("^workspace: .*data/link leads through the link .*name .*work itself"):
+    with refused("^workspace: .*data/link leads through the link .*\n  hint: name .*work itself"):
         plan(top, workspace=top / "data/link", write=["data"])
     assert plan(top, workspace=top / "data/link").workspace == str(top / "work")
     (top / "work/runs").symlink_to("tests")
