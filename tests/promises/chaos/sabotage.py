@@ -519,5 +519,18 @@ VARIANTS = (
         _causes(Cause.NO_PROCESSES),
         needs=USER,
     ),
+    Sabotage(
+        "a call that was ended for want of memory does not say so",
+        (
+            (
+                f"{_CELL}/limits/struck.py",
+                "    killed = usage.counts.killed\n    return",
+                "    killed = 0\n    return",
+            ),
+        ),
+        "memory: ",
+        _causes(Cause.OUT_OF_MEMORY),
+        needs=ROOT,
+    ),
 )
 """The first ten are those that the project's own plan asks for."""
