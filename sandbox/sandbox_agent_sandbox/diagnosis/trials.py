@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import FunctionRef
 
 from sandbox_agent_sandbox.diagnosis.trial_folder import trial_folder
@@ -31,9 +32,9 @@ from sandbox_agent_sandbox.policy.probe import host_facts
 _MODULE = "sandbox_agent_sandbox.inside.tools.trials"
 _PASSED, _DROPPED, _ASSIGNED = (f"SANDBOX_AGENT_TRIAL_{n}" for n in ("PASSED", "DROPPED", "SET"))
 _NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
-_TIMEOUT, _CPU_TIME = 0.2, 1.0
+_TIMEOUT, _CPU_TIME = 0.6, 1.0
 _PROCESSES, _OPEN_FILES, _FILE_SIZE, _OUTPUT = 32, 64, 16 << 20, 4096
-_MEMORY, _CALL_MEMORY, _PROCESS_MEMORY = 176 << 20, 112 << 20, 64 << 20
+_MEMORY, _CALL_MEMORY, _PROCESS_MEMORY = 140 << 20, 112 << 20, 64 << 20
 _LIMITS = Limits(
     timeout=_TIMEOUT,
     memory=_MEMORY,
@@ -127,10 +128,16 @@ async def _try_all(cell: Cell, ground: Ground) -> Tried:
         arguments = {"size": size, "patience": _PATIENCE}
         tried[name] = _ended(await _call(cell, ground, function, arguments))
     # Two calls, neither of which is over the limit of one.
-    arguments = {"size": _CALL_MEMORY - (16 << 20), "patience": _PATIENCE}
-    both = [_call(cell, ground, "share_memory", arguments, name=f"share-{n}") for n in (1, 2)]
-    ended = [_ended(result) for result in await asyncio.gather(*both)]
-    tried["limits.memory"] = "" if "" in ended else ended[0]
+    arguments = {"size": _CALL_MEMORY - (36 << 20), "patience": _PATIENCE}
+    both = [
+        asyncio.ensure_future(_call(cell, ground, "share_memory", arguments, name=name))
+        for name in ("share-1", "share-2")
+    ]
+    first, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    tried["limits.memory"] = _ended(first.pop().result())
+    for name in ("share-1", "share-2"):
+        cell.cancel(name, CancelReason.INTERRUPT)
+    await asyncio.gather(*both)
     return tried
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 import msgspec
 from sandbox_agent_ipc.token import CancelToken
 
-from sandbox_agent_sandbox.inside.kernel.syscalls import landlock_abi
+from sandbox_agent_sandbox.inside.kernel.syscalls import PR_SET_DUMPABLE, landlock_abi, prctl
 from sandbox_agent_sandbox.inside.walls.landlock import FIRST_SCOPES
 
 
@@ -95,6 +95,9 @@ def share_memory(size: int, patience: float, *, token: CancelToken) -> str:
     could share, which RLIMIT_DATA does not count."""
     import mmap
 
+    # A worker of our own tools is closed to all others, also to init, which looks at what tools
+    # use: those can be looked at.
+    prctl(PR_SET_DUMPABLE, 1)
     with mmap.mmap(-1, size) as kept:
         for at in range(0, size, mmap.PAGESIZE):
             kept[at] = 1
