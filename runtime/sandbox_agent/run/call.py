@@ -193,6 +193,10 @@ class Caller(msgspec.Struct, frozen=True):
 
     def _explained(self, request: Request, result: CallResult) -> CallResult:
         """The result, with a hint where the sandbox itself is why the tool failed."""
+        asked = request.arguments.get("timeout")
+        if result.outcome is Outcome.TIMEOUT and _is_more(asked, request.timeout):
+            detail = f"{result.detail}, less than the {asked:g} s that the call asked for"
+            return msgspec.structs.replace(result, detail=detail)
         if result.outcome is not Outcome.ERROR or not result.made:
             return result
         # Imported here: most calls do not fail.
@@ -262,6 +266,11 @@ class Caller(msgspec.Struct, frozen=True):
                 path.unlink()  # A part of it would look like the whole.
             raise
         return str(path.relative_to(self.folder))
+
+
+def _is_more(asked: object, timeout: float | None) -> bool:
+    """Whether a call asked for more time than it had."""
+    return isinstance(asked, int | float) and timeout is not None and timeout < asked < 1e9
 
 
 def kept_output(limits: Limits) -> int:

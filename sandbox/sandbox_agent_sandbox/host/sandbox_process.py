@@ -39,7 +39,8 @@ from sandbox_agent_sandbox.host.disk.sandbox_disk import SandboxDisk
 from sandbox_agent_sandbox.host.launch import Launch, explain, launch, why_failed
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.host.sandbox_state import SandboxState, State
-from sandbox_agent_sandbox.limits.groups import SandboxGroups
+from sandbox_agent_sandbox.limits.groups import CallGroup, Counts, SandboxGroups
+from sandbox_agent_sandbox.limits.places import own_oom_kills
 from sandbox_agent_sandbox.limits.struck import named
 from sandbox_agent_sandbox.outcome import LimitMet, Survivor
 from sandbox_agent_sandbox.plan import Plan
@@ -121,6 +122,8 @@ class SandboxProcess:
             if self._groups is not None:
                 call_process.group = self._groups.enter()
                 numbers += call_process.group.joins
+            else:
+                call_process.group = CallGroup([], before=Counts(killed=own_oom_kills()))
             self._send(NewCall(call_process.id, call_process.fresh_view), numbers)
         except (OSError, IpcError) as error:
             why = explained(error) if isinstance(error, OSError) else error
@@ -137,8 +140,10 @@ class SandboxProcess:
         """A call is over. empty: none of its processes is left."""
         call_process.full = self.disk.met()
         group, call_process.group = call_process.group, None
-        if self._groups is not None and group is not None:
+        if group is not None and self._groups is not None:
             call_process.counts = self._groups.leave(group, empty=empty)
+        elif group is not None:
+            call_process.counts = Counts(killed=own_oom_kills()).since(group.before)
 
     def _send(self, message: ToInit, numbers: list[int]) -> None:
         if self._launch is None:

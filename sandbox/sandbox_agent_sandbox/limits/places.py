@@ -42,11 +42,7 @@ def find_places() -> ControlGroups | None:
 @lru_cache(maxsize=1)
 def _find(own: str) -> ControlGroups | None:
     """own: /proc/self/cgroup. While it says the same, this process is in the same groups."""
-    groups = {}
-    for line in own.splitlines():
-        number, controllers, path = line.split(":", 2)
-        for controller in ("",) if number == "0" else controllers.split(","):
-            groups[controller] = path
+    groups = _groups(own)
     mounts = list(_mounts())
     memory = _place(groups, mounts, "memory", "memory.limit_in_bytes")
     if memory:
@@ -54,6 +50,40 @@ def _find(own: str) -> ControlGroups | None:
     for folder in _above(groups, mounts):
         return ControlGroups(2, folder, folder)
     return None
+
+
+def own_oom_kills() -> int:
+    """How often the kernel has ended a process of this process's own group for want of memory; 0
+    where that cannot be read. The processes of a sandbox without groups are in it, too."""
+    with suppress(OSError), open("/proc/self/cgroup", encoding="utf-8") as file:
+        path = _own_events(file.read())
+        words = _read(path).split() if path else []
+        if "oom_kill" in words:
+            return int(words[words.index("oom_kill") + 1])
+    return 0
+
+
+@lru_cache(maxsize=1)
+def _own_events(own: str) -> str:
+    """own: /proc/self/cgroup."""
+    groups = _groups(own)
+    for mount in _mounts():
+        if mount.version == 1 and "memory" in mount.options and "memory" in groups:
+            return f"{_folder(mount, groups['memory'])}/memory.oom_control"
+    for mount in _mounts():
+        if mount.version == 2:
+            return f"{_folder(mount, groups.get('', ''))}/memory.events"
+    return ""
+
+
+def _groups(own: str) -> dict[str, str]:
+    """The path of the own group by controller; "" for version 2."""
+    groups = {}
+    for line in own.splitlines():
+        number, controllers, path = line.split(":", 2)
+        for controller in ("",) if number == "0" else controllers.split(","):
+            groups[controller] = path
+    return groups
 
 
 def _mounts() -> Iterator[_Mount]:

@@ -6,10 +6,15 @@ As root the kernel counts in control groups; as an ordinary user the sandbox's i
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
+import pytest
 import struck
 from identity import BIN, Person
+from sandbox_agent_sandbox.limits.places import find_places, new_name, remove
 
 AGENT = str(BIN / "sandbox-agent")
 HOLD = "import mmap, time; x = mmap.mmap(-1, {0} << 20); x.write(bytes({0} << 20)); time.sleep({1})"
@@ -80,6 +85,45 @@ def test_memory_of_all_calls_is_bounded_whoever_holds_it(person: Person) -> None
     assert (after["content"], after["limits"], after["detail"]) == ("fine\n", [], "")
 
 
+def test_memory_that_runs_out_around_the_sandbox_is_called_that(person: Person) -> None:
+    """In a control group of the agent and all that it starts, as of a CI job. The kernel ends the
+    tool, and not the agent."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    found = find_places()
+    if found is None or found.version != 1:
+        pytest.skip("needs a control group for memory that can be written")
+    group = Path(found.memory, new_name())
+    group.mkdir()
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(256 << 20))
+        enter = f'echo $$ > {group}/cgroup.procs; exec "$0" "$@"'
+        hold = python("x = bytearray(400 << 20)")
+        path = struck.write_task(
+            person, [{"calls": [shell(f"{hold}; echo on")]}, {"final": "done"}]
+        )
+        runs = person.folder / "runs"
+        argv = person.command([AGENT, "run", str(path), "--out", str(runs)])
+        done = subprocess.run(
+            ["sh", "-c", enter, *argv],
+            cwd=person.work,
+            env=person.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        (journal,) = runs.glob("*/journal.jsonl")
+        events = [json.loads(line) for line in journal.read_text().splitlines()]
+        [end] = [event for event in events if event["event"] == "ended"]
+        assert end["content"].endswith("on\n")
+        assert "memory ran out beyond the sandbox's own limits: the kernel ended" in end["detail"]
+        assert end["limits"] == []
+    finally:
+        struck.observer.eventually(lambda: not (group / "cgroup.procs").read_text(), 20)
+        remove(str(group))
+
+
 def test_one_call_is_bounded_apart_and_leaves_the_others_alone(person: Person) -> None:
     ends = run_calls(
         person,
@@ -102,14 +146,14 @@ def test_every_other_limit_is_named_with_its_number(person: Person) -> None:
             [shell("head -c 3000000 /dev/zero > big")],
             [shell(python(FORK))],
             [shell("while :; do :; done")],
-            [shell("sleep 30", timeout=1)],
+            [shell("sleep 30", timeout=1), shell("sleep 30", timeout=99)],
             [shell("echo fine")],
         ],
         open_files=64,
         file_size="1MiB",
         processes=30,
         cpu_time=1,
-        timeout="30s",
+        timeout="6s",
     )
     expected = [
         ("open_files", 64, "open_files 64: "),
@@ -117,6 +161,7 @@ def test_every_other_limit_is_named_with_its_number(person: Person) -> None:
         ("processes", 30, "processes 30 of all calls together: "),
         ("cpu_time", 1, "cpu_time 1 s: "),
         ("timeout", 1, "timeout 1 s"),
+        ("timeout", 6, "timeout 6 s, less than the 99 s that the call asked for"),
     ]
     assert len(ends) == len(expected) + 1
     for end, (name, value, text) in zip(ends, expected, strict=False):
