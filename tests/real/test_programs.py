@@ -30,3 +30,12 @@ def test_it_works_inside_the_walls(program: Program, kind: str) -> None:
     for person in someone(kind):
         seen = inside(person, program)
     assert seen.verdict is (Verdict.REFUSED if program.refused else Verdict.WORKS), seen.why
+
+
+def test_a_program_that_fails_inside_is_seen() -> None:
+    fails = Program("asks for what is not there", "ls /home/no-such-folder", says="^$")
+    says_nothing = Program("does not say what it should", "echo other", says="^words$")
+    not_refused = Program("is not refused", "echo words", says="^words$", refused=True)
+    for person in someone("user"):
+        for program in (fails, says_nothing, not_refused):
+            assert inside(person, program).verdict is Verdict.BROKEN
