@@ -25,8 +25,8 @@ _IPC = "ipc/sandbox_agent_ipc"
 class Sabotage:
     """changes: (file, what stands there once, what comes instead). caught_by: a regular expression
     for the beginning of the violation. focus: rounds that can show it, to save time. needs: who
-    can show it, where it is not both: root alone can freeze a disk, and root alone may start more
-    processes than RLIMIT_NPROC says."""
+    can show it, where it is not both: root alone can freeze a disk or make a control group here,
+    and root alone may start more processes than RLIMIT_NPROC says."""
 
     name: str
     changes: tuple[tuple[str, str, str], ...]
