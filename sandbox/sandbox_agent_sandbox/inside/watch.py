@@ -218,16 +218,24 @@ class Watch:
 
     def _exact(self, process: _Process) -> tuple[int, int]:
         """The process's part of its pages, and of those the ones of files in memory."""
-        sizes = {b"Pss": -1, b"Pss_Shmem": 0}
-        for line in self._text(f"{process.pid}/smaps_rollup").splitlines():
+        exact = self._sizes(process, "smaps_rollup", b"Pss", b"Pss_Shmem")
+        if exact is not None:
+            return exact
+        # It may not be looked at, such as our own worker, or a tool that has shut itself
+        # (PR_SET_DUMPABLE). What it shares with others counts as its own. proc_pid_status(5)
+        own, of_files = self._sizes(process, "status", b"RssAnon", b"RssShmem") or (0, 0)
+        return own + of_files, of_files
+
+    def _sizes(
+        self, process: _Process, file: str, first: bytes, second: bytes
+    ) -> tuple[int, int] | None:
+        """Two sizes that a file of the process names, in bytes; None if it cannot be read."""
+        sizes: dict[bytes, int] = {}
+        for line in self._text(f"{process.pid}/{file}").splitlines():
             name, _, rest = line.partition(b":")
-            if name in sizes:
+            if name in (first, second):
                 sizes[name] = int(rest.split()[0]) * 1024
-        if sizes[b"Pss"] >= 0:
-            return sizes[b"Pss"], sizes[b"Pss_Shmem"]
-        # It may not be looked at, such as our own worker. What is shared is left out.
-        pages = self._text(f"{process.pid}/statm").split()
-        return (int(pages[1]) - int(pages[2])) * _PAGE if len(pages) > 2 else 0, 0
+        return (sizes[first], sizes.get(second, 0)) if first in sizes else None
 
     def _memfds_of(self, processes: Iterable[_Process]) -> dict[int, int]:
         """The bytes of each memfd that a process holds, by its inode."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,19 @@ MEMFD = (
     "import os, time; f = os.memfd_create('x'); os.set_inheritable(f, True); "
     "[os.write(f, bytes(1 << 20)) for _ in range(200)]; time.sleep(30)"
 )
+SHUT = """
+import ctypes, mmap, time
+
+
+def hold() -> str:
+    "Hold memory that others could share."
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+    kept = mmap.mmap(-1, 200 << 20)
+    for _ in range(200):
+        kept.write(bytes(1 << 20))
+    time.sleep(30)
+    return "held"
+"""
 FORK = (
     "import os, signal\n"
     "try:\n"
@@ -43,11 +57,16 @@ def python(text: str) -> str:
     return f'python3 -c "{text}"'
 
 
-def run_calls(person: Person, calls: list[list[dict[str, Any]]], **limits: object) -> list[Any]:
+def run_calls(
+    person: Person,
+    calls: list[list[dict[str, Any]]],
+    tools: Sequence[str] = ("shell",),
+    **limits: object,
+) -> list[Any]:
     """The ends of the calls of one run, a turn each list, as its journal has them."""
     turns = [{"calls": turn} for turn in calls]
     steps = [*turns, {"final": "done"}]
-    path = struck.write_task(person, steps, sandbox={"limits": limits})
+    path = struck.write_task(person, steps, tools=tools, sandbox={"limits": limits})
     runs = person.folder / "runs"
     done = person.run([AGENT, "run", str(path), "--out", str(runs)])
     assert done.returncode == 0, done.stderr
@@ -83,6 +102,20 @@ def test_memory_of_all_calls_is_bounded_whoever_holds_it(person: Person) -> None
     # The largest process alone is ended, and the call goes on.
     assert private["content"].endswith("on\n")
     assert (after["content"], after["limits"], after["detail"]) == ("fine\n", [], "")
+
+
+def test_a_tool_that_has_shut_itself_is_counted_with_what_it_shares(person: Person) -> None:
+    """Its worker runs no new program, so the sandbox's init cannot look into it any more. It still
+    sees how large it is. PR_SET_DUMPABLE(2const)"""
+    person.write(person.work / "shut.py", SHUT)
+    end, after = run_calls(
+        person,
+        [[{"hold": {}}], [shell("echo fine")]],
+        tools=["shell", "shut:hold"],
+        memory="128MiB",
+    )
+    assert names(end) == ["memory"], end
+    assert after["content"] == "fine\n"
 
 
 def test_memory_that_runs_out_around_the_sandbox_is_called_that(person: Person) -> None:
