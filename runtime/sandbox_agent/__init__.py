@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.policy.policy import EnvPolicy as EnvPolicy
     from sandbox_agent_sandbox.policy.policy import Limits as Limits
     from sandbox_agent_sandbox.policy.policy import Policy as Policy
+    from sandbox_agent_sandbox.protection.finding import Finding as Finding
+    from sandbox_agent_sandbox.protection.finding import FindingKind as FindingKind
 
     from sandbox_agent.box.blocking import BlockingSandbox as BlockingSandbox
     from sandbox_agent.box.request import CallOptions as CallOptions
@@ -149,6 +151,8 @@ __all__ = [
     "Ended",
     "EnvPolicy",
     "FailureKind",
+    "Finding",
+    "FindingKind",
     "FunctionRef",
     "History",
     "Image",
@@ -239,6 +243,7 @@ _HOMES = {
     "sandbox_agent_sandbox.inside.worker.tool_result": "Image ToolError ToolResult",
     "sandbox_agent_sandbox.outcome": "CallResult LimitMet Outcome Rung StartedState Survivor",
     "sandbox_agent_sandbox.policy.policy": "EnvPolicy Limits Policy",
+    "sandbox_agent_sandbox.protection.finding": "Finding FindingKind",
     "sandbox_agent.box.blocking": "BlockingSandbox",
     "sandbox_agent.box.request": "CallOptions RunOptions",
     "sandbox_agent.box.sandbox": "Sandbox",
