@@ -197,7 +197,7 @@ class Caller(msgspec.Struct, frozen=True):
         if result.outcome is Outcome.TIMEOUT and _is_more(asked, request.timeout):
             detail = f"{result.detail}, less than the {asked:g} s that the call asked for"
             return msgspec.structs.replace(result, detail=detail)
-        if result.outcome is not Outcome.ERROR or not result.made:
+        if result.outcome is not Outcome.ERROR or not result.made or result.limits:
             return result
         # Imported here: most calls do not fail.
         from sandbox_agent_sandbox.diagnosis.hints import hint_for
