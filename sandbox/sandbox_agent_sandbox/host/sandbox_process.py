@@ -94,14 +94,12 @@ class SandboxProcess:
     def start(self) -> bool:
         """Start the spawner. Returns False, and the sandbox has failed, when that cannot be."""
         self.state.start(time.monotonic())
-        step = Step.GROUPS
+        step = Step.START
         try:
-            if self._plan.groups is not None:
-                self._groups = SandboxGroups(self._plan.groups, self._plan.limits)
-            step = Step.START
             self._launch = launch(self._plan, self._board_fd)
             step = Step.GROUPS
-            if self._groups is not None:
+            if self._plan.groups is not None:  # made while the spawner imports its modules
+                self._groups = SandboxGroups(self._plan.groups, self._plan.limits)
                 self._groups.adopt(self._launch.pid)
         except SandboxUnavailable as error:
             self.fail(error)

@@ -147,8 +147,18 @@ def _can_make(folder: str, needed: str) -> bool:
 
 def new_name() -> str:
     """A name for a group, by which another agent sees whether its maker still lives."""
-    namespace = os.stat("/proc/self/ns/pid").st_ino
-    return f"{PREFIX}{namespace}-{os.getpid()}-{_started(os.getpid())}-{next(_numbers)}"
+    return f"{PREFIX}{_namespace()}-{_maker(os.getpid())}-{next(_numbers)}"
+
+
+@lru_cache(maxsize=1)
+def _maker(pid: int) -> str:
+    return f"{pid}-{_started(pid)}"
+
+
+@lru_cache(maxsize=1)
+def _namespace() -> str:
+    """The pid namespace of this process, which it never leaves. pid_namespaces(7)"""
+    return str(os.stat("/proc/self/ns/pid").st_ino)
 
 
 def sweep(folder: str) -> None:
@@ -157,11 +167,10 @@ def sweep(folder: str) -> None:
     Those of another pid namespace are left alone: their makers cannot be seen from here. A group
     with a process in it is not removed, whoever made it (EBUSY).
     """
-    namespace = str(os.stat("/proc/self/ns/pid").st_ino)
     with suppress(OSError):
         for name in os.listdir(folder):
             match = _NAME.fullmatch(name)
-            if match and match[1] == namespace and _started(int(match[2])) != int(match[3]):
+            if match and match[1] == _namespace() and _started(int(match[2])) != int(match[3]):
                 remove(f"{folder}/{name}")
 
 

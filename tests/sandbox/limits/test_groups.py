@@ -7,10 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from sandbox_agent_sandbox.errors import SandboxUnavailable
+from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.limits.groups import CallGroup, Counts, SandboxGroups
 from sandbox_agent_sandbox.limits.places import PREFIX, find_places
 from sandbox_agent_sandbox.plan import ControlGroups, ResourceLimits
+from sandbox_agent_sandbox.policy.make_plan import make_plan
+from sandbox_agent_sandbox.policy.policy import Policy
+from sandbox_agent_sandbox.policy.probe import host_facts
+from sandboxes import run
 
 MIB = 1 << 20
 FORK = """
@@ -90,6 +97,20 @@ def test_memory_of_one_call_is_bounded_apart(found: ControlGroups) -> None:
     finally:
         groups.close()
     assert left(found) == []
+
+
+def test_a_sandbox_whose_groups_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    """They were possible when the sandbox was planned."""
+
+    async def main() -> None:
+        plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
+        plan = msgspec.structs.replace(plan, groups=ControlGroups(1, "/proc/self", ""))
+        cell = Cell(plan, grace=0.1, term=0.1)
+        with pytest.raises(SandboxUnavailable, match="cannot make the sandbox's control groups"):
+            await cell.open()
+        assert cell.close() == ()
+
+    run(main)
 
 
 def test_a_refused_process_is_counted(found: ControlGroups) -> None:
