@@ -47,6 +47,7 @@ class Ground(msgspec.Struct, frozen=True):
 
 def try_walls(ground: Ground) -> dict[str, str]:
     """Every trial that needs no call of its own."""
+    _be_seen()
     found = {}
     for name, attempt in _TRIALS.items():
         try:
@@ -54,6 +55,12 @@ def try_walls(ground: Ground) -> dict[str, str]:
         except Exception as error:
             found[name] = f"the trial failed: {type(error).__name__}: {error}"
     return found
+
+
+def _be_seen() -> None:
+    """Let init look at the memory of this process, as at that of a tool. A worker of our own tools
+    is closed to all others, and what it shares with its children is counted for each of them."""
+    prctl(PR_SET_DUMPABLE, 1)
 
 
 def look_at(path: str) -> dict[str, bool]:
@@ -95,9 +102,7 @@ def share_memory(size: int, patience: float, *, token: CancelToken) -> str:
     could share, which RLIMIT_DATA does not count."""
     import mmap
 
-    # A worker of our own tools is closed to all others, also to init, which looks at what tools
-    # use: those can be looked at.
-    prctl(PR_SET_DUMPABLE, 1)
+    _be_seen()
     with mmap.mmap(-1, size) as kept:
         for at in range(0, size, mmap.PAGESIZE):
             kept[at] = 1
