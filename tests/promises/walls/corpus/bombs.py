@@ -20,7 +20,7 @@ from typing import Any
 
 from . import kernel_calls
 from .attempt import ROOT, USER, Attempt, Stage, attempt, lacking
-from .outside import Outside, has_capability, host_cannot, process_file
+from .outside import Outside, has_capability, host_cannot, lasting, process_file
 
 ATTEMPTS: list[Attempt] = []
 MB = 1 << 20
@@ -116,7 +116,7 @@ def resident(least: int) -> object:
         lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         return int(lines.get("VmRSS", "0").split()[0]) * 1024 >= least  # a zombie has none
 
-    return process_file("status", look)
+    return lasting(process_file("status", look))
 
 
 @attempt(

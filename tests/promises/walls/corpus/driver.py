@@ -80,6 +80,9 @@ def main() -> None:
     for _, one in chosen:  # before any attack uses up what they need
         stage = attempt.Stage(facts, one.name)
         answers[one.name] = {"neighbour": child(one.neighbour, "neighbour", None, stage)}
+    work = Path(facts["work"])
+    # Already now: an attack that goes over a limit may be the end of this process, too.
+    (work / "answers.json").write_text(json.dumps(answers))
     for number, one in chosen:
 
         def attack(stage: Any, one: Any = one) -> None:
@@ -89,8 +92,6 @@ def main() -> None:
         stage = attempt.Stage(facts, one.name)
         comm = f"{facts['token']}:{number:03}"
         answers[one.name]["attack"] = child(attack, comm, held if one.held else None, stage)
-    work = Path(facts["work"])
-    # Wrong ends are a child's fault only; the host has both open.
     (work / "answers.json").write_text(json.dumps(answers))
     with open(work / "ready", "w") as file:
         file.write("ready\n")

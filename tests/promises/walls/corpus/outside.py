@@ -396,6 +396,20 @@ def process_file(file: str, wanted: Callable[[str], bool]) -> Proof:
     return lambda outside, name: any(map(wanted, outside.held_text(name, file)))
 
 
+def lasting(proof: Proof) -> Proof:
+    """The proof holds two seconds later, too: a watch that looks now and then had its time."""
+
+    def look(outside: Outside, name: str) -> bool:
+        deadline = outside.facts.setdefault("watched", time.monotonic() + 2)
+        while proof(outside, name):
+            if time.monotonic() > deadline:
+                return True
+            select.select([], [], [], 0.02)
+        return False
+
+    return look
+
+
 def listens(key: str) -> Proof:
     """A program of the host reaches the attack under the address that another service has."""
 

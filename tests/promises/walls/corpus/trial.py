@@ -145,7 +145,7 @@ def _try(
                 one,
                 verdicts[one.name],
                 answers.get(one.name, nothing)["neighbour"].get("error", ""),
-                answers.get(one.name, nothing)["attack"].get("error", ""),
+                answers.get(one.name, nothing).get("attack", {}).get("error", ""),
                 _errors(outside),
             )
             for one in attempts
