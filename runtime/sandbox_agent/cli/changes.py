@@ -26,9 +26,12 @@ class Changes:
         self._leave_out = frozenset(leave_out)
         self._before = self._look()
 
-    def lines(self, signals: Signals) -> list[str]:
+    def lines(self, signals: Signals, *, hangs: bool = False) -> list[str]:
         """Reads the workspace again, in a thread of its own, which a signal leaves behind. Then the
-        only line says so."""
+        only line says so. hangs: the workspace has just not answered, or a signal has ended that.
+        """
+        if hangs:
+            return [_left_out(signals.late or signals.first)]
         after: Future[Snapshot] = Future()
 
         def look() -> None:
@@ -43,9 +46,15 @@ class Changes:
             look()
         while not wait([after], _LOOK_SECONDS).done:
             if signals.late is not None:
-                name = signal.Signals(signals.late).name
-                return [f"{name} ended the search for changes in the workspace; none are listed"]
+                return [_left_out(signals.late)]
         return summary(self._before, after.result())
 
     def _look(self) -> Snapshot:
         return Snapshot.take(self._workspace, self._leave_out)
+
+
+def _left_out(signum: int | None) -> str:
+    if signum is None:
+        return "the workspace does not answer; changes in it are not listed"
+    name = signal.Signals(signum).name
+    return f"{name} ended the search for changes in the workspace; none are listed"

@@ -96,6 +96,13 @@ class RecordWriter:
         except OSError as error:
             self._journal.fail(not_written("the record", error))
 
+    def decide(self, end: End) -> End:
+        """Decide the run's end, once: from here on nothing can stop the run any more. end: its own,
+        which counts unless the run was stopped."""
+        if self._end is None:
+            self._end = self._decide(end)
+        return self._end
+
     def conclude(self, end: End) -> tuple[Record, BaseException | None]:
         """Decide the run's end, unless that is done, and write it.
 
@@ -109,22 +116,21 @@ class RecordWriter:
         has the end, the old record is removed, and `resume` writes the record.
         """
         self._journal.end_open_calls()
-        if self._end is None:
-            self._end = self._decide(end)
+        end = self.decide(end)
         self._journal.record_stop()
         ended = self._state.segment_end
         if ended is None or ended.number != self.segment:
-            record = self._write_end(self._end)
+            record = self._write_end(end)
         else:
-            record = self._record(self._end)
+            record = self._record(end)
         try:
             self._file.commit()
         except OSError as error:
             self._file.withdraw()
-            lost = self._not_recorded("the record", error, self._end)
+            lost = self._not_recorded("the record", error, self._end or end)
             record, self._end = self._record(lost), lost
         self._file.close()
-        return record, self._end.error or self._journal.first_error
+        return record, (self._end or end).error or self._journal.first_error
 
     def _write_end(self, end: End) -> Record:
         record, what = self._record(end), "the record"

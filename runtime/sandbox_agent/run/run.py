@@ -57,7 +57,7 @@ class Run:
         self._host = setup.host
         self._on_over = on_over
         self._control: Control | None = None
-        self._hurried = False
+        self._looks_again = self._hurried = False
         limit = setup.settings.budgets.time
         self._decision = StopDecision(None if limit is None else time.monotonic() + limit)
         self.token: RunToken = self._decision.token
@@ -89,12 +89,12 @@ class Run:
         """The first interrupt stops the run, the second one skips the grace period."""
         if self.is_over:
             return
+        self._hurried = self._looks_again
         match self._decision.count_interrupt():
             case 1:
                 self._stop(CancelReason.INTERRUPT, why, exit_code)
             case 2:
                 # The first may be another thread's, which has counted but not stopped the run yet.
-                self._hurried = True
                 self._stop(CancelReason.INTERRUPT, why, exit_code)
                 self._escalate()
 
@@ -168,6 +168,7 @@ class Run:
         while True:
             try:
                 await self._shield.wait(self._calls.tasks)
+                self._record.decide(end)
                 await self._look_again()
                 record, error_of_run = self._record.conclude(end)
                 break
@@ -186,18 +187,17 @@ class Run:
         return RunResult(record, self._setup.recorder.folder, error_of_run)
 
     async def _look_again(self) -> None:
-        """Look for what tools left in the workspace. All calls have ended. A disk that hangs holds
-        this up for some seconds only; a second interrupt ends it at once."""
-        stopped = self.token.is_cancelled
+        """Look for what tools left in the workspace. All calls have ended, and the run's end is
+        decided. A disk that hangs holds this up for some seconds only, and an interrupt ends it."""
         looking = self._host.look_again(lambda: self._hurried)
         if looking is None:
             return
         self._record.findings = NOT_LOOKED
-        found, until = looking.result(), time.monotonic() + (_HASTE if stopped else _LOOK_SECONDS)
+        self._looks_again = True
+        seconds = _HASTE if self.token.is_cancelled else _LOOK_SECONDS
+        found, until = looking.result(), time.monotonic() + seconds
         while not found.done() and not self._hurried and time.monotonic() < until:
             await self._shield.wait({found}, timeout=_GLANCE)
-            if self.token.is_cancelled and not stopped:
-                stopped, until = True, min(until, time.monotonic() + _HASTE)
         if found.done():
             self._record.findings = found.result()
 

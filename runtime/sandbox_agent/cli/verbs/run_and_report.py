@@ -29,6 +29,7 @@ from sandbox_agent.reports.ci.log_commands import disarm_json
 from sandbox_agent.reports.findings import finding_lines
 from sandbox_agent.reports.lines import how_it_ended
 from sandbox_agent.reports.private_files import PrivateFiles
+from sandbox_agent.run.sandbox import NOT_LOOKED
 
 
 def run_and_report(
@@ -76,7 +77,8 @@ def run_and_report(
     result = _run(conversation, arguments, signals, progress, reports)
     stopped = is_stopping(conversation, signals)
     _report(result, console, quiet=arguments.quiet)
-    changed = [] if arguments.quiet else changes.lines(signals)
+    hangs = result.record.findings == NOT_LOOKED
+    changed = [] if arguments.quiet else changes.lines(signals, hangs=hangs)
     for line in [*changed, *private.lines(), *finding_lines(result.record.findings)]:
         console.err(line + "\n")
     if progress.is_live:
