@@ -59,6 +59,7 @@ def test_help_imports_nothing_but_argparse_and_its_like(argv: list[str]) -> None
         "sandbox_agent.cli.templates",
         "sandbox_agent.cli.verb_arguments",
         "sandbox_agent.exit_codes",
+        "sandbox_agent.first_imports",
     }
 
 
