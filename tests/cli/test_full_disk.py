@@ -132,7 +132,7 @@ def test_a_run_does_not_begin_on_a_full_disk(person: Person, disk: Path) -> None
 
 
 def test_a_limit_on_the_size_of_files_is_a_disk_that_is_full(person: Person) -> None:
-    task = struck.write_task(person, [shell("seq 8000"), shell("touch two"), FINAL])
+    task = struck.write_task(person, [shell("seq 4000"), shell("touch two"), FINAL])
     command = f"ulimit -f 16; exec {shlex.join([AGENT, 'run', str(task)])}"
     done = person.run(["bash", "-c", command])
     assert done.returncode == 5, done.stderr
