@@ -11,7 +11,8 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, overload
 
 import msgspec
@@ -104,7 +105,13 @@ def send_datagram(sock: socket.socket, message: msgspec.Struct, fds: Sequence[in
         raise ProtocolError(f"{what} carries {len(fds)} descriptors; {MAX_DESCRIPTORS} may travel")
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     try:
-        sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
+        try:
+            sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            with _more_descriptors():
+                sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
     except (BrokenPipeError, ConnectionError):
         raise ChannelClosed("the other end of the socket is gone") from None
     except OSError as error:
@@ -114,6 +121,21 @@ def send_datagram(sock: socket.socket, message: msgspec.Struct, fds: Sequence[in
             f"{what} of {len(data)} bytes does not fit the socket's buffer;"
             " raise net.core.wmem_default"
         ) from error
+
+
+@contextmanager
+def _more_descriptors() -> Iterator[None]:
+    """Raise this process's limit of descriptors meanwhile. The kernel counts those that travel for
+    a user, and takes no more than the limit of the process that sends: a tool of the same user,
+    whose limit may be higher, could leave no room for ours. unix(7), ETOOMANYREFS"""
+    import resource  # hardly ever needed
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @overload

@@ -36,6 +36,10 @@ SHORTAGES = {
     errno.ENFILE: Shortage(
         "too many open files on this machine", "raise its limit (sysctl fs.file-max)"
     ),
+    errno.ETOOMANYREFS: Shortage(
+        "this user's processes have left too many descriptors in sockets",
+        "end those that do, or raise the limit of this process (ulimit -n)",
+    ),
     errno.EAGAIN: _TASKS,
     errno.ENOMEM: MEMORY,
     errno.ENOSPC: Shortage("no space is left on the device", _DISK),

@@ -6,6 +6,7 @@ import array
 import errno
 import fcntl
 import os
+import resource
 import select
 import signal
 import socket
@@ -308,3 +309,28 @@ def test_too_much_is_refused_before_it_is_read() -> None:
 def test_what_is_no_memfd_is_refused(pipe: tuple[int, int]) -> None:
     with pytest.raises(ProtocolError, match="no memfd"):
         read_arguments(pipe[0], 1000)
+
+
+def test_descriptors_that_others_left_in_sockets_leave_room_for_ours(
+    forked: Forked, uid: int
+) -> None:
+    """The kernel counts them for the user, and holds against the sender's limit. unix(7)"""
+
+    def body() -> str:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        held = []
+        full = ""
+        for _ in range(8):
+            held.append(socket.socketpair())
+            try:
+                socket.send_fds(held[-1][0], [b"x"], [1] * 20)
+            except OSError as error:
+                full = errno.errorcode[error.errno or 0]
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        send_datagram(one, NewCall("call"), [1])
+        _, received = recv_datagram(other, NewCall)
+        return f"{full} {len(received)} {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}"
+
+    # Root's processes may go over it. capabilities(7)
+    assert forked(body).answer == f"{'ETOOMANYREFS' if uid else ''} 1 64"

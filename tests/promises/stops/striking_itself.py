@@ -20,7 +20,6 @@ from sandbox_agent.journal.file import JournalWriter, encode
 from sandbox_agent.journal.history import Message
 from sandbox_agent.journal.result_file import RecordFile
 from sandbox_agent.models import Model, ModelCall, ModelTurn
-from sandbox_agent_ipc.messages import NewCall
 from sandbox_agent_sandbox.host import cell
 from sandbox_agent_sandbox.host.sandbox_process import SandboxProcess
 
@@ -102,7 +101,7 @@ class Striker:
 
     def lie_in_wait(self) -> None:
         append = JournalWriter.append
-        send = SandboxProcess.send
+        begin_call = SandboxProcess.begin_call
         call = cell.Cell.call
 
         def strike_append(writer: Any, event: Any) -> None:
@@ -114,17 +113,17 @@ class Striker:
             append(writer, event)
             self.at("after-write")
 
-        def strike_send(process: Any, message: Any, channels: Any) -> None:
-            send(process, message, channels)
-            if isinstance(message, NewCall):
-                self.at("after-send")
+        def strike_begin_call(process: Any, *args: Any) -> str:
+            why = begin_call(process, *args)
+            self.at("after-send")
+            return why
 
         async def strike_call(room: Any, *args: Any, **more: Any) -> Any:
             self.at("before-send")
             return await call(room, *args, **more)
 
         JournalWriter.append = strike_append  # type: ignore[method-assign]
-        SandboxProcess.send = strike_send  # type: ignore[method-assign]
+        SandboxProcess.begin_call = strike_begin_call  # type: ignore[method-assign]
         cell.Cell.call = strike_call  # type: ignore[method-assign]
         commit = self.around("before-record", "after-record", RecordFile.commit)
         RecordFile.commit = commit  # type: ignore[method-assign]

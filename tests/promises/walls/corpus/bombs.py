@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 from . import kernel_calls
-from .attempt import ROOT, USER, Attempt, Stage, attempt, lacking
+from .attempt import ROOT, USER, Attempt, Stage, another_user, attempt, lacking
 from .outside import Outside, has_capability, host_cannot, lasting, process_file
 
 ATTEMPTS: list[Attempt] = []
@@ -35,6 +35,9 @@ _LIMITS: dict[str, object] = {
 POLICY = {"limits": _LIMITS}
 ALONE = {"limits": {**_LIMITS, "memory": "96MiB"}}
 """Of attempts that have a sandbox of their own. The others hold a little memory each."""
+
+_FOR_ALL: dict[str, Any] = {"held": True, "persons": USER, "blind": True}
+"""Of attempts that take something from all programs of the user."""
 
 
 def starts_some_processes(stage: Stage) -> None:
@@ -332,7 +335,7 @@ def locked_memory(stage: Stage) -> None:
         raise OSError(ctypes.get_errno(), "mlock")
 
 
-@attempt(ATTEMPTS, host_cannot("pipe"), talks_through_pipes, held=True, persons=USER, blind=True)
+@attempt(ATTEMPTS, host_cannot("pipe"), talks_through_pipes, needs=another_user, **_FOR_ALL)
 def memory_of_pipes(stage: Stage) -> None:
     """Uses up the pipe buffers of the user, whose other programs then get tiny ones. pipe(7)"""
     for _ in range(110):
@@ -341,7 +344,7 @@ def memory_of_pipes(stage: Stage) -> None:
             fcntl.fcntl(write, 1031, MB)  # F_SETPIPE_SZ
 
 
-@attempt(ATTEMPTS, host_cannot("send_fds"), sends_a_descriptor, held=True, persons=USER, blind=True)
+@attempt(ATTEMPTS, host_cannot("send_fds"), sends_a_descriptor, needs=another_user, **_FOR_ALL)
 def descriptors_in_flight(stage: Stage) -> None:
     """Leaves so many descriptors in sockets that other programs can send none. unix(7)"""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -369,7 +372,7 @@ def asynchronous_requests(stage: Stage) -> None:
     kernel_calls.call("io_setup", 20000, ctypes.byref(context))
 
 
-@attempt(ATTEMPTS, host_cannot("sigqueue"), sets_a_timer, held=True, persons=USER, blind=True)
+@attempt(ATTEMPTS, host_cannot("sigqueue"), sets_a_timer, needs=another_user, **_FOR_ALL)
 def queued_signals(stage: Stage) -> None:
     """Uses up the signals that the user's processes may have queued."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])
@@ -383,7 +386,7 @@ def queued_signals(stage: Stage) -> None:
             return
 
 
-@attempt(ATTEMPTS, host_cannot("inotify"), watches, held=True, persons=USER, blind=True)
+@attempt(ATTEMPTS, host_cannot("inotify"), watches, needs=another_user, **_FOR_ALL)
 def watches_of_folders(stage: Stage) -> None:
     """Uses up the user's instances of inotify(7)."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -391,7 +394,7 @@ def watches_of_folders(stage: Stage) -> None:
         pass
 
 
-@attempt(ATTEMPTS, host_cannot("add_key"), uses_some_memory, held=True, persons=USER, blind=True)
+@attempt(ATTEMPTS, host_cannot("add_key"), uses_some_memory, needs=another_user, **_FOR_ALL)
 def keys(stage: Stage) -> None:
     """Uses up the user's quota of keys. keyrings(7)"""
     for number in range(20000):
@@ -408,7 +411,7 @@ def keys(stage: Stage) -> None:
             return
 
 
-@attempt(ATTEMPTS, host_cannot("mq_open"), uses_some_memory, held=True, persons=USER, blind=True)
+@attempt(ATTEMPTS, host_cannot("mq_open"), uses_some_memory, needs=another_user, **_FOR_ALL)
 def message_queues(stage: Stage) -> None:
     """Uses up the user's bytes of message queues. mq_overview(7)"""
     attributes = ctypes.create_string_buffer(struct.pack("4q", 0, 10, 8192, 0) + bytes(32))

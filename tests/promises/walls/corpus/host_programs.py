@@ -11,7 +11,11 @@ _BEGIN = (
 _PROGRAMS = {
     # Exit code 9: the host cannot do it.
     "pipe": "import fcntl\nr, w = os.pipe()\nsys.exit(0 if fcntl.fcntl(w, 1032) == 65536 else 9)",
+    # With the limit that most systems give. unix(7), ETOOMANYREFS
     "send_fds": """
+import resource
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
 a, b = socket.socketpair()
 try:
     socket.send_fds(a, [b"x"], [1])
