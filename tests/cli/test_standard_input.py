@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import observer
 import pytest
 from identity import BIN, Person
 from observer import eventually
@@ -240,10 +241,14 @@ class Terminal:
             os.close(fd)
 
     def close(self) -> None:
+        """End the shell, and wait for what it has started: an agent tidies up."""
+        started = observer.descendants(self.pid)
         os.close(self._fd)
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
+        with observer.watching(started) as handles:
+            observer.wait_gone(handles, LIMIT)
 
 
 @pytest.fixture

@@ -182,7 +182,8 @@ def test_a_prompt_runs_without_a_file(me: Person) -> None:
 
 def test_a_folder_is_its_task(me: Person) -> None:
     prepared(me)
-    done = me.run([AGENT, "run", "work", "--out", "runs"], cwd=me.folder)
+    argv = [AGENT, "run", "work", "--workspace", "work", "--out", "runs"]
+    done = me.run(argv, cwd=me.folder)
     assert (done.returncode, done.stdout) == (0, "one\n"), done.stderr
     assert "warning" not in done.stderr
     assert '"text":"From the file."' in told(me)

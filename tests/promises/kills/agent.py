@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from sandbox_agent.config.settings import Interrupt
@@ -103,7 +104,11 @@ class Agent:
 
 async def until_there_is_a_child() -> None:
     tasks = Path("/proc/self/task")
-    while not any((task / "children").read_text() for task in tasks.iterdir()):
+    while True:
+        for task in tasks.iterdir():
+            with suppress(FileNotFoundError):  # a thread that has ended
+                if (task / "children").read_text():
+                    return
         await asyncio.sleep(0)
 
 

@@ -21,12 +21,13 @@ def write(path: Path, size: int) -> None:
     path.write_bytes(b"x" * size)
 
 
-def next_tick() -> int:
-    """The time that files get, once it is another one."""
-    now = file_clock()
-    while file_clock() == now:
+def later_than(path: Path) -> int:
+    """The time that files get, once it is later than that of the last change of this one, which may
+    be finer. clock_gettime(2), CLOCK_REALTIME_COARSE"""
+    changed = path.stat().st_ctime_ns
+    while (now := file_clock()) <= changed:
         os.sched_yield()
-    return file_clock()
+    return now
 
 
 def filled(folder: Path, limit: int, written: int = 0) -> Filled:
@@ -35,7 +36,7 @@ def filled(folder: Path, limit: int, written: int = 0) -> Filled:
 
 def test_what_is_older_does_not_count_and_no_tool_can_make_it_older(tmp_path: Path) -> None:
     write(tmp_path / "old", MIB)
-    since = next_tick()
+    since = later_than(tmp_path / "old")
     write(tmp_path / "new", 2 * MIB)
     os.utime(tmp_path / "new", (0, 0))
     added, fresh = added_below([str(tmp_path)], since)
