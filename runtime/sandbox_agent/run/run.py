@@ -168,6 +168,7 @@ class Run:
         while True:
             try:
                 await self._shield.wait(self._calls.tasks)
+                self._looks_again = True  # from now on an interrupt can only hurry
                 self._record.decide(end)
                 await self._look_again()
                 record, error_of_run = self._record.conclude(end)
@@ -193,7 +194,6 @@ class Run:
         if looking is None:
             return
         self._record.findings = NOT_LOOKED
-        self._looks_again = True
         seconds = _HASTE if self.token.is_cancelled else _LOOK_SECONDS
         found, until = looking.result(), time.monotonic() + seconds
         while not found.done() and not self._hurried and time.monotonic() < until:
