@@ -205,7 +205,12 @@ def _nice(outside: Outside, name: str) -> bool:
     return outside.stat(name)[16] == b"19"
 
 
-@attempt(ATTEMPTS, _nice, changes_its_childs_place, blind=True)
+def _is_slow() -> str | None:
+    """For `needs`: the tests were started with nice(1), and so is what they would make slow."""
+    return "the tests have a low priority" if os.nice(0) >= 18 else None
+
+
+@attempt(ATTEMPTS, _nice, changes_its_childs_place, blind=True, needs=_is_slow)
 def make_slow(stage: Stage) -> None:
     """Gives a process outside the lowest priority. setpriority(2)"""
     os.setpriority(os.PRIO_PROCESS, stage.target, 19)
@@ -216,6 +221,7 @@ def make_slow(stage: Stage) -> None:
     lambda outside, name: outside.stat(name)[16] == b"18",
     changes_its_childs_place,
     blind=True,
+    needs=_is_slow,
 )
 def make_slow_by_group(stage: Stage) -> None:
     """Gives the process group of a process outside a low priority. setpriority(2), PRIO_PGRP"""
