@@ -195,7 +195,7 @@ def test_a_run_whose_disk_fails_once_or_from_then_on_tells_the_truth(person: Per
     wrong: list[str] = []
     struck = set()
     for place, numbers in enumerate(list(places.values())[::2]):
-        fate, lasting = ALL[5 * place % len(ALL)]  # 5 has no factor of 12: all come by
+        fate, lasting = ALL[5 * place % len(ALL)]  # 5 and 12 share no factor: every one comes
         struck.add(fate)
         wrong += strike(person, Fault(numbers[-(place % 2)], fate, lasting))
     assert not wrong, "\n".join(wrong)

@@ -80,14 +80,11 @@ def _temporary() -> frozenset[str]:
 
 
 _SIGNALS = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGPIPE,
-    signal.SIGTERM,
-    signal.SIGCHLD,
-    signal.SIGTSTP,
+    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGWINCH),
+    *(signal.SIGCONT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
 )
-"""What commands of later tests would inherit as blocked or ignored."""
+"""Those that people and programs send. Later tests' commands would inherit that one is ignored."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""What whoever starts the tests passes on and what changes what the product does: variables, and
-what is done with signals. No test inherits it: a test that means it sets it.
+"""Variables and signals as the starter of the tests has them, where they change what the product
+does. Tests do not inherit them. A test that needs one sets it.
 """
 
 from __future__ import annotations

@@ -22,6 +22,14 @@ def call(workspace: Path, text: str) -> CallResult:
     return run(main)
 
 
+def call_python(workspace: Path, module: str, name: str) -> CallResult:
+    async def main() -> CallResult:
+        async with sandbox(workspace) as cell:
+            return await cell.call(function(workspace, module, name, {}))
+
+    return run(main)
+
+
 def test_a_process_substitution_finishes_its_file(tmp_path: Path) -> None:
     result = call(tmp_path, "seq 1 300000 | tee >(sort > sorted) >(gzip > all.gz) | tail -1")
     assert (result.outcome, result.output, result.detail) == (Outcome.OK, "300000\n", "")
@@ -82,11 +90,7 @@ def test_a_python_tool_that_leaves_its_worker_nothing_has_its_own_result(
 ) -> None:
     (tmp_path / "takes.py").write_text(_TAKES)
 
-    async def main() -> CallResult:
-        async with sandbox(tmp_path) as cell:
-            return await cell.call(function(tmp_path, "takes", name, {}))
-
-    result = run(main)
+    result = call_python(tmp_path, "takes", name)
     assert (result.outcome, result.content, result.detail) == (Outcome.OK, "done", "")
     assert (tmp_path / "file").read_text() == "all of it"
 
@@ -116,11 +120,7 @@ def test_a_python_tools_children_are_named_too_but_not_pythons_own_helpers(tmp_p
         "    return 'started'\n"
     )
 
-    async def main() -> CallResult:
-        async with sandbox(tmp_path) as cell:
-            return await cell.call(function(tmp_path, "starts", "starts", {}))
-
-    result = run(main)
+    result = call_python(tmp_path, "starts", "starts")
     assert (result.outcome, result.content) == (Outcome.OK, "started")
     assert result.detail == "1 process in the background ended with the call: sleep 987"
 
@@ -186,11 +186,7 @@ def test_a_python_tools_threads_and_open_files_are_finished_or_said(
 ) -> None:
     (tmp_path / "threads.py").write_text(_THREADS)
 
-    async def main() -> CallResult:
-        async with sandbox(tmp_path) as cell:
-            return await cell.call(function(tmp_path, "threads", name, {}))
-
-    result = run(main)
+    result = call_python(tmp_path, "threads", name)
     assert (result.outcome, result.content, result.output) == (Outcome.OK, "done", said)
     if name == "works":
         assert (tmp_path / "file").read_text() == "all of it"

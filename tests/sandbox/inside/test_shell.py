@@ -146,6 +146,25 @@ def test_without_descriptors_the_flag_and_the_end_are_seen(when: str) -> None:
     assert child.output == b"ready\ntidy\n"
 
 
+@pytest.mark.parametrize("begin", ["echo ready", _DESCRIPTORS_TAKEN])
+def test_the_group_gets_sigint_once_also_after_sigterm(begin: str) -> None:
+    """A second SIGINT could end a command that is tidying up."""
+    script = (
+        "trap 'echo int' INT; trap 'echo term; tidied=1' TERM; "
+        f"{begin}; until [ $tidied ]; do sleep 1000 & wait; done; sleep 0.2; echo end"
+    )
+    with WorkerChild(lambda token: shell(script, token=token)) as child:
+        child.until(b"ready")
+        child.until_running("sleep")
+        child.cancel()
+        child.until(b"int")
+        child.terminate()
+        [bash] = [one for one in observer.descendants(child.pid) if one.parent == child.pid]
+        os.kill(bash.pid, signal.SIGTERM)  # as the call's init does
+        assert child.ended().raised == "CommandCancelled"
+    assert child.output == b"ready\nint\nterm\nend\n"
+
+
 def test_without_descriptors_sigterm_is_waited_out_too() -> None:
     script = (
         f"trap '' INT; trap 'echo tidy; exit 6' TERM; {_DESCRIPTORS_TAKEN}; "

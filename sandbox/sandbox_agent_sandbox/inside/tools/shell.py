@@ -131,16 +131,27 @@ def exec_argv(argv: list[str], cwd: str | None = None, *, token: CancelToken) ->
         os.close(null)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Child:
     """A started command, the leader of its process group.
 
-    pidfd: readable once it has ended. None if a descriptor could not be had any more: the command
-    runs already, and may have taken its worker's limit down (`prlimit --pid $PPID --nofile=0`).
+    pidfd: readable once it has ended. None if no descriptor was free: the command already runs
+    when it is opened, and may have lowered its worker's limit (`prlimit --pid $PPID --nofile=0`).
+    interrupted: its group has got SIGINT.
     """
 
     pid: int
     pidfd: int | None
+    interrupted: bool = False
+
+    def interrupt(self) -> None:
+        """SIGINT to its group, once: a second one could end a command that is tidying up."""
+        if self.interrupted:
+            return
+        self.interrupted = True
+        # The group's id cannot be reused yet: its leader is not reaped.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGINT)
 
 
 def _run(start: Callable[[], int], token: CancelToken) -> ToolResult:
@@ -217,7 +228,7 @@ def _wait_for_exit(child: _Child, token: CancelToken) -> None:
         pause = LOST_WAKE_PAUSE * 1000
         if token.is_cancelled:
             pause = None
-            _interrupt(child)
+            child.interrupt()
 
 
 def _wait_without_descriptors(child: _Child, token: CancelToken) -> None:
@@ -225,21 +236,13 @@ def _wait_without_descriptors(child: _Child, token: CancelToken) -> None:
     wake-up through a descriptor cannot be waited for."""
     # A blocked signal is kept although its default is to be ignored. sigtimedwait(2)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    interrupted = False
     try:
         while os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            if token.is_cancelled and not interrupted:
-                interrupted = True
-                _interrupt(child)
+            if token.is_cancelled:
+                child.interrupt()
             signal.sigtimedwait({signal.SIGCHLD}, LOST_WAKE_PAUSE)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-
-
-def _interrupt(child: _Child) -> None:
-    # The group's id cannot be reused yet: its leader is not reaped.
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGINT)
 
 
 def _start_shell(script: bytes, inherited: dict[int, int]) -> int:
