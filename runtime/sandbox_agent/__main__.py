@@ -1,8 +1,6 @@
 """`python -m sandbox_agent`: the same as the command `sandbox-agent`."""
 
-import sys
-
-from sandbox_agent.cli import main
+from sandbox_agent.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -38,7 +38,6 @@ CALLS = 40
 """Warm calls in one process."""
 CONTROL = "control, python -c pass"
 MEMORY = "memory of the agent"
-COMMAND = "import sys; from sandbox_agent.cli import main; sys.exit(main())"
 PROGRAM = str(Path(__file__).resolve().parent / "measured_program.py")
 
 
@@ -97,7 +96,7 @@ class Product:
 
     def command(self, *argv: str) -> Cost:
         """Runs `sandbox-agent ARGV`."""
-        return self.run("-c", COMMAND, *argv)
+        return self.run("-m", "sandbox_agent", *argv)
 
     def program(self, what: str, count: int = 1, folder: Path | None = None) -> Cost:
         """Runs `measured_program.py` in a folder of its own."""

@@ -18,7 +18,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from sandbox_agent_sandbox.limits.places import new_name, remove, sweep
 from sandbox_agent_sandbox.plan import ControlGroups, ResourceLimits
@@ -37,8 +38,7 @@ _SLACK = 1 << 20
 """Bytes below a limit from which the peak counts as at the limit: memory is charged in batches."""
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(msgspec.Struct, frozen=True):
     """What the kernel has counted. killed: processes that it ended because memory ran out.
     full, call_full: more than 0 if the memory of the sandbox, or of the call, was at its limit.
     refused: how often no process could be made, since there were as many as may be."""
@@ -58,8 +58,7 @@ class Counts:
         )
 
 
-@dataclass
-class CallGroup:
+class CallGroup(msgspec.Struct):
     """The groups that one call's processes are in.
 
     joins: files that the call's init writes "0" to. path: of the group of its own; "" for none.
@@ -67,8 +66,8 @@ class CallGroup:
 
     joins: list[int]
     path: str = ""
-    files: dict[str, int] = field(default_factory=dict)
-    before: Counts = field(default_factory=Counts)
+    files: dict[str, int] = {}
+    before: Counts = Counts()
 
 
 class SandboxGroups:
@@ -116,7 +115,9 @@ class SandboxGroups:
             _forget_peak(group.files)
         self._in_use += 1
         before = self._counts(group)
-        group.before = replace(before, full=0, call_full=0) if self._version == 1 else before
+        group.before = before
+        if self._version == 1:
+            group.before = msgspec.structs.replace(before, full=0, call_full=0)
         return group
 
     def leave(self, group: CallGroup, *, empty: bool) -> Counts:

@@ -11,8 +11,9 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from sandbox_agent_sandbox.protection.binds import MOST_CONFIG
 from sandbox_agent_sandbox.protection.files import folder_at, read_at, read_regular, replace_at
@@ -34,8 +35,7 @@ _MOST_SHOWN = 10
 _OTHER_FOLDER = "it names another git folder, with other settings and hooks"
 
 
-@dataclass
-class _Watched:
+class _Watched(msgspec.Struct):
     """A file that is compared. is_link: it names a git folder, and holds no settings. before: its
     content when the run began; None if it was not there, or was no ordinary file (odd): such a one
     is only reported. like: its owner and mode then. key: at the last look."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum
+
+import msgspec
 
 from sandbox_agent_sandbox.protection.files import read_start_at
 from sandbox_agent_sandbox.protection.names import BUILT, JOURNAL, NAMES, OWNED, PARTS, RECORD
@@ -30,8 +31,7 @@ _BEGINNING = b'{"event":"journal"'
 """Of a run's journal."""
 
 
-@dataclass(frozen=True)
-class Repository:
+class Repository(msgspec.Struct, frozen=True):
     """A repository. git: its git folder, or the file or link `.git`. root: the folder of the look
     that it lies in. is_folder: whether `git` is a folder. inode: of `git`. owned: it lies in a
     folder that a package manager fills."""
@@ -43,8 +43,7 @@ class Repository:
     owned: bool = False
 
 
-@dataclass(frozen=True)
-class Named:
+class Named(msgspec.Struct, frozen=True):
     """A file or folder of a listed name. what: is in it. built: it lies in a folder that build
     tools remove."""
 
@@ -54,15 +53,14 @@ class Named:
     built: bool = False
 
 
-@dataclass
-class Seen:
+class Seen(msgspec.Struct):
     """What was found. unseen: folders that could not be read. problem: why not all was looked at;
     "" if all was."""
 
     roots: tuple[str, ...] = ()
-    repositories: dict[str, Repository] = field(default_factory=dict)
-    named: dict[str, Named] = field(default_factory=dict)
-    unseen: set[str] = field(default_factory=set)
+    repositories: dict[str, Repository] = {}
+    named: dict[str, Named] = {}
+    unseen: set[str] = set()
     problem: str = ""
 
 

@@ -21,6 +21,7 @@ from sandbox_agent_ipc.token import CancelToken
 from sandbox_agent_sandbox.inside.tools.shell import exec_argv
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
 from sandbox_agent_sandbox.policy.policy import Policy
+from sandbox_agent_sandbox.protection.finding import Finding
 from sandbox_agent_sandbox.utf8 import argument_text
 
 from sandbox_agent.cli.console import CLOSE_SECONDS, Console, patience
@@ -36,7 +37,6 @@ from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
 from sandbox_agent.journal.history import AssistantMessage, Message
 from sandbox_agent.models import Model, ModelCall, ModelTurn, OnDelta
-from sandbox_agent.reports.findings import finding_lines
 from sandbox_agent.wiring.first_message import tell
 
 _STOPPED = (Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)
@@ -130,8 +130,8 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     finally:
         stdin.stop()
     console.survivors(result.survivors)
-    for line in finding_lines(result.record.findings):
-        console.err(f"sandbox-agent: {line}\n")
+    if result.record.findings:
+        _list(result.record.findings, console)
     if result.survivors:
         return ExitCode.SURVIVORS
     if not ended:
@@ -145,6 +145,14 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         own = ended[0].outcome in (Outcome.OK, Outcome.ERROR)
         return code if own and code else ExitCode.EXEC_FAILED
     return code
+
+
+def _list(findings: Sequence[Finding], console: Console) -> None:
+    # Here, since few commands have them.
+    from sandbox_agent.reports.findings import finding_lines
+
+    for line in finding_lines(findings):
+        console.err(f"sandbox-agent: {line}\n")
 
 
 def _report(
