@@ -42,6 +42,7 @@ ORDER = (
     "sandbox_agent_sandbox.limits",
     "sandbox_agent_sandbox.protection",
     "sandbox_agent_sandbox.policy",
+    "sandbox_agent_sandbox.policy.kinds",
     "sandbox_agent_sandbox.host.disk",
     "sandbox_agent_sandbox.host",
     "sandbox_agent_sandbox.diagnosis",

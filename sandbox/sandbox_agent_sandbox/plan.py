@@ -10,6 +10,17 @@ from enum import StrEnum
 import msgspec
 
 
+class PlanKind(StrEnum):
+    """By what a sandbox keeps its tools inside. The strongest first."""
+
+    FULL = "full"
+    """Namespaces, with a fresh /proc."""
+    SHARED_PROC = "shared_proc"
+    """Namespaces, where no fresh /proc can be mounted."""
+    NO_NAMESPACES = "no_namespaces"
+    """Landlock, seccomp and a supervisor for each call."""
+
+
 class Identity(msgspec.Struct, frozen=True):
     """The user and group that tools run as. The ids inside are never 0; user_namespaces(7)."""
 
@@ -157,7 +168,8 @@ class Plan(msgspec.Struct, frozen=True):
     seccomp(2), as `struct sock_filter`s; empty for none. landlock: the rules for each call; without
     files for none. private: /tmp, the home folder and /dev/shm. disk: how many bytes tools may add
     to the disks of what they can write; None for no limit. groups: where the kernel counts the
-    memory and the processes of all calls; None where init looks at them from time to time.
+    memory and the processes of all calls; None where init looks at them from time to time. kind: by
+    what all of this is kept.
     """
 
     workspace: str
@@ -181,3 +193,4 @@ class Plan(msgspec.Struct, frozen=True):
     private: Private = Private()
     disk: int | None = None
     groups: ControlGroups | None = None
+    kind: PlanKind = PlanKind.FULL

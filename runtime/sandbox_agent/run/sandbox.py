@@ -29,7 +29,8 @@ from sandbox_agent.tools.registry import Registry, import_roots, resolve
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.cell import Cell
-    from sandbox_agent_sandbox.plan import Plan
+    from sandbox_agent_sandbox.plan import Plan, PlanKind
+    from sandbox_agent_sandbox.policy.probe import HostFacts
     from sandbox_agent_sandbox.protection.guard import Guard
     from sandbox_agent_sandbox.protection.scan import Seen
 
@@ -98,18 +99,14 @@ class ConversationSandbox:
         if self.cell is not None and not self.cell.usable:
             self.drop()
         if self.cell is None:
-            self.plan, self.cell = self._make(seen)
-        self._watch(seen)
-        if not self.cell.usable:
             try:
-                await self.cell.open()
+                await self._build(seen)
             except BaseException:
                 self.drop()
                 raise
-            if why := self.cell.tmp_is_watched:
-                notify(f"the size of the tools' /tmp is watched only (best effort): {why}")
-            LOGGER.info("sandbox opened for %s", self._settings.workspace.path)
+        self._watch(seen)
         if self.registry is None:
+            assert self.cell is not None
             cell, cwd = self.cell, str(self._settings.workspace.path)
             self.registry = await resolve(
                 self._settings.tools,
@@ -117,6 +114,25 @@ class ConversationSandbox:
                 self._settings.sandbox.limits,
             )
         return self.registry
+
+    async def _build(self, seen: Seen) -> None:
+        # Imported here: pydantic, psutil and the kernel's parts are no use to a process that only
+        # reads journals or is a tool inside the walls.
+        from sandbox_agent_sandbox.policy.kinds.build import build
+        from sandbox_agent_sandbox.policy.probe import host_facts
+
+        facts = host_facts()
+        self._make_hidden()
+
+        def make(kind: PlanKind) -> Cell:
+            self.plan, self.cell = self._make(seen, facts, kind)
+            self._watch(seen)
+            return self.cell
+
+        cell = await build(self._settings.sandbox, facts, make)
+        if why := cell.tmp_is_watched:
+            notify(f"the size of the tools' /tmp is watched only (best effort): {why}")
+        LOGGER.info("sandbox opened for %s", self._settings.workspace.path)
 
     def _watch(self, seen: Seen) -> None:
         """Watch from here on, in this run, what tools leave behind."""
@@ -145,25 +161,22 @@ class ConversationSandbox:
         guard, self.guard = self.guard, None
         return () if guard is None else _look_again(guard, lambda: False, _LOOK_SECONDS_IN_HASTE)
 
-    def _make(self, seen: Seen) -> tuple[Plan, Cell]:
-        # Imported here: pydantic, psutil and the kernel's parts are no use to a process that only
-        # reads journals or is a tool inside the walls.
+    def _make(self, seen: Seen, facts: HostFacts, kind: PlanKind) -> tuple[Plan, Cell]:
         from sandbox_agent_sandbox.host.cell import Cell
         from sandbox_agent_sandbox.policy.levels import refuse_missing
         from sandbox_agent_sandbox.policy.make_plan import make_plan
-        from sandbox_agent_sandbox.policy.probe import host_facts
 
         settings = self._settings
-        self._make_hidden()
         plan = make_plan(
             settings.sandbox,
-            host_facts(),
+            facts,
             workspace=settings.workspace.path,
             hidden=self._hidden,
             # The first is for `from sandbox_agent import tool` in tools' modules.
             tool_paths=[SOURCE_ROOT, *import_roots(settings.tools, settings.workspace.path)],
             task_files=self._task_files,
             seen=seen,
+            kind=kind,
         )
         refuse_missing(plan)
         if not _may_enter(Path(plan.workspace)):

@@ -23,7 +23,8 @@ from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.host.cell import CallRequest, Cell
 from sandbox_agent_sandbox.inside.tools.trials import Ground
 from sandbox_agent_sandbox.outcome import CallResult, Outcome
-from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.plan import Plan, PlanKind
+from sandbox_agent_sandbox.policy.kinds.build import build
 from sandbox_agent_sandbox.policy.levels import Fact, Level, facts
 from sandbox_agent_sandbox.policy.make_plan import OUTSIDE_ID, make_plan
 from sandbox_agent_sandbox.policy.policy import EnvPolicy, Limits, Policy
@@ -64,11 +65,17 @@ async def try_everything() -> tuple[Plan, Tried]:
     """
     with trial_folder() as top, _ground(top) as (policy, ground):
         workspace = Path(ground.workspace)
-        plan = make_plan(policy, host_facts(), workspace=workspace)
-        cell = Cell(plan, grace=0.1, term=0.1)
-        await cell.open()
+        facts = host_facts()
+
+        plans: list[Plan] = []
+
+        def make(kind: PlanKind) -> Cell:
+            plans.append(make_plan(policy, facts, workspace=workspace, kind=kind))
+            return Cell(plans[-1], grace=0.1, term=0.1)
+
+        cell = await build(policy, facts, make)
         try:
-            return plan, await _try_all(cell, ground)
+            return plans[-1], await _try_all(cell, ground)
         finally:
             await asyncio.get_running_loop().run_in_executor(None, cell.close)
 

@@ -167,7 +167,10 @@ FIELDS: Mapping[str, Judge] = {
     "limits.disk": _disk,
     "limits.output": always("the host reads no more"),
 }
-"""Every field of a policy."""
+"""Every field of a policy that asks for something to be kept."""
+
+CHOICES = frozenset({"plan", "allow_degraded"})
+"""The fields that choose how the others are kept."""
 
 LAYERS: Mapping[str, Judge] = {
     "namespaces": always("user, mount, pid, network, ipc, uts and cgroup namespaces"),
@@ -176,6 +179,20 @@ LAYERS: Mapping[str, Judge] = {
     "Landlock": _landlock,
 }
 """The layers of the walls that are no field of a policy."""
+
+
+EVERY_FIELD = "all"
+"""Stands for every field in `allow_degraded`."""
+
+
+def known_field(name: str) -> str:
+    """The same name. Raises ValueError if no field of a policy has it."""
+    if name != EVERY_FIELD and name not in FIELDS:
+        raise ValueError(
+            f"{name!r} is no field of a policy; write a name of `sandbox-agent doctor`, such as"
+            f" {', '.join(list(FIELDS)[:4])}, or {EVERY_FIELD}"
+        )
+    return name
 
 
 def facts(plan: Plan) -> tuple[Fact, ...]:

@@ -15,7 +15,14 @@ from pathlib import Path
 import msgspec
 
 from sandbox_agent_sandbox.errors import PolicyError
-from sandbox_agent_sandbox.plan import Identity, Mask, Plan, Protected, ResourceLimits
+from sandbox_agent_sandbox.plan import (
+    Identity,
+    Mask,
+    Plan,
+    PlanKind,
+    Protected,
+    ResourceLimits,
+)
 from sandbox_agent_sandbox.policy.environment import make_environment, show_certificates
 from sandbox_agent_sandbox.policy.git import is_tracked, show_git
 from sandbox_agent_sandbox.policy.landlock import landlock_rules
@@ -53,6 +60,7 @@ def make_plan(
     task_files: Sequence[Path] = (),
     seen: Seen | None = None,
     listens: bool = True,
+    kind: PlanKind = PlanKind.FULL,
 ) -> Plan:
     """Decide everything about one sandbox.
 
@@ -60,12 +68,10 @@ def make_plan(
     that no tool may see, such as the folder of the runs' records. tool_paths: folders with tools'
     code, bound read-only and added to the import path, or one script. task_files: that the task was
     read from. seen: what `protection.scan.look` found in the folders that tools can write; None to
-    look now. listens: whether tools may open TCP ports; False is best effort (Linux 6.7). Raises
-    PolicyError with the field and the hint.
+    look now. listens: whether tools may open TCP ports; False is best effort (Linux 6.7). kind:
+    see `kinds`. Raises PolicyError with the field and the hint.
     """
-    cwd = _TMP if workspace is None else _resolve(workspace, "workspace")
-    if not cwd.is_dir():
-        raise PolicyError(f"workspace {cwd} is not a folder; name a folder, or create it first")
+    cwd = _TMP if workspace is None else _folder(workspace)
     identity = _identity(facts, None if workspace is None else cwd)
     place = None if workspace is None else str(cwd)
     shared = [place] if place is not None else []
@@ -110,6 +116,7 @@ def make_plan(
         groups=facts.groups,
         system_calls=compile_filter(facts.machine, owner_is_root=_is_roots(view)),
         landlock=landlock_rules(view.binds, listens=listens),
+        kind=kind,
     )
     _refuse_what_is_not_utf8(plan)
     return plan
@@ -360,6 +367,13 @@ def _limits(limits: Limits) -> ResourceLimits:
         open_files=limits.open_files,
         file_size=limits.file_size,
     )
+
+
+def _folder(workspace: Path) -> Path:
+    cwd = _resolve(workspace, "workspace")
+    if not cwd.is_dir():
+        raise PolicyError(f"workspace {cwd} is not a folder; name a folder, or create it first")
+    return cwd
 
 
 def _resolve(path: Path, field: str, writable: Sequence[str] = ()) -> Path:

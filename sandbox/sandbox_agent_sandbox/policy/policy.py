@@ -34,6 +34,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.policy.explain import dotted, explain
+from sandbox_agent_sandbox.policy.levels import known_field
 from sandbox_agent_sandbox.policy.secrets import looks_secret
 from sandbox_agent_sandbox.policy.units import parse_count, parse_duration, parse_size
 
@@ -94,6 +95,7 @@ def _usable_path(value: Any) -> Any:
 
 
 PolicyPath = Annotated[Path, BeforeValidator(_usable_path)]
+DegradedField = Annotated[str, AfterValidator(known_field)]
 
 
 if TYPE_CHECKING:
@@ -374,6 +376,15 @@ class Policy(Strict):
     task file. What git tracks stays writable. New settings of git that start programs are undone
     after each call. What was changed all the same is listed after the run. A path in `write` stays
     writable. `false` turns all but the list off."""
+
+    plan: Literal["auto", "full", "shared_proc", "no_namespaces"] = "auto"
+    """By what all of this is kept. `full`: namespaces. `shared_proc`: namespaces, where a container
+    masks /proc. `no_namespaces`: Landlock and seccomp. `auto`: the first of them that this host can
+    do. `doctor` shows what each of them keeps."""
+
+    allow_degraded: list[DegradedField] = []
+    """Fields that this host need not keep, as `doctor` names them; `all` for every field. The run
+    goes on without what is missing, and says so. Without this it ends with exit code 5."""
 
     @field_validator("network", mode="before")
     @classmethod

@@ -13,11 +13,11 @@ import msgspec
 import pytest
 import struck
 from identity import BIN, CHECKOUT, Person
-from sandbox_agent.models.process.environment import make_model_plan
+from sandbox_agent.models.process.environment import make_model_plan, model_policy
 from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.inside.walls.landlock import landlock_abi
 from sandbox_agent_sandbox.outcome import CallResult
-from sandbox_agent_sandbox.plan import Landlock, Plan
+from sandbox_agent_sandbox.plan import Landlock, Plan, PlanKind
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import host_facts
@@ -110,7 +110,8 @@ def test_a_process_that_only_asks_opens_no_port(tmp_path: Path) -> None:
     for listens, outcome in ((True, "bound\n"), (False, "denied\n")):
         plan = make_plan(Policy(), host_facts(), workspace=tmp_path, listens=listens)
         assert run(lambda plan=plan: main(plan)) == outcome  # type: ignore[misc]
-    assert make_model_plan({}).landlock.tcp == plan.landlock.tcp
+    model = make_model_plan(model_policy({}), host_facts(), PlanKind.FULL)
+    assert model.landlock.tcp == plan.landlock.tcp
 
 
 PROGRAM = """

@@ -10,7 +10,14 @@ import pytest
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.policy import levels
-from sandbox_agent_sandbox.policy.levels import FIELDS, Level, Standing, facts, refuse_missing
+from sandbox_agent_sandbox.policy.levels import (
+    CHOICES,
+    FIELDS,
+    Level,
+    Standing,
+    facts,
+    refuse_missing,
+)
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy, Strict
 from sandbox_agent_sandbox.policy.probe import host_facts
@@ -32,7 +39,7 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def test_every_field_of_a_policy_has_a_level(plan: Plan) -> None:
-    assert set(FIELDS) == set(fields(Policy))
+    assert {*FIELDS, *CHOICES} == set(fields(Policy))
     found = facts(plan)
     assert {fact.name for fact in found if not fact.layer} == set(FIELDS)
     assert all(fact.how for fact in found if fact.level is Level.ENFORCED)

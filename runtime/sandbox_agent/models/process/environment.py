@@ -15,7 +15,9 @@ from sandbox_agent_sandbox.utf8 import is_utf8
 from sandbox_agent.source_root import SOURCE_ROOT
 
 if TYPE_CHECKING:
-    from sandbox_agent_sandbox.plan import Plan
+    from sandbox_agent_sandbox.plan import Plan, PlanKind
+    from sandbox_agent_sandbox.policy.policy import Policy
+    from sandbox_agent_sandbox.policy.probe import HostFacts
 
 _CREDENTIALS = {
     "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
@@ -59,15 +61,13 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     return passed
 
 
-def make_model_plan(environ: Mapping[str, str]) -> Plan:
-    """The plan of the model process's sandbox. Raises PolicyError, SandboxUnavailable."""
-    from sandbox_agent_sandbox.policy.make_plan import make_plan
+def model_policy(environ: Mapping[str, str]) -> Policy:
+    """The policy of the model process's sandbox. Raises PolicyError."""
     from sandbox_agent_sandbox.policy.policy import Limits, Policy
-    from sandbox_agent_sandbox.policy.probe import host_facts
 
     named = environment(environ)
     files = [_file(named[name]) for name in (*_CREDENTIALS, *_FILES) if named.get(name)]
-    policy = Policy(
+    return Policy(
         network="host",
         read=[path for path in files if path is not None],
         limits=Limits(
@@ -79,12 +79,14 @@ def make_model_plan(environ: Mapping[str, str]) -> Plan:
             open_files=4096,
         ),
     )
+
+
+def make_model_plan(policy: Policy, facts: HostFacts, kind: PlanKind) -> Plan:
+    """The plan of the model process's sandbox. Raises PolicyError, SandboxUnavailable."""
+    from sandbox_agent_sandbox.policy.make_plan import make_plan
+
     return make_plan(
-        policy,
-        host_facts(),
-        workspace=None,
-        tool_paths=[SOURCE_ROOT],
-        listens=False,
+        policy, facts, workspace=None, tool_paths=[SOURCE_ROOT], listens=False, kind=kind
     )
 
 

@@ -27,11 +27,12 @@ from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.outcome import Survivor
 
 from sandbox_agent.config.settings import Interrupt
-from sandbox_agent.models.process.environment import environment, make_model_plan
+from sandbox_agent.models.process.environment import environment, make_model_plan, model_policy
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.cell import Cell
     from sandbox_agent_sandbox.host.session import Session
+    from sandbox_agent_sandbox.plan import PlanKind
 
 ATTEMPTS = 3
 """Model processes that may die during one request, before the request counts as the cause."""
@@ -269,6 +270,8 @@ class ModelProcess:
 
     async def _open(self) -> Session:
         from sandbox_agent_sandbox.host.cell import Cell
+        from sandbox_agent_sandbox.policy.kinds.build import build
+        from sandbox_agent_sandbox.policy.probe import host_facts
 
         if self._closed:
             raise SandboxBroken("the model process was closed")
@@ -276,12 +279,17 @@ class ModelProcess:
             await self._close_cell()
         if self._cell is None:
             default = Interrupt()
-            plan = make_model_plan(self._environ)
-            self._cell = Cell(
-                plan, grace=default.grace, term=default.term, deadlines=self._deadlines
-            )
+            policy, facts = model_policy(self._environ), host_facts()
+
+            def make(kind: PlanKind) -> Cell:
+                plan = make_model_plan(policy, facts, kind)
+                self._cell = Cell(
+                    plan, grace=default.grace, term=default.term, deadlines=self._deadlines
+                )
+                return self._cell
+
             try:
-                await self._cell.open()
+                self._cell = await build(policy, facts, make)
             except SandboxError:
                 self._cell = None
                 raise

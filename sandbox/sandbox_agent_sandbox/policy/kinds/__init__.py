@@ -1,0 +1,1 @@
+"""Which kind of plan this host can do, found out by doing it."""
