@@ -41,6 +41,7 @@ ORDER = (
     "sandbox_agent_sandbox.inside",
     "sandbox_agent_sandbox.limits",
     "sandbox_agent_sandbox.protection",
+    "sandbox_agent_sandbox.policy.fields",
     "sandbox_agent_sandbox.policy",
     "sandbox_agent_sandbox.policy.kinds",
     "sandbox_agent_sandbox.host.disk",
@@ -276,7 +277,7 @@ def the_model_process_imports_nothing_of_the_hosts(sources: Sources) -> Iterator
         MODEL_PROCESS,
         "sandbox_agent_sandbox.inside.kernel.syscalls",
         "sandbox_agent_sandbox.inside.worker",
-        "sandbox_agent_sandbox.policy.secrets",
+        "sandbox_agent_sandbox.policy.fields.secrets",
         "sandbox_agent_sandbox.utf8",
     )
     for name in sources:

@@ -169,7 +169,7 @@ class Plan(msgspec.Struct, frozen=True):
     files for none. private: /tmp, the home folder and /dev/shm. disk: how many bytes tools may add
     to the disks of what they can write; None for no limit. groups: where the kernel counts the
     memory and the processes of all calls; None where init looks at them from time to time. kind: by
-    what all of this is kept.
+    what all of this is kept. hidden: those of the masks that the policy asks for.
     """
 
     workspace: str
@@ -194,3 +194,4 @@ class Plan(msgspec.Struct, frozen=True):
     disk: int | None = None
     groups: ControlGroups | None = None
     kind: PlanKind = PlanKind.FULL
+    hidden: tuple[str, ...] = ()

@@ -224,14 +224,14 @@ MUTANTS = (
     mutant(
         "a password in a URL looks harmless",
         "sandbox/policy/test_secrets.py",
-        f"{SANDBOX}/policy/secrets.py",
+        f"{SANDBOX}/policy/fields/secrets.py",
         "    if _PASSWORD_IN_URL.search(value):\n",
         "    if _PASSWORD_IN_URL.fullmatch(value):\n",
     ),
     mutant(
         "a KiB is 1000 bytes",
         "sandbox/policy/test_units.py::test_sizes",
-        f"{SANDBOX}/policy/units.py",
+        f"{SANDBOX}/policy/fields/units.py",
         "(1024 if binary else 1000)",
         "(1000 if binary else 1000)",
     ),

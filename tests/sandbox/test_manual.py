@@ -12,8 +12,8 @@ from sandbox_agent_ipc import channel, messages
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.outcome import Outcome, Rung
+from sandbox_agent_sandbox.policy.fields.units import parse_count, parse_duration, parse_size
 from sandbox_agent_sandbox.policy.policy import EnvPolicy, Limits, Policy, Strict
-from sandbox_agent_sandbox.policy.units import parse_count, parse_duration, parse_size
 
 SANDBOX = CHECKOUT / "sandbox" / "README.md"
 IPC = CHECKOUT / "ipc" / "README.md"

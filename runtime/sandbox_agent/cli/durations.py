@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox_agent_sandbox.policy.units import parse_duration
+from sandbox_agent_sandbox.policy.fields.units import parse_duration
 
 from sandbox_agent.errors import ConfigError
 

@@ -26,7 +26,12 @@ from sandbox_agent.wiring.replay_task import task_from_recording
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _REPLAY = "replay:"
 
-SHARED_FLAGS = {"model": "--model", "interrupt.grace": "--grace", "budgets.time": "--timeout"}
+SHARED_FLAGS = {
+    "model": "--model",
+    "interrupt.grace": "--grace",
+    "budgets.time": "--timeout",
+    "sandbox.allow_degraded": "--allow-degraded",
+}
 """The flag of each field that both `run` and `resume` can set."""
 
 

@@ -58,6 +58,7 @@ def _task_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workspace", metavar="D", help="the folder that the agent works in")
     _allow_home(parser)
+    _allow_degraded(parser)
     parser.add_argument("--name", metavar="NAME", help="what to call the run (`show NAME`)")
     parser.add_argument(
         "--var",
@@ -82,6 +83,15 @@ def _allow_home(parser: argparse.ArgumentParser, also: str = "; the task file sa
         "--allow-home",
         action="store_true",
         help=f"the workspace may be your home folder, or a folder above it{also}",
+    )
+
+
+def _allow_degraded(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-degraded",
+        action="store_const",
+        const=["all"],
+        help="go on without what this host cannot enforce; it is said and recorded",
     )
 
 
@@ -197,6 +207,7 @@ def _resume(verb: AddVerb) -> None:
     _grace(parser)
     parser.add_argument("--timeout", metavar="S", help="wall time from now on (budgets.time)")
     _allow_home(parser, "; the run had it too")
+    _allow_degraded(parser)
     _reporting(parser)
 
 
@@ -233,6 +244,7 @@ def _exec(verb: AddVerb) -> None:
         "--workspace", metavar="D", help="the folder to work in (default: the current one)"
     )
     _allow_home(parser, "")
+    _allow_degraded(parser)
     parser.add_argument("--policy", metavar="F", help="a YAML file with the fields of `sandbox`")
     _bwrap_flags(parser)
     parser.add_argument(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sandbox_agent_sandbox.policy.explain import dotted
+from sandbox_agent_sandbox.policy.fields.explain import dotted
 
 from sandbox_agent.config.yaml_source import PathTuple, Position, SourceMap, loads
 from sandbox_agent.errors import ConfigError

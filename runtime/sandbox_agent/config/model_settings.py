@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from sandbox_agent_sandbox.policy.explain import dotted
-from sandbox_agent_sandbox.policy.secrets import secret_words, value_looks_secret, words_of
+from sandbox_agent_sandbox.policy.fields.explain import dotted
+from sandbox_agent_sandbox.policy.fields.secrets import secret_words, value_looks_secret, words_of
 
 TIMEOUT = 300.0
 """Seconds that a provider may be silent."""

@@ -24,14 +24,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 from sandbox_agent_sandbox.nearest import nearest
-from sandbox_agent_sandbox.policy.policy import (
-    Count,
-    Duration,
-    Policy,
-    PolicyPath,
-    Strict,
-    not_enforced,
-)
+from sandbox_agent_sandbox.policy.fields.types import Count, Duration, PolicyPath
+from sandbox_agent_sandbox.policy.policy import Policy, Strict, not_enforced
 
 from sandbox_agent.config.functions import FunctionPlace, place_of
 from sandbox_agent.errors import JournalError

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
-from sandbox_agent_sandbox.policy.policy import Count, Duration, PolicyPath
+from sandbox_agent_sandbox.policy.fields.types import Count, Duration, PolicyPath
 
 from sandbox_agent.config.model_settings import RETRIES, TIMEOUT, USUAL, check_address, check_params
 from sandbox_agent.config.settings import Budgets, ConfigModel, Settings, Text

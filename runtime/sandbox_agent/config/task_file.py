@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from sandbox_agent_sandbox.policy.explain import suggest
+from sandbox_agent_sandbox.policy.fields.explain import suggest
 
 from sandbox_agent.config.command_line import CommandLine, Given, forget_other_prompt
 from sandbox_agent.config.model_settings import USUAL

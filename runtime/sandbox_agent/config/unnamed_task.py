@@ -38,6 +38,8 @@ def _asks(task: Task, folder: str) -> Iterator[tuple[PathTuple, bool]]:
     yield ("sandbox", "network"), policy.network != "none"
     yield ("sandbox", "env", "pass"), bool(policy.env.pass_)
     yield ("sandbox", "protect_defaults"), not policy.protect_defaults
+    yield ("sandbox", "allow_degraded"), bool(policy.allow_degraded)
+    yield ("sandbox", "plan"), policy.plan not in ("auto", "full")
     usual = Limits()
     for name in Limits.model_fields:
         value, most = getattr(policy.limits, name), getattr(usual, name)

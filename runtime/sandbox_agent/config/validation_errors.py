@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from sandbox_agent_sandbox.policy.explain import explain, kind_of
+from sandbox_agent_sandbox.policy.fields.explain import explain, kind_of
 
 from sandbox_agent.config.yaml_source import PathTuple, SourceMap
 from sandbox_agent.errors import ConfigError

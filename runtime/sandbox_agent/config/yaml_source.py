@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from sandbox_agent_sandbox.policy.explain import dotted
+from sandbox_agent_sandbox.policy.fields.explain import dotted
 
 from sandbox_agent.config.yaml_nodes import MAX_DEPTH, TAG, compose
 from sandbox_agent.embedding.warn import notify

@@ -6,6 +6,7 @@ from sandbox_agent_sandbox.outcome import Outcome
 
 from sandbox_agent.journal import events
 from sandbox_agent.reports.escape import last_lines, one_line
+from sandbox_agent.reports.walls import wall_lines
 
 SHOWS_TAIL = frozenset({Outcome.ERROR, Outcome.TIMEOUT, Outcome.CRASHED})
 """Outcomes of which the end of the output is shown: it says why."""
@@ -35,8 +36,8 @@ class Progress:
         """The line for `event`, or several; None if it has none."""
         if isinstance(event, events.JournalOpened):
             return f"run {event.run}"
-        if isinstance(event, events.SegmentStarted) and event.agents_md is not None:
-            return f"the model is told {one_line(event.agents_md.path)} of the workspace"
+        if isinstance(event, events.SegmentStarted):
+            return _start(event)
         if isinstance(event, events.TurnTaken):
             for call in event.calls:
                 self._calls[call.id] = f"{call.tool} {_arguments(call.arguments)}"
@@ -91,6 +92,13 @@ class Progress:
         if self._verbose and event.usage is not None:
             said.append(f"turn {event.turn} used {event.usage.total:,} tokens")
         return "\n".join(said) or None
+
+
+def _start(event: events.SegmentStarted) -> str | None:
+    said = wall_lines(event.plan)
+    if event.agents_md is not None:
+        said.append(f"the model is told {one_line(event.agents_md.path)} of the workspace")
+    return "\n".join(said) or None
 
 
 def _block(text: str) -> list[str]:

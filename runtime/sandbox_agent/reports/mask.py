@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
-from sandbox_agent_sandbox.policy.secrets import SHAPES, is_harmless, looks_secret
+from sandbox_agent_sandbox.policy.fields.secrets import SHAPES, is_harmless, looks_secret
 
 from sandbox_agent.models.process.inside.keys import KEYS
 from sandbox_agent.reports.report import Report

@@ -178,7 +178,8 @@ class ConversationSandbox:
             seen=seen,
             kind=kind,
         )
-        refuse_missing(plan)
+        for fact in refuse_missing(plan, settings.sandbox.allow_degraded):
+            notify(f"sandbox.{fact.name} is not enforced in this run: {fact.why}")
         if not _may_enter(Path(plan.workspace)):
             raise PolicyError(
                 f"tools may not enter {plan.workspace}",
@@ -220,12 +221,15 @@ class ConversationSandbox:
         the policy passes on are often secrets, and of files the paths only."""
         if self.plan is None:
             return None
-        from sandbox_agent_sandbox.policy.levels import field_levels
+        from sandbox_agent_sandbox.policy.kinds.left_open import LEFT_OPEN
+        from sandbox_agent_sandbox.policy.levels import field_levels, missing
 
         summary: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.plan))
         summary["environment"] = sorted(self.plan.environment)
         summary["files"] = [file.path for file in self.plan.files]
         summary["levels"] = {name: str(level) for name, level in field_levels(self.plan).items()}
+        summary["missing"] = {fact.name: fact.why for fact in missing(self.plan)}
+        summary["left_open"] = list(LEFT_OPEN[self.plan.kind])
         return summary
 
     def writable(self) -> tuple[str, ...]:

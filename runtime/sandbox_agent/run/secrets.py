@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sandbox_agent_sandbox.policy.secrets import looks_secret
+from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
 
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.models import Model

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sandbox_agent_sandbox.policy.explain import suggest
+from sandbox_agent_sandbox.policy.fields.explain import suggest
 
 from sandbox_agent.config.settings import Settings
 from sandbox_agent.config.task import Task

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sandbox_agent_sandbox.policy.make_plan import OUTSIDE_ID
+from sandbox_agent_sandbox.policy.identity import OUTSIDE_ID
 
 _PREFIX = "sandbox-agent-doctor-"
 

@@ -24,9 +24,10 @@ from sandbox_agent_sandbox.host.cell import CallRequest, Cell
 from sandbox_agent_sandbox.inside.tools.trials import Ground
 from sandbox_agent_sandbox.outcome import CallResult, Outcome
 from sandbox_agent_sandbox.plan import Plan, PlanKind
+from sandbox_agent_sandbox.policy.identity import OUTSIDE_ID
 from sandbox_agent_sandbox.policy.kinds.build import build
 from sandbox_agent_sandbox.policy.levels import Fact, Level, facts
-from sandbox_agent_sandbox.policy.make_plan import OUTSIDE_ID, make_plan
+from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import EnvPolicy, Limits, Policy
 from sandbox_agent_sandbox.policy.probe import host_facts
 

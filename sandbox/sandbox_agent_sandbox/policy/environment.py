@@ -6,8 +6,8 @@ import os
 import re
 
 from sandbox_agent_sandbox.errors import PolicyError
+from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
 from sandbox_agent_sandbox.policy.policy import Policy
-from sandbox_agent_sandbox.policy.secrets import looks_secret
 from sandbox_agent_sandbox.policy.view import HOME, View
 from sandbox_agent_sandbox.utf8 import is_utf8
 

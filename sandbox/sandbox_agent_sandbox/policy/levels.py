@@ -9,13 +9,13 @@ A field or layer without an entry fails tests/sandbox/policy/test_levels.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
 
 from sandbox_agent_sandbox.errors import SandboxUnavailable
-from sandbox_agent_sandbox.plan import Plan, PrivateKind
+from sandbox_agent_sandbox.plan import Plan, PlanKind, PrivateKind
 
 
 class Level(StrEnum):
@@ -63,6 +63,19 @@ def always(how: str) -> Judge:
     """A judge for what every sandbox enforces: without it, the sandbox cannot be built."""
     standing = Standing(Level.ENFORCED, how)
     return lambda plan: standing
+
+
+def by_kind(namespaces: str, without: Standing | str) -> Judge:
+    """A judge for what namespaces enforce, and something else where there are none. A text says by
+    what it is enforced."""
+    weaker = Standing(Level.ENFORCED, without) if isinstance(without, str) else without
+    table = {kind: Standing(Level.ENFORCED, namespaces) for kind in PlanKind}
+    table[PlanKind.NO_NAMESPACES] = weaker
+    return lambda plan: table[plan.kind]
+
+
+_NAMESPACES = "use a host that allows user namespaces (`sandbox-agent doctor` says how)"
+"""The hint for what only namespaces can keep."""
 
 
 def _defaults(plan: Plan) -> Standing:
@@ -146,12 +159,32 @@ def _processes(plan: Plan) -> Standing:
 
 
 FIELDS: Mapping[str, Judge] = {
-    "read": always("mount view: what is not named is not there"),
-    "write": always("mount view: all else is read-only"),
-    "hide": always("mount view: an empty file or folder covers it"),
-    "protect": always("mount view: a read-only mount that cannot be renamed"),
+    "read": by_kind(
+        "mount view: what is not named is not there",
+        "Landlock: what is not named cannot be opened",
+    ),
+    "write": by_kind(
+        "mount view: all else is read-only", "Landlock: in all else nothing can be written or made"
+    ),
+    "hide": by_kind(
+        "mount view: an empty file or folder covers it",
+        Standing(
+            Level.MISSING,
+            why="Landlock cannot deny a path inside a folder that it allows",
+            hint=f"move it out of what is readable, or {_NAMESPACES}",
+        ),
+    ),
+    "protect": by_kind(
+        "mount view: a read-only mount that cannot be renamed",
+        Standing(
+            Level.RESTORED,
+            "compared after each call, and undone",
+            why="Landlock cannot deny a path inside a folder that it allows",
+            hint=_NAMESPACES,
+        ),
+    ),
     "protect_defaults": _defaults,
-    "network": always("network namespace"),
+    "network": by_kind("network namespace", "seccomp: no socket but pairs of AF_UNIX"),
     "env.pass": always("the environment is replaced"),
     "env.set": always("the environment is replaced"),
     "limits.timeout": always("the ladder: flag, SIGTERM, SIGKILL"),
@@ -173,7 +206,14 @@ CHOICES = frozenset({"plan", "allow_degraded"})
 """The fields that choose how the others are kept."""
 
 LAYERS: Mapping[str, Judge] = {
-    "namespaces": always("user, mount, pid, network, ipc, uts and cgroup namespaces"),
+    "namespaces": by_kind(
+        "user, mount, pid, network, ipc, uts and cgroup namespaces",
+        Standing(
+            Level.MISSING,
+            why="this host allows no user namespaces, or the policy wants none",
+            hint=_NAMESPACES,
+        ),
+    ),
     "capabilities": always("none inside, and no_new_privs"),
     "system calls": _system_calls,
     "Landlock": _landlock,
@@ -209,11 +249,39 @@ def field_levels(plan: Plan) -> dict[str, Level]:
     return {name: judge(plan).level for name, judge in FIELDS.items()}
 
 
-def refuse_missing(plan: Plan) -> None:
-    """Raise SandboxUnavailable for the first field that this host cannot keep."""
-    for name, judge in FIELDS.items():
-        found = judge(plan)
-        if found.level is Level.MISSING:
-            raise SandboxUnavailable(
-                f"sandbox.{name} cannot be enforced here: {found.why}; hint: {found.hint}"
-            )
+ASKS: Mapping[str, Callable[[Plan], bool]] = {
+    "hide": lambda plan: bool(plan.hidden),
+    "protect": lambda plan: bool(plan.protected),
+}
+"""Whether a policy asks for a field that by default forbids nothing. It asks for all others."""
+
+
+def missing(plan: Plan) -> tuple[Fact, ...]:
+    """The fields that the policy asks for and this host cannot keep."""
+    return tuple(
+        fact
+        for fact in facts(plan)
+        if not fact.layer
+        and fact.level is Level.MISSING
+        and ASKS.get(fact.name, _always_asked)(plan)
+    )
+
+
+def _always_asked(plan: Plan) -> bool:
+    return True
+
+
+def refuse_missing(plan: Plan, allowed: Sequence[str] = ()) -> tuple[Fact, ...]:
+    """The fields that the policy asks for, this host cannot keep, and the policy allows to be
+    missing. allowed: `allow_degraded` of the policy.
+
+    Raises SandboxUnavailable for all others, each with its reason and its hint.
+    """
+    found = missing(plan)
+    refused = [fact for fact in found if not {fact.name, EVERY_FIELD} & {*allowed}]
+    if refused:
+        lines = (f"sandbox.{one.name} cannot be enforced here: {one.why}" for one in refused)
+        hints = dict.fromkeys(one.hint for one in refused)
+        go_on = "--allow-degraded goes on without it" + ("" if len(refused) == 1 else " all")
+        raise SandboxUnavailable("\n".join(lines) + f"; hint: {'; or '.join([*hints, go_on])}")
+    return found

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from sandbox_agent_sandbox.errors import PolicyError
+from sandbox_agent_sandbox.errors import PolicyError, SandboxUnavailable
 from sandbox_agent_sandbox.plan import (
-    Identity,
     Mask,
     Plan,
     PlanKind,
@@ -25,6 +24,7 @@ from sandbox_agent_sandbox.plan import (
 )
 from sandbox_agent_sandbox.policy.environment import make_environment, show_certificates
 from sandbox_agent_sandbox.policy.git import is_tracked, show_git
+from sandbox_agent_sandbox.policy.identity import identity_for
 from sandbox_agent_sandbox.policy.landlock import landlock_rules
 from sandbox_agent_sandbox.policy.paths import follow, is_inside, is_inside_any
 from sandbox_agent_sandbox.policy.policy import Limits, Policy
@@ -41,13 +41,6 @@ _TMP = Path("/tmp")
 """The sandbox's own. The working folder of a sandbox that has no workspace."""
 
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
-
-UNPRIVILEGED_ID = 1000
-"""The uid and gid inside when the agent is root and so is the workspace's owner."""
-
-OUTSIDE_ID = 1_912_602_624
-"""The id outside for UNPRIVILEGED_ID: above every range that systemd or shadow hand out, so no
-other account has it."""
 
 
 def make_plan(
@@ -72,7 +65,7 @@ def make_plan(
     see `kinds`. Raises PolicyError with the field and the hint.
     """
     cwd = _TMP if workspace is None else _folder(workspace)
-    identity = _identity(facts, None if workspace is None else cwd)
+    identity = identity_for(facts, None if workspace is None else cwd)
     place = None if workspace is None else str(cwd)
     shared = [place] if place is not None else []
     shared += [str(_resolve(path, "write", shared)) for path in policy.write]
@@ -85,12 +78,11 @@ def make_plan(
     _show_named(policy, workspace, view)
     protected = list(_protect(policy, cwd, view))
     guarded = tuple(_guard(shared, view, task_files, seen)) if policy.protect_defaults else None
-    for root in facts.code:
-        # Where it is itself the workspace, or in `write`, a tool could write what we import next.
-        view.guard(root)
+    _guard_code(view)
     if place is not None:
         show_git(view, place)
-    view.masks += _masks(policy, cwd, hidden, view)
+    hides = list(_masks(policy, cwd, view))
+    view.masks += [*hides, *_records(cwd, hidden, view, kind)]
     environment = make_environment(policy, view)
     user = _account(environment, facts)
     add_own_files(view, policy.network, user, HOME)
@@ -117,9 +109,17 @@ def make_plan(
         system_calls=compile_filter(facts.machine, owner_is_root=_is_roots(view)),
         landlock=landlock_rules(view.binds, listens=listens),
         kind=kind,
+        hidden=tuple(mask.path for mask in hides),
     )
     _refuse_what_is_not_utf8(plan)
     return plan
+
+
+def _guard_code(view: View) -> None:
+    """Where our own code is itself the workspace, or in `write`, a tool could write what we import
+    next."""
+    for root in view.facts.code:
+        view.guard(root)
 
 
 def _show_named(policy: Policy, workspace: Path | None, view: View) -> None:
@@ -244,17 +244,6 @@ def _refuse_what_is_not_utf8(plan: Plan) -> None:
         ) from None
 
 
-def _identity(facts: HostFacts, workspace: Path | None) -> Identity:
-    """The tools' user: never 0 inside, and never root outside."""
-    if facts.uid != 0:
-        return Identity(facts.uid, facts.gid, facts.uid, facts.gid)
-    status = None if workspace is None else workspace.stat()
-    if status is not None and status.st_uid != 0:
-        gid = status.st_gid or status.st_uid
-        return Identity(status.st_uid, gid, status.st_uid, gid)
-    return Identity(UNPRIVILEGED_ID, UNPRIVILEGED_ID, OUTSIDE_ID, OUTSIDE_ID)
-
-
 def _protect(policy: Policy, workspace: Path, view: View) -> Iterator[Protected]:
     for path in policy.protect:
         real = _resolve(workspace / path, "protect", view.writable)
@@ -285,7 +274,7 @@ def _guard(
             yield path
 
 
-def _masks(policy: Policy, workspace: Path, hidden: Sequence[Path], view: View) -> Iterator[Mask]:
+def _masks(policy: Policy, workspace: Path, view: View) -> Iterator[Mask]:
     for path in policy.hide:
         _refuse_link("hide", workspace / path, view.writable)
         real = Path(view.follow(workspace / path).real)
@@ -314,6 +303,9 @@ def _masks(policy: Policy, workspace: Path, hidden: Sequence[Path], view: View) 
             continue
         kept = view.can_write(str(real)) and is_tracked(str(workspace), str(real))
         yield Mask(str(real), real.is_dir(), unreadable=kept)
+
+
+def _records(workspace: Path, hidden: Sequence[Path], view: View, kind: PlanKind) -> Iterator[Mask]:
     for path in hidden:
         _refuse_link("output.dir", path.absolute(), view.writable)
         real = Path(view.follow(path.absolute()).real)
@@ -323,6 +315,12 @@ def _masks(policy: Policy, workspace: Path, hidden: Sequence[Path], view: View) 
             raise PolicyError(
                 f"the run's records in {real} would be in reach of the tools in {workspace};"
                 " choose a folder of their own (output.dir, --out)"
+            )
+        if kind is PlanKind.NO_NAMESPACES:
+            raise SandboxUnavailable(
+                f"the run's records in {real} would be in reach of the tools: without namespaces"
+                " nothing can be hidden in what they can read; hint: choose a folder elsewhere"
+                " (output.dir, --out, --run-dir)"
             )
         yield Mask(str(real), True)
 

@@ -328,6 +328,7 @@ def test_what_a_policy_names(layout: Path) -> None:
         disk=4 << 20,
         environment=ENVIRONMENT
         | {"TERM": "xterm", "PASSED": "on", "EXTRA": "1", "HOME": "/elsewhere"},
+        hidden=("{T}/work/hidden", "{T}/work/secret"),
     )
     check(make_plan(policy, facts(layout), workspace=layout / "work"), expected, layout)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
+from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
 from sandbox_agent_sandbox.policy.policy import Policy
-from sandbox_agent_sandbox.policy.secrets import looks_secret
 
 VALUE = "s3cr3t-v4lue"
 

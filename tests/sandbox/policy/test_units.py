@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sandbox_agent_sandbox.policy.units import (
+from sandbox_agent_sandbox.policy.fields.units import (
     MAX_DURATION,
     MAX_SIZE,
     parse_count,

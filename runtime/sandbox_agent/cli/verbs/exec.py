@@ -261,4 +261,5 @@ def _policy(arguments: argparse.Namespace) -> Policy:
     written = "timeout" in policy.limits.model_fields_set
     timeout = given if given is not None else policy.limits.timeout if written else None
     limits = policy.limits.model_copy(update={"timeout": timeout})
-    return policy.model_copy(update={"limits": limits})
+    degraded = arguments.allow_degraded or policy.allow_degraded
+    return policy.model_copy(update={"limits": limits, "allow_degraded": degraded})

@@ -12,6 +12,7 @@ from sandbox_agent.reports.ci.log_commands import github_command
 from sandbox_agent.reports.findings import finding_lines
 from sandbox_agent.reports.mask import Mask
 from sandbox_agent.reports.report import Report
+from sandbox_agent.reports.walls import missing_in
 
 _MOST = 10
 """GitHub shows ten errors of a step."""
@@ -39,9 +40,17 @@ def errors(report: Report, mask: Mask, root: Path) -> list[str]:
 
 
 def _warnings(report: Report, mask: Mask) -> list[str]:
-    """A `::warning` line for what tools left that may start programs."""
+    """A `::warning` line for what was not enforced, and one for what tools left that may start
+    programs."""
     found = report.end.findings if report.end is not None else ()
     found = tuple(one for one in found if one.kind is not FindingKind.RESTORED)
     text = "\n".join(finding_lines(found, lambda text: shown_line(text, mask)))
-    title = "sandbox-agent: look at these"
-    return [github_command("warning", text, title=title)] if text else []
+    said = {"sandbox-agent: not enforced": _missing(report, mask)}
+    said["sandbox-agent: look at these"] = text
+    return [github_command("warning", text, title=title) for title, text in said.items() if text]
+
+
+def _missing(report: Report, mask: Mask) -> str:
+    plan = None if report.last is None else report.last.plan
+    lines = (f"sandbox.{name}: {why}" for name, why in missing_in(plan).items())
+    return "\n".join(shown_line(line, mask) for line in lines)

@@ -22,6 +22,7 @@ from sandbox_agent.reports.ci.cases import (
 from sandbox_agent.reports.ci.transcript import transcript
 from sandbox_agent.reports.escape import escape_text
 from sandbox_agent.reports.findings import finding_lines
+from sandbox_agent.reports.walls import missing_in, plan_of, wall_lines
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -115,15 +116,18 @@ def _properties(report: Report) -> dict[str, str]:
         "tokens": "" if used is None else str(used.total),
         "cost_usd": "" if used is None or used.cost_usd is None else f"{used.cost_usd:.6f}",
         "workspace": str(workspace_of(report) or ""),
+        "plan": "" if report.last is None else plan_of(report.last.plan),
+        "missing": "" if report.last is None else ", ".join(missing_in(report.last.plan)),
         "record": str(report.folder),
     }
 
 
 def _remarks(report: Report) -> str:
+    walls = [] if report.last is None else wall_lines(report.last.plan)
     if report.end is None:
-        return ""
+        return "\n".join(walls)
     survivors = [f"could not stop pid {one.pid}: {one.command}" for one in report.end.survivors]
-    return "\n".join([*survivors, *finding_lines(report.end.findings)])
+    return "\n".join([*walls, *survivors, *finding_lines(report.end.findings)])
 
 
 def _timestamp(report: Report) -> str:

@@ -14,6 +14,7 @@ from sandbox_agent.reports.ci.log_commands import disarm
 from sandbox_agent.reports.escape import escape_text
 from sandbox_agent.reports.mask import Mask
 from sandbox_agent.reports.report import Report
+from sandbox_agent.reports.walls import wall_lines
 
 _ROWS = 50
 """Rows of a table."""
@@ -29,6 +30,7 @@ def summary(report: Report, mask: Mask) -> str:
     if case.message:
         parts += [code(case.message, mask, 400), ""]
     parts += _table(["", ""], _facts(report, mask))
+    parts += _walls(report, mask)
     parts += _verify(report, mask)
     parts += _troubles(report, mask)
     final = report.final_turn
@@ -52,6 +54,12 @@ def _facts(report: Report, mask: Mask) -> list[list[str]]:
         ("Record", code(str(report.folder), mask)),
     ]
     return [[name, value] for name, value in facts if value]
+
+
+def _walls(report: Report, mask: Mask) -> list[str]:
+    """By what its tools were kept inside, where that was less than a full plan."""
+    lines = [] if report.last is None else wall_lines(report.last.plan)
+    return [*(f"- {code(line, mask, 400)}" for line in lines), ""] if lines else []
 
 
 def _verify(report: Report, mask: Mask) -> list[str]:

@@ -27,6 +27,7 @@ from sandbox_agent.reports.page.timeline import (
 )
 from sandbox_agent.reports.page.view import SIGNS, Fact, View, survivors
 from sandbox_agent.reports.report import Report, Turn
+from sandbox_agent.reports.walls import wall_lines
 
 if TYPE_CHECKING:
     from sandbox_agent.reports.mask import Mask
@@ -109,6 +110,10 @@ def _context(report: Report, mask: Mask) -> dict[str, Any]:
         "findings": finding_lines(
             report.end.findings if report.end else (), lambda text: texts.line(text, 200)
         ),
+        "walls": [
+            texts.line(line, 400)
+            for line in (() if report.last is None else wall_lines(report.last.plan))
+        ],
         "facts": _summary(report, texts),
         "failed": _failed(report, chosen, anchors, texts),
         "timelines": _linked(first, anchors),

@@ -10,6 +10,7 @@ from sandbox_agent.journal.usage import rounded
 from sandbox_agent.reports.report import Call, Report
 from sandbox_agent.reports.runs.call_text import Masked
 from sandbox_agent.reports.runs.limits import limits_met
+from sandbox_agent.reports.walls import missing_in, plan_of
 
 
 class CallData(msgspec.Struct, frozen=True):
@@ -37,7 +38,9 @@ class CallData(msgspec.Struct, frozen=True):
 class RunData(msgspec.Struct, frozen=True):
     """A run. begun: ISO 8601, UTC. exit_code, reason: of the last segment. message: the agent's
     final message, also a long one as a report keeps it. tokens, cost_usd, seconds: of all
-    segments. findings: of the last segment, what tools left that may start programs."""
+    segments. findings: of the last segment, what tools left that may start programs. plan: the kind
+    of the last segment's sandbox; "" if it had none. missing: the fields of its policy that were
+    not enforced, each with the reason."""
 
     run: str
     name: str | None
@@ -56,6 +59,8 @@ class RunData(msgspec.Struct, frozen=True):
     limits: tuple[str, ...]
     survivors: tuple[Survivor, ...]
     findings: tuple[Finding, ...]
+    plan: str
+    missing: dict[str, str]
     verify: tuple[CallData, ...]
     calls: tuple[CallData, ...]
 
@@ -63,6 +68,7 @@ class RunData(msgspec.Struct, frozen=True):
 def data_of(report: Report, masked: Masked) -> RunData:
     """The run. masked: replaces secrets in a text. verify: of the last segment."""
     usage, end, final = report.usage(), report.end, report.final_turn
+    plan = None if report.last is None else report.last.plan
     return RunData(
         run=report.id or report.run,
         name=None if report.name is None else masked(report.name),
@@ -84,6 +90,8 @@ def data_of(report: Report, masked: Masked) -> RunData:
             Finding(one.kind, masked(one.path), masked(one.what), one.call)
             for one in (() if end is None else end.findings)
         ),
+        plan=masked(plan_of(plan)),
+        missing={name: masked(why) for name, why in missing_in(plan).items()},
         verify=tuple(_call(call, masked) for call in report.verify_calls()),
         calls=tuple(_call(c, masked) for c in report.calls.values() if not c.is_verify),
     )

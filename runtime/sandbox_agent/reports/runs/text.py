@@ -17,6 +17,7 @@ from sandbox_agent.reports.runs.call_text import (
 )
 from sandbox_agent.reports.runs.figures import count, dollars, duration, moment, size
 from sandbox_agent.reports.runs.limits import limits_met
+from sandbox_agent.reports.walls import wall_lines
 
 
 def text_of(report: Report, masked: Masked, *, whole: bool = False) -> Iterator[str]:
@@ -120,6 +121,8 @@ def _segment(report: Report, segment: Segment | None, masked: Masked, whole: boo
             model = "" if number == 1 else f", {shown(segment.model, masked)}"
             yield f"segment {number}{resumed} {moment(segment.at)}{model}"
             yield ""
+        said = wall_lines(segment.plan, masked)
+        yield from [*said, ""] if said else ()
     later = _timed(report, number, masked, whole)
     for entry in report.entries:
         if _heard_in(entry) != number:

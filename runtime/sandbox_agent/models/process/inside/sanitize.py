@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from sandbox_agent_sandbox.policy.secrets import looks_secret
+from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
 
 _MAX_DEPTH = 32
 _SHORTEST_SECRET = 4
