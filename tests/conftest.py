@@ -24,6 +24,7 @@ import identity
 import leaks
 import skips
 import starter_environment
+from environments import ENVIRONMENTS
 
 _private = pytest.StashKey[Path]()
 _failed = pytest.StashKey[bool]()
@@ -201,6 +202,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def person(request: pytest.FixtureRequest) -> Iterator[identity.Person]:
     """The person, root or an ordinary user, who runs the command, with a folder of their own."""
-    if request.param == "root" and os.geteuid() != 0:
+    if request.param.startswith("root") and os.geteuid() != 0:
         pytest.skip("needs root")
+    _, _, place = request.param.partition(" in ")
+    if place and (why := ENVIRONMENTS[place].missing()):
+        pytest.skip(f"needs {place}: {why}")
     yield from identity.someone(request.param)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import as_user
+from environments import ENVIRONMENTS, Environment
 from paths import CHECKOUT as CHECKOUT
 
 BIN = Path(sys.prefix) / "bin"
@@ -20,10 +21,12 @@ BIN = Path(sys.prefix) / "bin"
 
 @dataclass(frozen=True)
 class Person:
-    """folder: theirs alone, with `home` and `work` in it. uid: of the processes they start."""
+    """folder: theirs alone, with `home` and `work` in it. uid: of the processes they start.
+    place: the host that refuses something, where they start them; None for this one."""
 
     uid: int
     folder: Path
+    place: Environment | None = None
 
     @property
     def home(self) -> Path:
@@ -50,6 +53,8 @@ class Person:
         return {"HOME": str(self.home), "PATH": path, "LANG": "C.UTF-8", **(more or {})}
 
     def command(self, argv: Sequence[str]) -> list[str]:
+        if self.place is not None:
+            argv = self.place.wrap(argv)
         if self.uid == os.geteuid():
             return list(argv)
         return as_user.command(self.uid, self.home, list(argv), checkout=CHECKOUT)
@@ -82,16 +87,18 @@ class Person:
 
 
 def someone(kind: str, account: int | None = None) -> Iterator[Person]:
-    """A person of that kind ("root", "user"), whose folder is removed afterwards.
+    """A person of that kind ("root", "user"; "user in docker-filter"), whose folder is removed
+    afterwards.
 
     account: the uid of a user, if this is root; without it, one that no account has.
     """
+    kind, _, place = kind.partition(" in ")
     uid = os.geteuid()
     if kind == "user" and uid == 0:
         uid = account or as_user.some_uid()
     folder = Path(tempfile.mkdtemp(prefix=f"{kind}-"))
     try:
-        person = Person(uid, folder)
+        person = Person(uid, folder, ENVIRONMENTS[place] if place else None)
         person.home.mkdir()
         person.work.mkdir()
         person.own(folder, person.home, person.work)
