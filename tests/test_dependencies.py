@@ -39,6 +39,7 @@ ORDER = (
     "sandbox_agent_sandbox.inside.worker",
     "sandbox_agent_sandbox.inside.tools",
     "sandbox_agent_sandbox.inside",
+    "sandbox_agent_sandbox.inside.unshared",
     "sandbox_agent_sandbox.limits",
     "sandbox_agent_sandbox.protection",
     "sandbox_agent_sandbox.policy.fields",

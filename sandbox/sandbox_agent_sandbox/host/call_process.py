@@ -75,6 +75,11 @@ class CallProcess:
         else:
             self.abort_sandbox()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether none of its processes is left, or none was made."""
+        return self.process is None or self.process.has_ended
+
     def worker_end(self) -> WorkerEnd:
         """How the worker ended, as far as its init reported before it died."""
         return worker_end(self.status.number)

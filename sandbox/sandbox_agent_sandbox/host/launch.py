@@ -17,18 +17,21 @@ from sandbox_agent_ipc.shortage import SHORTAGES, shortage_in
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.import_roots import import_roots
-from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.plan import Plan, PlanKind
 from sandbox_agent_sandbox.policy.probe import interpreter
 from sandbox_agent_sandbox.steps import Step
 
-_BOOT = (
+_BEGIN = (
     # PR_SET_PDEATHSIG comes first: until then this process would outlive the host.
     "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
     # A host that died before that sends no signal any more. Its pidfd, the last argument, shows it.
     "import select, sys; host = select.poll(); host.register(int(sys.argv[-1]), select.POLLIN); "
     "host.poll(0) and sys.exit(); "
     "sys.path[:0] = sys.argv.pop(1).split(chr(0x3a)); "
-    "from sandbox_agent_sandbox.inside.spawner import main; main(sys.argv[1:])"
+)
+_BOOT = _BEGIN + "from sandbox_agent_sandbox.inside.spawner import main; main(sys.argv[1:])"
+_BOOT_UNSHARED = (
+    _BEGIN + "from sandbox_agent_sandbox.inside.unshared.spawner import main; main(sys.argv[1:])"
 )
 
 _SETPRIV = Path("/usr/bin/setpriv")
@@ -150,7 +153,8 @@ def launch(plan: Plan, board_fd: int) -> Launch:
         os.write(plan_file.number, msgspec.msgpack.encode(plan))
         os.lseek(plan_file.number, 0, os.SEEK_SET)
         passed = (plan_file.number, theirs.number, board_fd, host.number)
-        command = [*_parent_death_prefix(), interpreter(), "-I", "-S", "-X", "utf8", "-c", _BOOT]
+        boot = _BOOT_UNSHARED if plan.kind is PlanKind.NO_NAMESPACES else _BOOT
+        command = [*_parent_death_prefix(), interpreter(), "-I", "-S", "-X", "utf8", "-c", boot]
         process = subprocess.Popen(
             [*command, ":".join(import_roots()), *map(str, passed)],
             stdin=subprocess.DEVNULL,

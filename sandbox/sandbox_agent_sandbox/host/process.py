@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import psutil
 
+from sandbox_agent_sandbox.call_status import END_ORDER
 from sandbox_agent_sandbox.outcome import Survivor
 
 
@@ -21,7 +22,7 @@ class Process:
     """
 
     def __init__(self, pidfd: int) -> None:
-        self.pidfd = pidfd
+        self.pidfd = self._handle = pidfd
         self.pid = _pid_of(pidfd)
         self._process: psutil.Process | None = None
         if self.pid > 0:
@@ -47,7 +48,18 @@ class Process:
                 self._process.send_signal(number)
                 return
         with suppress(OSError):  # it has ended
-            signal.pidfd_send_signal(self.pidfd, number)
+            signal.pidfd_send_signal(self._handle, number)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its end is proven."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self.pidfd)
 
     def kill_and_wait(self, limit: float) -> bool:
         """SIGKILL, and wait at most `limit` seconds. True when the end is proven."""
@@ -97,6 +109,36 @@ class Process:
             except (psutil.Error, OSError):
                 continue
         return tuple(found)
+
+
+class Keeper(Process):
+    """A call's supervisor, or the spawner, of a sandbox without namespaces.
+
+    Its end proves nothing, and SIGKILL would only make orphans of what it keeps. So `kill` gives it
+    the order to end that. `pidfd` becomes readable when nothing of the call is left: it is an
+    eventfd, which the supervisor writes to, or the spawner for a supervisor that was killed.
+
+    proof: this eventfd; the spawner, which exits after the last call, has none. handle: a pidfd of
+    the keeper.
+    """
+
+    def __init__(self, proof: int, handle: int | None = None) -> None:
+        super().__init__(proof if handle is None else handle)
+        self.pidfd = proof
+
+    def kill(self) -> None:
+        """The order to end, and SIGCONT so that a stopped keeper can follow it."""
+        self._signal(END_ORDER)
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Let go of it."""
+        for fd in {self.pidfd, self._handle}:
+            os.close(fd)
+
+    def survivors(self) -> tuple[Survivor, ...]:
+        """As of any process. A keeper that was killed keeps nothing that could be named."""
+        return super().survivors() or (Survivor(self.pid, "(what its supervisor left)"),)
 
 
 def _pid_of(pidfd: int) -> int:

@@ -6,7 +6,6 @@ the control socket, and ends what there is. Everything belongs to the supervisor
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from collections.abc import Callable
@@ -37,13 +36,13 @@ from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.disk.sandbox_disk import SandboxDisk
 from sandbox_agent_sandbox.host.launch import Launch, explain, launch, why_failed
-from sandbox_agent_sandbox.host.process import Process
+from sandbox_agent_sandbox.host.process import Keeper, Process
 from sandbox_agent_sandbox.host.sandbox_state import SandboxState, State
 from sandbox_agent_sandbox.limits.groups import CallGroup, Counts, SandboxGroups
 from sandbox_agent_sandbox.limits.places import own_oom_kills
 from sandbox_agent_sandbox.limits.struck import named
 from sandbox_agent_sandbox.outcome import LimitMet, Survivor
-from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.plan import Plan, PlanKind
 from sandbox_agent_sandbox.steps import Step
 
 OnOpen = Callable[[SandboxError | None], object]
@@ -82,6 +81,8 @@ class SandboxProcess:
         self._groups: SandboxGroups | None = None
         self._launch: Launch | None = None
         self._init: Process | None = None
+        self.hold = Keeper if plan.kind is PlanKind.NO_NAMESPACES else Process
+        """Makes a process of the descriptors that come with it."""
         self.state = SandboxState(deadlines)
         self.on_open: OnOpen = _nothing
         self.survivors: tuple[Survivor, ...] = ()
@@ -207,7 +208,7 @@ class SandboxProcess:
     def release(self) -> None:
         """Give everything back, after `end`."""
         if self._init is not None:
-            os.close(self._init.pidfd)
+            self._init.close()
             self._init = None
         if self._launch is not None:
             self._launch.reap()
@@ -228,7 +229,7 @@ class SandboxProcess:
             return
         if isinstance(message, InitBorn):
             check_protocol(message.protocol, "the sandbox's spawner")
-            self._init = Process(descriptors[0])
+            self._init = self.hold(descriptors[0])
             self.disk.born(descriptors[1:], message.area, message.why)
             self._epoll.register(self._init.pidfd, select.EPOLLIN)
             self.state.init_born()
@@ -240,6 +241,16 @@ class SandboxProcess:
             self.fail(SandboxUnavailable(explain(message)))
         else:
             self._on_message(message, descriptors)
+
+    def _read_last_messages(self) -> None:
+        """Of a spawner that was killed: a call of whose birth it has told goes on without it."""
+        while self._launch is not None and select.select([self._launch.control], [], [], 0)[0]:
+            try:
+                message, descriptors = recv_datagram(self._launch.control, FromInit)
+            except (OSError, IpcError):
+                return
+            if isinstance(message, AboutCalls):
+                self._on_message(message, descriptors)
 
     def _built(self) -> None:
         assert self._init is not None
@@ -260,8 +271,10 @@ class SandboxProcess:
 
     def _init_ended(self) -> None:
         assert self._init is not None
+        if self.hold is Keeper:
+            self._read_last_messages()
         self._epoll.unregister(self._init.pidfd)
-        os.close(self._init.pidfd)
+        self._init.close()
         self._init = None
         if self.state.state is not State.CLOSING:
             self.fail(SandboxBroken("the sandbox's init died; its calls died with it"))

@@ -25,7 +25,6 @@ from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.ladder import Ladder
 from sandbox_agent_sandbox.host.launch import kill_before_exec, why_failed
-from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.host.sandbox_process import AboutCalls, OnOpen, SandboxProcess
 from sandbox_agent_sandbox.host.sandbox_state import State
 from sandbox_agent_sandbox.outcome import LimitMet, Survivor
@@ -57,9 +56,8 @@ class Supervisor:
         self._idle = threading.Condition()
         self._active = 0
         self._epoll = select.epoll()
-        self._sandbox = SandboxProcess(
-            plan, board_fd, deadlines, self._epoll, self._on_message, self._end_unborn, self.strike
-        )
+        told = self._on_message, self._on_init_ended, self.strike
+        self._sandbox = SandboxProcess(plan, board_fd, deadlines, self._epoll, *told)
         self._frozen = threading.Event()
         self._frozen_at: float | None = None
         self._thread = threading.Thread(target=self._main, name="sandbox-agent ladder", daemon=True)
@@ -345,7 +343,7 @@ class Supervisor:
             call_process.failure = why_failed(message.step, message.reason, message.number)
             self._end_call(call_process, proven=True)
         else:
-            call_process.process = Process(descriptors[0])
+            call_process.process = self._sandbox.hold(*descriptors)
             self._by_pidfd[call_process.process.pidfd] = call_process
             self._epoll.register(call_process.process.pidfd, select.EPOLLIN)
             call_process.ladder.birth(time.monotonic())
@@ -365,7 +363,7 @@ class Supervisor:
                     self._end_call(request, proven=proven)
             self._epoll.unregister(process.pidfd)
             del self._by_pidfd[process.pidfd]
-            os.close(process.pidfd)
+            process.close()
         self._sandbox.end_call(call_process, empty=proven)
         call_process.slot.release(proven)
         with self._idle:
@@ -373,13 +371,16 @@ class Supervisor:
             self._idle.notify_all()
         call_process.on_ended()
 
-    def _end_unborn(self) -> None:
-        """Init has ended: calls that were asked for will never be born."""
+    def _on_init_ended(self) -> None:
+        """Calls that were asked for will never be born. The others have ended with init; without
+        namespaces their supervisors end them now."""
         for call_process in self._all():
             if call_process.process is None:
                 why = "the sandbox died before the call's processes were made"
                 call_process.failure = call_process.failure or why
                 self._end_call(call_process, proven=True)
+            elif not call_process.has_ended:
+                call_process.ladder.abort(time.monotonic())
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -394,6 +395,6 @@ class Supervisor:
         proven = self._sandbox.end()
         for call_process in self._all():
             call_process.failure = call_process.failure or "the sandbox is gone"
-            self._end_call(call_process, proven=proven)
+            self._end_call(call_process, proven=proven and call_process.has_ended)
         self._sandbox.release()
         self._epoll.close()

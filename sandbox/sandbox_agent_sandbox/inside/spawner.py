@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
     gc.collect()
     gc.freeze()
     try:
-        _leave_keyring()
+        leave_keyring()
         init_pid = _start_init(plan, host)
     except StepFailed as failed:
         _report(host, failed)
@@ -111,7 +111,7 @@ def _be_first_to_die() -> None:
         file.write("1000")
 
 
-def _leave_keyring() -> None:
+def leave_keyring() -> None:
     """Tools must not reach the keys of the starter's session. session-keyring(7)
 
     Where keyctl(2) is not there (ENOSYS) or refused (EPERM, as in most containers), it is so for

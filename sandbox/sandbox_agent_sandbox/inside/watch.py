@@ -56,10 +56,11 @@ class _Process:
 class Watch:
     """Watches the calls of one sandbox. For its init.
 
-    tell: called before anything is ended, so that the host hears of the cause first.
+    tell: called before anything is ended, so that the host hears of the cause first. proc: a
+    descriptor of the host's /proc, where there are no namespaces and no folders in memory.
     """
 
-    def __init__(self, plan: Plan, tell: Tell) -> None:
+    def __init__(self, plan: Plan, tell: Tell, proc: int = -1) -> None:
         self._limits = plan.limits
         self._tell = tell
         self._calls: dict[int, str] = {}
@@ -72,8 +73,9 @@ class Watch:
         watched = plan.limits.memory, plan.limits.call_memory, plan.limits.processes
         self._proc = -1
         if plan.groups is None and any(limit is not None for limit in watched):
-            self._proc = _every_process()
-        self._folders = [path for path in ("/dev/shm", "/tmp") if _is_in_memory(path)]
+            self._proc = _every_process() if proc < 0 else proc
+        own = ("/dev/shm", "/tmp") if proc < 0 else ()
+        self._folders = [path for path in own if _is_in_memory(path)]
 
     def add(self, call_id: str, init: int) -> None:
         """A call has begun. init: the pid of its init."""

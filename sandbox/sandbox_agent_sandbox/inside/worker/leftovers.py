@@ -13,7 +13,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container
 from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -42,24 +42,24 @@ _HELPERS = (
 """Python's own helpers, which end with the process that started them: the worker."""
 
 
-def wait(token: CallToken) -> tuple[tuple[str, ...], int]:
+def wait(token: CallToken, others: Callable[[], list[int]]) -> tuple[tuple[str, ...], int]:
     """Wait until no other process of this call holds its output, at most PATIENCE, and no longer
-    than the call's own time or the flag allows.
+    than the call's own time or the flag allows. others: finds them.
 
     Returns the commands of the processes that are left, at most _NAMED of them, and their number.
     """
     left = _patience(token)
     outputs = _outputs()
-    while others := _others():
-        holder = next((pid for pid in others if _holds(pid, outputs)), None)
+    while left_over := others():
+        holder = next((pid for pid in left_over if _holds(pid, outputs)), None)
         if holder is None or left <= 0 or token.is_cancelled:
             break
         begin = time.monotonic()
         _wait_a_little(holder)
         # A standstill of all processes (SIGSTOP) costs one look.
         left -= min(time.monotonic() - begin, 2 * _LOOK)
-    commands = [_command(pid) for pid in others[:_NAMED]]
-    return tuple(command for command in commands if command), len(others)
+    commands = [_command(pid) for pid in left_over[:_NAMED]]
+    return tuple(command for command in commands if command), len(left_over)
 
 
 def finish_python(token: CallToken, own: Container[int]) -> None:
@@ -149,7 +149,7 @@ def _wait_a_little(pid: int) -> None:
     os.close(pidfd)
 
 
-def _others() -> list[int]:
+def others() -> list[int]:
     """The processes of this call's pid namespace, by pid. Not its init, this worker, and Python's
     helpers; not a zombie, which has ended already. pid_namespaces(7)"""
     mine = (1, os.getpid())
@@ -159,10 +159,11 @@ def _others() -> list[int]:
         # The tool has used up this process's descriptors, or has lowered their limit. Its result
         # counts all the same.
         return []
-    return [pid for pid in sorted(pids) if pid not in mine and _is_alive(pid)]
+    return [pid for pid in sorted(pids) if pid not in mine and is_counted(pid)]
 
 
-def _is_alive(pid: int) -> bool:
+def is_counted(pid: int) -> bool:
+    """Whether a process is alive, and no helper of Python."""
     status = _read(pid, "stat")
     # The command in brackets may hold anything. proc_pid_stat(5)
     if not status or status.rpartition(b")")[2].split()[0] in (b"Z", b"X"):

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
@@ -65,12 +66,24 @@ _EMPTY = "/run"
 the policy's `write` names."""
 
 
-def run_worker(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> NoReturn:
-    """Seal this process and serve one call. Never returns."""
+def run_worker(
+    plan: Plan,
+    descriptors: CallDescriptors,
+    board_fd: int,
+    seal: Callable[[], object] | None = None,
+    others: Callable[[], list[int]] = leftovers.others,
+) -> NoReturn:
+    """Seal this process and serve one call. Never returns.
+
+    seal: does it, where there are no namespaces. others: the other processes of the call.
+    """
     outbox = _Outbox(descriptors.outbox)
     try:
-        _seal(plan, descriptors, board_fd)
-        _serve(plan, descriptors, board_fd, outbox)
+        if seal is None:
+            _seal(plan, descriptors, board_fd)
+        else:
+            seal()
+        _serve(plan, descriptors, board_fd, outbox, others)
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException as error:
@@ -116,6 +129,13 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     counted = plan.groups is not None and bool(plan.groups.processes)
     apply_rlimits(plan.limits, counted=counted)
     drop_capabilities()
+    begin_afresh()
+    restrict_access(plan.landlock, ruleset)
+    filter_system_calls(plan.system_calls)
+
+
+def begin_afresh() -> None:
+    """Signals and Python's streams as in a new process."""
     # Signals that the host ignores (nohup, a background job's SIGINT) are not ignored in here.
     reset_signals()
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -124,11 +144,15 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
     sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     # Typed as constants. The old ones would never be flushed.
     vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)
-    restrict_access(plan.landlock, ruleset)
-    filter_system_calls(plan.system_calls)
 
 
-def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int, outbox: _Outbox) -> None:
+def _serve(
+    plan: Plan,
+    descriptors: CallDescriptors,
+    board_fd: int,
+    outbox: _Outbox,
+    others: Callable[[], list[int]],
+) -> None:
     outbox.send(Ready(PROTOCOL))
     inbox = Inbox(socket.socket(fileno=descriptors.inbox))
     message, received = inbox.receive(ToWorker)
@@ -157,7 +181,7 @@ def _serve(plan: Plan, descriptors: CallDescriptors, board_fd: int, outbox: _Out
         arguments = read_arguments(received[0], _MAX_ARGUMENTS)
     kept = tuple(bind.path for bind in plan.binds)
     set_facts(CallFacts(min(message.output_limit, MODEL_BYTES), kept))
-    outbox.send(_run(message, arguments, outbox, board_fd, descriptors))
+    outbox.send(_run(message, arguments, outbox, board_fd, descriptors, others))
 
 
 def _enter(folder: str) -> None:
@@ -175,7 +199,12 @@ def _enter(folder: str) -> None:
 
 
 def _run(
-    call: Call, arguments: bytes, outbox: Outbox, board_fd: int, descriptors: CallDescriptors
+    call: Call,
+    arguments: bytes,
+    outbox: Outbox,
+    board_fd: int,
+    descriptors: CallDescriptors,
+    others: Callable[[], list[int]],
 ) -> Result:
     token = BoardView(board_fd).token(call.slot, call.word, descriptors.wake)
     worker = os.getpid()
@@ -209,7 +238,7 @@ def _run(
                 own = (descriptors.inbox, descriptors.outbox, descriptors.wake, board_fd)
                 leftovers.finish_python(token, own)
             if not token.is_cancelled:  # a call that is stopped is to leave nothing
-                left, count = leftovers.wait(token)
+                left, count = leftovers.wait(token, others)
                 result = msgspec.structs.replace(result, left=left, left_count=count)
     except Cancelled:  # SIGTERM came in the short time between the tool's end and the line above
         _ignore_term()

@@ -1,0 +1,90 @@
+"""The seal of a worker in this plan: what `worker.main` does inside namespaces, without them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import NamedTuple
+
+from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
+from sandbox_agent_sandbox.inside.unshared.gate import gate_program, shut_behind
+from sandbox_agent_sandbox.inside.unshared.reach import below, parent
+from sandbox_agent_sandbox.inside.unshared.tag import take_mark
+from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
+from sandbox_agent_sandbox.inside.walls.descriptors import keep_only, standard_streams
+from sandbox_agent_sandbox.inside.walls.landlock import make_ruleset, restrict_access
+from sandbox_agent_sandbox.inside.walls.rlimits import apply_rlimits
+from sandbox_agent_sandbox.inside.walls.seccomp import filter_system_calls
+from sandbox_agent_sandbox.inside.worker import leftovers
+from sandbox_agent_sandbox.inside.worker.main import begin_afresh
+from sandbox_agent_sandbox.plan import Identity, Plan
+
+_FIRST_TO_DIE = "1000"
+
+
+class Seal(NamedTuple):
+    """What a worker is sealed with.
+
+    mark: see `tag`. gate: the socket that takes the gate's listener to the supervisor. signals:
+    whether signals pass the gate, since no Landlock domain scopes them.
+    """
+
+    plan: Plan
+    descriptors: CallDescriptors
+    board_fd: int
+    mark: int
+    gate: socket.socket
+    signals: bool
+
+    def put_on(self) -> None:
+        """Seal this process. Before the end of it no foreign code runs."""
+        plan, call = self.plan, self.descriptors
+        os.setsid()
+        syscalls.set_process_name("sandbox-worker")
+        for group in call.groups:
+            os.write(group, b"0")  # this process: it is its only thread. cgroups(7)
+        _be_first_to_die()
+        standard_streams(call.stdout, call.stderr)
+        ruleset = make_ruleset(plan.landlock) if call.ruleset is None else call.ruleset
+        own = [call.inbox, call.outbox, call.wake, self.board_fd, self.gate.fileno()]
+        keep_only(own if ruleset is None else [*own, ruleset])
+        take_mark(self.mark)
+        counted = plan.groups is not None and bool(plan.groups.processes)
+        apply_rlimits(plan.limits, counted=counted)
+        _become(plan.identity)
+        drop_capabilities()
+        # Not earlier: a change of the user clears it. The starter ends after its worker only.
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        begin_afresh()
+        restrict_access(plan.landlock, ruleset)
+        shut_behind(gate_program(signals=self.signals), self.gate)
+        filter_system_calls(plan.system_calls)
+
+
+def _become(identity: Identity) -> None:
+    """Take the tools' user, where that is another one: only root can."""
+    if os.geteuid() != identity.outside_uid:
+        os.setgroups([])
+        os.setresgid(*[identity.outside_gid] * 3)
+        os.setresuid(*[identity.outside_uid] * 3)
+
+
+def _be_first_to_die() -> None:
+    """Where memory runs out, the kernel ends tools first, and their supervisor after them: see
+    `spawner`. proc_pid_oom_score_adj(5)"""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(_FIRST_TO_DIE)
+    except OSError:
+        pass  # /proc is read-only, as in some containers
+
+
+def others() -> list[int]:
+    """The other processes of this worker's call: all that is below its supervisor, but for the
+    starter and itself. As `leftovers.others` for a pid namespace."""
+    starter = os.getppid()
+    mine = (starter, os.getpid())
+    found = sorted(below(parent(starter)))
+    return [pid for pid in found if pid not in mine and leftovers.is_counted(pid)]

@@ -1,0 +1,346 @@
+"""The spawner of a sandbox without namespaces: it makes a supervisor for each call.
+
+It is what spawner and init are in the other plans, and talks to the host in init's place. It is a
+subreaper above the supervisors. Should one of them die before it has proven the end of its call,
+the call's processes become children of the spawner, which kills them and then gives the proof.
+
+Its own children are made by `fork_unnoticed`. So a plain waitid(2) tells whether there is an orphan
+of some call, whatever other calls are doing.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+import msgspec
+from sandbox_agent_ipc.channel import recv_datagram, send_datagram
+from sandbox_agent_ipc.errors import IpcError
+from sandbox_agent_ipc.messages import (
+    PROTOCOL,
+    CallBorn,
+    CallFailed,
+    Freeze,
+    Frozen,
+    InitBorn,
+    InitFailed,
+    InitHello,
+    NewCall,
+    OverLimit,
+    Thaw,
+    ToInit,
+)
+
+from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
+from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals
+from sandbox_agent_sandbox.inside.spawner import IGNORED, StepFailed, leave_keyring
+
+# Imported before the first fork, so that every worker shares the pages.
+from sandbox_agent_sandbox.inside.tools import shell  # noqa: F401
+from sandbox_agent_sandbox.inside.unshared import orders, supervisor
+from sandbox_agent_sandbox.inside.unshared.kernel import WALL, fork_unnoticed
+from sandbox_agent_sandbox.inside.unshared.orders import Orders, pid_behind
+from sandbox_agent_sandbox.inside.unshared.reach import kill_children, no_orphan_left
+from sandbox_agent_sandbox.inside.unshared.supervisor import Charge, Keepers
+from sandbox_agent_sandbox.inside.unshared.tag import keep_mark, reap_orphans
+from sandbox_agent_sandbox.inside.walls.landlock import SharedRuleset
+from sandbox_agent_sandbox.inside.walls.private import Area, make_area
+from sandbox_agent_sandbox.inside.walls.seccomp import make_filter
+from sandbox_agent_sandbox.inside.watch import Watch
+from sandbox_agent_sandbox.inside.worker import invoke  # noqa: F401
+from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.steps import Step
+
+_AFTER_TOOLS = "500"
+"""The score of the keepers where memory runs out: tools have 1000, the agent what it had."""
+_REAPING = 0.5
+"""Seconds that a start may take to end what earlier sandboxes have left."""
+_SWEEP_PAUSE = 0.001
+_LONGEST_SWEEP_PAUSE = 0.02
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Serve one sandbox until the host hangs up or dies.
+
+    arguments: as of `inside.spawner`.
+    """
+    plan_fd, control_fd, board_fd, host_fd = (int(argument) for argument in arguments)
+    syscalls.set_process_name("sandbox-spawner")
+    reset_signals((*IGNORED, signal.SIGCHLD))
+    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(_AFTER_TOOLS)
+    os.setsid()
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    control = socket.socket(fileno=control_fd)
+    for fd in (plan_fd, control_fd, board_fd, host_fd):
+        os.set_inheritable(fd, False)
+    with os.fdopen(plan_fd, "rb") as file:
+        plan = msgspec.msgpack.decode(file.read(), type=Plan)
+    try:
+        step = Step.KEYRING
+        leave_keyring()
+        step = Step.PRIVATE
+        area = make_area(plan.private, plan.identity)
+        step = Step.INIT
+        calls = _Calls(plan, board_fd, host_fd, control)
+        _say_born(control, area)
+    except (OSError, StepFailed) as error:
+        number, hint = getattr(error, "errno", 0) or 0, str(getattr(error, "hint", ""))
+        if isinstance(error, StepFailed):
+            step, number = error.step, error.number
+        send_datagram(control, InitFailed(PROTOCOL, step, str(error), number, hint))
+        sys.exit(1)
+    make_filter(plan.system_calls)
+    gc.collect()
+    gc.freeze()
+    # From the first call on its end must not be the end of what it keeps. Until then it is SIGKILL.
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGCONT)
+    try:
+        send_datagram(control, InitHello(PROTOCOL))
+        reap_orphans(_REAPING)
+        calls.serve()
+    except IpcError:
+        pass  # the host has gone
+    except Exception as error:
+        os.write(2, f"sandbox spawner: {type(error).__name__}: {error}\n".encode())
+    calls.end()
+    os._exit(0)
+
+
+def _say_born(control: socket.socket, area: Area | None) -> None:
+    pidfd = os.pidfd_open(os.getpid())
+    try:
+        if area is None:
+            send_datagram(control, InitBorn(PROTOCOL), (pidfd,))
+        else:
+            send_datagram(control, InitBorn(PROTOCOL, area.path, area.why), (pidfd, area.lock))
+    finally:
+        os.close(pidfd)
+
+
+@dataclass
+class _Call:
+    """One call. pid, pidfd: of its supervisor. proof: the eventfd that says that it is over.
+
+    channel: to the supervisor. waits: the supervisor has not begun, for the sandbox stands still.
+    freezing: it has not confirmed yet that its call stands still.
+    """
+
+    id: str
+    pid: int
+    pidfd: int
+    proof: int
+    channel: socket.socket
+    waits: bool = False
+    freezing: bool = False
+    is_orphaned: bool = False
+
+    @property
+    def is_proven(self) -> bool:
+        return bool(select.select([self.proof], [], [], 0)[0])
+
+    def close(self) -> None:
+        self.channel.close()
+        os.close(self.pidfd)
+        os.close(self.proof)
+
+
+class _Calls:
+    """The calls of a sandbox, and their supervisors."""
+
+    def __init__(self, plan: Plan, board_fd: int, host_fd: int, control: socket.socket) -> None:
+        self._plan = plan
+        self._board_fd = board_fd
+        self._host_fd = host_fd
+        self._control = control
+        self._mark = keep_mark()
+        pids = frozenset({pid_behind(host_fd), os.getpid()})
+        self._keepers = Keepers(host_fd, os.pidfd_open(os.getpid()), pids)
+        self._orders = Orders({pid_behind(host_fd)})
+        self._rulesets = SharedRuleset(plan.landlock)
+        self._calls: dict[int, _Call] = {}
+        self._watch = Watch(plan, self._tell, proc=os.open("/proc", os.O_RDONLY | os.O_CLOEXEC))
+        self._is_frozen = self._is_confirming = False
+        self._pause = _SWEEP_PAUSE
+        self._poll = select.poll()
+        for fd in (control.fileno(), host_fd, self._orders.descriptor):
+            self._poll.register(fd, select.POLLIN)
+
+    def _tell(self, *over: str) -> None:
+        send_datagram(self._control, OverLimit(*over))
+
+    def serve(self) -> None:
+        """Make calls until the host gives the order to end, hangs up, or dies."""
+        while True:
+            ready = self._look(self._watch.pause())
+            self._watch.look()
+            if self._host_fd in ready:
+                return
+            if self._orders.descriptor in ready and orders.END in self._orders.read():
+                return
+            if self._control.fileno() in ready and not self._hear():
+                return
+
+    def end(self) -> None:
+        """End all calls, and wait until each of them is proven to have ended."""
+        for fd in (self._control.fileno(), self._host_fd, self._orders.descriptor):
+            self._poll.unregister(fd)
+        for call in self._calls.values():
+            orders.send(call.pidfd, orders.END)
+        while self._calls:
+            self._look(None)
+
+    def _look(self, pause: float | None) -> set[int]:
+        """Wait for something to happen, and do what concerns the calls. Returns what is readable of
+        the rest."""
+        if any(call.is_orphaned for call in self._calls.values()):
+            pause = self._pause if pause is None else min(pause, self._pause)
+            self._pause = min(self._pause * 1.5, _LONGEST_SWEEP_PAUSE)
+        else:
+            self._pause = _SWEEP_PAUSE
+        ready = {fd for fd, _ in self._poll.poll(None if pause is None else pause * 1000)}
+        for call in list(self._calls.values()):
+            if call.channel.fileno() in ready:
+                self._on_channel(call)
+            if call.pidfd in ready:
+                self._on_end(call)
+        self._sweep()
+        return ready
+
+    def _on_channel(self, call: _Call) -> None:
+        """The answer to `FREEZE`, or the end of the supervisor."""
+        try:
+            is_over = not call.channel.recv(1)
+        except OSError:
+            is_over = True
+        if is_over:
+            self._poll.unregister(call.channel)
+        call.freezing = False
+        self._confirm()
+
+    def _on_end(self, call: _Call) -> None:
+        """A supervisor has ended. Its orphans, if it has left any, are ours by now."""
+        self._poll.unregister(call.pidfd)
+        with suppress(OSError):
+            os.waitpid(call.pid, os.WNOHANG | WALL)
+        call.is_orphaned = True
+
+    def _sweep(self) -> None:
+        """Kill what supervisors have left, and give the proof for their calls."""
+        gone = [call for call in self._calls.values() if call.is_orphaned]
+        if not gone:
+            return
+        unproven = [call for call in gone if not call.is_proven]
+        if unproven:
+            kill_children([call.pid for call in self._calls.values() if not call.is_orphaned])
+        # A call whose supervisor died after that look has to wait for the next one.
+        if unproven and not no_orphan_left():
+            gone = [call for call in gone if call not in unproven]
+            unproven = []
+        for call in unproven:
+            os.eventfd_write(call.proof, 1)
+        for call in gone:
+            del self._calls[call.pid]
+            self._watch.remove(call.pid)
+            with suppress(KeyError):
+                self._poll.unregister(call.channel)
+            call.close()
+        if gone:
+            self._confirm()
+
+    def _hear(self) -> bool:
+        """Read a message of the host. False when it has hung up."""
+        message: ToInit
+        try:
+            message, descriptors = recv_datagram(self._control, ToInit)
+        except IpcError:
+            return False
+        if isinstance(message, NewCall):
+            self._begin(message, descriptors)
+        elif isinstance(message, Freeze):
+            self._is_frozen = self._is_confirming = True
+            self._to_all(orders.FREEZE)
+            self._confirm()
+        elif isinstance(message, Thaw):
+            self._is_frozen = self._is_confirming = False
+            self._to_all(orders.THAW)
+        return True
+
+    def _to_all(self, order: bytes) -> None:
+        for call in self._calls.values():
+            if call.waits:  # it has not begun: it begins now, or stays so
+                if order == orders.THAW:
+                    call.waits = False
+                    self._say(call, orders.GO)
+            else:
+                call.freezing = self._say(call, order) and order == orders.FREEZE
+
+    @staticmethod
+    def _say(call: _Call, order: bytes) -> bool:
+        try:
+            return call.channel.send(order) == len(order)
+        except OSError:
+            return False  # it has ended
+
+    def _confirm(self) -> None:
+        if self._is_confirming and not any(call.freezing for call in self._calls.values()):
+            self._is_confirming = False
+            send_datagram(self._control, Frozen())
+
+    def _begin(self, message: NewCall, descriptors: list[int]) -> None:
+        """Make a call's supervisor, and let it begin once the host has been told of it."""
+        opened: list[int] = []
+        step = Step.CALL
+        try:
+            given = CallDescriptors.received(descriptors)
+            given = given._replace(ruleset=self._rulesets.for_a_call())
+            proof = os.eventfd(0)
+            opened.append(proof)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                opened.append(ours.detach())
+                pid = self._fork(given, theirs, proof, opened[1])
+            opened.append(os.pidfd_open(pid))
+            call = _Call(
+                message.id, pid, opened[2], proof, socket.socket(fileno=opened[1]), self._is_frozen
+            )
+            self._calls[pid] = call
+            opened.clear()
+            self._poll.register(call.pidfd, select.POLLIN)
+            self._poll.register(call.channel, select.POLLIN)
+            self._watch.add(message.id, pid)
+            send_datagram(self._control, CallBorn(message.id), (proof, call.pidfd))
+            if not self._is_frozen:
+                self._say(call, orders.GO)
+        except (OSError, ValueError) as error:
+            number = getattr(error, "errno", 0) or 0
+            send_datagram(self._control, CallFailed(message.id, step, str(error), number))
+        finally:
+            for fd in (*descriptors, *opened):
+                os.close(fd)
+
+    def _fork(self, given: CallDescriptors, theirs: socket.socket, proof: int, ours: int) -> int:
+        pid = fork_unnoticed()
+        if pid == 0:
+            # What other calls have open is closed by the supervisor and by the worker. The other
+            # end of its own channel must be closed now: else it would not see its end.
+            os.close(ours)
+            charge = Charge(
+                self._plan, given, self._board_fd, self._keepers, theirs, proof, self._mark
+            )
+            supervisor.main(charge)
+        # On both sides, since either may come first. Should this process die while the child is
+        # stopped, the kernel continues an orphaned group: see `fork_apart`.
+        with suppress(OSError):
+            os.setpgid(pid, pid)
+        return pid

@@ -1,0 +1,132 @@
+"""The mark by which the next start finds what a sandbox has left: the hard RLIMIT_LOCKS.
+
+The kernel has ignored this limit since 2.4. Children inherit it, no tool can raise it, and
+/proc/PID/limits shows it to everybody. A variable of the environment would be lost by `env -i`, by
+a fork without an exec, and in a process that has shut itself. getrlimit(2), proc_pid_limits(5)
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+import signal
+import time
+from collections.abc import Collection
+from contextlib import suppress
+
+_RLIMIT_LOCKS = 10
+_SAID_AS = "Max file locks"
+_MAGIC, _MAGIC_SHIFT = 0x5AB0C5, 40
+"""The highest bits of each mark. So a limit that somebody else has set is none."""
+_KEEPER = 1
+"""The lowest bit: of the spawner, the supervisors and the starters. Tools have the same mark
+without it, and a limit can only be lowered."""
+_PAUSE = 0.002
+
+
+def keep_mark() -> int:
+    """Mark this process as a keeper of tools. Returns the mark for its tools; 0 where there can be
+    none: in a sandbox of this kind tools cannot change the limit."""
+    mark = (_MAGIC << _MAGIC_SHIFT) | (secrets.randbits(_MAGIC_SHIFT) & ~_KEEPER)
+    return mark if _lower(mark | _KEEPER) else 0
+
+
+def take_mark(mark: int) -> None:
+    """Mark this process as a tool, for good."""
+    if mark:
+        _lower(mark)
+
+
+def _lower(value: int) -> bool:
+    try:
+        resource.setrlimit(_RLIMIT_LOCKS, (value, value))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def marked(mark: int) -> list[int]:
+    """The processes of tools with this mark. Not zombies: they have ended."""
+    return [pid for pid, value in _marks().items() if value == mark and _is_alive(pid)]
+
+
+def reap_orphans(limit: float) -> int:
+    """End what sandboxes have left whose spawner and supervisors are gone, for at most `limit`
+    seconds. Returns how many processes there were.
+
+    Processes of other users are left alone.
+    """
+    ended: set[int] = set()
+    deadline = time.monotonic() + limit
+    while found := _orphans():
+        for pid in found:
+            if kill_marked(pid, set(found.values())):
+                ended.add(pid)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_PAUSE)
+    return len(ended)
+
+
+def kill_marked(pid: int, marks: Collection[int]) -> bool:
+    """SIGKILL to a process, if it has one of these marks. Whether it was sent."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if _mark_of(pid) in marks:  # looked at once it is held: a pid may be reused
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            return True
+    except OSError:
+        pass
+    finally:
+        os.close(pidfd)
+    return False
+
+
+def _orphans() -> dict[int, int]:
+    marks = _marks()
+    kept = {value & ~_KEEPER for pid, value in marks.items() if value & _KEEPER and _is_alive(pid)}
+    user = os.geteuid()
+    return {
+        pid: value
+        for pid, value in marks.items()
+        if not value & _KEEPER and value not in kept and _is_alive(pid) and _user(pid) == user
+    }
+
+
+def _marks() -> dict[int, int]:
+    """The marks of all processes that have one."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (value := _mark_of(int(name))):
+            found[int(name)] = value
+    return found
+
+
+def _mark_of(pid: int) -> int:
+    with suppress(OSError, ValueError), open(f"/proc/{pid}/limits", encoding="ascii") as file:
+        for line in file:
+            if line.startswith(_SAID_AS):
+                value = int(line[len(_SAID_AS) :].split()[1])
+                return value if value >> _MAGIC_SHIFT == _MAGIC else 0
+    return 0
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+def _user(pid: int) -> int:
+    # Of the folder, unless the process has shut itself: then root's. So ask the status.
+    with suppress(OSError), open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("Uid:"):
+                return int(line.split()[1])
+    return -1
