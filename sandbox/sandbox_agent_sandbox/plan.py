@@ -143,6 +143,29 @@ class ResourceLimits(msgspec.Struct, frozen=True):
     file_size: int | None = None
 
 
+class Unshared(msgspec.Struct, frozen=True):
+    """What a plan without namespaces goes by.
+
+    abi: the version of Landlock. scopes: whether it keeps signals inside (Linux 6.12). listener:
+    whether the supervisor of a call hears of its system calls; seccomp_unotify(2). broker: whether
+    it can also take a socket out of a tool, and connect it; pidfd_getfd(2). other_user: whether
+    tools can run as another user than the agent, and be ended; in a plan: whether they do.
+    undone: paths that are put back after each call, because tools can write them. shown: paths that
+    should be hidden and are not. sockets: paths of sockets, and folders of such, that tools may
+    connect to. looked_at: numbers of system calls that the broker looks at.
+    """
+
+    abi: int = 0
+    scopes: bool = False
+    listener: bool = False
+    broker: bool = False
+    other_user: bool = False
+    undone: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    sockets: tuple[str, ...] = ()
+    looked_at: tuple[int, ...] = ()
+
+
 class ControlGroups(msgspec.Struct, frozen=True):
     """The folders in which a sandbox's control groups are made, in a hierarchy of this version.
 
@@ -169,7 +192,8 @@ class Plan(msgspec.Struct, frozen=True):
     files for none. private: /tmp, the home folder and /dev/shm. disk: how many bytes tools may add
     to the disks of what they can write; None for no limit. groups: where the kernel counts the
     memory and the processes of all calls; None where init looks at them from time to time. kind: by
-    what all of this is kept. hidden: those of the masks that the policy asks for.
+    what all of this is kept. hidden: those of the masks that the policy asks for. unshared: what a
+    plan without namespaces goes by; None for others.
     """
 
     workspace: str
@@ -195,3 +219,4 @@ class Plan(msgspec.Struct, frozen=True):
     groups: ControlGroups | None = None
     kind: PlanKind = PlanKind.FULL
     hidden: tuple[str, ...] = ()
+    unshared: Unshared | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from sandbox_agent_sandbox.plan import Identity
+from sandbox_agent_sandbox.plan import Identity, PlanKind
 from sandbox_agent_sandbox.policy.probe import HostFacts
 
 UNPRIVILEGED_ID = 1000
@@ -15,12 +16,37 @@ OUTSIDE_ID = 1_912_602_624
 other account has it."""
 
 
-def identity_for(facts: HostFacts, workspace: Path | None) -> Identity:
-    """The tools' user: never 0 inside, and never root outside."""
+def identity_for(kind: PlanKind, facts: HostFacts, workspace: Path | None) -> Identity:
+    """The tools' user. Never 0 inside, and never root outside, where there are namespaces."""
+    own = Identity(facts.uid, facts.gid, facts.uid, facts.gid)
     if facts.uid != 0:
-        return Identity(facts.uid, facts.gid, facts.uid, facts.gid)
-    status = None if workspace is None else workspace.stat()
-    if status is not None and status.st_uid != 0:
-        gid = status.st_gid or status.st_uid
-        return Identity(status.st_uid, gid, status.st_uid, gid)
-    return Identity(UNPRIVILEGED_ID, UNPRIVILEGED_ID, OUTSIDE_ID, OUTSIDE_ID)
+        return own
+    other = None if workspace is None else _owner(workspace)
+    if kind is PlanKind.NO_NAMESPACES:
+        # Nothing can be shown as another's here. So tools are the workspace's owner, if that one
+        # reaches what they need; else they are root, without any capability.
+        needed = map(str, (facts.prefix, facts.base_prefix, *facts.code))
+        if other is None or not all(can_reach(path, *other) for path in needed):
+            return own
+    if other is None:
+        return Identity(UNPRIVILEGED_ID, UNPRIVILEGED_ID, OUTSIDE_ID, OUTSIDE_ID)
+    return Identity(*other, *other)
+
+
+def _owner(folder: Path) -> tuple[int, int] | None:
+    """The uid and gid of a folder's owner; None if that is root."""
+    status = folder.stat()
+    return (status.st_uid, status.st_gid or status.st_uid) if status.st_uid != 0 else None
+
+
+def can_reach(path: str, uid: int, gid: int) -> bool:
+    """Whether the modes of the folders above a path let a user through."""
+    for folder in Path(path).parents:
+        try:
+            status = os.stat(folder)
+        except OSError:
+            return False
+        wanted = 0o100 if status.st_uid == uid else 0o010 if status.st_gid == gid else 0o001
+        if not status.st_mode & wanted:
+            return False
+    return True

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from sandbox_agent_sandbox.errors import PolicyError, SandboxUnavailable
+from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.plan import (
     Mask,
     Plan,
@@ -25,13 +25,13 @@ from sandbox_agent_sandbox.plan import (
 from sandbox_agent_sandbox.policy.environment import make_environment, show_certificates
 from sandbox_agent_sandbox.policy.git import is_tracked, show_git
 from sandbox_agent_sandbox.policy.identity import identity_for
-from sandbox_agent_sandbox.policy.landlock import landlock_rules
 from sandbox_agent_sandbox.policy.paths import follow, is_inside, is_inside_any
 from sandbox_agent_sandbox.policy.policy import Limits, Policy
 from sandbox_agent_sandbox.policy.private import place_private
 from sandbox_agent_sandbox.policy.probe import HostFacts
 from sandbox_agent_sandbox.policy.programs import show_programs
-from sandbox_agent_sandbox.policy.seccomp import compile_filter
+from sandbox_agent_sandbox.policy.rules.landlock import landlock_rules
+from sandbox_agent_sandbox.policy.rules.seccomp import compile_filter
 from sandbox_agent_sandbox.policy.system import add_own_files, show_system
 from sandbox_agent_sandbox.policy.view import HOME, KERNEL_FOLDERS, OWN_FOLDERS, View
 from sandbox_agent_sandbox.protection.binds import to_bind
@@ -65,7 +65,7 @@ def make_plan(
     see `kinds`. Raises PolicyError with the field and the hint.
     """
     cwd = _TMP if workspace is None else _folder(workspace)
-    identity = identity_for(facts, None if workspace is None else cwd)
+    identity = identity_for(kind, facts, None if workspace is None else cwd)
     place = None if workspace is None else str(cwd)
     shared = [place] if place is not None else []
     shared += [str(_resolve(path, "write", shared)) for path in policy.write]
@@ -82,7 +82,7 @@ def make_plan(
     if place is not None:
         show_git(view, place)
     hides = list(_masks(policy, cwd, view))
-    view.masks += [*hides, *_records(cwd, hidden, view, kind)]
+    view.masks += [*hides, *_records(cwd, hidden, view)]
     environment = make_environment(policy, view)
     user = _account(environment, facts)
     add_own_files(view, policy.network, user, HOME)
@@ -112,7 +112,16 @@ def make_plan(
         hidden=tuple(mask.path for mask in hides),
     )
     _refuse_what_is_not_utf8(plan)
-    return plan
+    return _of_kind(plan, view, hidden)
+
+
+def _of_kind(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
+    if plan.kind is not PlanKind.NO_NAMESPACES:
+        return plan
+    # Imported here: most plans need no such rules.
+    from sandbox_agent_sandbox.policy.without_mounts import without_mounts
+
+    return without_mounts(plan, view, hidden)
 
 
 def _guard_code(view: View) -> None:
@@ -305,7 +314,7 @@ def _masks(policy: Policy, workspace: Path, view: View) -> Iterator[Mask]:
         yield Mask(str(real), real.is_dir(), unreadable=kept)
 
 
-def _records(workspace: Path, hidden: Sequence[Path], view: View, kind: PlanKind) -> Iterator[Mask]:
+def _records(workspace: Path, hidden: Sequence[Path], view: View) -> Iterator[Mask]:
     for path in hidden:
         _refuse_link("output.dir", path.absolute(), view.writable)
         real = Path(view.follow(path.absolute()).real)
@@ -315,12 +324,6 @@ def _records(workspace: Path, hidden: Sequence[Path], view: View, kind: PlanKind
             raise PolicyError(
                 f"the run's records in {real} would be in reach of the tools in {workspace};"
                 " choose a folder of their own (output.dir, --out)"
-            )
-        if kind is PlanKind.NO_NAMESPACES:
-            raise SandboxUnavailable(
-                f"the run's records in {real} would be in reach of the tools: without namespaces"
-                " nothing can be hidden in what they can read; hint: choose a folder elsewhere"
-                " (output.dir, --out, --run-dir)"
             )
         yield Mask(str(real), True)
 

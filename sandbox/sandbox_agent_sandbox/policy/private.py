@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from sandbox_agent_sandbox.plan import Mask, Private, PrivateKind
@@ -29,7 +30,7 @@ def place_private(limits: Limits, view: View) -> Private:
     if view.workspace is None or (size is not None and size <= SMALL):
         most = WITHOUT_DISK if size is None else min(size, WITHOUT_DISK)
         return Private(size=most, shared_memory=shared_memory)
-    base = next((str(path) for path in view.facts.disks if _is_usable(path, view)), "")
+    base = usable_base(view, view.facts.disks)
     if not base:
         why = "no folder on a disk can be used" if view.facts.disks else ""
         view.notes += [_NOTE] if why else []
@@ -45,6 +46,11 @@ def place_private(limits: Limits, view: View) -> Private:
         else:
             why = "only root can mount a file system of a fixed size"
     return Private(kind, size, base, view.facts.maker, shared_memory, why)
+
+
+def usable_base(view: View, candidates: Sequence[Path]) -> str:
+    """The first of these folders that can be used; "" for none."""
+    return next((str(path) for path in candidates if _is_usable(path, view)), "")
 
 
 def _is_usable(path: Path, view: View) -> bool:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,7 @@ import msgspec
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.import_roots import import_roots
 from sandbox_agent_sandbox.limits.places import find_places
-from sandbox_agent_sandbox.plan import ControlGroups
+from sandbox_agent_sandbox.plan import ControlGroups, Unshared
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class HostFacts:
     from. import_path: `sys.path`. user: the name that tools see as their own. environment: what
     `env.pass` reads. root: the folder that holds the system's `usr`, `etc` and so on. machine: as
     uname(2) names it; "" where it is not that of this process. groups: where control groups can be
-    made; None for nowhere.
+    made; None for nowhere. unshared: what can be had without namespaces, for a plan that has none.
     """
 
     uid: int
@@ -51,6 +52,7 @@ class HostFacts:
     disks: tuple[Path, ...] = ()
     maker: str = ""
     groups: ControlGroups | None = None
+    unshared: Unshared | None = None
 
 
 def interpreter() -> str:
@@ -248,3 +250,32 @@ def probe(workspace: Path | None = None) -> list[Check]:
 def _release() -> tuple[int, ...]:
     parts = platform.release().split("-")[0].split(".")[:2]
     return tuple(int(part) for part in parts if part.isdigit())
+
+
+_TRIAL = (
+    "import sys; sys.path[:0] = sys.argv[1].split(':'); "
+    "from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals; reset_signals(); "
+    "from sandbox_agent_sandbox.inside.unshared.trial import main; main()"
+)
+_TRIAL_SECONDS = 20.0
+
+
+@cache
+def host_can() -> Unshared:
+    """What this host can do without namespaces, as a child tries it, once in a process. `abi` is 0
+    where it can have no Landlock.
+
+    Raises SandboxUnavailable where there is no Python to start a child with.
+    """
+    try:
+        ran = subprocess.run(
+            [interpreter(), "-I", "-S", "-B", "-c", _TRIAL, ":".join(import_roots())],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TRIAL_SECONDS,
+            check=False,
+            env={},
+        )
+        return msgspec.json.decode(ran.stdout, type=Unshared)
+    except (OSError, subprocess.TimeoutExpired, msgspec.DecodeError):
+        return Unshared()

@@ -21,7 +21,7 @@ import errno, json, os, signal, socket, subprocess, sys
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.walls.landlock import make_ruleset, restrict_access
 from sandbox_agent_sandbox.plan import Access, Landlock
-from sandbox_agent_sandbox.policy.landlock import BIND_TCP, READ, WRITE, WRITE_ONE
+from sandbox_agent_sandbox.policy.rules.landlock import BIND_TCP, READ, WRITE, WRITE_ONE
 
 view, outside, abstract, port, bound = json.loads(sys.argv[1])
 work = f"{view}/work"

@@ -11,7 +11,8 @@ import sys
 
 import pytest
 from sandbox_agent_sandbox.import_roots import import_roots
-from sandbox_agent_sandbox.policy.seccomp import NUMBERS, compile_filter, refusals
+from sandbox_agent_sandbox.policy.rules.numbers import NUMBERS
+from sandbox_agent_sandbox.policy.rules.seccomp import compile_filter, refusals
 
 PROGRAM = """
 import ctypes, json, os, sys

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from sandbox_agent_sandbox.plan import Access, Bind
-from sandbox_agent_sandbox.policy.landlock import (
+from sandbox_agent_sandbox.policy.make_plan import make_plan
+from sandbox_agent_sandbox.policy.policy import Policy
+from sandbox_agent_sandbox.policy.probe import host_facts
+from sandbox_agent_sandbox.policy.rules.landlock import (
     BIND_TCP,
     EXECUTE,
     IOCTL_DEV,
@@ -20,9 +23,6 @@ from sandbox_agent_sandbox.policy.landlock import (
     WRITE_ONE,
     landlock_rules,
 )
-from sandbox_agent_sandbox.policy.make_plan import make_plan
-from sandbox_agent_sandbox.policy.policy import Policy
-from sandbox_agent_sandbox.policy.probe import host_facts
 
 OWN = [
     Access("/", READ),

@@ -9,14 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from sandbox_agent_sandbox.policy.seccomp import (
-    ARCHITECTURES,
-    NUMBERS,
-    Condition,
-    Refusal,
-    compile_filter,
-    refusals,
-)
+from sandbox_agent_sandbox.policy.rules.bpf import ARCHITECTURES, Condition, Refusal
+from sandbox_agent_sandbox.policy.rules.numbers import NUMBERS
+from sandbox_agent_sandbox.policy.rules.seccomp import compile_filter, refusals
 
 ALLOW, ERROR = 0x7FFF0000, 0x00050000
 S_IFCHR, S_IFIFO, S_IFREG = 0o020000, 0o010000, 0o100000

@@ -16,19 +16,19 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import platform
 import signal
 import socket
 import struct
 from collections.abc import Collection
-from contextlib import suppress
-from typing import NamedTuple
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.unshared.kernel import filter_with_listener
 from sandbox_agent_sandbox.inside.unshared.reach import below, is_below, send_below
+from sandbox_agent_sandbox.inside.unshared.view import notify
+from sandbox_agent_sandbox.inside.unshared.view.broker import Broker
+from sandbox_agent_sandbox.inside.unshared.view.notify import Notification
 
 _X86_64 = {
     "clone": 56, "fork": 57, "vfork": 58, "kill": 62, "ptrace": 101, "rt_sigqueueinfo": 129,
@@ -56,23 +56,6 @@ _LOAD, _JUMP_EQUAL, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _NUMBER, _FIRST_ARGUMENT = 0, 16
 """Offsets in struct seccomp_data."""
-
-_RECEIVE, _SEND = 0xC0502100, 0xC0182101
-"""SECCOMP_IOCTL_NOTIF_RECV, _SEND."""
-_CONTINUE = 1
-_NOTIFICATION = struct.Struct("=QIIiIQ6Q")
-"""struct seccomp_notif: id, thread, flags; number, architecture, instruction, six arguments."""
-_RESPONSE = struct.Struct("=QqiI")
-"""struct seccomp_notif_resp: id, value, error, flags."""
-
-
-class Notification(NamedTuple):
-    """A system call that waits. thread: of the caller."""
-
-    id: int
-    thread: int
-    number: int
-    arguments: tuple[int, ...]
 
 
 def gate_program(*, signals: bool, others: Collection[int] = ()) -> bytes:
@@ -108,7 +91,8 @@ def shut_behind(program: bytes, supervisor: socket.socket) -> bool:
         if not _NUMBERS:
             return False
         try:
-            listener = filter_with_listener(syscalls.Filter(program).address)
+            loaded = syscalls.Filter(program)  # its memory must outlive the call
+            listener = filter_with_listener(loaded.address)
         except OSError as error:
             if error.errno in (errno.EBUSY, errno.ENOSYS, errno.EINVAL):
                 return False
@@ -122,11 +106,13 @@ class Gate:
     """The supervisor's side.
 
     listener: what `shut_behind` has sent. kept: processes of the call that tools must not signal.
+    broker: for the calls that are neither forks nor signals.
     """
 
-    def __init__(self, listener: int, kept: Collection[int]) -> None:
+    def __init__(self, listener: int, kept: Collection[int], broker: Broker | None) -> None:
         self.listener = listener
         self._kept = kept
+        self._broker = broker
         self._is_shut = False
 
     def shut(self) -> None:
@@ -137,21 +123,18 @@ class Gate:
         """Answer a call that waits; only where poll(2) has said that something is there. False once
         no process is left behind the gate."""
         try:
-            asked = self._receive()
+            asked = notify.receive(self.listener)
         except OSError as error:
             return error.errno == errno.ENOENT  # the caller has ended meanwhile
+        if self._broker is not None and self._broker.looks_at(asked):
+            self._broker.take(asked)
+            return True
         verdict = self._judge(asked)
-        number, flags = (0, _CONTINUE) if verdict is None else (-verdict, 0)
-        answer = _RESPONSE.pack(asked.id, 0, number, flags)
-        with suppress(OSError):  # the caller has ended meanwhile
-            fcntl.ioctl(self.listener, _SEND, answer)
+        if verdict is None:
+            notify.let_through(self.listener, asked)
+        else:
+            notify.answer(self.listener, asked, error=verdict)
         return True
-
-    def _receive(self) -> Notification:
-        buffer = bytearray(_NOTIFICATION.size)
-        fcntl.ioctl(self.listener, _RECEIVE, buffer)
-        ident, thread, _, number, _, _, *arguments = _NOTIFICATION.unpack(buffer)
-        return Notification(ident, thread, number, tuple(arguments))
 
     def _judge(self, asked: Notification) -> int | None:
         """None to let the call go on, 0 if it is done, or the errno."""
@@ -169,14 +152,14 @@ class Gate:
                 return None
             first = ctypes.c_int(asked.arguments[1] & 0xFFFFFFFF).value
         if asked.number == _TKILL:
-            first = _process_of(first)
+            first = notify.process_of(first)
         allowed = first not in self._kept and is_below(first, os.getpid())
         return None if allowed else errno.EPERM
 
     def _judge_group(self, asked: Notification, first: int) -> int | None:
         members = [pid for pid in below(os.getpid()) if pid not in self._kept]
         if first == -1:  # the kernel would reach all processes of the user
-            caller = _process_of(asked.thread)
+            caller = notify.process_of(asked.thread)
             number = ctypes.c_int(asked.arguments[1] & 0xFFFFFFFF).value
             if number not in (0, *signal.valid_signals()):
                 return errno.EINVAL
@@ -187,14 +170,6 @@ class Gate:
         if -first == os.getpgrp():
             return errno.EPERM
         return None if any(_group_of(pid) == -first for pid in members) else errno.EPERM
-
-
-def _process_of(thread: int) -> int:
-    try:
-        with open(f"/proc/{thread}/status", encoding="utf-8", errors="replace") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
-    except (OSError, StopIteration):
-        return -1
 
 
 def _group_of(pid: int) -> int:

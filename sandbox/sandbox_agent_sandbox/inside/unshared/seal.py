@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -12,9 +13,9 @@ from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.unshared.gate import gate_program, shut_behind
 from sandbox_agent_sandbox.inside.unshared.reach import below, parent
 from sandbox_agent_sandbox.inside.unshared.tag import take_mark
+from sandbox_agent_sandbox.inside.unshared.view.rules import moved, restrict
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only, standard_streams
-from sandbox_agent_sandbox.inside.walls.landlock import make_ruleset, restrict_access
 from sandbox_agent_sandbox.inside.walls.rlimits import apply_rlimits
 from sandbox_agent_sandbox.inside.walls.seccomp import filter_system_calls
 from sandbox_agent_sandbox.inside.worker import leftovers
@@ -28,7 +29,8 @@ class Seal(NamedTuple):
     """What a worker is sealed with.
 
     mark: see `tag`. gate: the socket that takes the gate's listener to the supervisor. signals:
-    whether signals pass the gate, since no Landlock domain scopes them.
+    whether signals pass the gate, since no Landlock domain scopes them. own: the folder of the
+    call's TMPDIR and HOME.
     """
 
     plan: Plan
@@ -37,6 +39,7 @@ class Seal(NamedTuple):
     mark: int
     gate: socket.socket
     signals: bool
+    own: str
 
     def put_on(self) -> None:
         """Seal this process. Before the end of it no foreign code runs."""
@@ -47,9 +50,9 @@ class Seal(NamedTuple):
             os.write(group, b"0")  # this process: it is its only thread. cgroups(7)
         _be_first_to_die()
         standard_streams(call.stdout, call.stderr)
-        ruleset = make_ruleset(plan.landlock) if call.ruleset is None else call.ruleset
-        own = [call.inbox, call.outbox, call.wake, self.board_fd, self.gate.fileno()]
-        keep_only(own if ruleset is None else [*own, ruleset])
+        assert call.ruleset is not None and plan.unshared is not None
+        own = (call.inbox, call.outbox, call.wake, self.board_fd, self.gate.fileno())
+        keep_only((*own, call.ruleset))
         take_mark(self.mark)
         counted = plan.groups is not None and bool(plan.groups.processes)
         apply_rlimits(plan.limits, counted=counted)
@@ -58,9 +61,17 @@ class Seal(NamedTuple):
         # Not earlier: a change of the user clears it. The starter ends after its worker only.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         begin_afresh()
-        restrict_access(plan.landlock, ruleset)
-        shut_behind(gate_program(signals=self.signals), self.gate)
+        restrict(call.ruleset)
+        os.close(call.ruleset)
+        program = gate_program(signals=self.signals, others=plan.unshared.looked_at)
+        if not shut_behind(program, self.gate) and plan.unshared.listener:
+            # Else nobody would look at addresses. The plan was made where there was a listener.
+            raise OSError(errno.EBUSY, "the filter of system calls can have no listener any more")
         filter_system_calls(plan.system_calls)
+
+    def move(self, value: str) -> str:
+        """A path or a variable of the call, with its own places in it."""
+        return moved(value, self.plan, self.own)
 
 
 def _become(identity: Identity) -> None:

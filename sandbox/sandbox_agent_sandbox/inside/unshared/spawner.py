@@ -51,8 +51,9 @@ from sandbox_agent_sandbox.inside.unshared.orders import Orders, pid_behind
 from sandbox_agent_sandbox.inside.unshared.reach import kill_children, no_orphan_left
 from sandbox_agent_sandbox.inside.unshared.supervisor import Charge, Keepers
 from sandbox_agent_sandbox.inside.unshared.tag import keep_mark, reap_orphans
-from sandbox_agent_sandbox.inside.walls.landlock import SharedRuleset
-from sandbox_agent_sandbox.inside.walls.private import Area, make_area
+from sandbox_agent_sandbox.inside.unshared.view.places import Own
+from sandbox_agent_sandbox.inside.unshared.view.rules import make_ruleset
+from sandbox_agent_sandbox.inside.walls.private import Area
 from sandbox_agent_sandbox.inside.walls.seccomp import make_filter
 from sandbox_agent_sandbox.inside.watch import Watch
 from sandbox_agent_sandbox.inside.worker import invoke  # noqa: F401
@@ -90,10 +91,11 @@ def main(arguments: list[str]) -> NoReturn:
         step = Step.KEYRING
         leave_keyring()
         step = Step.PRIVATE
-        area = make_area(plan.private, plan.identity)
+        own = Own(plan)
+        step = Step.VIEW
+        calls = _Calls(plan, board_fd, host_fd, control, own)
         step = Step.INIT
-        calls = _Calls(plan, board_fd, host_fd, control)
-        _say_born(control, area)
+        _say_born(control, own.area)
     except (OSError, StepFailed) as error:
         number, hint = getattr(error, "errno", 0) or 0, str(getattr(error, "hint", ""))
         if isinstance(error, StepFailed):
@@ -117,13 +119,10 @@ def main(arguments: list[str]) -> NoReturn:
     os._exit(0)
 
 
-def _say_born(control: socket.socket, area: Area | None) -> None:
+def _say_born(control: socket.socket, area: Area) -> None:
     pidfd = os.pidfd_open(os.getpid())
     try:
-        if area is None:
-            send_datagram(control, InitBorn(PROTOCOL), (pidfd,))
-        else:
-            send_datagram(control, InitBorn(PROTOCOL, area.path, area.why), (pidfd, area.lock))
+        send_datagram(control, InitBorn(PROTOCOL, area.path, area.why), (pidfd, area.lock))
     finally:
         os.close(pidfd)
 
@@ -158,8 +157,12 @@ class _Call:
 class _Calls:
     """The calls of a sandbox, and their supervisors."""
 
-    def __init__(self, plan: Plan, board_fd: int, host_fd: int, control: socket.socket) -> None:
+    def __init__(
+        self, plan: Plan, board_fd: int, host_fd: int, control: socket.socket, own: Own
+    ) -> None:
         self._plan = plan
+        self._own = own
+        self._ruleset = make_ruleset(plan, own.shared)
         self._board_fd = board_fd
         self._host_fd = host_fd
         self._control = control
@@ -167,7 +170,6 @@ class _Calls:
         pids = frozenset({pid_behind(host_fd), os.getpid()})
         self._keepers = Keepers(host_fd, os.pidfd_open(os.getpid()), pids)
         self._orders = Orders({pid_behind(host_fd)})
-        self._rulesets = SharedRuleset(plan.landlock)
         self._calls: dict[int, _Call] = {}
         self._watch = Watch(plan, self._tell, proc=os.open("/proc", os.O_RDONLY | os.O_CLOEXEC))
         self._is_frozen = self._is_confirming = False
@@ -303,13 +305,20 @@ class _Calls:
         step = Step.CALL
         try:
             given = CallDescriptors.received(descriptors)
-            given = given._replace(ruleset=self._rulesets.for_a_call())
             proof = os.eventfd(0)
             opened.append(proof)
+            own, ruleset = self._own.shared, self._ruleset
+            if message.fresh_view:
+                step = Step.CALL_VIEW
+                own = self._own.fresh()
+                ruleset = make_ruleset(self._plan, own)
+                descriptors.append(ruleset)
+                step = Step.CALL
+            given = given._replace(ruleset=ruleset)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 opened.append(ours.detach())
-                pid = self._fork(given, theirs, proof, opened[1])
+                pid = self._fork(given, theirs, proof, opened[1], own)
             opened.append(os.pidfd_open(pid))
             call = _Call(
                 message.id, pid, opened[2], proof, socket.socket(fileno=opened[1]), self._is_frozen
@@ -329,14 +338,16 @@ class _Calls:
             for fd in (*descriptors, *opened):
                 os.close(fd)
 
-    def _fork(self, given: CallDescriptors, theirs: socket.socket, proof: int, ours: int) -> int:
+    def _fork(
+        self, given: CallDescriptors, theirs: socket.socket, proof: int, ours: int, own: str
+    ) -> int:
         pid = fork_unnoticed()
         if pid == 0:
             # What other calls have open is closed by the supervisor and by the worker. The other
             # end of its own channel must be closed now: else it would not see its end.
             os.close(ours)
             charge = Charge(
-                self._plan, given, self._board_fd, self._keepers, theirs, proof, self._mark
+                self._plan, given, self._board_fd, self._keepers, theirs, proof, self._mark, own
             )
             supervisor.main(charge)
         # On both sides, since either may come first. Should this process die while the child is

@@ -53,7 +53,8 @@ def main(seal: Seal, ends: Ends, reach: Reach) -> NoReturn:
             report_failure(ends.report, Step.CALL, error.errno or 0)
             os._exit(1)
         if worker == 0:
-            run_worker(seal.plan, seal.descriptors, seal.board_fd, seal.put_on, others)
+            call = seal.descriptors
+            run_worker(seal.plan, call, seal.board_fd, seal.put_on, others, seal.move)
         keep_only(ends)
         os.closerange(0, 3)
         if _wait(worker, ends.orders):

@@ -29,6 +29,7 @@ from sandbox_agent_sandbox.inside.unshared.gate import Gate
 from sandbox_agent_sandbox.inside.unshared.orders import Orders
 from sandbox_agent_sandbox.inside.unshared.reach import Reach, enter_domain, nothing_left
 from sandbox_agent_sandbox.inside.unshared.seal import Seal
+from sandbox_agent_sandbox.inside.unshared.view.broker import Broker
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
@@ -52,7 +53,8 @@ class Keepers(NamedTuple):
 class Charge(NamedTuple):
     """One call, as the spawner hands it to its supervisor.
 
-    channel: to the spawner, see `orders`. proof: the eventfd. mark: see `tag`.
+    channel: to the spawner, see `orders`. proof: the eventfd. mark: see `tag`. own: the folder of
+    the call's TMPDIR and HOME.
     """
 
     plan: Plan
@@ -62,6 +64,7 @@ class Charge(NamedTuple):
     channel: socket.socket
     proof: int
     mark: int
+    own: str
 
 
 def main(charge: Charge) -> NoReturn:
@@ -110,7 +113,9 @@ class _Supervisor:
         self._listen(keepers.spawner, self._on_end)
         call = charge.descriptors
         for_the_worker = (call.inbox, call.outbox, call.wake, call.stdout, call.stderr)
-        more = (*call.groups, *(() if call.ruleset is None else (call.ruleset,)))
+        assert call.ruleset is not None
+        self._ruleset = call.ruleset
+        more = (*call.groups, self._ruleset)
         keep_only(
             (*self._sources, call.status, charge.proof, charge.board_fd, *for_the_worker, *more)
         )
@@ -152,14 +157,14 @@ class _Supervisor:
             self._from_worker.close()
             signals = not self._reach.scoped
             board = charge.board_fd
-            seal = Seal(charge.plan, call, board, charge.mark, to_supervisor, signals)
+            seal = Seal(charge.plan, call, board, charge.mark, to_supervisor, signals, charge.own)
             starter.main(seal, starter.Ends(report, poke, charge.proof), self._reach)
         os.close(report)
         os.close(poke)
         to_supervisor.close()
         self._listen(self._report, self._on_report)
         self._listen(self._from_worker.fileno(), self._on_listener)
-        keep_only((*self._sources, self._poke, call.status, charge.proof))
+        keep_only((*self._sources, self._poke, call.status, charge.proof, self._ruleset))
         os.closerange(0, 3)
 
     def _on_end(self, fd: int) -> None:
@@ -208,8 +213,14 @@ class _Supervisor:
         _, descriptors, _, _ = socket.recv_fds(self._from_worker, 1, 1)
         self._from_worker.close()
         for listener in descriptors:
-            self._gate = Gate(listener, (self._starter,))
+            self._gate = Gate(listener, (self._starter,), self._broker(listener))
             self._listen(listener, self._on_gate)
+
+    def _broker(self, listener: int) -> Broker | None:
+        plan = self._charge.plan
+        if plan.unshared is None or not plan.unshared.looked_at:
+            return None
+        return Broker(listener, plan, self._charge.own, self._ruleset)
 
     def _on_gate(self, fd: int) -> None:
         assert self._gate is not None

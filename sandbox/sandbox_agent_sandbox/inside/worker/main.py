@@ -72,10 +72,12 @@ def run_worker(
     board_fd: int,
     seal: Callable[[], object] | None = None,
     others: Callable[[], list[int]] = leftovers.others,
+    move: Callable[[str], str] = str,
 ) -> NoReturn:
     """Seal this process and serve one call. Never returns.
 
-    seal: does it, where there are no namespaces. others: the other processes of the call.
+    seal: does it, where there are no namespaces. others: the other processes of the call. move:
+    changes variables and the folder of the call, where its own places are not at /tmp.
     """
     outbox = _Outbox(descriptors.outbox)
     try:
@@ -83,7 +85,7 @@ def run_worker(
             _seal(plan, descriptors, board_fd)
         else:
             seal()
-        _serve(plan, descriptors, board_fd, outbox, others)
+        _serve(plan, descriptors, board_fd, outbox, others, move)
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException as error:
@@ -152,14 +154,15 @@ def _serve(
     board_fd: int,
     outbox: _Outbox,
     others: Callable[[], list[int]],
+    move: Callable[[str], str],
 ) -> None:
     outbox.send(Ready(PROTOCOL))
     inbox = Inbox(socket.socket(fileno=descriptors.inbox))
     message, received = inbox.receive(ToWorker)
     os.environ.clear()
-    os.environ.update(message.env)
+    os.environ.update({name: move(value) for name, value in message.env.items()})
     sys.path[:] = plan.import_path
-    _enter(message.cwd)
+    _enter(move(message.cwd))
     if not isinstance(message, Call) or not _is_ours(message.function):
         # As after any exec: else /proc/self belongs to root, and the tool cannot read it. The
         # worker of a command stays as it is: what the command starts could otherwise open the

@@ -21,7 +21,6 @@ import os
 from collections.abc import Sequence
 
 from sandbox_agent_sandbox.plan import Access, Bind, Landlock
-from sandbox_agent_sandbox.policy.paths import is_inside_any
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 REMOVE_DIR, REMOVE_FILE = 1 << 4, 1 << 5
@@ -61,7 +60,8 @@ def landlock_rules(binds: Sequence[Bind], *, listens: bool) -> Landlock:
     places = [access.path for access in _OWN if access.rights == WRITE]
     rules = list(_OWN)
     for bind in binds:
-        if bind.writable and not is_inside_any(bind.path, places):
+        inside = any(f"{bind.path}/".startswith(f"{place}/") for place in places)
+        if bind.writable and not inside:
             places.append(bind.path)
             rules.append(Access(bind.path, WRITE if os.path.isdir(bind.path) else WRITE_ONE))
     return Landlock(tuple(rules), tcp=0 if listens else BIND_TCP)

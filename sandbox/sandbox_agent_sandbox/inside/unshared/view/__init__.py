@@ -1,0 +1,1 @@
+"""The view without mounts: which files, sockets and shared memory tools reach."""

@@ -1,0 +1,112 @@
+"""What a tool may have of the host's sockets and shared memory, and somebody has to look at first.
+
+Where there is no network namespace, an address decides what a socket reaches, and it lies in the
+memory of the tool, which can change it after any look. So it is copied once, and what the tool
+asked for is done for it with the copy, on the tool's own socket (pidfd_getfd(2)).
+
+That may wait for the tool: for its memory, or for a server of its own that takes no connection. So
+threads do it, and the supervisor itself never waits. Threads and not processes: where Yama is on,
+only an ancestor may take a descriptor out of a process. Documentation/admin-guide/LSM/Yama.rst
+"""
+
+from __future__ import annotations
+
+import _thread
+import errno
+import os
+from contextlib import suppress
+from queue import SimpleQueue
+
+from sandbox_agent_sandbox.inside.unshared.view import notify
+from sandbox_agent_sandbox.inside.unshared.view.notify import Notification
+from sandbox_agent_sandbox.inside.unshared.view.shared_memory import SharedMemory
+from sandbox_agent_sandbox.inside.unshared.view.sockets import Sockets
+from sandbox_agent_sandbox.inside.unshared.view.threads import become
+from sandbox_agent_sandbox.plan import Plan
+
+MOST_THREADS = 64
+"""Each call that waits takes one. Beyond that number, callers get EAGAIN."""
+
+
+class Broker:
+    """Of one call. Belongs to the supervisor's thread.
+
+    listener: of the call's gate. own: the folder of the call's TMPDIR and HOME. ruleset: of
+    Landlock, the view of the call's tools; it stays open.
+    """
+
+    def __init__(self, listener: int, plan: Plan, own: str, ruleset: int) -> None:
+        assert plan.unshared is not None
+        self._listener = listener
+        self._identity = plan.identity
+        self._numbers = frozenset(plan.unshared.looked_at)
+        self._sockets = Sockets(listener, plan, own, ruleset)
+        self._memory = SharedMemory(listener, plan.private.shared_memory)
+        self._waiting: SimpleQueue[Notification] = SimpleQueue()
+        self._threads = 0
+        self._lock = _thread.allocate_lock()
+        self._busy = 0
+
+    def looks_at(self, asked: Notification) -> bool:
+        """Whether a call that waits is for the broker to answer."""
+        return asked.number in self._numbers
+
+    def take(self, asked: Notification) -> None:
+        """Have a thread carry a call out and answer it. Returns at once."""
+        with self._lock:
+            self._busy += 1
+            enough = self._busy <= self._threads
+        if not enough and not self._start():
+            with self._lock:
+                self._busy -= 1
+            notify.answer(self._listener, asked, error=errno.EAGAIN)
+            return
+        self._waiting.put(asked)
+
+    def _start(self) -> bool:
+        if self._threads >= MOST_THREADS:
+            return False
+        try:
+            _thread.start_new_thread(self._main, ())
+        except RuntimeError:  # the tools have used up all processes
+            return False
+        self._threads += 1
+        return True
+
+    def _main(self) -> None:
+        # As the tools' user, so that what it opens is what they could open.
+        failed = False
+        try:
+            become(self._identity.outside_uid, self._identity.outside_gid)
+        except OSError:
+            failed = True
+        while True:
+            asked = self._waiting.get()
+            try:
+                if failed:
+                    notify.answer(self._listener, asked, error=errno.EPERM)
+                elif not self._memory.serve(asked):
+                    self._serve_socket(asked)
+            except OSError as error:
+                notify.answer(self._listener, asked, error=error.errno or errno.EIO)
+            except BaseException:
+                notify.answer(self._listener, asked, error=errno.EIO)
+            finally:
+                with self._lock:
+                    self._busy -= 1
+
+    def _serve_socket(self, asked: Notification) -> None:
+        process = notify.process_of(asked.thread)
+        pidfd = os.pidfd_open(process)
+        try:
+            # Until here another process could have come by that number.
+            if not notify.still_waits(self._listener, asked):
+                return
+            taken = notify.take(pidfd, asked.arguments[0] & 0x7FFFFFFF)
+        finally:
+            os.close(pidfd)
+        try:
+            self._sockets.serve(asked, process, taken)
+        finally:
+            with suppress(OSError):
+                os.close(taken)

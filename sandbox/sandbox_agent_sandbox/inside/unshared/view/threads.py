@@ -1,0 +1,42 @@
+"""Threads that differ from their process: another user, another view of the files. Each function is
+for the calling thread alone, which libc's functions of the same names are not. nptl(7)"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+
+from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.unshared.view import rules
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+_SETGROUPS, _SETRESGID, _SETRESUID = {
+    "x86_64": (116, 119, 117),
+    "aarch64": (159, 149, 147),
+}.get(platform.machine(), (-1, -1, -1))
+_CLONE_FS = 0x200
+
+
+def become(uid: int, gid: int) -> None:
+    """Become another user, without any capability. Nothing if the thread is that user already.
+    credentials(7)"""
+    if uid == os.geteuid():
+        return
+    for number, arguments in (
+        (_SETGROUPS, (0, 0)),
+        (_SETRESGID, (gid, gid, gid)),
+        (_SETRESUID, (uid, uid, uid)),
+    ):
+        if _libc.syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments)) < 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))
+
+
+def enter_view(ruleset: int) -> None:
+    """Have a working folder and an umask of its own, and reach the files that tools reach."""
+    syscalls.unshare(_CLONE_FS)
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    rules.restrict(ruleset)

@@ -1,0 +1,108 @@
+"""A plan for a host without namespaces: the same policy, kept by Landlock, seccomp and ownership.
+
+What the policy does not name cannot be read or written (EACCES), and is still there: there is no
+view of mounts. What cannot be said to Landlock is in `Plan.unshared`, where the levels read it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from sandbox_agent_sandbox.errors import SandboxUnavailable
+from sandbox_agent_sandbox.plan import Landlock, Plan, Private, PrivateKind, Unshared
+from sandbox_agent_sandbox.policy.identity import can_reach
+from sandbox_agent_sandbox.policy.private import usable_base
+from sandbox_agent_sandbox.policy.probe import HostFacts, host_can
+from sandbox_agent_sandbox.policy.rules.carved import carve
+from sandbox_agent_sandbox.policy.rules.foreign import compile_unshared, looked_at
+from sandbox_agent_sandbox.policy.view import HOME, View
+
+
+def without_mounts(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
+    """The plan, changed for a host without namespaces. hidden: as in `make_plan`.
+
+    Raises SandboxUnavailable for what cannot be kept from tools here.
+    """
+    found = view.facts.unshared or host_can()
+    carved = carve(plan.binds, plan.masks, plan.identity)
+    for path in hidden:
+        real = view.follow(path.absolute()).real
+        if real in carved.shown:
+            raise SandboxUnavailable(
+                f"the run's records in {real} cannot be kept from tools here, because they lie in"
+                " what tools can write and this host has no namespaces; hint: name a folder"
+                " elsewhere (output.dir, --out)"
+            )
+    other = plan.identity.outside_uid != view.facts.uid
+    unix = found.broker and view.workspace is not None
+    own = Unshared(
+        abi=found.abi,
+        scopes=found.scopes,
+        listener=found.listener,
+        broker=found.broker,
+        other_user=other,
+        undone=carved.undone,
+        shown=carved.shown,
+        sockets=_sockets(plan, view) if unix else (),
+        looked_at=looked_at(view.facts.machine, plan.network, found, unix=unix),
+    )
+    machine, root = view.facts.machine, _is_roots(plan)
+    return msgspec.structs.replace(
+        plan,
+        symlinks=(),
+        pins=(),
+        files=tuple(file for file in plan.files if file.path.startswith(f"{HOME}/")),
+        landlock=Landlock(carved.rules, plan.landlock.tcp),
+        system_calls=compile_unshared(machine, plan.network, own, owner_is_root=root, unix=unix),
+        private=_private(plan, view),
+        unshared=own,
+    )
+
+
+def _is_roots(plan: Plan) -> bool:
+    """Whether what tools write may be root's, or its group's."""
+    return 0 in (plan.identity.outside_uid, plan.identity.outside_gid)
+
+
+def _sockets(plan: Plan, view: View) -> tuple[str, ...]:
+    """Where sockets are that tools may connect to: in what they can write, and those that the
+    policy names."""
+    named = [bind.path for bind in plan.binds if not bind.writable and _is_socket(bind.path)]
+    return (*(bind.path for bind in plan.binds if bind.writable), *named)
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _private(plan: Plan, view: View) -> Private:
+    """Always a folder: neither an image nor a file system in memory can be mounted."""
+    private, user = plan.private, plan.identity
+    candidates = [
+        path
+        for path in _places(view.facts)
+        if user.outside_uid == view.facts.uid
+        or can_reach(str(path), user.outside_uid, user.outside_gid)
+    ]
+    base = usable_base(view, candidates)
+    if not base:
+        raise SandboxUnavailable(
+            "there is no folder for the tools' TMPDIR and HOME; hint: set XDG_STATE_HOME to a"
+            " folder that you may write to"
+        )
+    why = "" if private.size is None else "no file system of a fixed size can be mounted here"
+    return msgspec.structs.replace(private, kind=PrivateKind.FOLDER, base=base, why=why)
+
+
+def _places(facts: HostFacts) -> tuple[Path, ...]:
+    """As `HostFacts.disks`, and what is left in a container whose root is read-only."""
+    more = (Path(f"{folder}/sandbox-agent-tmp-{facts.uid}") for folder in ("/tmp", "/dev/shm"))
+    return (*facts.disks, *more)
