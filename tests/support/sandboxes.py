@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_sandbox.host.cell import CallRequest, Cell
+from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import host_facts
@@ -26,7 +27,9 @@ async def sandbox(
     workspace: Path, *, grace: float = 0.1, term: float = 0.1, **policy: Any
 ) -> AsyncIterator[Cell]:
     """An open sandbox over `workspace`, closed in the end."""
-    plan = make_plan(Policy(**policy), host_facts(), workspace=workspace)
+    asked = Policy(**policy)
+    kind = PlanKind.FULL if asked.plan == "auto" else PlanKind(asked.plan)
+    plan = make_plan(asked, host_facts(), workspace=workspace, kind=kind)
     cell = Cell(plan, grace=grace, term=term)
     await cell.open()
     try:

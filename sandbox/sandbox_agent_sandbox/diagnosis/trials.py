@@ -169,6 +169,11 @@ async def _call(
     )
 
 
+def _command() -> str:
+    with open("/proc/self/cmdline", errors="surrogateescape") as file:
+        return file.read()
+
+
 def _ended(result: CallResult) -> str:
     """ "" if a call that goes over a limit failed or was ended."""
     if result.outcome is Outcome.TIMEOUT:
@@ -216,6 +221,7 @@ def _ground(top: Path) -> Iterator[tuple[Policy, Ground]]:
                 workspace=f"{top}/work",
                 port=server.getsockname()[1],
                 namespaces={name: os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES},
+                process=_command(),
                 passed=_PASSED,
                 dropped=_DROPPED,
                 assigned=_ASSIGNED,

@@ -16,10 +16,10 @@ from typing import NoReturn
 from sandbox_agent_sandbox.call_status import report_failure, report_status
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
+from sandbox_agent_sandbox.inside.procs import FreshProc
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
 from sandbox_agent_sandbox.inside.walls.mounts import renew_private_folders
-from sandbox_agent_sandbox.inside.walls.proc import mount_proc
 from sandbox_agent_sandbox.inside.worker.main import POKE, POKE_INTERVAL, run_worker
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
@@ -36,6 +36,7 @@ def main(
     plan: Plan,
     descriptors: CallDescriptors,
     board_fd: int,
+    proc: FreshProc,
     *,
     fresh_view: bool,
     fresh: int | None,
@@ -57,8 +58,7 @@ def main(
             step = Step.CALL_NAMESPACES
         syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
         step = Step.CALL_PROC
-        # Without its own /proc, /proc/self is wrong and siblings are visible.
-        mount_proc("/proc", device="/dev/null")
+        proc.renew()
         if fresh_view:
             step = Step.CALL_VIEW
             renew_private_folders(plan, fresh)
@@ -66,7 +66,7 @@ def main(
         worker = os.fork()
         step = None  # there is a worker, whose status counts
         if worker == 0:
-            run_worker(plan, descriptors, board_fd)
+            run_worker(plan, descriptors, board_fd, others=proc.others)
         keep_only([descriptors.status])
         os.closerange(0, 3)
         drop_capabilities()

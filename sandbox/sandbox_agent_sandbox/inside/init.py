@@ -34,14 +34,14 @@ from sandbox_agent_ipc.messages import (
 from sandbox_agent_sandbox.inside import call_init
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
+from sandbox_agent_sandbox.inside.procs import FreshProc
 from sandbox_agent_sandbox.inside.walls.landlock import SharedRuleset
 from sandbox_agent_sandbox.inside.walls.mounts import build_root, open_trees
-from sandbox_agent_sandbox.inside.walls.namespaces import limit_the_namespace
 from sandbox_agent_sandbox.inside.walls.network import loopback_up
 from sandbox_agent_sandbox.inside.walls.private import Area, fresh_folder, open_area
 from sandbox_agent_sandbox.inside.walls.seccomp import make_filter
 from sandbox_agent_sandbox.inside.watch import Watch
-from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.plan import Plan, PlanKind
 from sandbox_agent_sandbox.steps import Step
 
 _THAW = {signal.SIGCONT}
@@ -73,14 +73,15 @@ def main(
         starters_umask = os.umask(0o022)  # the folders of the view are for the sandbox's user too
         step = Step.NO_NESTING
         try:
-            limit_the_namespace()
+            proc = _proc_of(plan.kind)
+            proc.forbid_nesting()
             step = Step.COPY
             trees = open_trees(plan) if trees is None else trees
             if area is not None:
                 open_area(area)
             step = Step.VIEW
-            build_root(plan, trees, area)
-            watch = Watch(plan, lambda *over: send_datagram(host.control, OverLimit(*over)))
+            build_root(plan, trees, area, proc.mount)
+            watch = proc.watch(plan, lambda *over: send_datagram(host.control, OverLimit(*over)))
             step = Step.NAME
             syscalls.sethostname("sandbox")
             if plan.network == "none":
@@ -92,14 +93,22 @@ def main(
             os._exit(1)
         os.umask(starters_umask)  # the workers inherit it, and what tools create has it
         send_datagram(host.control, InitHello(PROTOCOL))
-        _serve(plan, area, host, watch)
+        _serve(plan, area, host, watch, proc)
     except BaseException as error:
         os.write(2, f"sandbox init: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(1)
 
 
-def _serve(plan: Plan, area: Area | None, host: HostEnds, watch: Watch) -> None:
+def _proc_of(kind: PlanKind) -> FreshProc:
+    if kind is PlanKind.SHARED_PROC:
+        from sandbox_agent_sandbox.inside.shared_proc import SharedProc
+
+        return SharedProc()
+    return FreshProc()
+
+
+def _serve(plan: Plan, area: Area | None, host: HostEnds, watch: Watch, proc: FreshProc) -> None:
     own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -135,7 +144,7 @@ def _serve(plan: Plan, area: Area | None, host: HostEnds, watch: Watch) -> None:
                     if frozen:  # the new call waits for SIGCONT, see `_new_call`
                         signal.pthread_sigmask(signal.SIG_BLOCK, _THAW)
                     _new_call(
-                        plan, area, message, descriptors, host, own_namespace, watch, rulesets
+                        plan, area, message, descriptors, host, own_namespace, watch, rulesets, proc
                     )
                     if frozen:
                         signal.pthread_sigmask(signal.SIG_UNBLOCK, _THAW)
@@ -179,6 +188,7 @@ def _new_call(
     own_namespace: int,
     watch: Watch,
     rulesets: SharedRuleset,
+    proc: FreshProc,
 ) -> None:
     """Make a call's pid namespace and its init; send the host the pidfd, or why it failed."""
     step = Step.CALL_VIEW
@@ -202,7 +212,7 @@ def _new_call(
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 given = CallDescriptors.received(descriptors)._replace(ruleset=ruleset)
                 fresh_view = message.fresh_view
-                call_init.main(plan, given, host.board_fd, fresh_view=fresh_view, fresh=fresh)
+                call_init.main(plan, given, host.board_fd, proc, fresh_view=fresh_view, fresh=fresh)
         finally:
             # Without this a second unshare is EINVAL, and the next fork joins the call's namespace.
             syscalls.setns(own_namespace, syscalls.CLONE_NEWPID)

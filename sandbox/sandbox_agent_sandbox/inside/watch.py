@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -57,10 +57,13 @@ class Watch:
     """Watches the calls of one sandbox. For its init.
 
     tell: called before anything is ended, so that the host hears of the cause first. proc: a
-    descriptor of the host's /proc, where there are no namespaces and no folders in memory.
+    descriptor of the host's /proc, where there is no other. own: the sandbox's own folders that may
+    be in memory.
     """
 
-    def __init__(self, plan: Plan, tell: Tell, proc: int = -1) -> None:
+    def __init__(
+        self, plan: Plan, tell: Tell, proc: int = -1, own: Sequence[str] = ("/dev/shm", "/tmp")
+    ) -> None:
         self._limits = plan.limits
         self._tell = tell
         self._calls: dict[int, str] = {}
@@ -74,7 +77,6 @@ class Watch:
         self._proc = -1
         if plan.groups is None and any(limit is not None for limit in watched):
             self._proc = _every_process() if proc < 0 else proc
-        own = ("/dev/shm", "/tmp") if proc < 0 else ()
         self._folders = [path for path in own if _is_in_memory(path)]
 
     def add(self, call_id: str, init: int) -> None:
@@ -181,7 +183,7 @@ class Watch:
         self._ended[process.pid, process.start] = time.monotonic()
         self._memfds_at = 0.0  # what it held is gone with it
         with suppress(OSError):
-            pidfd = os.pidfd_open(process.pid)
+            pidfd = self._open(process.pid)
             try:
                 # If the process is still the same now, the pidfd is its own.
                 again = self._read(process.pid)
@@ -189,6 +191,10 @@ class Watch:
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             finally:
                 os.close(pidfd)
+
+    def _open(self, pid: int) -> int:
+        """A pidfd. pid: as /proc shows it."""
+        return os.pidfd_open(pid)
 
     def _by_call(self) -> dict[int, list[_Process]]:
         """The processes of each call, by the pid of its init. Those that lost their parent have

@@ -74,6 +74,27 @@ def by_kind(namespaces: str, without: Standing | str) -> Judge:
     return lambda plan: table[plan.kind]
 
 
+def _other_processes(plan: Plan) -> Standing:
+    if plan.kind is PlanKind.FULL:
+        return Standing(Level.ENFORCED, "a /proc of each call's own: they are not there")
+    closed = "their memory, environment and descriptors are closed"
+    if plan.kind is PlanKind.SHARED_PROC:
+        return Standing(
+            Level.MISSING,
+            f"{closed}; what runs when a call begins is covered",
+            why="no fresh /proc can be mounted: names and command lines of what begins later are"
+            " shown",
+            hint="unmask /proc (docker: --security-opt systempaths=unconfined; Kubernetes:"
+            " procMount: Unmasked)",
+        )
+    return Standing(
+        Level.MISSING,
+        closed,
+        why="there is no pid namespace: names and command lines of all processes are shown",
+        hint=_NAMESPACES,
+    )
+
+
 _NAMESPACES = "use a host that allows user namespaces (`sandbox-agent doctor` says how)"
 """The hint for what only namespaces can keep."""
 
@@ -214,6 +235,7 @@ LAYERS: Mapping[str, Judge] = {
             hint=_NAMESPACES,
         ),
     ),
+    "other processes": _other_processes,
     "capabilities": always("none inside, and no_new_privs"),
     "system calls": _system_calls,
     "Landlock": _landlock,

@@ -208,7 +208,7 @@ _PRELUDE = (
     "s.prctl(s.PR_SET_PDEATHSIG, 9); "
     "uid, gid = os.geteuid(), os.getegid(); "
 )
-_LAST = "; print('works')"
+_LAST = "\nprint('works')"
 """The end of a check that works. Its exit status says nothing where the calling program ignores
 SIGCHLD: the kernel keeps no status then, and `subprocess` makes it 0. waitpid(2)"""
 
@@ -219,7 +219,6 @@ def probe(workspace: Path | None = None) -> list[Check]:
     workspace: the folder whose file system must do idmapped mounts; None for the current folder.
     Raises SandboxUnavailable where there is no Python to start a sandbox with.
     """
-    python, roots = interpreter(), ":".join(import_roots())
     checks = [
         Check(
             "Linux",
@@ -231,20 +230,28 @@ def probe(workspace: Path | None = None) -> list[Check]:
     for name, (code, hint, needed) in _CHECKS.items():
         if "idmapped" in name and os.geteuid() != 0:
             continue
-        ran = subprocess.run(
-            [python, "-I", "-S", "-B", "-c", _PRELUDE + code + _LAST, roots],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-            env={"WORKSPACE": str(workspace or Path.cwd())},
-        )
-        errors = ran.stderr.strip().splitlines()
-        works = ran.stdout.strip() == "works"
-        detail = "works" if works else (errors or ["died"])[-1]
-        checks.append(Check(name, works, detail, hint, needed))
+        why = try_in_child(code, {"WORKSPACE": str(workspace or Path.cwd())})
+        checks.append(Check(name, not why, why or "works", hint, needed))
     return checks
+
+
+def try_in_child(code: str, environment: Mapping[str, str]) -> str:
+    """Run a program of Python's in a child. Returns the last line of its errors; "" if it works.
+
+    code: it finds `os`, `sys`, `unshare`, and our system calls as `s`. Raises SandboxUnavailable
+    where there is no Python to start a sandbox with.
+    """
+    ran = subprocess.run(
+        [interpreter(), "-I", "-S", "-B", "-c", _PRELUDE + code + _LAST, ":".join(import_roots())],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        env=dict(environment),
+    )
+    errors = ran.stderr.strip().splitlines()
+    return "" if ran.stdout.strip() == "works" else (errors or ["died"])[-1]
 
 
 def _release() -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from sandbox_agent_sandbox.plan import Bind, Landlock, Plan, Private
 from sandbox_agent_sandbox.policy.levels import FIELDS, LAYERS, Level
 from sandboxes import run
 
-PART_OF_BUILDING = {"capabilities", "limits.timeout", "limits.output"}
+PART_OF_BUILDING = {"capabilities", "other processes", "limits.timeout", "limits.output"}
 """Not in the plan, so a plan cannot leave them out."""
 
 

@@ -25,6 +25,8 @@ class Ground(msgspec.Struct, frozen=True):
     """What the trials are made on: paths that the host has made, and its values.
 
     port: of a server of the host's on 127.0.0.1. namespaces: the host's links in /proc/self/ns.
+    process: a process of the host's that is there all the time, by what it has in
+    /proc/PID/cmdline.
     """
 
     readable: str
@@ -37,6 +39,7 @@ class Ground(msgspec.Struct, frozen=True):
     workspace: str
     port: int
     namespaces: dict[str, str]
+    process: str
     passed: str
     dropped: str
     assigned: str
@@ -252,6 +255,20 @@ def _namespaces(ground: Ground) -> str:
     return f"shared with the host: {', '.join(shared)}" if shared else ""
 
 
+def _other_processes(ground: Ground) -> str:
+    own = _command_of("self")
+    if not own:
+        return "the own command line cannot be read"
+    shown = {_command_of(name) for name in os.listdir("/proc") if name.isdigit()}
+    return "the command line of the agent can be read" if ground.process in shown - {own} else ""
+
+
+def _command_of(pid: str) -> str:
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", errors="surrogateescape") as file:
+        return file.read()
+    return ""
+
+
 def _capabilities(ground: Ground) -> str:
     status = _status()
     held = [
@@ -303,6 +320,7 @@ _TRIALS: dict[str, Callable[[Ground], str]] = {
     "limits.open_files": _open_files,
     "limits.file_size": _file_size,
     "namespaces": _namespaces,
+    "other processes": _other_processes,
     "capabilities": _capabilities,
     "system calls": _system_calls,
     "Landlock": _landlock,

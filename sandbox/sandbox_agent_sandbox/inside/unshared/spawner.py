@@ -171,7 +171,8 @@ class _Calls:
         self._keepers = Keepers(host_fd, os.pidfd_open(os.getpid()), pids)
         self._orders = Orders({pid_behind(host_fd)})
         self._calls: dict[int, _Call] = {}
-        self._watch = Watch(plan, self._tell, proc=os.open("/proc", os.O_RDONLY | os.O_CLOEXEC))
+        proc = os.open("/proc", os.O_RDONLY | os.O_CLOEXEC)
+        self._watch = Watch(plan, self._tell, proc, own=())
         self._is_frozen = self._is_confirming = False
         self._pause = _SWEEP_PAUSE
         self._poll = select.poll()

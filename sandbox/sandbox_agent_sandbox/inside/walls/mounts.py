@@ -9,14 +9,13 @@ folders nor idmap. An ordinary user can copy only *after*.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.walls.idmap import map_owner
 from sandbox_agent_sandbox.inside.walls.places import Places, copy_trees
 from sandbox_agent_sandbox.inside.walls.private import Area, attach_fresh, attach_private
-from sandbox_agent_sandbox.inside.walls.proc import mount_proc
 from sandbox_agent_sandbox.plan import Plan
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -45,16 +44,22 @@ def open_trees(plan: Plan) -> list[int]:
     return trees
 
 
-def build_root(plan: Plan, trees: Sequence[int], area: Area | None) -> None:
+def build_root(
+    plan: Plan,
+    trees: Sequence[int],
+    area: Area | None,
+    mount_proc: Callable[[str, str], object],
+) -> None:
     """Build the new root over an existing folder of this mount namespace, and pivot into it. area:
-    of /tmp, where it is on the disk."""
+    of /tmp, where it is on the disk. mount_proc: mounts /proc, given where to, and a null device.
+    """
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     root = next(folder for folder in ("/tmp", "/mnt", "/usr") if os.path.isdir(folder))
     _tmpfs(root, "size=16m,mode=755")
     for folder in ("dev", "proc", "etc", "tmp", "run", "var", "var/tmp"):
         os.mkdir(f"{root}/{folder}")
     _devices(f"{root}/dev", plan)
-    mount_proc(f"{root}/proc", device=f"{root}/dev/null")
+    mount_proc(f"{root}/proc", f"{root}/dev/null")
     attach_private(root, plan, area)
     for link in plan.symlinks:
         _symlink(root + link.path, link.target)

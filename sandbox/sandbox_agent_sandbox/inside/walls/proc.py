@@ -1,4 +1,4 @@
-"""A /proc of the own pid namespace, whose switches are read-only. proc(5)."""
+"""A /proc whose switches are read-only: of the own pid namespace, or a copy. proc(5)."""
 
 from __future__ import annotations
 
@@ -25,6 +25,23 @@ def mount_proc(target: str, *, device: str) -> None:
         if os.path.exists(path):
             syscalls.mount(path, path, None, syscalls.MS_BIND | syscalls.MS_REC)
             syscalls.mount_setattr(syscalls.AT_FDCWD, path, syscalls.AT_RECURSIVE, _STRICT)
+    _hide(target, device)
+
+
+def bind_proc(target: str, *, device: str) -> None:
+    """Mount a copy of the /proc that is there, with what covers it, read-only as a whole: it shows
+    processes outside, and of those of its own user a tool could write some switches."""
+    tree = syscalls.open_tree("/proc")
+    try:
+        flags = syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE
+        syscalls.mount_setattr(tree, "", flags, _STRICT, propagation=syscalls.MS_PRIVATE)
+        syscalls.move_mount(tree, target)
+    finally:
+        os.close(tree)
+    _hide(target, device)
+
+
+def _hide(target: str, device: str) -> None:
     for name in _EMPTY:
         path = f"{target}/{name}"
         if os.path.exists(path):

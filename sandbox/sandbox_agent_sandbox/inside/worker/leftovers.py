@@ -138,10 +138,12 @@ def _outputs() -> set[bytes]:
 
 
 def _wait_a_little(pid: int) -> None:
-    """Until the process ends, at most _LOOK seconds."""
+    """Until the process ends, at most _LOOK seconds. pid: as /proc shows it, which may be that of
+    an outer pid namespace; NSpid ends with the one of this process's namespace."""
     try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
+        status = _read(pid, "status").partition(b"NSpid:")[2].partition(b"\n")[0]
+        pidfd = os.pidfd_open(int(status.split()[-1]))
+    except (OSError, IndexError):
         return  # it has ended
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
