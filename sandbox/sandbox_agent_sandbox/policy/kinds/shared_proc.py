@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.identity import identity_for
 from sandbox_agent_sandbox.policy.kinds.found import Found
 from sandbox_agent_sandbox.policy.probe import HostFacts, try_in_child
@@ -49,7 +50,7 @@ if os.waitpid(child, 0)[1]:
 
 def try_shared_proc(facts: HostFacts) -> Found:
     """Try it in a child: the namespaces, the id maps, and a copy of /proc in them."""
-    identity = identity_for(facts, None)
+    identity = identity_for(PlanKind.SHARED_PROC, facts, None)
     ids = (
         identity.inside_uid,
         identity.inside_gid,
