@@ -23,7 +23,15 @@ class PolicyError(SandboxError):
 
 
 class SandboxUnavailable(SandboxError):
-    """This host cannot enforce the policy, or refused a step of building the sandbox."""
+    """This host cannot enforce the policy, or refused a step of building the sandbox.
+
+    step, number: of building it, the step that failed and its errno; "" and 0 for another reason.
+    """
+
+    def __init__(self, message: str, *, step: str = "", number: int = 0) -> None:
+        super().__init__(message)
+        self.step = step
+        self.number = number
 
 
 class SandboxBroken(SandboxError):

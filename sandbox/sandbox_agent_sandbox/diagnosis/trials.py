@@ -58,15 +58,17 @@ Tried = Mapping[str, str]
 """For the name of each fact that was tried: "" if it holds, else what happened."""
 
 
-async def try_everything() -> tuple[Plan, Tried]:
+async def try_everything(kind: PlanKind | None = None) -> tuple[Plan, Tried]:
     """The plan of the trials' sandbox, and what became of each trial.
 
-    Raises SandboxUnavailable if no sandbox can be built here, OSError if there is no room for the
-    folder.
+    kind: of the plan; None for the strongest that this host can do. Raises SandboxUnavailable if no
+    sandbox can be built here, OSError if there is no room for the folder.
     """
     with trial_folder() as top, _ground(top) as (policy, ground):
         workspace = Path(ground.workspace)
         facts = host_facts()
+        if kind is not None:
+            policy = policy.model_copy(update={"plan": kind.value})
 
         plans: list[Plan] = []
 
@@ -84,15 +86,24 @@ async def try_everything() -> tuple[Plan, Tried]:
 def with_trials(plan: Plan, tried: Tried) -> list[Fact]:
     """What stands about every field and layer. What did not hold when it was tried is missing,
     whatever the plan says."""
-    found = []
-    for fact in facts(plan):
-        failed = tried.get(fact.name, "")
-        if failed and fact.level is not Level.MISSING:
-            fact = msgspec.structs.replace(
-                fact, level=Level.MISSING, why=f"tried, and it does not hold: {failed}"
-            )
-        found.append(fact)
-    return found
+    broken = broken_walls(plan, tried)
+    return [
+        msgspec.structs.replace(
+            fact, level=Level.MISSING, why=f"tried, and it does not hold: {broken[fact.name]}"
+        )
+        if fact.name in broken
+        else fact
+        for fact in facts(plan)
+    ]
+
+
+def broken_walls(plan: Plan, tried: Tried) -> dict[str, str]:
+    """What the plan keeps and did not hold when it was tried, and what happened."""
+    return {
+        fact.name: tried[fact.name]
+        for fact in facts(plan)
+        if fact.level is not Level.MISSING and tried.get(fact.name)
+    }
 
 
 def nothing_kept(why: str) -> list[Fact]:

@@ -238,7 +238,8 @@ class SandboxProcess:
         elif isinstance(message, InitHello):
             self._built()
         elif isinstance(message, InitFailed):
-            self.fail(SandboxUnavailable(explain(message)))
+            failure = explain(message)
+            self.fail(SandboxUnavailable(failure, step=message.step, number=message.number))
         else:
             self._on_message(message, descriptors)
 

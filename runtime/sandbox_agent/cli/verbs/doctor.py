@@ -14,11 +14,18 @@ import msgspec
 from sandbox_agent_ipc.errors import SandboxAgentError
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_sandbox.diagnosis.container import Diagnosed
+from sandbox_agent_sandbox.diagnosis.plans import Standing, diagnosed, standings
 from sandbox_agent_sandbox.diagnosis.trial_folder import remove_now
-from sandbox_agent_sandbox.diagnosis.trials import nothing_kept, try_everything, with_trials
+from sandbox_agent_sandbox.diagnosis.trials import (
+    broken_walls,
+    nothing_kept,
+    try_everything,
+    with_trials,
+)
 from sandbox_agent_sandbox.diagnosis.why import Access, Why, why
 from sandbox_agent_sandbox.host.cell import CallRequest
-from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.plan import Plan, PlanKind
 from sandbox_agent_sandbox.policy.levels import Fact, Level
 from sandbox_agent_sandbox.policy.paths import follow
 from sandbox_agent_sandbox.policy.policy import Policy
@@ -42,12 +49,17 @@ _LOOK = FunctionRef("sandbox_agent_sandbox.inside.tools.trials", "look_at")
 class Diagnosis(msgspec.Struct, frozen=True):
     """What `doctor --json` prints.
 
-    works: whether a run in this folder, with this policy, would start. error: why not. notes: what
-    it would be warned of.
+    works: whether a run in this folder, with this policy, would start. error: why not. plan: the
+    kind that its sandbox is built by; "" for none. plans: what each kind would keep here. host:
+    where this is, and the smallest change that gives a stronger plan. notes: what the run would be
+    warned of.
     """
 
     works: bool
     error: str | None
+    plan: str
+    plans: list[Standing]
+    host: Diagnosed
     fields: list[Fact]
     layers: list[Fact]
     checks: list[Check]
@@ -93,21 +105,28 @@ def _diagnosis(policy: Policy, workspace: Path) -> tuple[Diagnosis, int]:
     checks = probe(workspace if workspace.is_dir() else None)
     start = asyncio.run(_start_as_a_run_does(policy, workspace))
     error: Exception | None = start.error
+    kind = None if start.plan is None or error is not None else start.plan.kind
+    broken: dict[str, str] = {}
     try:
-        plan, tried = asyncio.run(try_everything())
+        plan, tried = asyncio.run(try_everything(kind))
         every = with_trials(start.plan or plan, tried)
+        broken = broken_walls(start.plan or plan, tried)
     except (SandboxAgentError, OSError) as failure:
         error = error or failure
         every = nothing_kept("no sandbox can be built")
-    missing = [fact for fact in every if fact.level is Level.MISSING and not fact.layer]
+    fields = [fact for fact in every if not fact.layer]
     if error is not None:
         code = exit_code_of(error) if isinstance(error, SandboxAgentError) else ExitCode.SANDBOX
     else:
-        code = ExitCode.SANDBOX if missing else ExitCode.DONE
+        failed = any(fact.name in broken for fact in fields)
+        code = ExitCode.SANDBOX if failed else ExitCode.DONE
     return Diagnosis(
         works=code == ExitCode.DONE,
         error=None if error is None else str(error),
-        fields=[fact for fact in every if not fact.layer],
+        plan="" if kind is None else kind,
+        plans=standings(policy, workspace, checks),
+        host=diagnosed(),
+        fields=fields,
         layers=[fact for fact in every if fact.layer],
         checks=checks,
         notes=start.told,
@@ -234,6 +253,7 @@ def _json(found: msgspec.Struct) -> str:
 
 def _text(found: Diagnosis) -> str:
     parts = [
+        _standing(found),
         _facts("field of the policy", found.fields),
         _facts("layer", found.layers),
         _table(
@@ -256,11 +276,30 @@ def _text(found: Diagnosis) -> str:
     missing = [fact.name for fact in found.fields if fact.level is Level.MISSING]
     if missing:
         parts.append(f"This host cannot keep: {', '.join(missing)}.\n")
-    if found.works:
+    elif found.works:
         parts.append("This host can enforce every field of a policy.\n")
-        if any(fact.level is Level.RESTORED for fact in found.fields):
-            parts.append("restored: not prevented, but noticed, undone or stopped, and reported\n")
+    if found.works and any(fact.level is Level.RESTORED for fact in found.fields):
+        parts.append("restored: not prevented, but noticed, undone or stopped, and reported\n")
     return "\n".join(parts)
+
+
+def _standing(found: Diagnosis) -> str:
+    """Which plan is used, what the others would keep, and how to get a stronger one."""
+    used = f"A run here uses the plan {found.plan}." if found.plan else "No run starts here."
+    lines = [f"This is {found.host.place}. {used}"]
+    if found.host.cause:
+        lines.append(f"Not {PlanKind.FULL}: {found.host.cause}.")
+        lines.append(f"  hint, for the plan {found.host.stronger}: {found.host.hint}")
+    for one in found.plans:
+        if one.plan == found.plan and one.left_open:
+            lines += ["Left open outside:", *(f"- {what}" for what in one.left_open)]
+    names = dict.fromkeys(name for one in found.plans for name in one.levels)
+    rows = [[name, *(str(one.levels.get(name, "")) for one in found.plans)] for name in names]
+    differ = [row for row in rows if len(set(row[1:])) > 1]
+    works = [["works here", *("yes" if one.works else "no" for one in found.plans)]]
+    table = _table(("plan", *(one.plan.value for one in found.plans)), [*works, *differ])
+    why = [f"{one.plan}: {one.why}\n" for one in found.plans if not one.works and one.why]
+    return "\n".join(lines) + "\n\n" + table + "".join(why)
 
 
 def _facts(heading: str, found: Sequence[Fact]) -> str:

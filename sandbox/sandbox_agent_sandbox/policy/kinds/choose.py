@@ -6,6 +6,7 @@ kinds are tried, each in a child, and once in a process. So a full plan costs no
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 
 from sandbox_agent_sandbox.errors import SandboxUnavailable
@@ -16,6 +17,7 @@ from sandbox_agent_sandbox.policy.kinds.no_namespaces import try_no_namespaces
 from sandbox_agent_sandbox.policy.kinds.shared_proc import try_shared_proc
 from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts
+from sandbox_agent_sandbox.steps import Step
 
 TRIALS: Mapping[PlanKind, Callable[[HostFacts], Found]] = {
     PlanKind.FULL: try_full,
@@ -49,14 +51,7 @@ def choose(policy: Policy, facts: HostFacts) -> PlanKind:
 
     Raises SandboxUnavailable, with all reasons, where this host can do none that the policy allows.
     """
-    at_once = choose_at_once(policy)
-    if at_once is not None:
-        return at_once
-    kinds = _kinds(policy)
-    for kind in kinds:
-        if found(kind, facts).works:
-            return kind
-    raise SandboxUnavailable(_refusal(kinds))
+    return choose_at_once(policy) or _first(_kinds(policy), facts)
 
 
 def choose_again(
@@ -67,9 +62,39 @@ def choose_again(
     Raises the failure itself where this host can do the kind, or the policy names it: then the
     reason is another one. Raises SandboxUnavailable where it can do none.
     """
-    if policy.plan != AUTO or found(kind, facts).works:
+    if policy.plan != AUTO:
         raise failure
-    return choose(policy, facts)
+    if _refuses(failure):
+        what, _, hint = str(failure).partition("; hint: ")
+        if failure.number not in _SHORT:
+            _known[kind] = Found(works=False, why=what, hint=hint)
+    elif found(kind, facts).works:
+        raise failure
+    kinds = _kinds(policy)
+    try:
+        return _first(kinds[kinds.index(kind) + 1 :], facts)
+    except SandboxUnavailable as others:
+        # What the strongest kind failed for comes first, with the hint for it.
+        what, separator, hint = str(failure).partition("; hint: ")
+        reasons = str(others).partition("; hint: ")[0]
+        raise SandboxUnavailable(f"{what}\n{reasons}{separator}{hint}") from None
+
+
+def _refuses(failure: SandboxUnavailable) -> bool:
+    """Whether the host refused what a plan with namespaces is built by. The trials are cheaper than
+    building, and may miss it."""
+    return failure.number in _REFUSALS.get(failure.step, ())
+
+
+_SHORT = (errno.ENOSPC, errno.EUSERS)
+"""There are too many namespaces, or may be none. The former ends, so it is not remembered."""
+_FORBIDDEN = (errno.EPERM, errno.EACCES, errno.EROFS, errno.EINVAL, errno.ENOSYS)
+_REFUSALS: Mapping[str, tuple[int, ...]] = {
+    Step.NAMESPACES: (*_FORBIDDEN, *_SHORT),
+    Step.MAPS: _FORBIDDEN,
+    Step.COPY: (errno.EPERM, errno.ENOSYS),
+}
+"""The errors of each step that say so. unshare(2), user_namespaces(7), open_tree(2)"""
 
 
 def _kinds(policy: Policy) -> list[PlanKind]:
@@ -77,10 +102,15 @@ def _kinds(policy: Policy) -> list[PlanKind]:
     return list(TRIALS) if policy.plan == AUTO else [PlanKind(policy.plan)]
 
 
-def _refusal(kinds: list[PlanKind]) -> str:
-    reasons = []
+def _first(kinds: list[PlanKind], facts: HostFacts) -> PlanKind:
+    """The first that this host can do. Raises SandboxUnavailable with the reason of each."""
+    refused = []
     for kind in kinds:
-        tried = _known[kind]
-        hint = f"; hint: {tried.hint}" if tried.hint else ""
-        reasons.append(f"the plan {kind} cannot be done here: {tried.why}{hint}")
-    return "\n".join(reasons)
+        tried = found(kind, facts)
+        if tried.works:
+            return kind
+        refused.append(tried)
+    pairs = zip(kinds, refused, strict=True)
+    reasons = (f"the plan {kind} cannot be done here: {tried.why}" for kind, tried in pairs)
+    hint = next((f"; hint: {tried.hint}" for tried in refused if tried.hint), "")
+    raise SandboxUnavailable("\n".join(reasons) + hint)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sandbox_agent_sandbox.policy.kinds.found import Found
-from sandbox_agent_sandbox.policy.probe import HostFacts, probe
+from sandbox_agent_sandbox.policy.probe import Check, HostFacts, probe
 
 
 def try_full(facts: HostFacts) -> Found:
     """Try each of its needs in a child."""
-    failed = next((check for check in probe() if check.needed and not check.ok), None)
+    return full_by(probe())
+
+
+def full_by(checks: Iterable[Check]) -> Found:
+    """What follows from the checks of its needs."""
+    failed = next((check for check in checks if check.needed and not check.ok), None)
     if failed is None:
         return Found(works=True)
     return Found(works=False, why=f"{failed.name}: {failed.detail}", hint=failed.hint)
