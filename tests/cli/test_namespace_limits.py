@@ -29,7 +29,9 @@ def test_a_limit_of_namespaces_is_called_that_wherever_it_strikes(
     person: Person, kind: str, count: int, step: str
 ) -> None:
     limited = [*REFUSE, f"--{kind}={count}"]
-    done = person.run([*limited, AGENT, "exec", "--out", "../runs", "--", "sh", "-c", "exit 5"])
+    policy = person.write(person.folder / "p.yaml", "plan: full\n")
+    words = ["exec", "--policy", str(policy), "--out", "../runs", "--", "sh", "-c", "exit 5"]
+    done = person.run([*limited, AGENT, *words])
     assert done.returncode == 125, done.stderr
     assert f"cannot {step}: too many namespaces; hint: " in done.stderr
     assert f"user.max_{kind}_namespaces" in done.stderr or "user.max_*_namespaces" in done.stderr

@@ -41,6 +41,7 @@ class Cause(StrEnum):
     LIMIT = "the number of user namespaces is limited to 0 (user.max_user_namespaces)"
     SYSCTL = "user namespaces are for root only (kernel.unprivileged_userns_clone)"
     APPARMOR = "AppArmor lets no ordinary program use a user namespace"
+    READ_ONLY_PROC = "/proc is read-only, so no id map of a user namespace can be written"
     NO_MOUNTS = "AppArmor or a filter of system calls refuses mounts"
     CAPABILITY = "root has no CAP_SYS_ADMIN here"
     MASKED_PROC = "parts of /proc are masked, so the kernel mounts no fresh one"
@@ -75,7 +76,8 @@ def cause_of(signs: Signs) -> Cause:
     if signs.uid == 0 and "copy of mounts" in refused:
         return Cause.CAPABILITY  # without any capability root cannot map its id either
     if "id map" in refused:
-        return Cause.APPARMOR
+        read_only = refused["id map"] == errno.EROFS
+        return Cause.READ_ONLY_PROC if read_only else Cause.APPARMOR
     if "mount namespace" in refused or "tmpfs" in refused:
         return Cause.NO_MOUNTS
     if "proc" in refused:
@@ -207,6 +209,8 @@ def _change(place: Place, cause: Cause, signs: Signs) -> tuple[str, str]:
             return _DEEP, f"a step before it: {_SUDO}"
         case Cause.APPARMOR:
             return after, f"{_SUDO}; or an AppArmor profile with `userns,` for this Python"
+        case Cause.READ_ONLY_PROC:
+            return after, "mount -o remount,rw /proc, by whoever mounted it"
         case Cause.LIMIT:
             return after, "sudo sysctl -w user.max_user_namespaces=15000"
         case Cause.SYSCTL:

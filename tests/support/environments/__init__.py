@@ -81,6 +81,12 @@ ENVIRONMENTS = {
             "full",
             "",
         ),
+        Environment(
+            "no-walls",
+            "namespaces, Landlock and seccomp: as an old or a small kernel does. No plan is left",
+            "",
+            "",
+        ),
     )
 }
 """By name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import bare
 import docker
 import kernel
 
@@ -49,10 +50,18 @@ def no_sys_admin() -> None:
     kernel.keep_capabilities(docker.CAPABILITIES.values())
 
 
+def no_walls() -> None:
+    if not kernel.has_capability(kernel.CAP_SYS_ADMIN):
+        kernel.no_new_privileges()
+    kernel.install_filter(docker.program(kernel.machine()))
+    kernel.install_filter(bare.program(kernel.machine()))
+
+
 ENTER: dict[str, Callable[[], None]] = {
     "no-user-namespaces": no_user_namespaces,
     "docker-filter": docker_filter,
     "no-id-maps": no_id_maps,
     "masked-proc": masked_proc,
     "no-sys-admin": no_sys_admin,
+    "no-walls": no_walls,
 }
