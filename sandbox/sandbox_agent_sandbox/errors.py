@@ -28,8 +28,8 @@ class SandboxUnavailable(SandboxError):
     step, number: of building it, the step that failed and its errno; "" and 0 for another reason.
     """
 
-    def __init__(self, message: str, *, step: str = "", number: int = 0) -> None:
-        super().__init__(message)
+    def __init__(self, *message: object, step: str = "", number: int = 0) -> None:
+        super().__init__(*message)
         self.step = step
         self.number = number
 

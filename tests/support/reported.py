@@ -51,6 +51,7 @@ def events(
     survivors: tuple[Survivor, ...] = (),
     findings: tuple[Finding, ...] = (),
     output: str = "out",
+    plan: dict[str, Any] | None = None,
 ) -> list[AnyEvent]:
     """A run with one call. verify: command, exit status and output of each that was started. later:
     commands that were not. status: None if the agent was killed."""
@@ -63,7 +64,7 @@ def events(
     made: list[AnyEvent] = [
         JournalOpened(version=2, run=RUN, name=name, settings=settings, **at(0)),
         UserText(text=text, **at(0)),
-        SegmentStarted(number=1, pid=1, settings=settings, tools=(), plan=None, **at(0)),
+        SegmentStarted(number=1, pid=1, settings=settings, tools=(), plan=plan, **at(0)),
         TurnTaken(turn=1, text=text, final=False, calls=(_call(text),), **at(1)),
         *_ended("call_1_1", "shell", None, 3, output, 2),
         TurnTaken(turn=2, text=text, final=True, **at(4)),

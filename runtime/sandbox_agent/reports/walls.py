@@ -48,9 +48,9 @@ def _lines(plan: Mapping[str, Any] | None) -> Iterator[str]:
         levels = plan.get("levels")
         if isinstance(levels, dict):
             names = [str(name) for name, level in levels.items() if level == Level.RESTORED]
-            yield f"  restored, not prevented: {', '.join(names) or 'nothing'}"
+            yield f"restored, not prevented: {', '.join(names) or 'nothing'}"
         left_open = plan.get("left_open")
         if isinstance(left_open, list) and left_open:
-            yield f"  open outside: {'; '.join(map(str, left_open))}"
+            yield f"open outside: {'; '.join(map(str, left_open))}"
     for name, why in missing_in(plan).items():
-        yield f"  MISSING, as --allow-degraded allows: sandbox.{name}: {why}"
+        yield f"MISSING, as --allow-degraded allows: sandbox.{name}: {why}"
