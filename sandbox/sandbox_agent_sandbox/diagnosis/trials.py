@@ -25,7 +25,7 @@ from sandbox_agent_sandbox.inside.tools.trials import Ground
 from sandbox_agent_sandbox.outcome import CallResult, Outcome
 from sandbox_agent_sandbox.plan import Plan, PlanKind
 from sandbox_agent_sandbox.policy.identity import OUTSIDE_ID
-from sandbox_agent_sandbox.policy.kinds.build import build
+from sandbox_agent_sandbox.policy.kinds.choose import choose
 from sandbox_agent_sandbox.policy.levels import Fact, Level, facts
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import EnvPolicy, Limits, Policy
@@ -64,21 +64,13 @@ async def try_everything(kind: PlanKind | None = None) -> tuple[Plan, Tried]:
     kind: of the plan; None for the strongest that this host can do. Raises SandboxUnavailable if no
     sandbox can be built here, OSError if there is no room for the folder.
     """
-    with trial_folder() as top, _ground(top) as (policy, ground):
-        workspace = Path(ground.workspace)
-        facts = host_facts()
-        if kind is not None:
-            policy = policy.model_copy(update={"plan": kind.value})
-
-        plans: list[Plan] = []
-
-        def make(kind: PlanKind) -> Cell:
-            plans.append(make_plan(policy, facts, workspace=workspace, kind=kind))
-            return Cell(plans[-1], grace=0.1, term=0.1)
-
-        cell = await build(policy, facts, make)
+    kind = kind or choose(Policy(), host_facts())
+    with trial_folder() as top, _ground(top, kind) as (policy, ground):
+        plan = make_plan(policy, host_facts(), workspace=Path(ground.workspace), kind=kind)
+        cell = Cell(plan, grace=0.1, term=0.1)
+        await cell.open()
         try:
-            return plans[-1], await _try_all(cell, ground)
+            return plan, await _try_all(cell, ground)
         finally:
             await asyncio.get_running_loop().run_in_executor(None, cell.close)
 
@@ -134,11 +126,13 @@ async def _try_all(cell: Cell, ground: Ground) -> Tried:
     # Alone: where a limit is that of the whole sandbox, others would be ended with it.
     assert _LIMITS.tmp is not None and _LIMITS.shm is not None and _LIMITS.disk is not None
     for name, folder, most in (
-        ("limits.tmp", "/tmp", _LIMITS.tmp),
+        ("limits.tmp", "$TMPDIR", _LIMITS.tmp),
         ("limits.shm", "/dev/shm", _LIMITS.shm),
         ("limits.disk", ground.workspace, _LIMITS.disk),
     ):
-        fill = {"folder": folder, "size": 2 * most, "patience": _PATIENCE}
+        # Without mounts nobody has a /dev/shm of their own, so it is closed.
+        closed = ground.unshared and name == "limits.shm"
+        fill = {"folder": folder, "size": 2 * most, "patience": _PATIENCE, "closed": closed}
         tried[name] = _ended(await _call(cell, ground, "fill", fill))
     for name, function, size in (
         ("limits.process_memory", "take_memory", _PROCESS_MEMORY + (16 << 20)),
@@ -197,7 +191,7 @@ def _said(result: CallResult) -> str:
 
 
 @contextmanager
-def _ground(top: Path) -> Iterator[tuple[Policy, Ground]]:
+def _ground(top: Path, kind: PlanKind) -> Iterator[tuple[Policy, Ground]]:
     """Files, a server and variables to try walls on, and the policy that names them."""
     server = socket.create_server(("127.0.0.1", 0))
     try:
@@ -205,7 +199,7 @@ def _ground(top: Path) -> Iterator[tuple[Policy, Ground]]:
         for name in (*files, "work/guarded/file", "work/guarded-by-default/.envrc"):
             (top / name).parent.mkdir(exist_ok=True)
             (top / name).write_text("content")
-        if os.geteuid() == 0:
+        if os.geteuid() == 0 and kind is not PlanKind.NO_NAMESPACES:
             # Tools of root's are nobody's account. So no mount must show these files as theirs,
             # which not every file system can.
             with suppress(PermissionError):  # root without CAP_CHOWN
@@ -239,6 +233,7 @@ def _ground(top: Path) -> Iterator[tuple[Policy, Ground]]:
                 processes=_PROCESSES,
                 open_files=_OPEN_FILES,
                 file_size=_FILE_SIZE,
+                unshared=kind is PlanKind.NO_NAMESPACES,
             ),
         )
     finally:

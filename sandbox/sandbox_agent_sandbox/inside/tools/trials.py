@@ -25,6 +25,7 @@ class Ground(msgspec.Struct, frozen=True):
     """What the trials are made on: paths that the host has made, and its values.
 
     port: of a server of the host's on 127.0.0.1. namespaces: the host's links in /proc/self/ns.
+    unshared: there are no mounts and no namespaces; the rest is as the plan says then.
     process: a process of the host's that is there all the time, by what it has in
     /proc/PID/cmdline.
     """
@@ -46,6 +47,7 @@ class Ground(msgspec.Struct, frozen=True):
     processes: int
     open_files: int
     file_size: int
+    unshared: bool = False
 
 
 def try_walls(ground: Ground) -> dict[str, str]:
@@ -113,9 +115,13 @@ def share_memory(size: int, patience: float, *, token: CancelToken) -> str:
     return f"{size} bytes were there to be had"
 
 
-def fill(folder: str, size: int, patience: float, *, token: CancelToken) -> str:
+def fill(
+    folder: str, size: int, patience: float, closed: bool = False, *, token: CancelToken
+) -> str:
     """For `limits.tmp`, `limits.shm` and `limits.disk`: it is to fail, or to be ended. It writes so
-    much at once, and goes on slowly, because others may free as much on the same disk."""
+    much at once, and goes on slowly, because others may free as much on the same disk. closed:
+    nothing may be written there at all."""
+    folder = os.path.expandvars(folder)
     block = bytes(1 << 20)
     at_once, slowly = size // len(block), int(patience / _PACE)
     for number in range(at_once + slowly):
@@ -124,7 +130,7 @@ def fill(folder: str, size: int, patience: float, *, token: CancelToken) -> str:
                 if file.write(block) < len(block):
                     return ""
         except OSError as error:
-            return _unless(error, errno.ENOSPC, errno.EDQUOT)
+            return _unless(error, *((errno.EACCES,) if closed else (errno.ENOSPC, errno.EDQUOT)))
         if number >= at_once:
             token.wait(_PACE)
     return f"{size} bytes fitted into {folder}"
@@ -136,6 +142,7 @@ _PACE = 0.05
 
 # --- the trials ------------------------------------------------------------------------------
 
+_NO_SOCKET = (errno.EAFNOSUPPORT, errno.EACCES, errno.EPERM)
 _DENIED = (errno.EROFS, errno.EACCES, errno.EXDEV)
 """By the mount, or by Landlock."""
 
@@ -143,6 +150,8 @@ _DENIED = (errno.EROFS, errno.EACCES, errno.EXDEV)
 def _read(ground: Ground) -> str:
     with open(ground.readable, "rb") as file:
         file.read(1)
+    if ground.unshared:
+        return _refused(lambda: os.open(ground.unnamed, os.O_RDONLY), errno.EACCES)
     return f"{ground.unnamed} is there" if os.path.lexists(ground.unnamed) else ""
 
 
@@ -165,6 +174,8 @@ def _hide(ground: Ground) -> str:
 def _protect(ground: Ground) -> str:
     with open(ground.plain, "ab"), open(ground.protected, "rb"):
         pass
+    if ground.unshared:
+        return ""  # the host compares it after the call
     folder = os.path.dirname(ground.protected)
     return (
         _refused(lambda: os.open(ground.protected, os.O_WRONLY), *_DENIED)
@@ -176,12 +187,24 @@ def _protect(ground: Ground) -> str:
 def _protect_defaults(ground: Ground) -> str:
     with open(ground.plain, "ab"), open(ground.guarded, "rb"):
         pass
+    if ground.unshared:
+        return ""
     return _refused(lambda: os.open(ground.guarded, os.O_WRONLY), *_DENIED) or _refused(
         lambda: os.rename(ground.guarded, f"{ground.guarded}-other"), errno.EBUSY, *_DENIED
     )
 
 
 def _network(ground: Ground) -> str:
+    if ground.unshared:
+        for one in socket.socketpair():
+            one.close()
+        families = (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
+        allowed = [
+            family.name
+            for family in families
+            if _refused(lambda family=family: socket.socket(family), *_NO_SOCKET)  # type: ignore[misc]
+        ]
+        return f"sockets can be made: {', '.join(allowed)}" if allowed else ""
     with socket.create_server(("127.0.0.1", 0)) as server:
         socket.create_connection(server.getsockname(), timeout=5).close()
     with suppress(OSError):
