@@ -182,7 +182,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Everything that the spawner and init need to build a sandbox.
 
     binds: outermost first. network: "none" for a network namespace with loopback only, "host" for
-    the host's network. environment: what every tool gets. user, home: of the account inside; the
+    the host's network; without namespaces "none" for none at all, "loopback" for TCP on loopback.
+    environment: what every tool gets. user, home: of the account inside; the
     environment may say otherwise. import_path: the workers' `sys.path`.
     notes: what the user is told before the start, because inside it is not as it is outside.
     pins: folders that no tool can rename or replace, outermost first: what is mounted below them

@@ -13,7 +13,7 @@ from typing import Any, overload
 import msgspec
 from sandbox_agent_ipc.messages import Image
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
-from sandbox_agent_sandbox.protection.finding import Finding, FindingKind
+from sandbox_agent_sandbox.protection.finding import PROTECTED, Finding, FindingKind
 
 from sandbox_agent.journal.events import Ended, ToolCall
 from sandbox_agent.journal.stored import Stored
@@ -135,6 +135,8 @@ def _undone(found: Finding) -> str:
     if found.kind is not FindingKind.RESTORED:
         return ""
     path, what = _flat(found.path), _flat(found.what)
+    if what == PROTECTED:
+        return f"[{path} was put back: {what}]"
     return f"[undone in {path}, because it would start programs outside the sandbox: {what}]"
 
 

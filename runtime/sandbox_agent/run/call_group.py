@@ -15,6 +15,7 @@ from sandbox_agent_ipc.futures import resolve
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.nearest import did_you_mean
 from sandbox_agent_sandbox.outcome import Outcome
+from sandbox_agent_sandbox.protection.finding import PROTECTED
 
 from sandbox_agent.embedding.home_loop import HomeLoop
 from sandbox_agent.journal.events import Stamp, ToolCall, Verified
@@ -167,6 +168,8 @@ class CallGroup:
         if ended is not None and not ended.made:
             return None
         passed = ended is not None and ended.outcome is Outcome.OK and not ended.exit_status
+        if ended is not None and any(one.what == PROTECTED for one in ended.restored):
+            passed = False  # the judged code has changed what it is judged by
         stopped = ended is None or ended.outcome in STOPPED
         if call is not None and not (stopped and self._run_token.is_cancelled):
             self._journal.record(Verified, command=command, call=call_id, passed=passed)

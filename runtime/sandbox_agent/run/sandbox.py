@@ -126,6 +126,7 @@ class ConversationSandbox:
 
         def make(kind: PlanKind) -> Cell:
             self.plan, self.cell = self._make(seen, facts, kind)
+            self.guard = None  # of a kind that this host cannot do
             self._watch(seen)
             return self.cell
 
@@ -146,6 +147,7 @@ class ConversationSandbox:
                 restores=self._settings.sandbox.protect_defaults,
                 modules=names_before(),
                 starts=(self.plan.workspace, *guarded_folders()),
+                put_back=self.plan.unshared.undone if self.plan.unshared is not None else (),
             )
 
     def look_again(self, hurry: Callable[[], bool]) -> Background[tuple[Finding, ...]] | None:

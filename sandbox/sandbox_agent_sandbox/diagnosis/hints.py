@@ -80,10 +80,10 @@ def hint_for(plan: Plan, cwd: str, text: str) -> str:
 
 
 def _of_line(plan: Plan, cwd: str, line: str) -> str:
-    if plan.network == "none" and _NO_NETWORK.search(line):
+    if plan.network != "host" and _NO_NETWORK.search(line):
         return (
-            "tools have no network here (sandbox.network: none); hint: `network: host` gives them"
-            " the host's"
+            f"tools have no network here (sandbox.network: {plan.network}); hint: `network: host`"
+            " gives them the host's"
         )
     refused = _REFUSED.search(line)
     if refused and _SETUID.search(line, 0, refused.start()):

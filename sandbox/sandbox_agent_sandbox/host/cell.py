@@ -236,7 +236,10 @@ class Cell:
         if self._supervisor.failure is not None:
             raise self._supervisor.failure
         self.check_folders()
+        put_back = () if self._plan.unshared is None else self._plan.unshared.undone
         for path in self._plan.protected:
+            if path.path in put_back:
+                continue
             try:
                 status = Path(path.path).stat()
                 if (status.st_dev, status.st_ino) == (path.device, path.inode):

@@ -102,10 +102,58 @@ _NAMESPACES = "use a host that allows user namespaces (`sandbox-agent doctor` sa
 def _defaults(plan: Plan) -> Standing:
     if plan.guarded is None:
         return Standing(Level.ENFORCED, "it is off: what may start programs later is only listed")
+    if plan.kind is PlanKind.NO_NAMESPACES:
+        how = f"{_PUT_BACK}; so are new settings of git that start programs"
+        return Standing(Level.RESTORED, how, why=_NO_DENYING, hint=_NAMESPACES)
     return Standing(
         Level.RESTORED,
         "read-only mounts; new settings of git that start programs are undone after each call",
         why="what is not there when the run begins cannot be mounted; it is listed after the run",
+    )
+
+
+_PUT_BACK = "compared after each call, and put back"
+_NO_DENYING = "Landlock cannot deny a path inside a folder that it allows"
+
+
+def _hide(plan: Plan) -> Standing:
+    if plan.unshared is None:
+        return Standing(Level.ENFORCED, "mount view: an empty file or folder covers it")
+    shown = [path for path in plan.hidden if path in plan.unshared.shown]
+    if plan.hidden and not shown:
+        return Standing(Level.ENFORCED, "Landlock: nothing in it can be opened")
+    return Standing(
+        Level.MISSING,
+        why=f"in what tools can write nothing can be hidden ({', '.join(shown)}): {_NO_DENYING}"
+        if shown
+        else f"in what tools can write nothing can be hidden: {_NO_DENYING}",
+        hint=f"move it out of the workspace and of write, or {_NAMESPACES}",
+    )
+
+
+def _protect(plan: Plan) -> Standing:
+    if plan.unshared is None:
+        return Standing(Level.ENFORCED, "mount view: a read-only mount that cannot be renamed")
+    return Standing(Level.RESTORED, _PUT_BACK, why=_NO_DENYING, hint=_NAMESPACES)
+
+
+def _network(plan: Plan) -> Standing:
+    if plan.unshared is None:
+        return Standing(Level.ENFORCED, "network namespace")
+    paths = "Unix sockets with a path only in what tools can write"
+    if not plan.unshared.sockets:
+        paths = "no Unix sockets but pairs"
+    if plan.network != "loopback":
+        host = "the host's, as wanted" if plan.network == "host" else "no socket of any network"
+        return Standing(Level.ENFORCED, f"seccomp: {host}; {paths}")
+    if plan.unshared.broker:
+        how = "seccomp and the call's supervisor: TCP to servers of the same call"
+        return Standing(Level.ENFORCED, f"{how}; {paths}")
+    return Standing(
+        Level.MISSING,
+        why="the call's supervisor cannot look at addresses: a filter of system calls can have no"
+        " listener here, or descriptors cannot be taken (pidfd_getfd)",
+        hint=f"write network: none, or {_NAMESPACES}",
     )
 
 
@@ -120,6 +168,9 @@ def _system_calls(plan: Plan) -> Standing:
 
 
 def _landlock(plan: Plan) -> Standing:
+    if plan.unshared is not None:
+        scopes = "" if plan.unshared.scopes else "; signals are looked at by the call's supervisor"
+        return Standing(Level.ENFORCED, f"Landlock, version {plan.unshared.abi}: the view{scopes}")
     # Imported here: ctypes takes 5 ms, and only `doctor` asks.
     from sandbox_agent_sandbox.inside.walls.landlock import FIRST_SCOPES, OLDEST, landlock_abi
 
@@ -143,6 +194,8 @@ def _tmp(plan: Plan) -> Standing:
         return Standing(Level.ENFORCED, "a folder on the disk; no limit is wanted")
     if private.kind is PrivateKind.FOLDER:
         hint = "run as root, where there are loop devices and mkfs.ext4"
+        if plan.kind is PlanKind.NO_NAMESPACES:
+            hint = _NAMESPACES
         return Standing(Level.RESTORED, _WATCHED, private.why, hint)
     where = "in memory" if private.kind is PrivateKind.MEMORY else "on the disk"
     return Standing(Level.ENFORCED, f"size of a file system {where}")
@@ -187,25 +240,10 @@ FIELDS: Mapping[str, Judge] = {
     "write": by_kind(
         "mount view: all else is read-only", "Landlock: in all else nothing can be written or made"
     ),
-    "hide": by_kind(
-        "mount view: an empty file or folder covers it",
-        Standing(
-            Level.MISSING,
-            why="Landlock cannot deny a path inside a folder that it allows",
-            hint=f"move it out of what is readable, or {_NAMESPACES}",
-        ),
-    ),
-    "protect": by_kind(
-        "mount view: a read-only mount that cannot be renamed",
-        Standing(
-            Level.RESTORED,
-            "compared after each call, and undone",
-            why="Landlock cannot deny a path inside a folder that it allows",
-            hint=_NAMESPACES,
-        ),
-    ),
+    "hide": _hide,
+    "protect": _protect,
     "protect_defaults": _defaults,
-    "network": by_kind("network namespace", "seccomp: no socket but pairs of AF_UNIX"),
+    "network": _network,
     "env.pass": always("the environment is replaced"),
     "env.set": always("the environment is replaced"),
     "limits.timeout": always("the ladder: flag, SIGTERM, SIGKILL"),
@@ -217,7 +255,9 @@ FIELDS: Mapping[str, Judge] = {
     "limits.open_files": always("RLIMIT_NOFILE, per process"),
     "limits.file_size": always("RLIMIT_FSIZE, per file"),
     "limits.tmp": _tmp,
-    "limits.shm": always("size of a file system in memory"),
+    "limits.shm": by_kind(
+        "size of a file system in memory", "there is no /dev/shm; System V segments are counted"
+    ),
     "limits.disk": _disk,
     "limits.output": always("the host reads no more"),
 }

@@ -7,8 +7,7 @@ It refuses what it cannot satisfy, and where a policy has two readings it takes 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from sandbox_agent_sandbox.plan import (
 )
 from sandbox_agent_sandbox.policy.environment import make_environment, show_certificates
 from sandbox_agent_sandbox.policy.git import is_tracked, show_git
-from sandbox_agent_sandbox.policy.identity import identity_for
+from sandbox_agent_sandbox.policy.identity import account_name, identity_for
 from sandbox_agent_sandbox.policy.paths import follow, is_inside, is_inside_any
 from sandbox_agent_sandbox.policy.policy import Limits, Policy
 from sandbox_agent_sandbox.policy.private import place_private
@@ -39,8 +38,6 @@ from sandbox_agent_sandbox.protection.scan import Seen, look
 
 _TMP = Path("/tmp")
 """The sandbox's own. The working folder of a sandbox that has no workspace."""
-
-_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
 
 def make_plan(
@@ -84,8 +81,8 @@ def make_plan(
     hides = list(_masks(policy, cwd, view))
     view.masks += [*hides, *_records(cwd, hidden, view)]
     environment = make_environment(policy, view)
-    user = _account(environment, facts)
-    add_own_files(view, policy.network, user, HOME)
+    user = account_name(environment, facts)
+    add_own_files(view, _network(policy, kind), user, HOME)
     plan = Plan(
         private=place_private(policy.limits, view),  # first: it may add a mask and a note
         workspace=str(cwd),
@@ -94,7 +91,7 @@ def make_plan(
         symlinks=view.symlinks,
         masks=tuple(view.masks),
         protected=tuple(protected),
-        network=policy.network,
+        network=_network(policy, kind),
         limits=_limits(policy.limits),
         environment=environment,
         user=user,
@@ -122,6 +119,12 @@ def _of_kind(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
     from sandbox_agent_sandbox.policy.without_mounts import without_mounts
 
     return without_mounts(plan, view, hidden)
+
+
+def _network(policy: Policy, kind: PlanKind) -> str:
+    # A network namespace has a loopback interface in any case.
+    own = kind is not PlanKind.NO_NAMESPACES and policy.network == "loopback"
+    return "none" if own else policy.network
 
 
 def _guard_code(view: View) -> None:
@@ -350,12 +353,6 @@ def _import_path(view: View, tool_paths: Sequence[Path]) -> list[str]:
     own = [*map(str, facts.code), *(entry for entry in facts.import_path if entry)]
     entries = dict.fromkeys([*own, *(str(path) for path in tool_paths if path.suffix != ".py")])
     return [entry for entry in entries if view.leads_to(os.path.abspath(entry)) is not None]
-
-
-def _account(environment: Mapping[str, str], facts: HostFacts) -> str:
-    """The name of the tools' user in passwd(5): `USER`, where an account can have that name."""
-    name = environment["USER"]
-    return name if _ACCOUNT.fullmatch(name) else facts.user
 
 
 def _limits(limits: Limits) -> ResourceLimits:

@@ -300,9 +300,11 @@ class Policy(Strict):
     """Files and folders that are readable and not writable, inside of what is writable otherwise:
     for instance the tests that `verify` runs."""
 
-    network: Literal["none", "host"] = "none"
-    """`none`: only a loopback interface of the sandbox's own. `host`: the host's network, with the
-    services that listen on its loopback."""
+    network: Literal["none", "loopback", "host"] = "none"
+    """`none`: only a loopback interface of the sandbox's own; without namespaces none at all.
+    `loopback`: as `none`, for tools that need that interface. Without namespaces they have TCP on
+    it, to servers that the same call has started; where that cannot be had, the run is refused.
+    `host`: the host's network, with the services that listen on its loopback."""
 
     env: EnvPolicy = EnvPolicy()
     """The environment inside."""
@@ -331,6 +333,7 @@ class Policy(Strict):
     def _no_allow_list(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
             raise not_enforced(
-                "an allow-list of hosts (network: {allow: ...})", "write network: none or host"
+                "an allow-list of hosts (network: {allow: ...})",
+                "write network: none, loopback or host",
             )
         return value

@@ -22,6 +22,10 @@ from sandbox_agent_sandbox.policy.rules.carved import carve
 from sandbox_agent_sandbox.policy.rules.foreign import compile_unshared, looked_at
 from sandbox_agent_sandbox.policy.view import HOME, View
 
+_LONGEST = 48
+"""Characters of the folder in which TMPDIR lies. The path of a Unix socket in it may have 107, and
+programs make such paths long. unix(7)"""
+
 
 def without_mounts(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
     """The plan, changed for a host without namespaces. hidden: as in `make_plan`.
@@ -38,6 +42,7 @@ def without_mounts(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
                 " what tools can write and this host has no namespaces; hint: name a folder"
                 " elsewhere (output.dir, --out)"
             )
+    asked = {item.path for item in plan.protected}
     other = plan.identity.outside_uid != view.facts.uid
     unix = found.broker and view.workspace is not None
     own = Unshared(
@@ -46,11 +51,15 @@ def without_mounts(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
         listener=found.listener,
         broker=found.broker,
         other_user=other,
-        undone=carved.undone,
+        undone=tuple(sorted(carved.undone, key=lambda path: path not in asked)),
         shown=carved.shown,
         sockets=_sockets(plan, view) if unix else (),
-        looked_at=looked_at(view.facts.machine, plan.network, found, unix=unix),
+        looked_at=looked_at(view.facts.machine, plan.network, found, unix=unix)
+        if found.broker
+        else (),
     )
+    # Nobody could look at what a socket of TCP is connected to: see the level of `network`.
+    network = "none" if plan.network == "loopback" and not found.broker else plan.network
     machine, root = view.facts.machine, _is_roots(plan)
     return msgspec.structs.replace(
         plan,
@@ -58,7 +67,7 @@ def without_mounts(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
         pins=(),
         files=tuple(file for file in plan.files if file.path.startswith(f"{HOME}/")),
         landlock=Landlock(carved.rules, plan.landlock.tcp),
-        system_calls=compile_unshared(machine, plan.network, own, owner_is_root=root, unix=unix),
+        system_calls=compile_unshared(machine, network, own, owner_is_root=root, unix=unix),
         private=_private(plan, view),
         unshared=own,
     )
@@ -88,7 +97,7 @@ def _private(plan: Plan, view: View) -> Private:
     private, user = plan.private, plan.identity
     candidates = [
         path
-        for path in _places(view.facts)
+        for path in sorted(_places(view.facts), key=lambda path: len(str(path)) > _LONGEST)
         if user.outside_uid == view.facts.uid
         or can_reach(str(path), user.outside_uid, user.outside_gid)
     ]

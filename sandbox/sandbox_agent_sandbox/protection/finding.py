@@ -12,6 +12,9 @@ MOST_FINDINGS = 50
 """Findings of one run that are listed. What comes after them is counted."""
 _MOST_CHARACTERS = 300
 
+PROTECTED = "tools are not to change it (sandbox.protect, protect_defaults, our own code)"
+"""What is put back because nothing keeps tools from it."""
+
 
 class FindingKind(StrEnum):
     """new: it was not there when the run began. changed: it is not as it was then. restored: it was

@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from sandbox_agent_sandbox.protection.binds import hook_folders
-from sandbox_agent_sandbox.protection.finding import Finding, FindingKind, finding
+from sandbox_agent_sandbox.protection.finding import PROTECTED, Finding, FindingKind, finding
 from sandbox_agent_sandbox.protection.git_guard import MOST_WATCHED, GitGuard, outermost
 from sandbox_agent_sandbox.protection.kept import Kept
 from sandbox_agent_sandbox.protection.marks import Unfinished, remove_marks
 from sandbox_agent_sandbox.protection.modules import WHAT as MODULE
 from sandbox_agent_sandbox.protection.modules import modules_in
 from sandbox_agent_sandbox.protection.scan import PATIENCE, Seen, look
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.protection.put_back import PutBack
 
 _REPOSITORY = "a repository: git uses its settings and hooks when you work in there"
 _HOOK = "a hook, which git runs"
@@ -27,6 +31,7 @@ class Guard:
     workspace: paths in it are told relative to it. skip: folders that are not looked at. restores:
     whether changes are undone, where that is possible. modules: names of modules that Python
     imports before sandbox-agent, from one of the folders `starts` if there is a file there.
+    put_back: paths that tools are not to change, and can.
 
     For any thread.
     """
@@ -40,6 +45,7 @@ class Guard:
         restores: bool = True,
         modules: Collection[str] = (),
         starts: Sequence[str] = (),
+        put_back: Sequence[str] = (),
     ) -> None:
         self._begun = time.time()
         self._modules = modules
@@ -52,6 +58,7 @@ class Guard:
         self._undone: list[Finding] = []
         self._git = GitGuard(seen, restores=restores, name=self._name)
         self._kept = Kept()
+        self._put_back = _keep(put_back)
         self._hooks: list[str] = []
         for repository in outermost(seen):
             for folder in hook_folders(repository) if repository.is_folder else ():
@@ -63,9 +70,10 @@ class Guard:
             self._kept.keep(path)
 
     def after_call(self, call: str) -> tuple[Finding, ...]:
-        """Undo what a call changed in the settings of git, and say it. call: its id."""
+        """Undo what a call changed in the settings of git, and in what is only put back, and say
+        it. call: its id."""
         with self._lock:
-            undone = tuple(self._git.check(call))
+            undone = (*self._check_protected(call), *self._git.check(call))
             self._undone += undone
         return undone
 
@@ -75,12 +83,22 @@ class Guard:
         """Look through the folders again when no call is going any more. What is undone is undone
         in any case; give_up, patience: for the rest, as in `look`."""
         with self._lock:
-            undone = [*self._undone, *self._git.check("", last=True)]
+            undone = [*self._undone, *self._check_protected(""), *self._git.check("", last=True)]
         until = time.monotonic() + patience
         now = look(self._seen.roots, self._skip, give_up, patience)
         removed, problem = self._remove_marks(give_up, until - time.monotonic())
         now.problem = now.problem or problem
         return (*undone, *removed, *self._compare(now), *self._compare_modules())
+
+    def _check_protected(self, call: str) -> Iterator[Finding]:
+        if self._put_back is None:
+            return
+        for path, is_back in self._put_back.check():
+            kind = FindingKind.RESTORED if is_back else FindingKind.NOT_RESTORED
+            yield finding(kind, self._name(path), PROTECTED, call)
+        for path in () if call else self._put_back.unseen:
+            what = "it is too large to look at all of it; tools are not to change it, and can"
+            yield self._find(FindingKind.UNSEEN, path, what)
 
     def _remove_marks(
         self, give_up: Callable[[], bool], patience: float
@@ -143,6 +161,15 @@ class Guard:
         """A path as it is told."""
         below = f"{self._workspace}/"
         return path.removeprefix(below) if path.startswith(below) else path
+
+
+def _keep(paths: Sequence[str]) -> PutBack | None:
+    if not paths:
+        return None
+    # Imported here: where there are mounts, nothing has to be put back.
+    from sandbox_agent_sandbox.protection.put_back import PutBack
+
+    return PutBack(paths)
 
 
 def _is_in(path: str, roots: Sequence[str]) -> bool:

@@ -252,7 +252,7 @@ DURATION = "write a number of seconds, or a number with ms, s, m, h or d, like 5
         (
             "sandbox:\n  network: {allow: [a.b]}\n",
             "task.yaml:5:3: sandbox.network: this version does not enforce an allow-list of hosts "
-            "(network: {allow: ...})\n  hint: write network: none or host",
+            "(network: {allow: ...})\n  hint: write network: none, loopback or host",
         ),
         (
             "sandbox: {env: {set: {A: 1}}}\n",

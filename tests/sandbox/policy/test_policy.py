@@ -72,9 +72,9 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
             {"network": {"allow": ["example.com:443"]}},
             ("network",),
             "this version does not enforce an allow-list of hosts (network: {allow: ...}); "
-            "write network: none or host",
+            "write network: none, loopback or host",
         ),
-        ({"network": "all"}, ("network",), "Input should be 'none' or 'host'"),
+        ({"network": "all"}, ("network",), "Input should be 'none', 'loopback' or 'host'"),
         ({"netwrok": "none"}, ("netwrok",), "Extra inputs are not permitted"),
         ({"limits": {"timeout": 0}}, ("limits", "timeout"), "Input should be greater than 0"),
         (

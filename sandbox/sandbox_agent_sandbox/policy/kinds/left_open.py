@@ -16,6 +16,9 @@ LEFT_OPEN: Mapping[PlanKind, tuple[str, ...]] = {
     PlanKind.NO_NAMESPACES: (
         "files of your own: whether they exist, and their metadata (stat, chmod, chown, utime,"
         " xattr)",
-        "other processes: their names and numbers in /proc",
+        "other processes: their names, command lines and numbers in /proc, and the host's"
+        " connections (/proc/net)",
+        "the host's accounts and its names (/etc/passwd, /etc/hosts)",
+        "servers that tools start with network: loopback: other programs of the host reach them",
     ),
 }

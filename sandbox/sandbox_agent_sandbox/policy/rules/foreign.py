@@ -49,7 +49,9 @@ def compile_unshared(
 def looked_at(machine: str, network: str, found: Unshared, *, unix: bool) -> tuple[int, ...]:
     """The numbers of the system calls that are neither refused nor let through: the broker carries
     them out. As in `foreign_refusals`."""
-    names = ["shmget", "shmat", "shmctl"] if found.broker else []
+    if not found.broker:
+        return ()
+    names = ["shmget", "shmat", "shmctl"]
     if unix or network == "loopback":
         names += ["connect", "bind", "listen"]
     numbers = NUMBERS.get(machine, {})
