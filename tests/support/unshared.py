@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 import observer
+import pytest
+from sandbox_agent_sandbox.host import launch
 from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.outcome import CallResult
 from sandbox_agent_sandbox.plan import Access, Identity, Landlock, Plan, PlanKind, Private
@@ -104,4 +106,30 @@ def inside() -> list[observer.Process]:
 
 
 def alive(processes: list[observer.Process]) -> list[observer.Process]:
-    return [one for one in processes if observer.look(one.pid) == one]
+    """Those that have not ended; their parents may be others by now."""
+    now = ((one, observer.look(one.pid)) for one in processes)
+    return [one for one, found in now if found is not None and found.start == one.start]
+
+
+def pretend(patch: pytest.MonkeyPatch, *, abi: int | None = None, gate: bool = True) -> None:
+    """Sandboxes that are opened from now on do without what an older kernel has not.
+
+    abi: the version of Landlock that they find. gate: whether they can have a listener of their
+    own, as a sandbox in another one of this kind cannot.
+    """
+    begin = "import sandbox_agent_sandbox.inside.walls.landlock as landlock; "
+    if abi is not None:
+        begin += f"landlock.landlock_abi = lambda: {abi}; "
+    if not gate:
+        begin += "import sandbox_agent_sandbox.inside.unshared.gate as gate; gate._NUMBERS = {}; "
+    boot = launch._BOOT_UNSHARED.replace("from sandbox_agent", begin + "from sandbox_agent", 1)
+    patch.setattr(launch, "_BOOT_UNSHARED", boot)
+
+
+KERNELS: dict[str, dict[str, Any]] = {
+    "scopes": {},
+    "scopes, no gate": {"gate": False},
+    "no scopes": {"abi": 4},
+    "no scopes, no gate": {"abi": 4, "gate": False},
+}
+"""What the processes of this plan have to do with: the arguments of `pretend`."""

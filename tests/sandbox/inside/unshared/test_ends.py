@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import zoo
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_sandbox.outcome import CallResult, Outcome
 from sandboxes import run
-from unshared import PYTHON, alive, inside, unshared, with_tools_up
+from unshared import KERNELS, PYTHON, alive, inside, pretend, unshared, with_tools_up
 
 
-def test_no_kind_of_process_outlives_its_call(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_no_kind_of_process_outlives_its_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: str
+) -> None:
     tmp_path.chmod(0o777)
+    pretend(monkeypatch, **KERNELS[kernel])
 
     async def main() -> dict[str, CallResult]:
         results = {}
