@@ -122,9 +122,14 @@ class Frozen(Message, frozen=True, tag="frozen"):
 
 
 class CallBorn(Message, frozen=True, tag="call_born"):
-    """Init to host, with the pidfd of the call's init."""
+    """Init to host, with the pidfd of the call's init.
+
+    Without namespaces: with an eventfd that says that nothing of the call is left, and the pidfd of
+    its supervisor. mark: the hard RLIMIT_LOCKS of the call's processes; 0 for none.
+    """
 
     id: str
+    mark: int = 0
 
 
 class CallFailed(Message, frozen=True, tag="call_failed"):

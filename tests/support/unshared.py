@@ -130,6 +130,5 @@ KERNELS: dict[str, dict[str, Any]] = {
     "scopes": {},
     "scopes, no gate": {"gate": False},
     "no scopes": {"abi": 4},
-    "no scopes, no gate": {"abi": 4, "gate": False},
 }
 """What the processes of this plan have to do with: the arguments of `pretend`."""

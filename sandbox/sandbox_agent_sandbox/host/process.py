@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 import psutil
@@ -31,6 +32,11 @@ class Process:
             with suppress(psutil.Error, OSError):
                 self._process = psutil.Process(self.pid)
 
+    @classmethod
+    def of(cls, descriptors: Sequence[int], mark: int) -> Process:
+        """From what came with the message of its birth."""
+        return cls(descriptors[0])
+
     def terminate(self) -> None:
         """SIGTERM, and SIGCONT so that a stopped process can act on it."""
         self._signal(signal.SIGTERM)
@@ -53,9 +59,7 @@ class Process:
     @property
     def has_ended(self) -> bool:
         """Whether its end is proven."""
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        return bool(poll.poll(0))
+        return _is_readable(self.pidfd)
 
     def close(self) -> None:
         """Let go of it."""
@@ -118,18 +122,32 @@ class Keeper(Process):
     the order to end that. `pidfd` becomes readable when nothing of the call is left: it is an
     eventfd, which the supervisor writes to, or the spawner for a supervisor that was killed.
 
-    proof: this eventfd; the spawner, which exits after the last call, has none. handle: a pidfd of
-    the keeper.
+    handle: a pidfd of the keeper. proof: this eventfd; of the spawner, which exits after the
+    last call, the same pidfd. mark: of the call's processes, see `tag`.
     """
 
-    def __init__(self, proof: int, handle: int | None = None) -> None:
-        super().__init__(proof if handle is None else handle)
+    def __init__(self, handle: int, proof: int, mark: int) -> None:
+        super().__init__(handle)
         self.pidfd = proof
+        self._mark = mark
+
+    @classmethod
+    def of(cls, descriptors: Sequence[int], mark: int) -> Process:
+        """From what came with the message of its birth."""
+        proof, handle = descriptors[0], descriptors[-1]
+        return cls(handle, proof, mark)
 
     def kill(self) -> None:
-        """The order to end, and SIGCONT so that a stopped keeper can follow it."""
+        """The order to end, and SIGCONT so that a stopped keeper can follow it. Of one that was
+        killed the marked processes are ended, in case that its spawner was killed with it."""
         self._signal(END_ORDER)
         self._signal(signal.SIGCONT)
+        if self._mark and not self.has_ended and _is_readable(self._handle):
+            # Imported here: no other sandbox needs it.
+            from sandbox_agent_sandbox.inside.unshared.tag import kill_marked, marked
+
+            for pid in marked(self._mark):
+                kill_marked(pid, (self._mark,))
 
     def close(self) -> None:
         """Let go of it."""
@@ -137,8 +155,26 @@ class Keeper(Process):
             os.close(fd)
 
     def survivors(self) -> tuple[Survivor, ...]:
-        """As of any process. A keeper that was killed keeps nothing that could be named."""
-        return super().survivors() or (Survivor(self.pid, "(what its supervisor left)"),)
+        """As of any process; if it was killed, what has its mark."""
+        from sandbox_agent_sandbox.inside.unshared.tag import marked
+
+        found = super().survivors()
+        if not found and self._mark:
+            found = tuple(Survivor(pid, _command(pid)) for pid in marked(self._mark))
+        return found
+
+
+def _command(pid: int) -> str:
+    with suppress(psutil.Error, OSError):
+        process = psutil.Process(pid)
+        return " ".join(process.cmdline()) or process.name()
+    return "(ended meanwhile)"
+
+
+def _is_readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _pid_of(pidfd: int) -> int:

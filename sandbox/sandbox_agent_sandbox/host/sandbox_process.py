@@ -81,8 +81,8 @@ class SandboxProcess:
         self._groups: SandboxGroups | None = None
         self._launch: Launch | None = None
         self._init: Process | None = None
-        self.hold = Keeper if plan.kind is PlanKind.NO_NAMESPACES else Process
-        """Makes a process of the descriptors that come with it."""
+        self.held_as: type[Process] = Keeper if plan.kind is PlanKind.NO_NAMESPACES else Process
+        """Init and the calls' inits, or what stands in their place."""
         self.state = SandboxState(deadlines)
         self.on_open: OnOpen = _nothing
         self.survivors: tuple[Survivor, ...] = ()
@@ -229,7 +229,7 @@ class SandboxProcess:
             return
         if isinstance(message, InitBorn):
             check_protocol(message.protocol, "the sandbox's spawner")
-            self._init = self.hold(descriptors[0])
+            self._init = self.held_as.of(descriptors[:1], 0)
             self.disk.born(descriptors[1:], message.area, message.why)
             self._epoll.register(self._init.pidfd, select.EPOLLIN)
             self.state.init_born()
@@ -272,7 +272,7 @@ class SandboxProcess:
 
     def _init_ended(self) -> None:
         assert self._init is not None
-        if self.hold is Keeper:
+        if self.held_as is Keeper:
             self._read_last_messages()
         self._epoll.unregister(self._init.pidfd)
         self._init.close()

@@ -343,7 +343,7 @@ class Supervisor:
             call_process.failure = why_failed(message.step, message.reason, message.number)
             self._end_call(call_process, proven=True)
         else:
-            call_process.process = self._sandbox.hold(*descriptors)
+            call_process.process = self._sandbox.held_as.of(descriptors, message.mark)
             self._by_pidfd[call_process.process.pidfd] = call_process
             self._epoll.register(call_process.process.pidfd, select.EPOLLIN)
             call_process.ladder.birth(time.monotonic())

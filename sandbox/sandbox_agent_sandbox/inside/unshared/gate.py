@@ -83,18 +83,19 @@ def gate_program(*, signals: bool, others: Collection[int] = ()) -> bytes:
 
 def shut_behind(program: bytes, supervisor: socket.socket) -> bool:
     """Load the filter in this process, and send the supervisor what hears of its calls. Whether
-    that can be: a sandbox inside another one of this kind has no gate of its own (EBUSY).
+    that can be: a sandbox inside another one of this kind has no gate of its own (EBUSY), nor has
+    one on a kernel before Linux 5.0 (ENOSYS).
 
     Needs no_new_privs. Closes the socket.
     """
     with supervisor:
         if not _NUMBERS:
             return False
+        kept = syscalls.Filter(program)  # the kernel reads it from the memory of this object
         try:
-            loaded = syscalls.Filter(program)  # its memory must outlive the call
-            listener = filter_with_listener(loaded.address)
+            listener = filter_with_listener(kept.address)
         except OSError as error:
-            if error.errno in (errno.EBUSY, errno.ENOSYS, errno.EINVAL):
+            if error.errno in (errno.EBUSY, errno.ENOSYS):
                 return False
             raise
         socket.send_fds(supervisor, [b"x"], [listener])

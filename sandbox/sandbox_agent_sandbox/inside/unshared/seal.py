@@ -25,6 +25,10 @@ from sandbox_agent_sandbox.plan import Identity, Plan
 _FIRST_TO_DIE = "1000"
 
 
+class Unguarded(OSError):
+    """Neither Landlock scopes signals, nor can a gate be had."""
+
+
 class Seal(NamedTuple):
     """What a worker is sealed with.
 
@@ -64,9 +68,13 @@ class Seal(NamedTuple):
         restrict(call.ruleset)
         os.close(call.ruleset)
         program = gate_program(signals=self.signals, others=plan.unshared.looked_at)
-        if not shut_behind(program, self.gate) and plan.unshared.listener:
-            # Else nobody would look at addresses. The plan was made where there was a listener.
-            raise OSError(errno.EBUSY, "the filter of system calls can have no listener any more")
+        if not shut_behind(program, self.gate):
+            if self.signals:
+                raise Unguarded(errno.EBUSY, "nothing keeps its signals from processes outside")
+            if plan.unshared.listener:
+                # Else nobody would look at addresses. The plan was made where there was a listener.
+                why = "the filter of system calls can have no listener any more"
+                raise Unguarded(errno.EBUSY, why)
         filter_system_calls(plan.system_calls)
 
     def move(self, value: str) -> str:

@@ -50,7 +50,7 @@ from sandbox_agent_sandbox.inside.unshared.kernel import WALL, fork_unnoticed
 from sandbox_agent_sandbox.inside.unshared.orders import Orders, pid_behind
 from sandbox_agent_sandbox.inside.unshared.reach import kill_children, no_orphan_left
 from sandbox_agent_sandbox.inside.unshared.supervisor import Charge, Keepers
-from sandbox_agent_sandbox.inside.unshared.tag import keep_mark, reap_orphans
+from sandbox_agent_sandbox.inside.unshared.tag import Marks, reap_orphans
 from sandbox_agent_sandbox.inside.unshared.view.places import Own
 from sandbox_agent_sandbox.inside.unshared.view.rules import make_ruleset
 from sandbox_agent_sandbox.inside.walls.private import Area
@@ -166,7 +166,7 @@ class _Calls:
         self._board_fd = board_fd
         self._host_fd = host_fd
         self._control = control
-        self._mark = keep_mark()
+        self._marks = Marks()
         pids = frozenset({pid_behind(host_fd), os.getpid()})
         self._keepers = Keepers(host_fd, os.pidfd_open(os.getpid()), pids)
         self._orders = Orders({pid_behind(host_fd)})
@@ -319,7 +319,12 @@ class _Calls:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 opened.append(ours.detach())
-                pid = self._fork(given, theirs, proof, opened[1], own)
+                mark = self._marks.new()
+                keepers, board_fd = self._keepers, self._board_fd
+                pid = self._fork(
+                    Charge(self._plan, given, board_fd, keepers, theirs, proof, mark, own),
+                    opened[1],
+                )
             opened.append(os.pidfd_open(pid))
             call = _Call(
                 message.id, pid, opened[2], proof, socket.socket(fileno=opened[1]), self._is_frozen
@@ -329,7 +334,7 @@ class _Calls:
             self._poll.register(call.pidfd, select.POLLIN)
             self._poll.register(call.channel, select.POLLIN)
             self._watch.add(message.id, pid)
-            send_datagram(self._control, CallBorn(message.id), (proof, call.pidfd))
+            send_datagram(self._control, CallBorn(message.id, mark), (proof, call.pidfd))
             if not self._is_frozen:
                 self._say(call, orders.GO)
         except (OSError, ValueError) as error:
@@ -339,17 +344,13 @@ class _Calls:
             for fd in (*descriptors, *opened):
                 os.close(fd)
 
-    def _fork(
-        self, given: CallDescriptors, theirs: socket.socket, proof: int, ours: int, own: str
-    ) -> int:
+    @staticmethod
+    def _fork(charge: Charge, ours: int) -> int:
         pid = fork_unnoticed()
         if pid == 0:
             # What other calls have open is closed by the supervisor and by the worker. The other
             # end of its own channel must be closed now: else it would not see its end.
             os.close(ours)
-            charge = Charge(
-                self._plan, given, self._board_fd, self._keepers, theirs, proof, self._mark, own
-            )
             supervisor.main(charge)
         # On both sides, since either may come first. Should this process die while the child is
         # stopped, the kernel continues an orphaned group: see `fork_apart`.

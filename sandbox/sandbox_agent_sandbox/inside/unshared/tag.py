@@ -19,17 +19,30 @@ _RLIMIT_LOCKS = 10
 _SAID_AS = "Max file locks"
 _MAGIC, _MAGIC_SHIFT = 0x5AB0C5, 40
 """The highest bits of each mark. So a limit that somebody else has set is none."""
-_KEEPER = 1
-"""The lowest bit: of the spawner, the supervisors and the starters. Tools have the same mark
-without it, and a limit can only be lowered."""
+_SANDBOX_SHIFT = 18
+"""Below the magic are bits of chance, one number for each sandbox. The lowest bits tell calls
+apart."""
+_KEEPER = (1 << _SANDBOX_SHIFT) - 1
+"""The lowest bits of the spawner, the supervisors and the starters: more than of any call, since a
+limit can only be lowered."""
+_MOST_CALLS = (_KEEPER - 1) // 2
 _PAUSE = 0.002
 
 
-def keep_mark() -> int:
-    """Mark this process as a keeper of tools. Returns the mark for its tools; 0 where there can be
-    none: in a sandbox of this kind tools cannot change the limit."""
-    mark = (_MAGIC << _MAGIC_SHIFT) | (secrets.randbits(_MAGIC_SHIFT) & ~_KEEPER)
-    return mark if _lower(mark | _KEEPER) else 0
+class Marks:
+    """The marks of one sandbox. To make it marks this process as the keeper of its calls."""
+
+    def __init__(self) -> None:
+        chance = secrets.randbits(_MAGIC_SHIFT - _SANDBOX_SHIFT)
+        self._first = (_MAGIC << _MAGIC_SHIFT) | (chance << _SANDBOX_SHIFT)
+        self._given = 0
+        self._can = _lower(self._first | _KEEPER)
+
+    def new(self) -> int:
+        """The mark of one more call; 0 where there can be none: tools of a sandbox of this kind,
+        such as another sandbox, cannot change the limit."""
+        self._given = (self._given + 1) % _MOST_CALLS
+        return self._first | (self._given << 1) if self._can else 0
 
 
 def take_mark(mark: int) -> None:
@@ -88,12 +101,19 @@ def kill_marked(pid: int, marks: Collection[int]) -> bool:
 
 def _orphans() -> dict[int, int]:
     marks = _marks()
-    kept = {value & ~_KEEPER for pid, value in marks.items() if value & _KEEPER and _is_alive(pid)}
+    kept = {
+        value >> _SANDBOX_SHIFT
+        for pid, value in marks.items()
+        if value & _KEEPER == _KEEPER and _is_alive(pid)
+    }
     user = os.geteuid()
     return {
         pid: value
         for pid, value in marks.items()
-        if not value & _KEEPER and value not in kept and _is_alive(pid) and _user(pid) == user
+        if value & _KEEPER != _KEEPER
+        and value >> _SANDBOX_SHIFT not in kept
+        and _is_alive(pid)
+        and _user(pid) == user
     }
 
 
