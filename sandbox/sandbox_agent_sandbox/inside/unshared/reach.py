@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
@@ -29,54 +29,80 @@ _MOST_LEVELS = 10_000
 """Steps up a chain of parents. Parents that change meanwhile could lead in a circle."""
 
 
-def enter_domain(outsider: int) -> bool:
-    """Keep this process's signals, and those of all that comes from it, to themselves. Whether that
-    is certain.
+class Domain:
+    """A Landlock domain that keeps signals inside: this process and all that comes from it.
 
-    outsider: a process that may be signalled now. kill(-1) without a domain would end every process
-    of the user, so the domain is tried, and not believed.
+    `enter` alone makes one. outsiders: processes outside, which could be signalled before.
     """
-    if landlock_abi() < FIRST_SCOPES:
-        return False
-    try:
-        os.kill(outsider, 0)
-        ruleset = syscalls.landlock_create_ruleset(0, 0, _SCOPE_SIGNAL)
+
+    def __init__(self, outsiders: Sequence[int]) -> None:
+        self._outsiders = outsiders
+
+    @classmethod
+    def enter(cls, outsiders: Sequence[int]) -> Domain | None:
+        """Enter a domain for good, or return None where that cannot be, or is not certain.
+
+        Without a domain kill(-1) would end every process of the user. So it is tried, and not
+        believed: the first outsider can be signalled before, and cannot after.
+        """
+        if landlock_abi() < FIRST_SCOPES:
+            return None
         try:
-            syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-            syscalls.landlock_restrict_self(ruleset, 0)
-        finally:
-            os.close(ruleset)
-    except OSError:  # E2BIG, for instance: sixteen domains are the most
-        return False
+            os.kill(outsiders[0], 0)
+            ruleset = syscalls.landlock_create_ruleset(0, 0, _SCOPE_SIGNAL)
+            try:
+                syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+                syscalls.landlock_restrict_self(ruleset, 0)
+            finally:
+                os.close(ruleset)
+        except OSError:  # E2BIG, for instance: sixteen domains are the most
+            return None
+        return cls(outsiders) if _is_out_of_reach(outsiders[0]) else None
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """A signal to all processes of the domain but this one: the only place with kill(-1).
+
+        That the outsiders are out of reach is asked anew each time. An outsider that has ended says
+        nothing: then what `enter` has seen counts, for a domain cannot be left.
+        """
+        for outsider in self._outsiders:
+            if _is_out_of_reach(outsider) is False:
+                raise AssertionError("a process outside can be signalled")
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(-1, number)
+
+
+def _is_out_of_reach(pid: int) -> bool | None:
+    """Whether the kernel refuses this process a signal to another one; None if that has ended."""
     try:
-        os.kill(outsider, 0)
+        os.kill(pid, 0)
     except PermissionError:
         return True
     except ProcessLookupError:
-        pass
+        return None
     return False
 
 
 class Reach:
     """Signals to all processes of a call, from its supervisor or its starter.
 
-    scoped: whether this process is in a domain of `enter_domain`.
+    domain: that this process is in; None for none.
     """
 
-    def __init__(self, *, scoped: bool) -> None:
-        self.scoped = scoped
+    def __init__(self, domain: Domain | None) -> None:
+        self.domain = domain
 
     def kill(self) -> None:
         """SIGKILL to all, or to those that are children now. Repeat it until `nothing_left`."""
-        if self.scoped:
-            self._at_once(signal.SIGKILL)
+        if self.domain is not None:
+            self.domain.signal_all(signal.SIGKILL)
         else:
             kill_children(())
 
     def send(self, number: signal.Signals) -> None:
         """A signal to all that are there now."""
-        if self.scoped:
-            self._at_once(number)
+        if self.domain is not None:
+            self.domain.signal_all(number)
             return
         seen: set[int] = set()
         for _ in range(_MOST_PASSES):
@@ -86,11 +112,6 @@ class Reach:
             if not new:
                 break
             seen |= new
-
-    @staticmethod
-    def _at_once(number: signal.Signals) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(-1, number)
 
 
 def nothing_left() -> bool:

@@ -168,7 +168,7 @@ class _Calls:
         self._control = control
         self._marks = Marks()
         pids = frozenset({pid_behind(host_fd), os.getpid()})
-        self._keepers = Keepers(host_fd, os.pidfd_open(os.getpid()), pids)
+        self._keepers = Keepers(host_fd, os.pidfd_open(os.getpid()), pids, (os.getpid(),))
         self._orders = Orders({pid_behind(host_fd)})
         self._calls: dict[int, _Call] = {}
         proc = os.open("/proc", os.O_RDONLY | os.O_CLOEXEC)

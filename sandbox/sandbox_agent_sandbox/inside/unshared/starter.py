@@ -92,7 +92,7 @@ def _end_the_call(mark: int, proof: int, reach: Reach) -> None:
     In the domain all of the call gets SIGKILL in one step, so nothing new begins after it, and what
     has the mark can be counted.
     """
-    if not reach.scoped:
+    if reach.domain is None:
         return
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:

@@ -27,7 +27,7 @@ from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.unshared import orders, starter
 from sandbox_agent_sandbox.inside.unshared.gate import Gate
 from sandbox_agent_sandbox.inside.unshared.orders import Orders
-from sandbox_agent_sandbox.inside.unshared.reach import Reach, enter_domain, nothing_left
+from sandbox_agent_sandbox.inside.unshared.reach import Domain, Reach, nothing_left
 from sandbox_agent_sandbox.inside.unshared.seal import Seal
 from sandbox_agent_sandbox.inside.unshared.view.broker import Broker
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
@@ -43,11 +43,15 @@ _ANSWERS = 64
 
 
 class Keepers(NamedTuple):
-    """Those above a supervisor: pidfds of the host and of the spawner, and their pids."""
+    """Those above a supervisor: pidfds of the host and of the spawner, and their pids.
+
+    outsiders: the pids of those that a supervisor can signal, but for its domain.
+    """
 
     host: int
     spawner: int
     pids: frozenset[int]
+    outsiders: tuple[int, ...]
 
 
 class Charge(NamedTuple):
@@ -89,7 +93,7 @@ def main(charge: Charge) -> NoReturn:
         # A failure of ours. There is a worker perhaps; what is below this process ends.
         with suppress(BaseException):
             report_failure(status, Step.CALL, max(number, 0))
-            _end_all(Reach(scoped=False), None)
+            _end_all(Reach(None), None)
             os.eventfd_write(charge.proof, 1)
         os._exit(1)
 
@@ -98,7 +102,7 @@ class _Supervisor:
     def __init__(self, charge: Charge) -> None:
         self._charge = charge
         self._orders = Orders(charge.keepers.pids)
-        self._reach = Reach(scoped=enter_domain(os.getppid()))
+        self._reach = Reach(Domain.enter(charge.keepers.outsiders))
         self._gate: Gate | None = None
         self._starter = self._report = self._poke = -1
         self._from_worker: socket.socket | None = None
@@ -155,7 +159,7 @@ class _Supervisor:
             os.close(self._report)
             os.close(self._poke)
             self._from_worker.close()
-            signals = not self._reach.scoped
+            signals = self._reach.domain is None
             board = charge.board_fd
             seal = Seal(charge.plan, call, board, charge.mark, to_supervisor, signals, charge.own)
             starter.main(seal, starter.Ends(report, poke, charge.proof), self._reach)
@@ -237,7 +241,7 @@ def _end_all(reach: Reach, gate: Gate | None) -> None:
     pause, again = _FIRST_PAUSE, 0.0
     while True:
         now = time.monotonic()
-        if not reach.scoped or now >= again:
+        if reach.domain is None or now >= again:
             reach.kill()
             again = now + _AGAIN
         if nothing_left():

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import observer
@@ -34,9 +34,9 @@ def named(processes: list[observer.Process], *names: str) -> list[int]:
     """The keepers among these processes."""
     found = []
     for one in processes:
-        name = Path(f"/proc/{one.pid}/comm").read_text().strip()
-        if name in names:
-            found.append(one.pid)
+        with suppress(OSError):  # it has ended
+            if Path(f"/proc/{one.pid}/comm").read_text().strip() in names:
+                found.append(one.pid)
     return found
 
 
