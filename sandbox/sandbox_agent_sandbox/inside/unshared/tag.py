@@ -18,8 +18,8 @@ from contextlib import suppress
 _RLIMIT_LOCKS = 10
 _SAID_AS = "Max file locks"
 _MAGIC, _MAGIC_SHIFT = 0x5AB0C6, 40
-"""The highest bits of each mark. So a limit that somebody else has set is none. Change them with the
-meaning of the others: another version of this package may run at the same time."""
+"""The highest bits of each mark. So a limit that somebody else has set is none. Change it with
+the meaning of the other bits: another version of this package may run at the same time."""
 _SANDBOX_SHIFT = 18
 """Below the magic are bits of chance, one number for each sandbox. The lowest bits tell calls
 apart."""
