@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import kinds
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_sandbox.host.cell import CallRequest, Cell
 from sandbox_agent_sandbox.plan import PlanKind
@@ -28,7 +29,7 @@ async def sandbox(
 ) -> AsyncIterator[Cell]:
     """An open sandbox over `workspace`, closed in the end."""
     asked = Policy(**policy)
-    kind = PlanKind.FULL if asked.plan == "auto" else PlanKind(asked.plan)
+    kind = kinds.IN_FORCE if asked.plan == "auto" else PlanKind(asked.plan)
     plan = make_plan(asked, host_facts(), workspace=workspace, kind=kind)
     cell = Cell(plan, grace=grace, term=term)
     await cell.open()

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import kinds
 import observer
 import sandbox_agent
 from sandbox_agent_ipc.cancel_reason import CancelReason
@@ -70,7 +71,8 @@ def plan_for(workspace: Path, change: Callable[[Plan], Plan] = lambda plan: plan
         (workspace / "go").chmod(0o666)
     facade = Path(sandbox_agent.__file__).parents[1]
     policy = Policy(limits={"process_memory": "256MiB"})
-    return change(make_plan(policy, host_facts(), workspace=workspace, tool_paths=[facade]))
+    facts, where = host_facts(), {"workspace": workspace, "tool_paths": [facade]}
+    return change(make_plan(policy, facts, kind=kinds.IN_FORCE, **where))
 
 
 @contextlib.asynccontextmanager
@@ -153,12 +155,12 @@ class Case:
 
 def process_called(who: str) -> observer.Process:
     """The one process of ours of this kind."""
-    found = [p for p in observer.descendants(os.getpid()) if _name(p.pid) == NAMES[who]]
+    found = [p for p in observer.descendants(os.getpid()) if process_name(p.pid) == NAMES[who]]
     [process] = found
     return process
 
 
-def _name(pid: int) -> str:
+def process_name(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:

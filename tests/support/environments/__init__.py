@@ -3,7 +3,8 @@
     python tests/support/environments NAME -- COMMAND...
 
 The command is executed in the same process, so its pid is the starter's own; only with runc it is
-a child. Nothing changes for anybody else, and nothing is left behind. Standard library only.
+a child. Nothing changes for anybody else, and nothing is left behind. SANDBOX_AGENT_TEST_PLAN names
+the kind of plan that is chosen there. Standard library only.
 """
 
 from __future__ import annotations

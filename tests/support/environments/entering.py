@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-import bare
-import docker
-import kernel
+from environments import bare, docker, kernel
 
 
 def no_user_namespaces() -> None:
