@@ -6,6 +6,6 @@ import os
 
 from sandbox_agent_sandbox.plan import PlanKind
 
-IN_FORCE = PlanKind(os.environ.get("SANDBOX_AGENT_TEST_PLAN", PlanKind.FULL))
+IN_FORCE = PlanKind(os.environ.get("SANDBOX_AGENT_TEST_PLAN") or PlanKind.FULL)
 """`full`; in an environment (tests/support/environments) what is chosen there. So the same tests
 say of each kind what they say of the first: `scripts/test --in NAME`."""

@@ -8,15 +8,18 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import kinds
 import observer
 import pytest
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_sandbox.outcome import CallResult, Outcome
+from sandbox_agent_sandbox.plan import PlanKind
 from sandboxes import command, run, sandbox
 from striking import NAMES, process_name
 
 NGINX = """\
 pid nginx.pid;
+user root;
 events {}
 http {
     access_log off;
@@ -33,12 +36,14 @@ http {
 @dataclass(frozen=True)
 class Daemoniser:
     """program: what must be installed. start: a command that returns while the daemon lives on.
-    up: a command that succeeds once it does. shown: how the daemon's command line begins."""
+    up: a command that succeeds once it does. shown: how the daemon's command line begins. needs:
+    what a plan without namespaces may refuse."""
 
     program: str
     start: str
     up: str
     shown: str
+    needs: str = ""
 
     def __str__(self) -> str:
         return self.program
@@ -50,24 +55,28 @@ DAEMONISERS = [
         "tmux -S tmux.sock -f /dev/null new-session -d 'sleep 300.{mark}'",
         "tmux -S tmux.sock has-session",
         "tmux ",
+        "terminals",
     ),
     Daemoniser(
         "screen",
-        "mkdir -m 700 /tmp/screens; export SCREENDIR=/tmp/screens; screen -dmS it sleep 300.{mark}",
+        "mkdir -m 700 $TMPDIR/s; export SCREENDIR=$TMPDIR/s; screen -dmS it sleep 300.{mark}",
         "screen -S it -Q select .",
         "SCREEN ",
+        "terminals",
     ),
     Daemoniser(
         "redis-server",
         "redis-server --daemonize yes --port 0 --unixsocket redis.sock --save '' --dir .",
         "test -S redis.sock",
         "redis-server ",
+        "path sockets",
     ),
     Daemoniser(
         "nginx",
         "nginx -p $PWD -c nginx.conf -e error.log",
         "test -s nginx.pid",
         "nginx: master process",
+        "path sockets",
     ),
     Daemoniser(
         "start-stop-daemon",
@@ -79,11 +88,32 @@ DAEMONISERS = [
 ]
 
 
+TRIES = {
+    "terminals": "python3 -c 'import os; os.openpty()' && id -un",
+    "path sockets": "python3 -c 'import socket; socket.socket(socket.AF_UNIX)'",
+}
+"""Commands that succeed where a daemon's need is met."""
+
+
+def skip_what_is_refused(folder: Path, needs: str) -> None:
+    """Without namespaces some programs cannot run, whatever ends them. doctor says so, too."""
+    if not needs or kinds.IN_FORCE is not PlanKind.NO_NAMESPACES:
+        return
+
+    async def main() -> CallResult:
+        async with sandbox(folder) as cell:
+            return await cell.call(command(folder, TRIES[needs]))
+
+    if run(main).outcome is not Outcome.OK:
+        pytest.skip(f"needs {needs} without namespaces")
+
+
 @pytest.mark.parametrize("end", ["interrupt", "natural end"])
 @pytest.mark.parametrize("daemoniser", DAEMONISERS, ids=str)
 def test_a_daemon_ends_with_its_call(tmp_path: Path, daemoniser: Daemoniser, end: str) -> None:
     if shutil.which(daemoniser.program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
         pytest.skip(f"needs {daemoniser.program}")
+    skip_what_is_refused(tmp_path, daemoniser.needs)
     mark = observer.new_mark()
     (tmp_path / "nginx.conf").write_text(NGINX)
     os.mkfifo(tmp_path / "go")

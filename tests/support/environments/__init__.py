@@ -91,3 +91,17 @@ ENVIRONMENTS = {
     )
 }
 """By name."""
+
+ONE_OF_EACH = ("masked-proc", "docker-filter")
+"""One for each kind of plan but `full`."""
+
+
+def persons(*, everywhere: bool) -> list[str]:
+    """Who runs the tests of the other plans: a person of each kind, in one environment for each
+    plan, or in all of them."""
+    names = [name for name, one in ENVIRONMENTS.items() if one.user not in ("", "full")]
+    return [
+        f"{kind} in {name}"
+        for name in (names if everywhere else ONE_OF_EACH)
+        for kind in ("root", "user")
+    ]
