@@ -9,7 +9,7 @@ A field or layer without an entry fails tests/sandbox/policy/test_levels.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -299,11 +299,17 @@ def known_field(name: str) -> str:
 
 def facts(plan: Plan) -> tuple[Fact, ...]:
     """What stands about every field, then about every layer."""
-    return tuple(
-        Fact(name, layer, *msgspec.structs.astuple(judge(plan)))
-        for layer, table in ((False, FIELDS), (True, LAYERS))
-        for name, judge in table.items()
-    )
+    layers = (Fact(name, True, *_found(judge, plan)) for name, judge in LAYERS.items())
+    return (*_fields(plan), *layers)
+
+
+def _fields(plan: Plan) -> Iterator[Fact]:
+    return (Fact(name, False, *_found(judge, plan)) for name, judge in FIELDS.items())
+
+
+def _found(judge: Judge, plan: Plan) -> tuple[Level, str, str, str]:
+    found = judge(plan)
+    return found.level, found.how, found.why, found.hint
 
 
 def field_levels(plan: Plan) -> dict[str, Level]:
@@ -322,10 +328,8 @@ def missing(plan: Plan) -> tuple[Fact, ...]:
     """The fields that the policy asks for and this host cannot keep."""
     return tuple(
         fact
-        for fact in facts(plan)
-        if not fact.layer
-        and fact.level is Level.MISSING
-        and ASKS.get(fact.name, _always_asked)(plan)
+        for fact in _fields(plan)
+        if fact.level is Level.MISSING and ASKS.get(fact.name, _always_asked)(plan)
     )
 
 

@@ -7,24 +7,14 @@ kinds are tried, each in a child, and once in a process. So a full plan costs no
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.kinds.found import Found
-from sandbox_agent_sandbox.policy.kinds.full import try_full
-from sandbox_agent_sandbox.policy.kinds.no_namespaces import try_no_namespaces
-from sandbox_agent_sandbox.policy.kinds.shared_proc import try_shared_proc
 from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts
 from sandbox_agent_sandbox.steps import Step
-
-TRIALS: Mapping[PlanKind, Callable[[HostFacts], Found]] = {
-    PlanKind.FULL: try_full,
-    PlanKind.SHARED_PROC: try_shared_proc,
-    PlanKind.NO_NAMESPACES: try_no_namespaces,
-}
-"""The strongest first."""
 
 AUTO = "auto"
 
@@ -35,8 +25,25 @@ _known: dict[PlanKind, Found] = {}
 def found(kind: PlanKind, facts: HostFacts) -> Found:
     """Whether this host can do a kind. It is tried once in a process."""
     if kind not in _known:
-        _known[kind] = TRIALS[kind](facts)
+        _known[kind] = _try(kind, facts)
     return _known[kind]
+
+
+def _try(kind: PlanKind, facts: HostFacts) -> Found:
+    # Imported here: a full plan is built without any of it, and ctypes alone takes 5 ms.
+    match kind:
+        case PlanKind.FULL:
+            from sandbox_agent_sandbox.policy.kinds.full import try_full
+
+            return try_full(facts)
+        case PlanKind.SHARED_PROC:
+            from sandbox_agent_sandbox.policy.kinds.shared_proc import try_shared_proc
+
+            return try_shared_proc(facts)
+        case PlanKind.NO_NAMESPACES:
+            from sandbox_agent_sandbox.policy.kinds.no_namespaces import try_no_namespaces
+
+            return try_no_namespaces(facts)
 
 
 def choose_at_once(policy: Policy) -> PlanKind | None:
@@ -99,7 +106,7 @@ _REFUSALS: Mapping[str, tuple[int, ...]] = {
 
 def _kinds(policy: Policy) -> list[PlanKind]:
     """What the policy allows, the strongest first."""
-    return list(TRIALS) if policy.plan == AUTO else [PlanKind(policy.plan)]
+    return list(PlanKind) if policy.plan == AUTO else [PlanKind(policy.plan)]
 
 
 def _first(kinds: list[PlanKind], facts: HostFacts) -> PlanKind:

@@ -1,0 +1,126 @@
+"""Which kind of plan is chosen, from what was tried. Real hosts: tests/cli/test_plan_kinds.py."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+import pytest
+from sandbox_agent_sandbox.errors import SandboxUnavailable
+from sandbox_agent_sandbox.plan import PlanKind
+from sandbox_agent_sandbox.policy.kinds import choose as choosing
+from sandbox_agent_sandbox.policy.kinds.build import build
+from sandbox_agent_sandbox.policy.kinds.choose import choose, choose_again, choose_at_once, found
+from sandbox_agent_sandbox.policy.kinds.found import Found
+from sandbox_agent_sandbox.policy.policy import Policy
+from sandbox_agent_sandbox.policy.probe import host_facts
+from sandbox_agent_sandbox.steps import Step
+from sandboxes import run
+
+FULL, SHARED, NONE = PlanKind
+AUTO = Policy()
+NOT = Found(works=False, why="it is refused", hint="allow it")
+REFUSED = SandboxUnavailable(
+    "no namespaces; hint: allow them", step=Step.NAMESPACES, number=errno.EPERM
+)
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[PlanKind, Found]]:
+    """What has been tried in this process: nothing, as at its start."""
+    fresh: dict[PlanKind, Found] = {}
+    monkeypatch.setattr(choosing, "_known", fresh)
+    yield fresh
+
+
+def test_a_full_plan_is_built_without_any_trial(known: dict[PlanKind, Found]) -> None:
+    assert choose_at_once(AUTO) is FULL and choose(AUTO, host_facts()) is FULL
+    assert choose_at_once(Policy(plan="full")) is FULL
+    assert choose_at_once(Policy(plan="no_namespaces")) is None
+    assert not known
+
+
+def test_the_strongest_that_works_comes_next_and_is_remembered(
+    known: dict[PlanKind, Found],
+) -> None:
+    known |= {SHARED: NOT, NONE: Found(works=True)}
+    assert choose_again(AUTO, host_facts(), FULL, REFUSED) is NONE
+    assert not known[FULL].works
+    assert choose(AUTO, host_facts()) is NONE
+    known[SHARED] = Found(works=True)
+    assert choose(AUTO, host_facts()) is SHARED
+    assert choose_again(AUTO, host_facts(), SHARED, REFUSED) is NONE
+
+
+def test_a_kind_that_is_named_is_taken_or_refused(known: dict[PlanKind, Found]) -> None:
+    known |= {SHARED: NOT, NONE: Found(works=True)}
+    assert choose(Policy(plan="no_namespaces"), host_facts()) is NONE
+    with pytest.raises(SandboxUnavailable, match=r"plan shared_proc .*it is refused; hint: allow"):
+        choose(Policy(plan="shared_proc"), host_facts())
+    with pytest.raises(SandboxUnavailable) as same:
+        choose_again(Policy(plan="full"), host_facts(), FULL, REFUSED)
+    assert same.value is REFUSED
+
+
+@pytest.mark.parametrize(
+    ("step", "number"), [(Step.VIEW, errno.ENOENT), (Step.COPY, errno.EACCES), ("", 0)]
+)
+def test_a_failure_that_says_nothing_about_the_host_is_no_reason(
+    known: dict[PlanKind, Found], step: str, number: int
+) -> None:
+    known |= {kind: Found(works=True) for kind in PlanKind}
+    failure = SandboxUnavailable("a file has gone", step=step, number=number)
+    with pytest.raises(SandboxUnavailable) as same:
+        choose_again(AUTO, host_facts(), FULL, failure)
+    assert same.value is failure
+
+
+def test_too_many_namespaces_are_not_remembered(known: dict[PlanKind, Found]) -> None:
+    """There may be fewer again soon."""
+    known |= {SHARED: NOT, NONE: Found(works=True)}
+    short = SandboxUnavailable("too many", step=Step.NAMESPACES, number=errno.ENOSPC)
+    assert choose_again(AUTO, host_facts(), FULL, short) is NONE
+    assert FULL not in known and choose_at_once(AUTO) is FULL
+
+
+def test_where_none_works_all_reasons_are_said_with_one_hint(
+    known: dict[PlanKind, Found],
+) -> None:
+    known |= {SHARED: NOT, NONE: Found(works=False, why="no Landlock", hint="use another kernel")}
+    with pytest.raises(SandboxUnavailable) as all_of_them:
+        choose_again(AUTO, host_facts(), FULL, REFUSED)
+    said = str(all_of_them.value)
+    assert said.splitlines()[0] == "no namespaces"
+    assert "plan shared_proc cannot be done here: it is refused" in said
+    assert "plan no_namespaces cannot be done here: no Landlock" in said
+    assert said.count("hint: ") == 1 and said.endswith("; hint: allow them")
+    with pytest.raises(SandboxUnavailable, match=r"plan full .*\n.*\n.*no Landlock"):
+        choose(AUTO, host_facts())
+
+
+def test_building_goes_on_with_the_next_kind(known: dict[PlanKind, Found]) -> None:
+    known |= {SHARED: NOT, NONE: Found(works=True)}
+    made: list[PlanKind] = []
+
+    class Opening:
+        def __init__(self, kind: PlanKind) -> None:
+            self.kind = kind
+            made.append(kind)
+
+        async def open(self) -> None:
+            if self.kind is FULL:
+                raise REFUSED
+
+    async def main() -> None:
+        for _ in range(2):
+            assert (await build(AUTO, host_facts(), Opening)).kind is NONE
+
+    run(main)
+    assert made == [FULL, NONE, NONE]
+
+
+def test_this_host_can_do_what_it_is_found_to_do() -> None:
+    """The trials say what building shows: tests run where a full plan works."""
+    tried = {kind: found(kind, host_facts()) for kind in PlanKind}
+    assert tried[FULL].works
+    assert all(one.works or one.why for one in tried.values())
