@@ -34,6 +34,10 @@ class SandboxUnavailable(SandboxError):
         self.number = number
 
 
+class NoPlan(SandboxUnavailable):
+    """This host can do none of the plans that the policy allows."""
+
+
 class SandboxBroken(SandboxError):
     """The sandbox died or stopped answering while it was in use."""
 

@@ -15,6 +15,7 @@ _WORDS = {
     PlanKind.SHARED_PROC: "namespaces, without a /proc of its own",
     PlanKind.NO_NAMESPACES: "Landlock and seccomp, without namespaces",
 }
+_HINT = "`sandbox-agent doctor` says how to get a stronger one"
 _LONGEST = 400
 
 
@@ -44,7 +45,7 @@ def _lines(plan: Mapping[str, Any] | None) -> Iterator[str]:
     kind = plan_of(plan)
     if kind != PlanKind.FULL:
         words = next((text for known, text in _WORDS.items() if known == kind), "")
-        yield f"plan {kind}: {words}" if words else f"plan {kind}"
+        yield f"plan {kind}: {words or 'of another version'} ({_HINT})"
         levels = plan.get("levels")
         if isinstance(levels, dict):
             names = [str(name) for name, level in levels.items() if level == Level.RESTORED]

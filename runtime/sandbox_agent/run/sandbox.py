@@ -5,6 +5,7 @@ The one place where the runtime opens a cell.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sandbox_agent_ipc.token import RunToken
-from sandbox_agent_sandbox.errors import PolicyError
+from sandbox_agent_sandbox.errors import NoPlan, PolicyError
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.policy.paths import is_inside_any
@@ -130,7 +131,13 @@ class ConversationSandbox:
             self._watch(seen)
             return self.cell
 
-        cell = await build(self._settings.sandbox, facts, make)
+        try:
+            cell = await build(self._settings.sandbox, facts, make)
+        except NoPlan as failure:
+            from sandbox_agent_sandbox.diagnosis.plans import with_change
+
+            loop = asyncio.get_running_loop()  # what the host refuses is tried in children
+            raise await loop.run_in_executor(None, with_change, failure) from None
         if why := cell.tmp_is_watched:
             notify(f"the size of the tools' /tmp is watched only (best effort): {why}")
         LOGGER.info("sandbox opened for %s", self._settings.workspace.path)

@@ -38,7 +38,7 @@ class Cause(StrEnum):
     NONE = "nothing"
     KERNEL = "the kernel has no user namespaces"
     FILTER = "a filter of system calls (seccomp) refuses user namespaces"
-    LIMIT = "the number of user namespaces is limited to 0 (user.max_user_namespaces)"
+    LIMIT = "too few namespaces are allowed (user.max_user_namespaces and the like)"
     SYSCTL = "user namespaces are for root only (kernel.unprivileged_userns_clone)"
     APPARMOR = "AppArmor lets no ordinary program use a user namespace"
     READ_ONLY_PROC = "/proc is read-only, so no id map of a user namespace can be written"
@@ -78,6 +78,8 @@ def cause_of(signs: Signs) -> Cause:
     if "id map" in refused:
         read_only = refused["id map"] == errno.EROFS
         return Cause.READ_ONLY_PROC if read_only else Cause.APPARMOR
+    if {*_TOO_MANY} & {refused.get(name, 0) for name in ("mount namespace", "proc")}:
+        return Cause.LIMIT
     if "mount namespace" in refused or "tmpfs" in refused:
         return Cause.NO_MOUNTS
     if "proc" in refused:
@@ -85,9 +87,12 @@ def cause_of(signs: Signs) -> Cause:
     return Cause.NONE
 
 
+_TOO_MANY = (errno.ENOSPC, errno.EUSERS)
+
+
 def _no_user_namespace(number: int, signs: Signs) -> Cause:
     settings = signs.settings
-    if number in (errno.ENOSPC, errno.EUSERS):
+    if number in _TOO_MANY:
         return Cause.LIMIT
     if number in (errno.EINVAL, errno.ENOSYS):
         return Cause.KERNEL
@@ -180,6 +185,7 @@ _UNMASKED: Mapping[Place, str] = {
 }
 """What takes the masks off /proc."""
 
+_LIMITS = ("user.max_user_namespaces", "user.max_mnt_namespaces", "user.max_pid_namespaces")
 _SUDO = "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
 
 
@@ -212,7 +218,9 @@ def _change(place: Place, cause: Cause, signs: Signs) -> tuple[str, str]:
         case Cause.READ_ONLY_PROC:
             return after, "mount -o remount,rw /proc, by whoever mounted it"
         case Cause.LIMIT:
-            return after, "sudo sysctl -w user.max_user_namespaces=15000"
+            none = [name for name, value in signs.settings.items() if value == "0"]
+            names = [name for name in none if name.startswith("user.")]
+            return after, f"sudo sysctl -w {' '.join(f'{one}=15000' for one in names or _LIMITS)}"
         case Cause.SYSCTL:
             return after, "sudo sysctl -w kernel.unprivileged_userns_clone=1"
         case Cause.CAPABILITY:

@@ -10,7 +10,7 @@ import msgspec
 
 from sandbox_agent_sandbox.diagnosis.container import Diagnosed, diagnose
 from sandbox_agent_sandbox.diagnosis.signs import read_signs
-from sandbox_agent_sandbox.errors import SandboxError
+from sandbox_agent_sandbox.errors import NoPlan, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.kinds.choose import found
 from sandbox_agent_sandbox.policy.kinds.found import Found
@@ -56,6 +56,14 @@ def _levels(policy: Policy, workspace: Path, kind: PlanKind) -> dict[str, Level]
     except SandboxError:
         return {}
     return {fact.name: fact.level for fact in facts(plan)}
+
+
+def with_change(failure: NoPlan) -> SandboxUnavailable:
+    """The failure, with the smallest change that makes a plan possible as its hint."""
+    found = diagnosed()
+    what, _, hint = str(failure).partition("; hint: ")
+    hint = f"{found.hint} (this is {found.place}: {found.cause})" if found.hint else hint
+    return SandboxUnavailable(f"{what}; hint: {hint}" if hint else what)
 
 
 def diagnosed() -> Diagnosed:

@@ -30,7 +30,8 @@ WEAKER: dict[str, Any] = {
 
 def test_the_lines_for_a_person() -> None:
     assert wall_lines(WEAKER) == [
-        "plan no_namespaces: Landlock and seccomp, without namespaces",
+        "plan no_namespaces: Landlock and seccomp, without namespaces (`sandbox-agent doctor` says"
+        " how to get a stronger one)",
         "restored, not prevented: protect",
         "open outside: metadata; names",
         "MISSING, as --allow-degraded allows: sandbox.hide: Landlock cannot hide s3cret-word",

@@ -26,7 +26,7 @@ async def build(policy: Policy, facts: HostFacts, make: Callable[[PlanKind], T])
     """Open what `make` makes for a kind of plan. Where this host cannot do the kind, `make` is
     called again with the next one.
 
-    Raises SandboxUnavailable where no kind can be done, and what `make` and `open` raise.
+    Raises NoPlan where no kind can be done, and what `make` and `open` raise.
     """
     loop = asyncio.get_running_loop()
     kind = choose_at_once(policy)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 
-from sandbox_agent_sandbox.errors import SandboxUnavailable
+from sandbox_agent_sandbox.errors import NoPlan, SandboxUnavailable
 from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.kinds.found import Found
 from sandbox_agent_sandbox.policy.policy import Policy
@@ -56,7 +56,7 @@ def choose_at_once(policy: Policy) -> PlanKind | None:
 def choose(policy: Policy, facts: HostFacts) -> PlanKind:
     """The kind that a sandbox is to be built by.
 
-    Raises SandboxUnavailable, with all reasons, where this host can do none that the policy allows.
+    Raises NoPlan, with all reasons, where this host can do none that the policy allows.
     """
     return choose_at_once(policy) or _first(_kinds(policy), facts)
 
@@ -66,11 +66,11 @@ def choose_again(
 ) -> PlanKind:
     """The kind to build by when a sandbox of this kind could not be built.
 
-    Raises the failure itself where this host can do the kind, or the policy names it: then the
-    reason is another one. Raises SandboxUnavailable where it can do none.
+    Raises the failure itself where this host can do the kind: then the reason is another one.
+    Raises NoPlan where it can do none that the policy allows.
     """
     if policy.plan != AUTO:
-        raise failure
+        raise NoPlan(str(failure)) if _refuses(failure) else failure
     if _refuses(failure):
         what, _, hint = str(failure).partition("; hint: ")
         if failure.number not in _SHORT:
@@ -80,11 +80,11 @@ def choose_again(
     kinds = _kinds(policy)
     try:
         return _first(kinds[kinds.index(kind) + 1 :], facts)
-    except SandboxUnavailable as others:
+    except NoPlan as others:
         # What the strongest kind failed for comes first, with the hint for it.
         what, separator, hint = str(failure).partition("; hint: ")
         reasons = str(others).partition("; hint: ")[0]
-        raise SandboxUnavailable(f"{what}\n{reasons}{separator}{hint}") from None
+        raise NoPlan(f"{what}\n{reasons}{separator}{hint}") from None
 
 
 def _refuses(failure: SandboxUnavailable) -> bool:
@@ -110,7 +110,7 @@ def _kinds(policy: Policy) -> list[PlanKind]:
 
 
 def _first(kinds: list[PlanKind], facts: HostFacts) -> PlanKind:
-    """The first that this host can do. Raises SandboxUnavailable with the reason of each."""
+    """The first that this host can do. Raises NoPlan with the reason of each."""
     refused = []
     for kind in kinds:
         tried = found(kind, facts)
@@ -120,4 +120,4 @@ def _first(kinds: list[PlanKind], facts: HostFacts) -> PlanKind:
     pairs = zip(kinds, refused, strict=True)
     reasons = (f"the plan {kind} cannot be done here: {tried.why}" for kind, tried in pairs)
     hint = next((f"; hint: {tried.hint}" for tried in refused if tried.hint), "")
-    raise SandboxUnavailable("\n".join(reasons) + hint)
+    raise NoPlan("\n".join(reasons) + hint)
