@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import random
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from classic_bpf import bpf
 from sandbox_agent_sandbox.policy.rules.bpf import ARCHITECTURES, Condition, Refusal
 from sandbox_agent_sandbox.policy.rules.numbers import NUMBERS
 from sandbox_agent_sandbox.policy.rules.seccomp import compile_filter, refusals
@@ -25,33 +25,6 @@ STREAM, DGRAM, RAW, DCCP, SOCK_PACKET, FLAGS = 1, 2, 3, 6, 10, 0x80800
 TCP, UDP, ICMP, IP_DCCP, ICMPV6, SCTP, UDPLITE, MPTCP = 6, 17, 1, 33, 58, 132, 136, 262
 HIGH = 0xDEADBEEF << 32
 """What a caller leaves in the upper half of a register that holds 32 bits."""
-
-
-def bpf(program: bytes, number: int, arguments: Sequence[int], architecture: int) -> int:
-    """What a filter returns. Fails where a jump goes astray."""
-    padded = (*arguments, *[0] * (6 - len(arguments)))
-    data = struct.pack("<IIQ6Q", number, architecture, 0, *padded)
-    code = list(struct.iter_unpack("=HBBI", program))
-    at = accumulator = 0
-    while True:
-        operation, yes, no, k = code[at]
-        at += 1
-        if operation == 0x20:
-            (accumulator,) = struct.unpack_from("<I", data, k)
-        elif operation == 0x54:
-            accumulator &= k
-        elif operation == 0x05:
-            at += k
-        elif operation == 0x15:
-            at += yes if accumulator == k else no
-        elif operation == 0x35:
-            at += yes if accumulator >= k else no
-        elif operation == 0x45:
-            at += yes if accumulator & k else no
-        elif operation == 0x06:
-            return int(k)
-        else:
-            raise AssertionError(f"no such operation: {operation:#x}")
 
 
 def verdict(machine: str, name: str, *arguments: int, owner_is_root: bool = False) -> int:
