@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
-from sandbox_agent_sandbox.plan import Bind, Plan
+from sandbox_agent_sandbox.plan import Bind, Plan, Unshared
 from sandbox_agent_sandbox.policy.paths import is_inside
 from sandbox_agent_sandbox.policy.view import KERNEL_FOLDERS
 
@@ -48,10 +48,48 @@ class Why(msgspec.Struct, frozen=True):
 def why(plan: Plan, path: str) -> Why:
     """The answer for an absolute path, given as it is named inside."""
     real = _resolved(plan, os.path.normpath(path))
-    return Why(path, real, *_found(plan, real))
+    found = _found(plan, real)
+    if plan.unshared is not None:
+        found = _without_mounts(plan, plan.unshared, real, found)
+    return Why(path, real, *found)
 
 
-def _found(plan: Plan, real: str) -> tuple[Access, str, str]:
+Found = tuple[Access, str, str]
+"""The access, the sentence and the hint of `Why`."""
+
+
+def _without_mounts(plan: Plan, how: Unshared, real: str, found: Found) -> Found:
+    """The answer where there is no view of mounts: everything is there, and what the policy does
+    not name cannot be opened."""
+    access, what, hint = found
+    if any(is_inside(real, path) for path in how.shown):
+        return (
+            Access.WRITABLE,
+            "can be read: sandbox.hide names it, but without namespaces nothing can be hidden in"
+            " what tools can write",
+            "move it elsewhere",
+        )
+    if access is Access.PROTECTED and any(is_inside(real, path) for path in how.undone):
+        return access, f"is put back after each call, if it was changed ({what})", hint
+    if access is Access.OWN and any(is_inside(real, folder) for folder in _FOR_ALL):
+        return (
+            Access.ABSENT,
+            "cannot be opened: without namespaces tools have $TMPDIR in its place",
+            "use $TMPDIR, or name it in sandbox.read or sandbox.write",
+        )
+    if access is Access.OWN and any(is_inside(real, folder) for folder in KERNEL_FOLDERS):
+        return access, "is the host's, of which most cannot be written", ""
+    words = {
+        Access.HIDDEN: ("is hidden", "cannot be opened"),
+        Access.ABSENT: ("is not shown inside", "cannot be opened: the policy does not name it"),
+        Access.LEADING: ("only leads", "cannot be opened: it only leads"),
+    }
+    if access in words:
+        what = what.replace(*words[access], 1)
+    return access, what, hint
+
+
+def _found(plan: Plan, real: str) -> Found:
     for mask in plan.masks:
         if is_inside(real, mask.path):
             name = "it" if real == mask.path else mask.path
@@ -86,7 +124,7 @@ def _found(plan: Plan, real: str) -> tuple[Access, str, str]:
     )
 
 
-def _of_bind(plan: Plan, real: str, bind: Bind) -> tuple[Access, str, str]:
+def _of_bind(plan: Plan, real: str, bind: Bind) -> Found:
     if bind.writable:
         return Access.WRITABLE, f"can be written: {bind.path} is the workspace's or writable", ""
     for one in plan.protected:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from a_plan import plan
+from msgspec.structs import replace
 from sandbox_agent_sandbox.diagnosis.why import Access, why
+from sandbox_agent_sandbox.plan import PlanKind, Symlink, Unshared
 
 
 @pytest.mark.parametrize(
@@ -37,9 +39,31 @@ def test_a_path_is_explained(path: str, access: Access, real: str | None) -> Non
         assert "sandbox." in found.hint
 
 
-def test_links_in_a_circle_end() -> None:
-    from msgspec.structs import replace
-    from sandbox_agent_sandbox.plan import Symlink
+@pytest.mark.parametrize(
+    ("path", "access", "words"),
+    [
+        ("/home/you/work", Access.WRITABLE, "can be written"),
+        ("/home/you/work/tests/test_a.py", Access.PROTECTED, "is put back after each call"),
+        ("/home/you/work/secret/key", Access.WRITABLE, "nothing can be hidden"),
+        ("/home/you/.ssh", Access.ABSENT, "cannot be opened: the policy does not name it"),
+        ("/home/you", Access.LEADING, "cannot be opened: it only leads"),
+        ("/usr/bin/env", Access.READABLE, "is shown read-only"),
+        ("/etc/shadow", Access.HIDDEN, "cannot be opened"),
+        ("/tmp/build", Access.ABSENT, "$TMPDIR"),
+        ("/proc/1/environ", Access.OWN, "the host's"),
+    ],
+)
+def test_without_namespaces_everything_is_there_and_shut(
+    path: str, access: Access, words: str
+) -> None:
+    secret, judge = "/home/you/work/secret", "/home/you/work/tests"
+    how = Unshared(abi=7, shown=(secret,), undone=(judge,))
+    unshared = replace(plan(), kind=PlanKind.NO_NAMESPACES, unshared=how)
+    found = why(unshared, path)
+    assert (found.access, words in found.what) == (access, True), found
+    assert "shown inside" not in found.what
 
+
+def test_links_in_a_circle_end() -> None:
     circle = replace(plan(), symlinks=(Symlink("/a", "b"), Symlink("/b", "a")))
     assert why(circle, "/a/x").access is Access.ABSENT
