@@ -90,7 +90,7 @@ MUTANTS = (
         "the network is always the host's",
         _GOLDEN,
         _PLAN,
-        "network=policy.network,",
+        "network=_network(policy, kind),",
         'network="host",',
     ),
     mutant(
