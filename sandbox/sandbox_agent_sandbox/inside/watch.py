@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
-from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.plan import Plan, PlanKind
 
 _PAUSE = 0.1
 _SHORT_PAUSE = 0.02
@@ -75,6 +75,7 @@ class Watch:
         self._memfds_at = 0.0
         watched = plan.limits.memory, plan.limits.call_memory, plan.limits.processes
         self._proc = -1
+        self._bounds_numbers = plan.kind is PlanKind.NO_NAMESPACES
         if plan.groups is None and any(limit is not None for limit in watched):
             self._proc = _every_process() if proc < 0 else proc
         self._folders = [path for path in own if _is_in_memory(path)]
@@ -132,8 +133,22 @@ class Watch:
         number = 1 + sum(process.threads for process in everything)
         if self._limits.processes is None or number < self._limits.processes:
             return
+        if self._bounds_numbers:
+            ours = 1 + 2 * len(by_call)  # this process, the supervisors and the starters
+            self._end_newest(number - ours - self._limits.processes, everything, by_call)
         largest = max(by_call, key=lambda init: sum(one.threads for one in by_call[init]))
         self._say(largest, "processes", "no more processes or threads could be started")
+
+    def _end_newest(
+        self, number: int, everything: list[_Process], by_call: dict[int, list[_Process]]
+    ) -> None:
+        """End so many processes and threads, where RLIMIT_NPROC does not bind: as uid 0 outside."""
+        tools = [process for process in everything if process.pid not in by_call]
+        tools.sort(key=lambda process: process.start)
+        while number > 0 and tools:
+            newest = tools.pop()
+            number -= newest.threads
+            self._end(newest)
 
     def _look_at_memory(
         self,

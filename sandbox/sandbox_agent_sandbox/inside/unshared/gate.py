@@ -21,7 +21,9 @@ import platform
 import signal
 import socket
 import struct
+import time
 from collections.abc import Collection
+from math import inf
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.unshared.kernel import filter_with_listener
@@ -50,6 +52,9 @@ _SIGNALS = frozenset(_NUMBERS.values()) - _FORKS
 _CLONE_THREAD = 0x10000
 _ATTACH, _SEIZE = 16, 0x4206
 """PTRACE_ATTACH, PTRACE_SEIZE. All other requests are about tracees."""
+
+_SHARE = 10
+"""Looks at a call with as many processes as it may have take one part in so many of the time."""
 
 _LOAD, _JUMP_EQUAL, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
 """BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_JMP|JSET|K, BPF_RET|K."""
@@ -107,13 +112,21 @@ class Gate:
     """The supervisor's side.
 
     listener: what `shut_behind` has sent. kept: processes of the call that tools must not signal.
-    broker: for the calls that are neither forks nor signals.
+    broker: for the calls that are neither forks nor signals. most: processes that the call may
+    have, where no control group counts them: RLIMIT_NPROC counts all of a user's, and none of
+    root's. None for no limit. Threads do not pass the gate: `watch` counts them.
     """
 
-    def __init__(self, listener: int, kept: Collection[int], broker: Broker | None) -> None:
+    def __init__(
+        self, listener: int, kept: Collection[int], broker: Broker | None, most: int | None
+    ) -> None:
         self.listener = listener
         self._kept = kept
         self._broker = broker
+        self._most = inf if most is None else most + len(kept)
+        self._number = len(kept) + 1
+        """Processes, at the most: those that have ended since the last look count too."""
+        self._next_look = 0.0
         self._is_shut = False
 
     def shut(self) -> None:
@@ -140,7 +153,7 @@ class Gate:
     def _judge(self, asked: Notification) -> int | None:
         """None to let the call go on, 0 if it is done, or the errno."""
         if asked.number in _FORKS:
-            return errno.EAGAIN if self._is_shut else None
+            return self._judge_fork()
         first = ctypes.c_int(asked.arguments[0] & 0xFFFFFFFF).value
         if asked.number == _KILL and first < 0:
             return self._judge_group(asked, first)
@@ -156,6 +169,16 @@ class Gate:
             first = notify.process_of(first)
         allowed = first not in self._kept and is_below(first, os.getpid())
         return None if allowed else errno.EPERM
+
+    def _judge_fork(self) -> int | None:
+        now = time.monotonic()
+        if self._number >= self._most and now >= self._next_look:
+            self._number = len(below(os.getpid()))
+            self._next_look = now + (time.monotonic() - now) * _SHARE
+        if self._is_shut or self._number >= self._most:
+            return errno.EAGAIN
+        self._number += 1
+        return None
 
     def _judge_group(self, asked: Notification, first: int) -> int | None:
         members = [pid for pid in below(os.getpid()) if pid not in self._kept]

@@ -80,6 +80,9 @@ def _wait(worker: int, orders: int) -> bool:
             if not os.read(orders, 1):
                 return False
             poking = True
+            # It may have begun after SIGTERM was sent to all. It acts on the first one only.
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGTERM)
         elif poking:
             with suppress(ProcessLookupError):
                 os.kill(worker, POKE)

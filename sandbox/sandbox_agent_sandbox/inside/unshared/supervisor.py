@@ -193,7 +193,10 @@ class _Supervisor:
         except OSError:
             message = b""
         if message == orders.GO:  # the spawner has told the host of this process
-            self._start()
+            if self._is_terminating:
+                self._is_over = True  # nobody has begun whom SIGTERM could reach
+            else:
+                self._start()
         elif message == orders.FREEZE:
             self._reach.send(signal.SIGSTOP)
             with suppress(OSError):
@@ -217,7 +220,10 @@ class _Supervisor:
         _, descriptors, _, _ = socket.recv_fds(self._from_worker, 1, 1)
         self._from_worker.close()
         for listener in descriptors:
-            self._gate = Gate(listener, (self._starter,), self._broker(listener))
+            kept, plan = (self._starter,), self._charge.plan
+            counted = plan.groups is not None and plan.groups.processes
+            most = None if counted else plan.limits.processes
+            self._gate = Gate(listener, kept, self._broker(listener), most)
             self._listen(listener, self._on_gate)
 
     def _broker(self, listener: int) -> Broker | None:
