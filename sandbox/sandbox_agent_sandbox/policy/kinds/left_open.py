@@ -19,6 +19,8 @@ LEFT_OPEN: Mapping[PlanKind, tuple[str, ...]] = {
         "other processes: their names, command lines and numbers in /proc, and the host's"
         " connections (/proc/net)",
         "the host's accounts and its names (/etc/passwd, /etc/hosts)",
+        "processes of a call whose spawner, supervisor and starter were all killed (SIGKILL) in the"
+        " same moment: they live on until this user's next sandbox starts",
         "servers that tools start with network: loopback: other programs of the host reach them",
     ),
 }
