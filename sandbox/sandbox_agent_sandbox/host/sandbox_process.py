@@ -245,7 +245,10 @@ class SandboxProcess:
 
     def _read_last_messages(self) -> None:
         """Of a spawner that was killed: a call of whose birth it has told goes on without it."""
-        while self._launch is not None and select.select([self._launch.control], [], [], 0)[0]:
+        assert self._launch is not None
+        poll = select.poll()
+        poll.register(self._launch.control, select.POLLIN)
+        while poll.poll(0):
             try:
                 message, descriptors = recv_datagram(self._launch.control, FromInit)
             except (OSError, IpcError):

@@ -53,6 +53,7 @@ from sandbox_agent_sandbox.inside.unshared.supervisor import Charge, Keepers
 from sandbox_agent_sandbox.inside.unshared.tag import Marks, reap_orphans
 from sandbox_agent_sandbox.inside.unshared.view.places import Own
 from sandbox_agent_sandbox.inside.unshared.view.rules import make_ruleset
+from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
 from sandbox_agent_sandbox.inside.walls.private import Area
 from sandbox_agent_sandbox.inside.walls.seccomp import make_filter
 from sandbox_agent_sandbox.inside.watch import Watch
@@ -63,7 +64,7 @@ from sandbox_agent_sandbox.steps import Step
 _AFTER_TOOLS = "500"
 """The score of the keepers where memory runs out: tools have 1000, the agent what it had."""
 _REAPING = 0.5
-"""Seconds that a start may take to end what earlier sandboxes have left."""
+"""Seconds in which a start ends what earlier sandboxes have left."""
 _SWEEP_PAUSE = 0.001
 _LONGEST_SWEEP_PAUSE = 0.02
 
@@ -109,7 +110,7 @@ def main(arguments: list[str]) -> NoReturn:
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGCONT)
     try:
         send_datagram(control, InitHello(PROTOCOL))
-        reap_orphans(_REAPING)
+        calls.reaper = _reap_apart()
         calls.serve()
     except IpcError:
         pass  # the host has gone
@@ -117,6 +118,24 @@ def main(arguments: list[str]) -> NoReturn:
         os.write(2, f"sandbox spawner: {type(error).__name__}: {error}\n".encode())
     calls.end()
     os._exit(0)
+
+
+def _reap_apart() -> int:
+    """End what earlier sandboxes have left, in a process of its own: to look at all processes takes
+    a while. Returns its pid; 0 for none."""
+    try:
+        pid = fork_unnoticed()
+    except OSError:
+        return 0
+    if pid == 0:
+        try:
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+            syscalls.set_process_name("sandbox-reaper")
+            keep_only(())
+            reap_orphans(_REAPING)
+        finally:
+            os._exit(0)
+    return pid
 
 
 def _say_born(control: socket.socket, area: Area) -> None:
@@ -146,7 +165,9 @@ class _Call:
 
     @property
     def is_proven(self) -> bool:
-        return bool(select.select([self.proof], [], [], 0)[0])
+        poll = select.poll()
+        poll.register(self.proof, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         self.channel.close()
@@ -173,6 +194,7 @@ class _Calls:
         self._calls: dict[int, _Call] = {}
         proc = os.open("/proc", os.O_RDONLY | os.O_CLOEXEC)
         self._watch = Watch(plan, self._tell, proc, own=())
+        self.reaper = 0
         self._is_frozen = self._is_confirming = False
         self._pause = _SWEEP_PAUSE
         self._poll = select.poll()
@@ -198,8 +220,11 @@ class _Calls:
         """End all calls, and wait until each of them is proven to have ended."""
         for fd in (self._control.fileno(), self._host_fd, self._orders.descriptor):
             self._poll.unregister(fd)
+        self._is_confirming = False  # nobody may be there to be told
         for call in self._calls.values():
             orders.send(call.pidfd, orders.END)
+        if self.reaper:
+            os.kill(self.reaper, signal.SIGKILL)
         while self._calls:
             self._look(None)
 
@@ -212,6 +237,8 @@ class _Calls:
         else:
             self._pause = _SWEEP_PAUSE
         ready = {fd for fd, _ in self._poll.poll(None if pause is None else pause * 1000)}
+        if self.reaper and os.waitpid(self.reaper, os.WNOHANG | WALL)[0]:
+            self.reaper = 0
         for call in list(self._calls.values()):
             if call.channel.fileno() in ready:
                 self._on_channel(call)
