@@ -188,6 +188,20 @@ def chain() -> None:
     fork(lambda: link(60))
 
 
+def hoarders() -> None:
+    """Each holds as many descriptors as it may."""
+
+    def hoard() -> None:
+        try:
+            while True:
+                os.open("/dev/null", os.O_RDONLY)
+        except OSError:
+            stay()
+
+    for _ in range(20):
+        fork(hoard)
+
+
 KINDS: dict[str, Callable[[], object]] = {
     "spread": spread,
     "deaf": deaf,
@@ -203,6 +217,7 @@ KINDS: dict[str, Callable[[], object]] = {
     "zombies": zombies,
     "threads": threads,
     "chain": chain,
+    "hoarders": hoarders,
 }
 
 if __name__ == "__main__":
