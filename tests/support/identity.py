@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import as_user
+import observer
 from environments import ENVIRONMENTS, Environment
 from paths import CHECKOUT as CHECKOUT
 
@@ -53,11 +54,26 @@ class Person:
         return {"HOME": str(self.home), "PATH": path, "LANG": "C.UTF-8", **(more or {})}
 
     def command(self, argv: Sequence[str]) -> list[str]:
+        if self.place is not None and self.place.in_container:
+            return self.place.wrap(argv, "--as", str(self.uid), "--own", str(self.folder))
         if self.place is not None:
             argv = self.place.wrap(argv)
         if self.uid == os.geteuid():
             return list(argv)
         return as_user.command(self.uid, self.home, list(argv), checkout=CHECKOUT)
+
+    def pid_of(self, process: subprocess.Popen[str]) -> int:
+        """Of the command that `start` started. In a container it is a child of the first process,
+        which does nothing else."""
+        if self.place is None or not self.place.in_container:
+            return process.pid
+
+        def look() -> int:
+            below = observer.descendants(process.pid)
+            firsts = {one.pid for one in below if one.namespace_pids[1:] == (1,)}
+            return next((one.pid for one in below if one.parent in firsts), 0)
+
+        return observer.eventually(look, 30)
 
     def start(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any

@@ -15,8 +15,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +72,23 @@ class Struck:
     marks: list[str]
     tools: dict[tuple[str, str], observer.Process] = field(default_factory=dict)
 
+    @cached_property
+    def pid(self) -> int:
+        """Its own; that of `agent` may be its container's."""
+        return self.person.pid_of(self.agent)
+
     def strike(self, *signals: int, heeded: bool = False, patience: float = 30.0) -> After:
         """Signals the agent's own pid only, as CI systems do, and looks at what remains.
 
         heeded: the second signal waits until the journal says that the first has been taken.
         """
-        everyone = observer.descendants(self.agent.pid)
+        everyone = observer.descendants(self.pid)
         known = {process.pid for process in everyone}
         everyone += [one for one in self.tools.values() if one.pid not in known]
         with observer.watching(everyone) as handles:
             begin = time.monotonic()
             for number in signals:
-                os.kill(self.agent.pid, number)
+                os.kill(self.pid, number)
                 if heeded:
                     observer.eventually(self.was_cancelled, patience)
             out, err = self.agent.communicate(timeout=patience)
@@ -94,15 +100,18 @@ class Struck:
 
     def kill(self, patience: float = 30.0) -> After:
         """SIGKILL of the agent. `ours` is the time until nothing at all was left."""
-        everyone = observer.descendants(self.agent.pid)
+        everyone = observer.descendants(self.pid)
         with observer.watching(everyone) as handles:
             begin = time.monotonic()
-            os.kill(self.agent.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
             _, lasting = observer.wait_gone(handles, patience)
             ours = time.monotonic() - begin
             out, err = self.agent.communicate(timeout=patience)
         left = [one for mark in self.marks for one in observer.marked(mark)]
-        return After(self.agent.returncode, ours, left, ours, lasting, out, err)
+        code = self.agent.returncode
+        if self.pid != self.agent.pid and code > 128:
+            code = 128 - code  # a container exits by itself
+        return After(code, ours, left, ours, lasting, out, err)
 
     @property
     def run_folder(self) -> Path:
@@ -164,6 +173,9 @@ def at_work(
             yield Struck(agent, person, marks, tools)
         finally:
             with agent:
+                for process in observer.descendants(agent.pid):  # of a container, its processes
+                    with suppress(ProcessLookupError):
+                        os.kill(process.pid, signal.SIGKILL)
                 agent.kill()
 
 

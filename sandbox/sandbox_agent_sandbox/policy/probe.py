@@ -152,9 +152,9 @@ _CHECKS = {
     ),
     "id maps": (
         "unshare(s.CLONE_NEWUSER); "
-        "open('/proc/self/setgroups', 'w').write('deny'); "
-        "open('/proc/self/uid_map', 'w').write(f'{uid} {uid} 1'); "
-        "open('/proc/self/gid_map', 'w').write(f'{gid} {gid} 1')",
+        "put('/proc/self/setgroups', 'deny'); "
+        "put('/proc/self/uid_map', f'{uid} {uid} 1'); "
+        "put('/proc/self/gid_map', f'{gid} {gid} 1')",
         "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu 24.04 and later)",
         True,
     ),
@@ -207,6 +207,8 @@ _PRELUDE = (
     "from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals; reset_signals(); "
     "s.prctl(s.PR_SET_PDEATHSIG, 9); "
     "uid, gid = os.geteuid(), os.getegid(); "
+    # Not by a file object: what a buffer cannot write when it is collected is no error to anybody.
+    "put = lambda path, text: os.write(os.open(path, os.O_WRONLY), text.encode()); "
 )
 _LAST = "\nprint('works')"
 """The end of a check that works. Its exit status says nothing where the calling program ignores

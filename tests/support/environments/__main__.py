@@ -7,19 +7,30 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from environments import ENVIRONMENTS, entering
+from environments import ENVIRONMENTS, entering, runc
 
 
 def main() -> None:
-    if len(sys.argv) < 4 or sys.argv[1] not in entering.ENTER or sys.argv[2] != "--":
-        sys.exit(f"usage: environments NAME -- COMMAND...; NAME: {', '.join(entering.ENTER)}")
-    kind = ENVIRONMENTS[sys.argv[1]].plan(root=os.geteuid() == 0)
-    os.environ["SANDBOX_AGENT_TEST_PLAN"] = kind
+    names = [*entering.ENTER, *runc.SPECS]
+    options, argv = _split(sys.argv[1:])
+    name = options.pop(0) if options else ""
+    if name not in names or not argv or (options and name not in runc.SPECS):
+        sys.exit(f"usage: environments NAME [--as UID --own FOLDER] -- COMMAND...; NAME: {names}")
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    uid = int(given.get("--as", os.geteuid()))
+    os.environ["SANDBOX_AGENT_TEST_PLAN"] = ENVIRONMENTS[name].plan(root=uid == 0)
     try:
-        entering.ENTER[sys.argv[1]]()
+        if name in runc.SPECS:
+            runc.run(name, uid, given.get("--own", os.getcwd()), argv)
+        entering.ENTER[name]()
     except OSError as error:
-        sys.exit(f"environments: {sys.argv[1]} cannot be made here: {error.strerror or error}")
-    os.execvp(sys.argv[3], sys.argv[3:])
+        sys.exit(f"environments: {name} cannot be made here: {error.strerror or error}")
+    os.execvp(argv[0], argv)
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
 
 
 if __name__ == "__main__":

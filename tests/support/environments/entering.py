@@ -23,6 +23,11 @@ def docker_filter() -> None:
         kernel.keep_capabilities(docker.CAPABILITIES.values())
 
 
+def no_map_capabilities() -> None:
+    # Who maps another uid needs CAP_SETUID, who maps uid 0 CAP_SETFCAP: EPERM, as by AppArmor.
+    kernel.keep_capabilities(set(range(64)) - {*kernel.FOR_MAPS})
+
+
 def no_id_maps() -> None:
     kernel.own_mounts()
     # Nobody's id maps can be written: EROFS. To make a user namespace still works.
@@ -59,6 +64,7 @@ ENTER: dict[str, Callable[[], None]] = {
     "no-user-namespaces": no_user_namespaces,
     "docker-filter": docker_filter,
     "no-id-maps": no_id_maps,
+    "no-map-capabilities": no_map_capabilities,
     "masked-proc": masked_proc,
     "no-sys-admin": no_sys_admin,
     "no-walls": no_walls,

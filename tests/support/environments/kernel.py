@@ -14,6 +14,8 @@ CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 0x1000, 0x4000, 1 << 18
 CAP_SYS_ADMIN = 21
+FOR_MAPS = (6, 7, 31)
+"""CAP_SETGID, CAP_SETUID, CAP_SETFCAP: user_namespaces(7)."""
 
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 24, 38, 22
 _PR_CAP_AMBIENT, _CLEAR_ALL = 47, 4
@@ -33,6 +35,10 @@ def unshare(flags: int) -> None:
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
     words = (source.encode(), target.encode(), kind.encode())
     _check(_libc.mount(*words, ctypes.c_ulong(flags), data.encode()), f"mount {target}")
+
+
+def umount(target: str, flags: int) -> None:
+    _check(_libc.umount2(target.encode(), flags), f"umount {target}")
 
 
 def own_user_namespace() -> None:
@@ -56,16 +62,20 @@ def own_mounts() -> None:
 
 
 def has_capability(number: int) -> bool:
+    return bool(_effective() >> number & 1)
+
+
+def _effective() -> int:
     with open("/proc/self/status") as file:
         [line] = [line for line in file if line.startswith("CapEff:")]
-    return bool(int(line.split()[1], 16) >> number & 1)
+    return int(line.split()[1], 16)
 
 
 def keep_capabilities(kept: Iterable[int]) -> None:
     """Give up all others, for this process and what it executes. capabilities(7)"""
-    mask = sum(1 << number for number in kept)
+    mask = sum(1 << number for number in kept) & _effective()
     number = 0
-    while os.path.exists("/proc") and _libc.prctl(23, number, 0, 0, 0) >= 0:  # PR_CAPBSET_READ
+    while _libc.prctl(23, number, 0, 0, 0) >= 0:  # PR_CAPBSET_READ
         if not mask >> number & 1:
             _check(_libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0), "PR_CAPBSET_DROP")
         number += 1
