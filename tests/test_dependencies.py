@@ -29,6 +29,7 @@ ORDER = (
     "sandbox_agent_sandbox.images",
     "sandbox_agent_sandbox.received",
     "sandbox_agent_sandbox.steps",
+    "sandbox_agent_sandbox.privileges",
     "sandbox_agent_sandbox.plan",
     "sandbox_agent_sandbox.outcome",
     "sandbox_agent_sandbox.call_status",

@@ -23,11 +23,13 @@ BIN = Path(sys.prefix) / "bin"
 @dataclass(frozen=True)
 class Person:
     """folder: theirs alone, with `home` and `work` in it. uid: of the processes they start.
-    place: the host that refuses something, where they start them; None for this one."""
+    place: the host that refuses something, where they start them; None for this one. is_first: in
+    a container, their command is the first process."""
 
     uid: int
     folder: Path
     place: Environment | None = None
+    is_first: bool = False
 
     @property
     def home(self) -> Path:
@@ -55,7 +57,9 @@ class Person:
 
     def command(self, argv: Sequence[str]) -> list[str]:
         if self.place is not None and self.place.in_container:
-            return self.place.wrap(argv, "--as", str(self.uid), "--own", str(self.folder))
+            where = ("--as", str(self.uid), "--own", str(self.folder))
+            first = ("--first", "command") if self.is_first else ()
+            return self.place.wrap(argv, *where, *first)
         if self.place is not None:
             argv = self.place.wrap(argv)
         if self.uid == os.geteuid():
@@ -71,6 +75,8 @@ class Person:
         def look() -> int:
             below = observer.descendants(process.pid)
             firsts = {one.pid for one in below if one.namespace_pids[1:] == (1,)}
+            if self.is_first:
+                return next(iter(firsts), 0)
             return next((one.pid for one in below if one.parent in firsts), 0)
 
         return observer.eventually(look, 30)

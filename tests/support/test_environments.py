@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import observer
@@ -75,13 +76,18 @@ def test_an_environment_runs_the_command_as_its_own_process(person: Person) -> N
     mark = observer.new_mark()
     with person.start(["sleep", f"300.{mark}"]) as process:
         try:
-            pid = person.pid_of(process)
-            found = observer.eventually(lambda: observer.look(pid), 10)
-            observer.eventually(lambda: mark in observer.marked(mark)[0].command, 10)
-            assert [one.pid for one in observer.marked(mark) if one.command[:5] == "sleep"] == [pid]
-            assert found is not None and (person.place.in_container or pid == process.pid)
+            [sleeps] = observer.eventually(lambda: asleep(mark), 10)
+            assert sleeps.pid == person.pid_of(process)
+            assert person.place is not None
+            assert person.place.in_container or sleeps.pid == process.pid
         finally:
-            os.kill(pid, 9)
+            for one in observer.marked(mark):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one.pid, 9)
+
+
+def asleep(mark: str) -> list[observer.Process]:
+    return [one for one in observer.marked(mark) if one.command.startswith("sleep")]
 
 
 def test_a_machine_is_named_for_what_it_cannot_make() -> None:

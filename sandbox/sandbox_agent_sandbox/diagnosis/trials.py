@@ -18,6 +18,7 @@ import msgspec
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import FunctionRef
 
+from sandbox_agent_sandbox import privileges
 from sandbox_agent_sandbox.diagnosis.trial_folder import trial_folder
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.host.cell import CallRequest, Cell
@@ -199,7 +200,7 @@ def _ground(top: Path, kind: PlanKind) -> Iterator[tuple[Policy, Ground]]:
         for name in (*files, "work/guarded/file", "work/guarded-by-default/.envrc"):
             (top / name).parent.mkdir(exist_ok=True)
             (top / name).write_text("content")
-        if os.geteuid() == 0 and kind is not PlanKind.NO_NAMESPACES:
+        if privileges.has(privileges.SYS_ADMIN) and kind is not PlanKind.NO_NAMESPACES:
             # Tools of root's are nobody's account. So no mount must show these files as theirs,
             # which not every file system can.
             with suppress(PermissionError):  # root without CAP_CHOWN

@@ -26,6 +26,7 @@ import msgspec
 from sandbox_agent_ipc.channel import send_datagram
 from sandbox_agent_ipc.messages import PROTOCOL, InitBorn, InitFailed
 
+from sandbox_agent_sandbox import privileges
 from sandbox_agent_sandbox.inside import init
 from sandbox_agent_sandbox.inside.init import HostEnds
 from sandbox_agent_sandbox.inside.kernel import syscalls
@@ -131,7 +132,8 @@ def _start_init(plan: Plan, host: HostEnds) -> int:
     except OSError as error:
         raise StepFailed(Step.PRIVATE, error) from error
     try:
-        trees = open_trees(plan) if os.geteuid() == 0 else None
+        copies = os.geteuid() == 0 and privileges.has(privileges.SYS_ADMIN)
+        trees = open_trees(plan) if copies else None
         if trees is not None and area is not None:
             open_area(area)
     except NoUserNamespace as error:

@@ -21,7 +21,9 @@ other account has it."""
 
 
 def identity_for(kind: PlanKind, facts: HostFacts, workspace: Path | None) -> Identity:
-    """The tools' user. Never 0 inside, and never root outside, where there are namespaces."""
+    """The tools' user. Where there are namespaces it is never 0 inside, and root outside only if
+    this root can neither be another user nor show its files as another's: then it is root without
+    any capability."""
     own = Identity(facts.uid, facts.gid, facts.uid, facts.gid)
     if facts.uid != 0:
         return own
@@ -32,6 +34,8 @@ def identity_for(kind: PlanKind, facts: HostFacts, workspace: Path | None) -> Id
         needed = map(str, (facts.prefix, facts.base_prefix, *facts.code))
         if other is None or not all(can_reach(path, *other) for path in needed):
             return own
+    if not facts.can_mount and (other is None or not facts.can_map):
+        return Identity(UNPRIVILEGED_ID, UNPRIVILEGED_ID, facts.uid, facts.gid)
     if other is None:
         return Identity(UNPRIVILEGED_ID, UNPRIVILEGED_ID, OUTSIDE_ID, OUTSIDE_ID)
     return Identity(*other, *other)

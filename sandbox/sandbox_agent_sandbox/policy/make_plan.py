@@ -240,6 +240,8 @@ def _can_be_renamed(folder: str, view: View) -> bool:
 def _is_roots(view: View) -> bool:
     """Whether what tools write is root's on the disk, or its group's: in an idmapped mount they
     write as the owner of what is mounted."""
+    if 0 in (view.identity.outside_uid, view.identity.outside_gid):
+        return True
     return any(
         bind.writable and bind.idmapped and 0 in (bind.owner_uid, bind.owner_gid)
         for bind in view.binds

@@ -30,7 +30,9 @@ def place_private(limits: Limits, view: View) -> Private:
     if view.workspace is None or (size is not None and size <= SMALL):
         most = WITHOUT_DISK if size is None else min(size, WITHOUT_DISK)
         return Private(size=most, shared_memory=shared_memory)
-    base = usable_base(view, view.facts.disks)
+    # In root's folder another user gets only by a mount that was made before.
+    reached = view.facts.can_mount or view.facts.uid == view.identity.outside_uid
+    base = usable_base(view, view.facts.disks if reached else ())
     if not base:
         why = "no folder on a disk can be used" if view.facts.disks else ""
         view.notes += [_NOTE] if why else []
@@ -42,7 +44,8 @@ def place_private(limits: Limits, view: View) -> Private:
         if view.facts.maker:
             kind = PrivateKind.IMAGE
         elif view.facts.uid == 0:
-            why = "there is no loop device, or no mkfs.ext4"
+            lacks = "there is no loop device, or no mkfs.ext4"
+            why = lacks if view.facts.can_mount else "root has no CAP_SYS_ADMIN here"
         else:
             why = "only root can mount a file system of a fixed size"
     return Private(kind, size, base, view.facts.maker, shared_memory, why)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from sandbox_agent_sandbox import privileges
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.import_roots import import_roots
 from sandbox_agent_sandbox.limits.places import find_places
@@ -33,7 +34,9 @@ class HostFacts:
     environment and installation, as in `sys`. code: the folders that our own packages are imported
     from. import_path: `sys.path`. user: the name that tools see as their own. environment: what
     `env.pass` reads. root: the folder that holds the system's `usr`, `etc` and so on. machine: as
-    uname(2) names it; "" where it is not that of this process. groups: where control groups can be
+    uname(2) names it; "" where it is not that of this process. can_mount, can_map: whether root may
+    show files of others as the tools' own, and give tools another id (in a container it may not
+    be). groups: where control groups can be
     made; None for nowhere. unshared: what can be had without namespaces, for a plan that has none.
     """
 
@@ -51,6 +54,8 @@ class HostFacts:
     machine: str = ""
     disks: tuple[Path, ...] = ()
     maker: str = ""
+    can_mount: bool = True
+    can_map: bool = True
     groups: ControlGroups | None = None
     unshared: Unshared | None = None
 
@@ -108,6 +113,8 @@ def host_facts() -> HostFacts:
         machine=os.uname().machine if sys.maxsize > 2**32 else "",
         disks=disks(environment),
         maker=image_maker(),
+        can_mount=privileges.has(privileges.SYS_ADMIN),
+        can_map=privileges.has(privileges.SETUID, privileges.SETGID),
         groups=find_places(),
     )
 
@@ -125,7 +132,9 @@ def disks(environment: Mapping[str, str]) -> tuple[Path, ...]:
 def image_maker() -> str:
     """The path of mkfs.ext4, where this process can make a file system in a file: root with a loop
     device. "" otherwise."""
-    if os.geteuid() != 0 or not os.access("/dev/loop-control", os.R_OK | os.W_OK):
+    if os.geteuid() != 0 or not privileges.has(privileges.SYS_ADMIN):
+        return ""
+    if not os.access("/dev/loop-control", os.R_OK | os.W_OK):
         return ""
     candidates = (f"{folder}/mkfs.ext4" for folder in ("/usr/sbin", "/sbin", "/usr/bin", "/bin"))
     return next(filter(_is_program, candidates), "")

@@ -161,7 +161,8 @@ class View:
 
     def _bind(self, path: str, writable: bool, remap: bool) -> Bind:
         status = os.stat(path)
-        if self.facts.uid == 0 and remap and status.st_uid != self.identity.outside_uid:
+        remap = remap and self.facts.uid == 0 and self.facts.can_mount
+        if remap and status.st_uid != self.identity.outside_uid:
             return Bind(path, writable, True, status.st_uid, status.st_gid)
         return Bind(path, writable)
 

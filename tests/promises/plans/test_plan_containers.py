@@ -1,5 +1,5 @@
-"""In containers of runc: the plan is the strongest that the container allows, an interrupted run and
-a killed agent leave nothing, and the record is complete."""
+"""In containers of runc: the plan is the strongest that the container allows. An interrupted run
+and a killed agent leave nothing, and the record is complete."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ def main() -> None:
     os.environ["SANDBOX_AGENT_TEST_PLAN"] = ENVIRONMENTS[name].plan(root=uid == 0)
     try:
         if name in runc.SPECS:
-            runc.run(name, uid, given.get("--own", os.getcwd()), argv)
+            is_first = given.get("--first") == "command"
+            runc.run(name, uid, given.get("--own", os.getcwd()), argv, is_first=is_first)
         entering.ENTER[name]()
     except OSError as error:
         sys.exit(f"environments: {name} cannot be made here: {error.strerror or error}")

@@ -1,9 +1,10 @@
 """Containers of runc, on the file system of this host: root makes them, for any user.
 
-    python tests/support/environments runc... --as UID --own FOLDER -- COMMAND...
+    python tests/support/environments runc... --as UID --own FOLDER [--first command] -- COMMAND...
 
-The container has pids of its own. Its first process is `first.py`, so the command is the second,
-as in `docker run --init`, and its end does not hide what it leaves. FOLDER is writable.
+The container has pids of its own. Its first process is `first.py`, as in `docker run --init`: the
+command's end does not hide what the command leaves. With `--first command` the command itself is
+the first process. FOLDER is writable.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ SPECS: dict[str, Callable[[Spec], None]] = {
 }
 
 
-def run(name: str, uid: int, own: str, argv: list[str]) -> None:
-    """Execute runc in the place of this process."""
+def run(name: str, uid: int, own: str, argv: list[str], *, is_first: bool = False) -> None:
+    """Execute runc in the place of this process. is_first: the command is the first process."""
     bundle = tempfile.mkdtemp(prefix=".runc-", dir=own)
     subprocess.run(["runc", "spec", "--bundle", bundle], check=True)
     path = Path(bundle, "config.json")
@@ -74,7 +75,8 @@ def run(name: str, uid: int, own: str, argv: list[str]) -> None:
     spec["root"]["path"] = _root(bundle, uid)
     process = spec["process"]
     process.update(terminal=False, cwd=os.getcwd(), user={"uid": uid, "gid": uid})
-    process["args"] = [sys.executable, "-I", str(HERE / "first.py"), *argv]
+    first = [] if is_first else [sys.executable, "-I", str(HERE / "first.py")]
+    process["args"] = [*first, *argv]
     process["env"] = [f"{key}={value}" for key, value in os.environ.items()]
     del process["rlimits"]
     spec["linux"].pop("resources", None)

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from sandbox_agent_sandbox import privileges
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.plan import Identity
 
@@ -27,11 +28,11 @@ def enter_namespaces(network: str) -> None:
 def write_maps(pid: int, identity: Identity) -> None:
     """Map exactly one user and one group into the namespace of `pid`.
 
-    The writer must be in the parent namespace. There root may map any id; an ordinary user may map
-    its own id only, and its own group only after setgroups is denied. user_namespaces(7).
+    The writer must be in the parent namespace. There root may map any id; who has no capability may
+    map its own id only, and its own group only after setgroups is denied. user_namespaces(7).
     """
     process = Path("/proc", str(pid))
-    if os.geteuid() != 0:
+    if not privileges.has(privileges.SETGID):
         (process / "setgroups").write_text("deny")
     (process / "uid_map").write_text(f"{identity.inside_uid} {identity.outside_uid} 1")
     (process / "gid_map").write_text(f"{identity.inside_gid} {identity.outside_gid} 1")
