@@ -151,8 +151,9 @@ class Unshared(msgspec.Struct, frozen=True):
     it can also take a socket out of a tool, and connect it; pidfd_getfd(2). other_user: whether
     tools can run as another user than the agent, and be ended; in a plan: whether they do.
     undone: paths that are put back after each call, because tools can write them. shown: paths that
-    should be hidden and are not. sockets: paths of sockets, and folders of such, that tools may
-    connect to. looked_at: numbers of system calls that the broker looks at.
+    should be hidden and are not. owned, covered: paths that are protected and hidden because root
+    owns them while the sandbox is there. sockets: paths of sockets, and folders of such, that tools
+    may connect to. looked_at: numbers of system calls that the broker looks at.
     """
 
     abi: int = 0
@@ -160,8 +161,11 @@ class Unshared(msgspec.Struct, frozen=True):
     listener: bool = False
     broker: bool = False
     other_user: bool = False
+    owns: bool = False
     undone: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
+    owned: tuple[str, ...] = ()
+    covered: tuple[str, ...] = ()
     sockets: tuple[str, ...] = ()
     looked_at: tuple[int, ...] = ()
 

@@ -137,12 +137,14 @@ def environment(person: Person, program: Program) -> dict[str, str]:
     return found
 
 
-def policy(program: Program) -> Mapping[str, Any]:
-    """The default one, but for where a registry is."""
+def policy(program: Program, plan: str) -> Mapping[str, Any]:
+    """The default one, but for where a registry is. plan: its kind; without namespaces tools have a
+    loopback interface only where the policy asks for it."""
     if not program.registry:
-        return {}
+        return {"plan": plan, "network": "loopback"} if plan else {}
     names = [one for one in os.environ if re.fullmatch(r"(?i)PIP_\w+|npm_config_\w+", one)]
-    return {"network": "host", "read": registry_files(), "env": {"pass": names}}
+    more = {"plan": plan} if plan else {}
+    return {"network": "host", "read": registry_files(), "env": {"pass": names}, **more}
 
 
 def run_as(
@@ -198,10 +200,10 @@ def outside(person: Person, program: Program) -> Seen:
     return Seen(Verdict.LEFT_OUT, seconds, f"outside: exit code {code}: {_end(output)}")
 
 
-def inside(person: Person, program: Program) -> Seen:
+def inside(person: Person, program: Program, plan: str = "") -> Seen:
     """Runs it with the sandbox."""
     workspace = workspace_of(person, program, "inside")
-    chosen = person.write(person.folder / "policy.yaml", json.dumps(policy(program)))
+    chosen = person.write(person.folder / "policy.yaml", json.dumps(policy(program, plan)))
     argv = [AGENT, "exec", "--policy", str(chosen), "--timeout", f"{program.seconds:g}s"]
     argv += ["--out", str(person.folder / "runs"), "--", *bash(program.script)]
     code, output, seconds = run_as(person, argv, program, workspace)
@@ -226,14 +228,14 @@ def account() -> int | None:
     return min(found - running, default=None)
 
 
-def compare(kind: str, program: Program) -> Seen:
+def compare(kind: str, program: Program, plan: str = "") -> Seen:
     """What the table says of a program for one kind of person ("root", "user")."""
     for person in someone(kind, account()):
         if not (program.outside == "user" and kind == "root"):
             control = outside(person, program)
             if control.verdict is not Verdict.WORKS:
                 return control
-        return inside(person, program)
+        return inside(person, program, plan)
     raise AssertionError("someone() makes one person")
 
 
@@ -241,6 +243,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/real", description=__doc__)
     parser.add_argument("--only", metavar="PATTERN", help="programs with this in their name")
     parser.add_argument("--as", dest="kind", choices=("root", "user"), help="both, where root")
+    parser.add_argument("--plan", default="", metavar="KIND", help="as sandbox.plan")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table, as JSON")
     options = parser.parse_args()
     mine = ["root", "user"] if os.geteuid() == 0 else ["user"]
@@ -257,7 +260,7 @@ def main() -> int:
         for kind in kinds:
             lacking = ", ".join(program.missing)
             seen = Seen(Verdict.LEFT_OUT, 0, f"missing: {lacking}") if lacking else None
-            seen = seen or compare(kind, program)
+            seen = seen or compare(kind, program, options.plan)
             cells.append(seen)
             rows.append({"program": program.name, "person": kind, **asdict(seen)})
             if seen.verdict is Verdict.BROKEN or (seen.why and not lacking):

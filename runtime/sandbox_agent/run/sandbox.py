@@ -107,12 +107,13 @@ class ConversationSandbox:
                 raise
         self._watch(seen)
         if self.registry is None:
-            assert self.cell is not None
+            assert self.cell is not None and self.plan is not None
             cell, cwd = self.cell, str(self._settings.workspace.path)
             self.registry = await resolve(
                 self._settings.tools,
                 lambda references: cell.describe(references, cwd, token=token),
                 self._settings.sandbox.limits,
+                has_mounts=self.plan.unshared is None,
             )
         return self.registry
 

@@ -101,12 +101,17 @@ def _seconds(asked: object) -> float | None:
 
 
 async def resolve(
-    choices: Sequence[ToolChoice], describe: Describe, limits: Limits | None = None
+    choices: Sequence[ToolChoice],
+    describe: Describe,
+    limits: Limits | None = None,
+    *,
+    has_mounts: bool = True,
 ) -> Registry:
     """Find out what a model is told of each tool.
 
     describe: asks a worker about functions that this process does not import. limits: of the
-    policy. The model is told them, but with a file tool, which does not come near them.
+    policy. The model is told them, but with a file tool, which does not come near them. has_mounts:
+    whether what tools do not see is not there for them; if not, the model is told that once.
     Raises ConfigError for what cannot be a tool, naming function, reason and hint.
     """
     wanted = [(one, ours, c.timeout) for c in choices for one, ours in _functions(c)]
@@ -123,6 +128,10 @@ async def resolve(
 
         plain = set(BUILT_IN["files"])
         tools = [one if one.spec.function in plain else with_limits(one, limits) for one in tools]
+    if tools and not has_mounts:
+        from sandbox_agent.tools.told_limits import WITHOUT_NAMESPACES, with_remark
+
+        tools[0] = with_remark(tools[0], WITHOUT_NAMESPACES)
     return Registry(tools)
 
 

@@ -1,4 +1,4 @@
-"""What a model is told of the limits that its tools have."""
+"""What a model is told of the limits that its tools have, and of the places that are closed."""
 
 from __future__ import annotations
 
@@ -24,15 +24,27 @@ _EACH = (
 )
 
 
+WITHOUT_NAMESPACES = (
+    "Files: what the user does not show to the tools is there and cannot be opened (Permission"
+    " denied); so are /tmp, /var/tmp and /dev/shm. Temporary files go to the folder that TMPDIR"
+    " names."
+)
+"""For all tools, where the host has no namespaces."""
+
+
+def with_remark(tool: ToolEntry, remark: str) -> ToolEntry:
+    """The tool, with a remark at the end of its description."""
+    description = f"{tool.spec.description}\n\n{remark}".lstrip()
+    spec = msgspec.structs.replace(tool.spec, description=description)
+    return msgspec.structs.replace(tool, spec=spec)
+
+
 def with_limits(tool: ToolEntry, limits: Limits) -> ToolEntry:
     """The tool, with its limits at the end of its description. limits: of the policy."""
     text = "; ".join(_texts(tool, limits))
     if not text:
         return tool
-    told = f"Limits: {text}. A result names the limit that it met."
-    description = f"{tool.spec.description}\n\n{told}".lstrip()
-    spec = msgspec.structs.replace(tool.spec, description=description)
-    return msgspec.structs.replace(tool, spec=spec)
+    return with_remark(tool, f"Limits: {text}. A result names the limit that it met.")
 
 
 def _texts(tool: ToolEntry, limits: Limits) -> Iterator[str]:

@@ -85,6 +85,8 @@ def _of_line(plan: Plan, cwd: str, line: str) -> str:
             f"tools have no network here (sandbox.network: {plan.network}); hint: `network: host`"
             " gives them the host's"
         )
+    if plan.unshared is not None and (lock := _of_shared_memory(line)):
+        return lock
     refused = _REFUSED.search(line)
     if refused and _SETUID.search(line, 0, refused.start()):
         return "no tool can set the setuid bit, if that was it"
@@ -100,6 +102,8 @@ def _of_line(plan: Plan, cwd: str, line: str) -> str:
     for complaint, accesses in _DENIES.items():
         if not complaint.search(line):
             continue
+        if complaint is _GONE and plan.unshared is not None:
+            continue  # nothing is absent because of the sandbox
         path = _path_in(line)
         if path is None:
             continue
@@ -108,6 +112,17 @@ def _of_line(plan: Plan, cwd: str, line: str) -> str:
             hint = f"; hint: {found.hint}" if found.hint else ""
             return f"{os.path.join(cwd, path)} {found.what}{hint}"
     return ""
+
+
+def _of_shared_memory(line: str) -> str:
+    """For a lock of Python's between processes. It names no path in its error."""
+    if "_multiprocessing.SemLock(" not in line:
+        return ""
+    return (
+        "locks between processes lie in /dev/shm, which is the host's and closed to tools, because"
+        " this host has no namespaces; hint: use threads, or processes that talk through pipes"
+        " (subprocess, multiprocessing.Pipe)"
+    )
 
 
 def _of_mount(plan: Plan, cwd: str, line: str) -> str:

@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.plan import Identity, PlanKind
-from sandbox_agent_sandbox.policy.probe import HostFacts
+from sandbox_agent_sandbox.policy.probe import HostFacts, host_can
 
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
@@ -23,17 +24,27 @@ other account has it."""
 def identity_for(kind: PlanKind, facts: HostFacts, workspace: Path | None) -> Identity:
     """The tools' user. Where there are namespaces it is never 0 inside, and root outside only if
     this root can neither be another user nor show its files as another's: then it is root without
-    any capability."""
+    any capability.
+
+    Raises SandboxUnavailable where that user could not run the tools.
+    """
     own = Identity(facts.uid, facts.gid, facts.uid, facts.gid)
     if facts.uid != 0:
         return own
     other = None if workspace is None else _owner(workspace)
     if kind is PlanKind.NO_NAMESPACES:
-        # Nothing can be shown as another's here. So tools are the workspace's owner, if that one
-        # reaches what they need; else they are root, without any capability.
-        needed = map(str, (facts.prefix, facts.base_prefix, *facts.code))
-        if other is None or not all(can_reach(path, *other) for path in needed):
+        # Nothing can be shown as another's here. So tools are the workspace's owner, or root
+        # without any capability.
+        if other is None or not (facts.unshared or host_can()).other_user:
             return own
+        for path in map(str, (facts.prefix, facts.base_prefix, *facts.code)):
+            if not can_reach(path, *other):
+                raise SandboxUnavailable(
+                    f"tools would run as the owner of the workspace (uid {other[0]}), who does not"
+                    f" reach {path}; hint: install sandbox-agent where that user reaches it (in"
+                    " /opt or /usr/local), or give the workspace to root (chown)"
+                )
+        return Identity(*other, *other)
     if not facts.can_mount and (other is None or not facts.can_map):
         return Identity(UNPRIVILEGED_ID, UNPRIVILEGED_ID, facts.uid, facts.gid)
     if other is None:

@@ -102,8 +102,9 @@ _NAMESPACES = "use a host that allows user namespaces (`sandbox-agent doctor` sa
 def _defaults(plan: Plan) -> Standing:
     if plan.guarded is None:
         return Standing(Level.ENFORCED, "it is off: what may start programs later is only listed")
-    if plan.kind is PlanKind.NO_NAMESPACES:
-        how = f"{_PUT_BACK}; so are new settings of git that start programs"
+    if plan.unshared is not None:
+        how = _ROOT_OWNS if plan.unshared.owned else _PUT_BACK
+        how += "; new settings of git that start programs are undone after each call"
         return Standing(Level.RESTORED, how, why=_NO_DENYING, hint=_NAMESPACES)
     return Standing(
         Level.RESTORED,
@@ -113,12 +114,15 @@ def _defaults(plan: Plan) -> Standing:
 
 
 _PUT_BACK = "compared after each call, and put back"
+_ROOT_OWNS = "root owns it while the sandbox is there, and tools are another user"
 _NO_DENYING = "Landlock cannot deny a path inside a folder that it allows"
 
 
 def _hide(plan: Plan) -> Standing:
     if plan.unshared is None:
         return Standing(Level.ENFORCED, "mount view: an empty file or folder covers it")
+    if plan.unshared.covered:
+        return Standing(Level.ENFORCED, _ROOT_OWNS)
     shown = [path for path in plan.hidden if path in plan.unshared.shown]
     if plan.hidden and not shown:
         return Standing(Level.ENFORCED, "Landlock: nothing in it can be opened")
@@ -134,6 +138,8 @@ def _hide(plan: Plan) -> Standing:
 def _protect(plan: Plan) -> Standing:
     if plan.unshared is None:
         return Standing(Level.ENFORCED, "mount view: a read-only mount that cannot be renamed")
+    if plan.unshared.owned:
+        return Standing(Level.ENFORCED, _ROOT_OWNS)
     return Standing(Level.RESTORED, _PUT_BACK, why=_NO_DENYING, hint=_NAMESPACES)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from sandbox_agent_sandbox.errors import SandboxUnavailable
-from sandbox_agent_sandbox.plan import Landlock, Plan, Private, PrivateKind, Unshared
+from sandbox_agent_sandbox.plan import File, Landlock, Plan, Private, PrivateKind, Unshared
 from sandbox_agent_sandbox.policy.identity import can_reach
 from sandbox_agent_sandbox.policy.private import usable_base
 from sandbox_agent_sandbox.policy.probe import HostFacts, host_can
@@ -33,17 +33,19 @@ def without_mounts(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
     Raises SandboxUnavailable for what cannot be kept from tools here.
     """
     found = view.facts.unshared or host_can()
-    carved = carve(plan.binds, plan.masks, plan.identity)
+    other = plan.identity.outside_uid != view.facts.uid
+    carved = carve(plan.binds, plan.masks, plan.identity, terminals=found.broker)
+    # Root owns what tools, who are another user, must not change or see. Only where the policy asks
+    # for it: the folders above are root's then, too.
+    owns = other and found.owns and bool(plan.protected or carved.shown)
     for path in hidden:
         real = view.follow(path.absolute()).real
-        if real in carved.shown:
+        if real in carved.shown and not owns:
             raise SandboxUnavailable(
                 f"the run's records in {real} cannot be kept from tools here, because they lie in"
                 " what tools can write and this host has no namespaces; hint: name a folder"
                 " elsewhere (output.dir, --out)"
             )
-    asked = {item.path for item in plan.protected}
-    other = plan.identity.outside_uid != view.facts.uid
     unix = found.broker and view.workspace is not None
     own = Unshared(
         abi=found.abi,
@@ -51,26 +53,44 @@ def without_mounts(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
         listener=found.listener,
         broker=found.broker,
         other_user=other,
-        undone=tuple(sorted(carved.undone, key=lambda path: path not in asked)),
-        shown=carved.shown,
+        undone=() if owns else _first_asked(plan, carved.undone),
+        shown=() if owns else carved.shown,
+        owned=carved.undone if owns else (),
+        covered=carved.shown if owns else (),
         sockets=_sockets(plan, view) if unix else (),
-        looked_at=looked_at(view.facts.machine, plan.network, found, unix=unix)
-        if found.broker
-        else (),
+        looked_at=looked_at(view.facts.machine, plan.network, found, unix=unix),
     )
     # Nobody could look at what a socket of TCP is connected to: see the level of `network`.
     network = "none" if plan.network == "loopback" and not found.broker else plan.network
     machine, root = view.facts.machine, _is_roots(plan)
     return msgspec.structs.replace(
         plan,
-        symlinks=(),
         pins=(),
-        files=tuple(file for file in plan.files if file.path.startswith(f"{HOME}/")),
+        files=_files(plan, own),
+        # tmux looks for no other variable. A worker puts its own folder in the place of /tmp.
+        environment={"TMUX_TMPDIR": "/tmp", **plan.environment},
         landlock=Landlock(carved.rules, plan.landlock.tcp),
         system_calls=compile_unshared(machine, network, own, owner_is_root=root, unix=unix),
         private=_private(plan, view),
         unshared=own,
     )
+
+
+def _first_asked(plan: Plan, paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Those first that `protect` names: there is a limit to what is put back."""
+    asked = {item.path for item in plan.protected}
+    return tuple(sorted(paths, key=lambda path: path not in asked))
+
+
+def _files(plan: Plan, own: Unshared) -> tuple[File, ...]:
+    """Those of the home folder: others cannot be shown in the place of the host's. Where root owns
+    the workspace meanwhile, git would not trust it. git-config(1), safe.directory"""
+    files = {one.path: one for one in plan.files if one.path.startswith(f"{HOME}/")}
+    if own.owned or own.covered:
+        path = f"{HOME}/.config/git/config"
+        text = files[path].text if path in files else ""
+        files[path] = File(path, f"{text}\n[safe]\n\tdirectory = *\n")
+    return tuple(files.values())
 
 
 def _is_roots(plan: Plan) -> bool:

@@ -260,7 +260,10 @@ def _enter_above(path: str) -> tuple[int, str]:
         for part in folders:
             try:
                 below = os.open(part, _THROUGH, dir_fd=at)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError) as error:
+                if isinstance(error, NotADirectoryError):  # a file or a link is in its place now
+                    aside = f"{part}.{os.urandom(4).hex()}"
+                    os.rename(part, aside, src_dir_fd=at, dst_dir_fd=at)
                 os.mkdir(part, 0o755, dir_fd=at)
                 below = os.open(part, _THROUGH, dir_fd=at)
             os.close(at)

@@ -45,6 +45,17 @@ def test_the_sandbox_stops_what_is_hostile_and_lets_its_neighbour_work(
         assert not [one for one in results if one.succeeded and not is_listed(one)]
 
 
+@pytest.mark.as_user
+@pytest.mark.parametrize("name", ["reading", "view", "processes", "sockets"])
+def test_what_gets_through_without_namespaces_is_known(person: Person, name: str) -> None:
+    """Where a change lets more through, or less, the list changes with it."""
+    attempts = table.possible(name, person)
+    results = trial.try_all(person, table.module(name), attempts, trial.without_namespaces)
+    through = {table.full(name, one) for one in results if one.succeeded}
+    known_ones = {one for one in known.WITHOUT_NAMESPACES if one.startswith(f"{name}.")}
+    assert through - table.EXPECTED == known_ones
+
+
 def test_the_corpus_is_as_large_as_promised() -> None:
     attempts = {name: table.module(name).ATTEMPTS for name in table.CLASSES}
     assert all(len(some) >= 8 for some in attempts.values())
@@ -64,3 +75,4 @@ def test_what_succeeds_all_the_same_is_in_the_corpus() -> None:
     names = {f"{name}.{one.name}" for name in table.CLASSES for one in table.module(name).ATTEMPTS}
     assert names >= table.EXPECTED
     assert not known.NO_WALL.keys() & known.OPEN.keys()
+    assert names >= known.WITHOUT_NAMESPACES.keys()

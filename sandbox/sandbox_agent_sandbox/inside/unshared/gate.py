@@ -59,7 +59,7 @@ _SHARE = 10
 _LOAD, _JUMP_EQUAL, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
 """BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_JMP|JSET|K, BPF_RET|K."""
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
-_NUMBER, _FIRST_ARGUMENT = 0, 16
+_NUMBER, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 16, 24
 """Offsets in struct seccomp_data."""
 
 
@@ -79,6 +79,9 @@ def gate_program(*, signals: bool, others: Collection[int] = ()) -> bytes:
             # kill(0) is for the caller's own group, and the worker's session is the call's alone.
             code += [(_JUMP_EQUAL, 0, 4, number), (_LOAD, 0, 0, _FIRST_ARGUMENT)]
             code += [(_JUMP_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW)]
+        elif number == notify.NUMBERS["ioctl"]:
+            code += [(_JUMP_EQUAL, 0, 4, number), (_LOAD, 0, 0, _SECOND_ARGUMENT)]
+            code += [(_JUMP_EQUAL, 1, 0, notify.TIOCGPTPEER), (_RETURN, 0, 0, _ALLOW)]
         else:
             code.append((_JUMP_EQUAL, 0, 1, number))
         code.append((_RETURN, 0, 0, _NOTIFY))

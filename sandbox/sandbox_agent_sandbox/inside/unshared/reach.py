@@ -21,8 +21,8 @@ from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.unshared.kernel import WALL
 from sandbox_agent_sandbox.inside.walls.landlock import FIRST_SCOPES, landlock_abi
 
-_SCOPE_SIGNAL = 2
-"""LANDLOCK_SCOPE_SIGNAL."""
+_SCOPE_SIGNAL, _REFER = 2, 1 << 13
+"""LANDLOCK_SCOPE_SIGNAL, LANDLOCK_ACCESS_FS_REFER."""
 _MOST_PASSES = 50
 """Looks for processes that began after the last look. A storm must not hold its caller."""
 _MOST_LEVELS = 10_000
@@ -49,11 +49,15 @@ class Domain:
             return None
         try:
             os.kill(outsiders[0], 0)
-            ruleset = syscalls.landlock_create_ruleset(0, 0, _SCOPE_SIGNAL)
+            ruleset = syscalls.landlock_create_ruleset(_REFER, 0, _SCOPE_SIGNAL)
+            # Every domain denies it to move files to another folder, unless a rule allows that.
+            top = os.open("/", os.O_PATH | os.O_CLOEXEC)
             try:
+                syscalls.landlock_add_rule(ruleset, top, _REFER)
                 syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
                 syscalls.landlock_restrict_self(ruleset, 0)
             finally:
+                os.close(top)
                 os.close(ruleset)
         except OSError:  # E2BIG, for instance: sixteen domains are the most
             return None

@@ -13,6 +13,7 @@ from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.unshared.gate import gate_program, shut_behind
 from sandbox_agent_sandbox.inside.unshared.reach import below, parent
 from sandbox_agent_sandbox.inside.unshared.tag import take_mark
+from sandbox_agent_sandbox.inside.unshared.view.owned import TOOLS_GROUP
 from sandbox_agent_sandbox.inside.unshared.view.rules import moved, restrict
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only, standard_streams
@@ -85,7 +86,7 @@ class Seal(NamedTuple):
 def _become(identity: Identity) -> None:
     """Take the tools' user, where that is another one: only root can."""
     if os.geteuid() != identity.outside_uid:
-        os.setgroups([])
+        os.setgroups([TOOLS_GROUP])
         os.setresgid(*[identity.outside_gid] * 3)
         os.setresuid(*[identity.outside_uid] * 3)
 

@@ -51,6 +51,7 @@ from sandbox_agent_sandbox.inside.unshared.orders import Orders, pid_behind
 from sandbox_agent_sandbox.inside.unshared.reach import kill_children, no_orphan_left
 from sandbox_agent_sandbox.inside.unshared.supervisor import Charge, Keepers
 from sandbox_agent_sandbox.inside.unshared.tag import Marks, reap_orphans
+from sandbox_agent_sandbox.inside.unshared.view.owned import Owned
 from sandbox_agent_sandbox.inside.unshared.view.places import Own
 from sandbox_agent_sandbox.inside.unshared.view.rules import make_ruleset
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
@@ -88,12 +89,14 @@ def main(arguments: list[str]) -> NoReturn:
         os.set_inheritable(fd, False)
     with os.fdopen(plan_fd, "rb") as file:
         plan = msgspec.msgpack.decode(file.read(), type=Plan)
+    owned: Owned | None = None
     try:
         step = Step.KEYRING
         leave_keyring()
         step = Step.PRIVATE
         own = Own(plan)
         step = Step.VIEW
+        owned = Owned(plan)
         calls = _Calls(plan, board_fd, host_fd, control, own)
         step = Step.INIT
         _say_born(control, own.area)
@@ -101,6 +104,8 @@ def main(arguments: list[str]) -> NoReturn:
         number, hint = getattr(error, "errno", 0) or 0, str(getattr(error, "hint", ""))
         if isinstance(error, StepFailed):
             step, number = error.step, error.number
+        if owned is not None:
+            owned.give_back()
         send_datagram(control, InitFailed(PROTOCOL, step, str(error), number, hint))
         sys.exit(1)
     make_filter(plan.system_calls)
@@ -117,6 +122,7 @@ def main(arguments: list[str]) -> NoReturn:
     except Exception as error:
         os.write(2, f"sandbox spawner: {type(error).__name__}: {error}\n".encode())
     calls.end()
+    owned.give_back()
     os._exit(0)
 
 

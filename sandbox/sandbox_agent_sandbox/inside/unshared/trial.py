@@ -44,6 +44,7 @@ def main() -> None:
         listener=listener,
         broker=broker,
         other_user=os.geteuid() == 0 and _other_user(),
+        owns=os.geteuid() == 0 and _works(_owns),
     )
     sys.stdout.buffer.write(msgspec.json.encode(found))
 
@@ -106,6 +107,15 @@ def _other_user() -> bool:
             os.kill(child, signal.SIGTERM)
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
     return False
+
+
+def _owns() -> bool:
+    """Whether root can give a file away, change it then, and take it back."""
+    file = os.memfd_create("sandbox-agent-trial", os.MFD_CLOEXEC)
+    os.fchown(file, _OTHER_USER, _OTHER_USER)
+    os.fchmod(file, 0o640)
+    os.fchown(file, 0, _OTHER_USER)
+    return True
 
 
 def _notifications() -> tuple[bool, bool]:

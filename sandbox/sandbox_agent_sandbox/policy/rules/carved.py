@@ -26,11 +26,12 @@ from sandbox_agent_sandbox.policy.rules.landlock import (
 )
 
 _READ_ONE = READ & ~READ_DIR
+_DEVICE = READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _OWN = (
     # Writing there would reach what belongs to the user's other processes: oom_score_adj.
     Access("/proc", READ_FILE | READ_DIR),
-    *(Access(f"/dev/{name}", READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV) for name in _DEVICES),
+    *(Access(f"/dev/{name}", _DEVICE) for name in _DEVICES),
 )
 """Of every sandbox, beside its own folder for TMPDIR and HOME."""
 
@@ -44,10 +45,18 @@ class Carved(msgspec.Struct, frozen=True):
     shown: tuple[str, ...]
 
 
-def carve(binds: Sequence[Bind], masks: Sequence[Mask], identity: Identity) -> Carved:
-    """The rules for a view. binds: outermost first, as a plan has them."""
+def carve(
+    binds: Sequence[Bind], masks: Sequence[Mask], identity: Identity, *, terminals: bool
+) -> Carved:
+    """The rules for a view.
+
+    binds: outermost first, as a plan has them. terminals: whether tools can make some. The other
+    side of each comes from the broker: other terminals of the user lie in the same folder.
+    """
     hidden = {mask.path: mask for mask in masks}
     rules, undone = list(_OWN), []
+    if terminals:
+        rules.append(Access(os.path.realpath("/dev/ptmx"), _DEVICE))
     writable: list[str] = []
     for bind in binds:
         if _is_inside_any(bind.path, hidden):

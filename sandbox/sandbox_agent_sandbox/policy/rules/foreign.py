@@ -48,10 +48,10 @@ def compile_unshared(
 
 def looked_at(machine: str, network: str, found: Unshared, *, unix: bool) -> tuple[int, ...]:
     """The numbers of the system calls that are neither refused nor let through: the broker carries
-    them out. As in `foreign_refusals`."""
+    them out; of ioctl(2) only TIOCGPTPEER. As in `foreign_refusals`."""
     if not found.broker:
         return ()
-    names = ["shmget", "shmat", "shmctl"]
+    names = ["ioctl", "shmget", "shmat", "shmctl"]
     if unix or network == "loopback":
         names += ["connect", "bind", "listen"]
     numbers = NUMBERS.get(machine, {})

@@ -26,5 +26,28 @@ NO_WALL = {
 }
 """No wall can stop these in a direct workspace, or for an ordinary user."""
 
+_ONE_PROC = "there is one /proc for all, and Landlock cannot tell its files apart"
+_SHOWN = "in what tools write nothing can be hidden; a run that hides something there is refused"
+_METADATA = "Landlock is about content and names: see what the plan leaves open"
+_PUT_BACK = "it is put back when the call has ended"
+WITHOUT_NAMESPACES = {
+    "reading.arguments_in_proc": _ONE_PROC,
+    "reading.ports_of_the_host": _ONE_PROC,
+    "reading.unix_sockets_of_the_host": _ONE_PROC,
+    "reading.sockets_by_a_helper": _ONE_PROC,
+    "reading.hidden_file": _SHOWN,
+    "reading.hidden_file_by_hard_link": _SHOWN,
+    "reading.hidden_file_after_its_folder_moved": _SHOWN,
+    "reading.hidden_file_by_root_of_a_process": _SHOWN,
+    "reading.hidden_file_uncovered": _SHOWN,
+    "view.mode_of_a_readable_file": _METADATA,
+    "view.times_of_a_readable_file": _METADATA,
+    "view.attribute_of_a_readable_file": _METADATA,
+    "view.protected_file": _PUT_BACK,
+    "view.file_in_a_protected_folder": _PUT_BACK,
+    "view.parent_of_a_protected_folder": _PUT_BACK,
+}
+"""What the plan for hosts without namespaces does not stop beside them."""
+
 OPEN: dict[str, str] = {}
 """Work for the walls: these could be stopped."""

@@ -93,9 +93,10 @@ def _total(columns: list[Column]) -> str:
     return " / ".join(f"**{stopped}** of {tried}" if tried else "-" for stopped, tried in sums)
 
 
-def unknown(column: Column) -> list[str]:
+def unknown(column: Column, *, without_namespaces: bool = False) -> list[str]:
     """What got through and is not known to."""
-    return [name for name in column.through if name not in known.NO_WALL | known.OPEN]
+    listed = known.NO_WALL | known.OPEN | (known.WITHOUT_NAMESPACES if without_namespaces else {})
+    return [name for name in column.through if name not in listed]
 
 
 def progress(text: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import _thread
 import errno
+import fcntl
 import os
 from contextlib import suppress
 from queue import SimpleQueue
@@ -86,7 +87,7 @@ class Broker:
                 if failed:
                     notify.answer(self._listener, asked, error=errno.EPERM)
                 elif not self._memory.serve(asked):
-                    self._serve_socket(asked)
+                    self._serve_descriptor(asked)
             except OSError as error:
                 notify.answer(self._listener, asked, error=error.errno or errno.EIO)
             except BaseException:
@@ -95,7 +96,7 @@ class Broker:
                 with self._lock:
                     self._busy -= 1
 
-    def _serve_socket(self, asked: Notification) -> None:
+    def _serve_descriptor(self, asked: Notification) -> None:
         process = notify.process_of(asked.thread)
         pidfd = os.pidfd_open(process)
         try:
@@ -106,7 +107,21 @@ class Broker:
         finally:
             os.close(pidfd)
         try:
-            self._sockets.serve(asked, process, taken)
+            if asked.number == notify.NUMBERS["ioctl"]:
+                self._open_other_side(asked, taken)
+            else:
+                self._sockets.serve(asked, process, taken)
         finally:
             with suppress(OSError):
                 os.close(taken)
+
+    def _open_other_side(self, asked: Notification, terminal: int) -> None:
+        """Open the other side of a terminal that the caller has made. ioctl_tty(2)"""
+        flags = asked.arguments[2] & (os.O_RDWR | os.O_CLOEXEC)
+        side = fcntl.ioctl(terminal, notify.TIOCGPTPEER, flags | os.O_NOCTTY)
+        try:
+            cloexec = bool(flags & os.O_CLOEXEC)
+            number = notify.give(self._listener, asked, side, cloexec=cloexec)
+        finally:
+            os.close(side)
+        notify.answer(self._listener, asked, number)

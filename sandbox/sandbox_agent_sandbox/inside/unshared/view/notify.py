@@ -16,15 +16,16 @@ from typing import NamedTuple
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
-NUMBERS = {
-    "x86_64": {"shmget": 29, "shmat": 30, "shmctl": 31, "connect": 42, "bind": 49, "listen": 50},
-    "aarch64": {
-        "shmget": 194, "shmctl": 195, "shmat": 196, "bind": 200, "listen": 201, "connect": 203,
-    },
-}.get(platform.machine(), dict.fromkeys(
-    ("shmget", "shmat", "shmctl", "connect", "bind", "listen"), -1
-))  # fmt: skip
+_NAMES = ("ioctl", "shmget", "shmat", "shmctl", "connect", "bind", "listen")
+_KNOWN = {
+    "x86_64": (16, 29, 30, 31, 42, 49, 50),
+    "aarch64": (29, 194, 196, 195, 203, 200, 201),
+}
+NUMBERS = dict(zip(_NAMES, _KNOWN.get(platform.machine(), (-1,) * len(_NAMES)), strict=True))
 """Of the calls that the broker carries out."""
+
+TIOCGPTPEER = 0x5441
+"""The only request of ioctl(2) among them."""
 
 _SYS_PIDFD_GETFD = 438
 _SYS_PROCESS_VM_READV = {"x86_64": 310, "aarch64": 270}.get(platform.machine(), -1)

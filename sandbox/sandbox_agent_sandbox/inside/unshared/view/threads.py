@@ -6,9 +6,11 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import struct
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.unshared.view import rules
+from sandbox_agent_sandbox.inside.unshared.view.owned import TOOLS_GROUP
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -21,18 +23,18 @@ _CLONE_FS = 0x200
 
 
 def become(uid: int, gid: int) -> None:
-    """Become another user, without any capability. Nothing if the thread is that user already.
-    credentials(7)"""
-    if uid == os.geteuid():
-        return
-    for number, arguments in (
-        (_SETGROUPS, (0, 0)),
-        (_SETRESGID, (gid, gid, gid)),
-        (_SETRESUID, (uid, uid, uid)),
-    ):
-        if _libc.syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments)) < 0:
-            error = ctypes.get_errno()
-            raise OSError(error, os.strerror(error))
+    """Be this user, without any capability. credentials(7), capset(2)"""
+    if uid != os.geteuid():
+        groups = ctypes.create_string_buffer(struct.pack("=I", TOOLS_GROUP), 4)
+        for number, arguments in (
+            (_SETGROUPS, (1, ctypes.addressof(groups))),
+            (_SETRESGID, (gid, gid, gid)),
+            (_SETRESUID, (uid, uid, uid)),
+        ):
+            if _libc.syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments)) < 0:
+                error = ctypes.get_errno()
+                raise OSError(error, os.strerror(error))
+    syscalls.capset_none()
 
 
 def enter_view(ruleset: int) -> None:
