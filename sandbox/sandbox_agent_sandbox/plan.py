@@ -148,7 +148,8 @@ class Unshared(msgspec.Struct, frozen=True):
 
     abi: the version of Landlock. scopes: whether it keeps signals inside (Linux 6.12). listener:
     whether the supervisor of a call hears of its system calls; seccomp_unotify(2). broker: whether
-    it can also take a socket out of a tool, and connect it; pidfd_getfd(2). other_user: whether
+    it can also copy an address out of a tool, and give it a socket. takes: whether it can take one;
+    pidfd_getfd(2). other_user: whether
     tools can run as another user than the agent, and be ended; in a plan: whether they do.
     undone: paths that are put back after each call, because tools can write them. shown: paths that
     should be hidden and are not. owned, covered: paths that are protected and hidden because root
@@ -160,6 +161,7 @@ class Unshared(msgspec.Struct, frozen=True):
     scopes: bool = False
     listener: bool = False
     broker: bool = False
+    takes: bool = False
     other_user: bool = False
     owns: bool = False
     undone: tuple[str, ...] = ()

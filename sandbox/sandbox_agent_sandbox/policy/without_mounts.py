@@ -34,7 +34,7 @@ def without_mounts(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
     """
     found = view.facts.unshared or host_can()
     other = plan.identity.outside_uid != view.facts.uid
-    carved = carve(plan.binds, plan.masks, plan.identity, terminals=found.broker)
+    carved = carve(plan.binds, plan.masks, plan.identity, terminals=found.takes)
     # Root owns what tools, who are another user, must not change or see. Only where the policy asks
     # for it: the folders above are root's then, too.
     owns = other and found.owns and bool(plan.protected or carved.shown)
@@ -46,12 +46,16 @@ def without_mounts(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
                 " what tools can write and this host has no namespaces; hint: name a folder"
                 " elsewhere (output.dir, --out)"
             )
-    unix = found.broker and view.workspace is not None
+    # Sockets that are made for tools are kept until they are connected. Of those that never are,
+    # such as UDP's, the kernel would not notice the end.
+    made = found.takes or plan.network != "host"
+    unix = found.broker and made and view.workspace is not None
     own = Unshared(
         abi=found.abi,
         scopes=found.scopes,
         listener=found.listener,
         broker=found.broker,
+        takes=found.takes,
         other_user=other,
         undone=() if owns else _first_asked(plan, carved.undone),
         shown=() if owns else carved.shown,

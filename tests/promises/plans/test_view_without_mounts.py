@@ -12,10 +12,12 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from environments import ENVIRONMENTS
 from identity import BIN, Person
 
 AGENT = str(BIN / "sandbox-agent")
@@ -230,6 +232,21 @@ def test_sockets_reach_what_the_call_serves_and_nothing_outside(
     person: Person, servers: list[str], network: str, expected: dict[str, str]
 ) -> None:
     told = inside(person, SOCKETS, *servers, policy=f"network: {network}\n")
+    check_sockets(told, expected)
+
+
+@pytest.mark.parametrize("name", ["docker-filter"])
+def test_sockets_where_none_can_be_taken_out_of_a_process(
+    person: Person, servers: list[str], name: str
+) -> None:
+    """Docker's profile refuses pidfd_getfd."""
+    there = replace(person, place=ENVIRONMENTS[name])
+    if why := ENVIRONMENTS[name].missing():
+        pytest.skip(f"needs {name}: {why}")
+    check_sockets(inside(there, SOCKETS, *servers, policy="network: loopback\n"), LOOPBACK)
+
+
+def check_sockets(told: dict[str, str], expected: dict[str, str]) -> None:
     if "mptcp" in told and told["mptcp"] == "EPROTONOSUPPORT":  # of two refusals either counts
         told["mptcp"] = "EAFNOSUPPORT"
     assert told == {**ALWAYS, **expected}

@@ -17,8 +17,8 @@ STREAM, DGRAM, SEQPACKET, FLAGS = 1, 2, 5, 0x80800
 FAST_OPEN = 0x20000000
 LOCKS, NOFILE, POINTER = 10, 7, 0x7F00_0000_0000
 TRUNCATE, CREATE, PATH = 0o1000, 0o100, 0o10000000
-ALL = Unshared(abi=7, scopes=True, listener=True, broker=True)
-OLD = Unshared(abi=2, scopes=False, listener=True, broker=True)
+ALL = Unshared(abi=7, scopes=True, listener=True, broker=True, takes=True)
+OLD = Unshared(abi=2, scopes=False, listener=True, broker=True, takes=True)
 
 machines = pytest.mark.parametrize("machine", NUMBERS)
 
@@ -105,6 +105,9 @@ def test_what_the_kernel_would_keep_is_not_had_or_looked_at(machine: str) -> Non
     assert {*looked_at(machine, "loopback", ALL, unix=False)} == memory | sockets
     assert {*looked_at(machine, "host", ALL, unix=True)} == memory | sockets
     assert looked_at(machine, "loopback", Unshared(abi=7, listener=True), unix=True) == ()
+    makes = Unshared(abi=7, listener=True, broker=True)
+    more = sockets | {numbers["socket"]}
+    assert {*looked_at(machine, "none", makes, unix=True)} == memory - {numbers["ioctl"]} | more
 
 
 @machines

@@ -26,8 +26,8 @@ _READ_FILE, _SCOPES = 1 << 2, 3
 _CONNECT = {"x86_64": 42, "aarch64": 203}
 _OTHER_USER = 1_912_602_625
 """An id that no account has."""
-_SEEN = 42
-"""An errno of which no call knows: it can only have come from whoever answered."""
+_SEEN, _TAKEN = 42, 43
+"""An errno that connect(2) never has: it can only have come from whoever answered."""
 
 
 def main() -> None:
@@ -37,12 +37,13 @@ def main() -> None:
     abi = landlock_abi()
     if not _works(_files):
         abi = 0
-    listener, broker = _notifications()
+    listener, broker, takes = _notifications()
     found = Unshared(
         abi=abi,
         scopes=abi >= FIRST_SCOPES and _works(_signals),
         listener=listener,
         broker=broker,
+        takes=takes,
         other_user=os.geteuid() == 0 and _other_user(),
         owns=os.geteuid() == 0 and _works(_owns),
     )
@@ -118,19 +119,19 @@ def _owns() -> bool:
     return True
 
 
-def _notifications() -> tuple[bool, bool]:
-    """Whether a filter can have a listener, and whether a thread of the listening process can take
-    a socket and an address out of the caller. A thread, for Yama lets only ancestors do that:
-    Documentation/admin-guide/LSM/Yama.rst"""
+def _notifications() -> tuple[bool, bool, bool]:
+    """Whether a filter can have a listener; whether a thread of the listening process can copy an
+    address out of the caller, and give it a socket; whether it can take one. A thread, for Yama
+    lets only ancestors do that: Documentation/admin-guide/LSM/Yama.rst"""
     number = _CONNECT.get(os.uname().machine)
     if number is None:
-        return False, False
+        return False, False, False
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
         ours.close()
         with suppress(BaseException):
-            os._exit(0 if _ask(number, theirs) else 1)
+            os._exit(_ask(number, theirs))
         os._exit(1)
     theirs.close()
     listeners: list[int] = []
@@ -141,11 +142,12 @@ def _notifications() -> tuple[bool, bool]:
         thread.start()
         thread.join(10)
     ours.close()
-    works = os.waitpid(child, 0)[1] == 0
-    return bool(listeners), works
+    said = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return bool(listeners), said in (_SEEN, _TAKEN), said == _TAKEN
 
 
-def _ask(number: int, supervisor: socket.socket) -> bool:
+def _ask(number: int, supervisor: socket.socket) -> int:
+    """Ask once, and return the errno that came as the answer."""
     program = syscalls.Filter(
         b"".join(
             code.to_bytes(2, sys.byteorder) + bytes((yes, no)) + k.to_bytes(4, sys.byteorder)
@@ -165,8 +167,8 @@ def _ask(number: int, supervisor: socket.socket) -> bool:
         try:
             asking.connect("/sandbox-agent-trial")
         except OSError as error:
-            return error.errno == _SEEN
-    return False
+            return error.errno or 1
+    return 1
 
 
 def _answer(listener: int) -> None:
@@ -174,11 +176,13 @@ def _answer(listener: int) -> None:
     with suppress(OSError):
         asked = notify.receive(listener)
         with suppress(OSError):
-            pidfd = os.pidfd_open(asked.thread)
-            taken = notify.take(pidfd, asked.arguments[0])
             address = notify.read_memory(asked.thread, asked.arguments[1], 32)
+            os.readlink(f"/proc/{asked.thread}/fd/{asked.arguments[0]}")
+            notify.give(listener, asked, listener, cloexec=True)
             if address[2:].startswith(b"/sandbox-agent-trial"):
                 error = _SEEN
-            os.close(taken)
+            pidfd = os.pidfd_open(asked.thread)
+            os.close(notify.take(pidfd, asked.arguments[0]))
             os.close(pidfd)
+            error = _TAKEN
         notify.answer(listener, asked, error=error)

@@ -51,9 +51,11 @@ def looked_at(machine: str, network: str, found: Unshared, *, unix: bool) -> tup
     them out; of ioctl(2) only TIOCGPTPEER. As in `foreign_refusals`."""
     if not found.broker:
         return ()
-    names = ["ioctl", "shmget", "shmat", "shmctl"]
+    names = ["shmget", "shmat", "shmctl"]
     if unix or network == "loopback":
-        names += ["connect", "bind", "listen"]
+        names += ["connect", "bind", "listen", *([] if found.takes else ["socket"])]
+    if found.takes:
+        names.append("ioctl")
     numbers = NUMBERS.get(machine, {})
     return tuple(sorted(numbers[name] for name in names if name in numbers))
 

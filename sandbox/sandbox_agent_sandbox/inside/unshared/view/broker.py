@@ -19,6 +19,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 
 from sandbox_agent_sandbox.inside.unshared.view import notify
+from sandbox_agent_sandbox.inside.unshared.view.made import Made
 from sandbox_agent_sandbox.inside.unshared.view.notify import Notification
 from sandbox_agent_sandbox.inside.unshared.view.shared_memory import SharedMemory
 from sandbox_agent_sandbox.inside.unshared.view.sockets import Sockets
@@ -42,6 +43,7 @@ class Broker:
         self._identity = plan.identity
         self._numbers = frozenset(plan.unshared.looked_at)
         self._sockets = Sockets(listener, plan, own, ruleset)
+        self._made = None if plan.unshared.takes else Made(listener)
         self._memory = SharedMemory(listener, plan.private.shared_memory)
         self._waiting: SimpleQueue[Notification] = SimpleQueue()
         self._threads = 0
@@ -98,22 +100,38 @@ class Broker:
 
     def _serve_descriptor(self, asked: Notification) -> None:
         process = notify.process_of(asked.thread)
+        if self._made is not None and asked.number == notify.NUMBERS["socket"]:
+            self._made.make(asked)
+            return
+        taken = self._take(asked, process)
+        try:
+            if asked.number == notify.NUMBERS["ioctl"]:
+                self._open_other_side(asked, taken)
+                return
+            error = self._sockets.serve(asked, process, taken)
+            if self._made is not None and asked.number != notify.NUMBERS["bind"]:
+                self._made.used(taken)
+        finally:
+            with suppress(OSError):
+                os.close(taken)
+        notify.answer(self._listener, asked, error=error)
+
+    def _take(self, asked: Notification, process: int) -> int:
+        """A copy of the descriptor that a caller has named."""
+        if self._made is not None:
+            taken = self._made.take(asked)
+            if not notify.still_waits(self._listener, asked):
+                os.close(taken)
+                raise OSError(errno.ESRCH, "the caller has ended")
+            return taken
         pidfd = os.pidfd_open(process)
         try:
             # Until here another process could have come by that number.
             if not notify.still_waits(self._listener, asked):
-                return
-            taken = notify.take(pidfd, asked.arguments[0] & 0x7FFFFFFF)
+                raise OSError(errno.ESRCH, "the caller has ended")
+            return notify.take(pidfd, asked.arguments[0] & 0x7FFFFFFF)
         finally:
             os.close(pidfd)
-        try:
-            if asked.number == notify.NUMBERS["ioctl"]:
-                self._open_other_side(asked, taken)
-            else:
-                self._sockets.serve(asked, process, taken)
-        finally:
-            with suppress(OSError):
-                os.close(taken)
 
     def _open_other_side(self, asked: Notification, terminal: int) -> None:
         """Open the other side of a terminal that the caller has made. ioctl_tty(2)"""

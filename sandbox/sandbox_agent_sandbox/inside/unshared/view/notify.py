@@ -16,10 +16,10 @@ from typing import NamedTuple
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
-_NAMES = ("ioctl", "shmget", "shmat", "shmctl", "connect", "bind", "listen")
+_NAMES = ("ioctl", "shmget", "shmat", "shmctl", "socket", "connect", "bind", "listen")
 _KNOWN = {
-    "x86_64": (16, 29, 30, 31, 42, 49, 50),
-    "aarch64": (29, 194, 196, 195, 203, 200, 201),
+    "x86_64": (16, 29, 30, 31, 41, 42, 49, 50),
+    "aarch64": (29, 194, 196, 195, 198, 203, 200, 201),
 }
 NUMBERS = dict(zip(_NAMES, _KNOWN.get(platform.machine(), (-1,) * len(_NAMES)), strict=True))
 """Of the calls that the broker carries out."""

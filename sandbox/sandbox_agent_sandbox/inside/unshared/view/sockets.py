@@ -51,9 +51,9 @@ class Sockets:
         self._listening = Listening()
         self._binder = _Binder(plan, ruleset)
 
-    def serve(self, asked: Notification, process: int, taken: int) -> None:
-        """Carry out a call and answer it. taken: the caller's socket. Raises OSError with the errno
-        for the caller."""
+    def serve(self, asked: Notification, process: int, taken: int) -> int:
+        """Carry out a call. taken: the caller's socket. Returns EINPROGRESS where the connection is
+        on its way, else 0. Raises OSError with the errno for the caller."""
         if not stat.S_ISSOCK(os.fstat(taken).st_mode):
             raise OSError(errno.ENOTSOCK, "no socket")
         with socket.socket(fileno=os.dup(taken)) as sock:
@@ -66,8 +66,13 @@ class Sockets:
                 if asked.number == _BIND:
                     self._bind(asked, process, sock, family, address)
                 else:
-                    self._connect(asked, process, sock, family, address)
-        notify.answer(self._listener, asked)
+                    try:
+                        self._connect(asked, process, sock, family, address)
+                    except BlockingIOError as error:
+                        if error.errno != errno.EINPROGRESS:
+                            raise
+                        return errno.EINPROGRESS
+        return 0
 
     def _address(self, asked: Notification, process: int) -> bytes:
         size = asked.arguments[2] & 0xFFFFFFFF
@@ -180,11 +185,15 @@ class _Binder:
 
         def make() -> OSError | None:
             try:
+                # Of the whole process, in which no other thread looks at them: unshare(2) is
+                # refused in most containers.
                 os.fchdir(folder)
                 os.umask(umask)
                 _call(_libc.bind, fd, address)
             except OSError as error:
                 return error
+            finally:
+                os.chdir("/")
             return None
 
         with self._lock:

@@ -19,7 +19,6 @@ _SETGROUPS, _SETRESGID, _SETRESUID = {
     "x86_64": (116, 119, 117),
     "aarch64": (159, 149, 147),
 }.get(platform.machine(), (-1, -1, -1))
-_CLONE_FS = 0x200
 
 
 def become(uid: int, gid: int) -> None:
@@ -38,7 +37,6 @@ def become(uid: int, gid: int) -> None:
 
 
 def enter_view(ruleset: int) -> None:
-    """Have a working folder and an umask of its own, and reach the files that tools reach."""
-    syscalls.unshare(_CLONE_FS)
+    """Reach the files that tools reach."""
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     rules.restrict(ruleset)
