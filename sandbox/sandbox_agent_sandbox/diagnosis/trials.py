@@ -52,7 +52,7 @@ _LIMITS = Limits(
     disk=48 << 20,
     output=_OUTPUT,
 )
-_PATIENCE = 2.0
+_PATIENCE = 5.0
 """Seconds in which a watchdog must notice."""
 
 Tried = Mapping[str, str]
