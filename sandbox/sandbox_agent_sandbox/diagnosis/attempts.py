@@ -132,11 +132,6 @@ def _proc() -> None:
         raise OSError(abs(number), "")
 
 
-def _copy_of_mounts() -> None:
-    """Root copies mounts before it makes a user namespace; open_tree(2) needs CAP_SYS_ADMIN."""
-    os.close(syscalls.open_tree("/usr"))
-
-
 def _landlock() -> None:
     if not syscalls.landlock_abi():
         raise OSError(errno.EOPNOTSUPP, "")
@@ -158,7 +153,6 @@ ATTEMPTS: Mapping[str, Callable[[], object]] = {
     "mount namespace": _mounts,
     "tmpfs": _memory_mount,
     "proc": _proc,
-    "copy of mounts": _copy_of_mounts,
     "Landlock": _landlock,
     "seccomp": _filter,
 }

@@ -43,7 +43,7 @@ class Cause(StrEnum):
     APPARMOR = "AppArmor lets no ordinary program use a user namespace"
     READ_ONLY_PROC = "/proc is read-only, so no id map of a user namespace can be written"
     NO_MOUNTS = "AppArmor or a filter of system calls refuses mounts"
-    CAPABILITY = "root has no CAP_SYS_ADMIN here"
+    CAPABILITY = "root may write no id map of a user namespace here, for want of capabilities"
     MASKED_PROC = "parts of /proc are masked, so the kernel mounts no fresh one"
     OTHER = "the kernel refuses user namespaces"
 
@@ -73,11 +73,10 @@ def cause_of(signs: Signs) -> Cause:
     refused = signs.refused
     if number := refused.get("user namespace", 0):
         return _no_user_namespace(number, signs)
-    if signs.uid == 0 and "copy of mounts" in refused:
-        return Cause.CAPABILITY  # without any capability root cannot map its id either
-    if "id map" in refused:
-        read_only = refused["id map"] == errno.EROFS
-        return Cause.READ_ONLY_PROC if read_only else Cause.APPARMOR
+    if number := refused.get("id map", 0):
+        if number == errno.EROFS:
+            return Cause.READ_ONLY_PROC
+        return Cause.CAPABILITY if signs.uid == 0 and signs.lacks else Cause.APPARMOR
     if {*_TOO_MANY} & {refused.get(name, 0) for name in ("mount namespace", "proc")}:
         return Cause.LIMIT
     if "mount namespace" in refused or "tmpfs" in refused:
@@ -185,6 +184,13 @@ _UNMASKED: Mapping[Place, str] = {
 }
 """What takes the masks off /proc."""
 
+_USERS: Mapping[Place, str] = {
+    Place.DOCKER: "docker run --user 1000",
+    Place.PODMAN: "podman run --user 1000",
+    Place.CONTAINERD: "nerdctl run --user 1000",
+    Place.KUBERNETES: "securityContext: {runAsUser: 1000}",
+}
+"""What makes an engine start a process as an ordinary user."""
 _LIMITS = ("user.max_user_namespaces", "user.max_mnt_namespaces", "user.max_pid_namespaces")
 _SUDO = "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
 
@@ -200,7 +206,7 @@ def _change(place: Place, cause: Cause, signs: Signs) -> tuple[str, str]:
         case Cause.FILTER:
             confined = signs.profile.endswith("(enforce)")
             hint = _UNCONFINED.get(place, "lift the filter of system calls for this process")
-            powerless = signs.uid == 0 and not signs.capable
+            powerless = signs.uid == 0 and bool(signs.lacks)
             return after, hint.format(
                 apparmor=" --security-opt apparmor=unconfined" if confined else "",
                 pod_apparmor=", appArmorProfile: {type: Unconfined}" if confined else "",
@@ -224,7 +230,8 @@ def _change(place: Place, cause: Cause, signs: Signs) -> tuple[str, str]:
         case Cause.SYSCTL:
             return after, "sudo sysctl -w kernel.unprivileged_userns_clone=1"
         case Cause.CAPABILITY:
-            return after, "run as an ordinary user; or give root CAP_SYS_ADMIN"
+            user = _USERS.get(place, "run as an ordinary user")
+            return after, f"{user}; or give root {', '.join(signs.lacks)}"
         case Cause.KERNEL:
             return _DEEP, "a kernel with CONFIG_USER_NS, Linux 5.12 or newer"
         case _:

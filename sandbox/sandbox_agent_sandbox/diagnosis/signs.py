@@ -14,6 +14,8 @@ from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.import_roots import import_roots
 from sandbox_agent_sandbox.policy.probe import interpreter
 
+_MAPPING = {"CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SETFCAP": 31}
+"""What root needs to write the id maps of a user namespace. user_namespaces(7)"""
 _CAP_SYS_ADMIN = 21
 _LIMIT = 30
 """Seconds for all attempts."""
@@ -57,16 +59,18 @@ class Signs(msgspec.Struct, frozen=True):
     """What a host shows of itself.
 
     refused: the errno of each attempt that was refused (`attempts`). uid: of this process.
-    capable: it has CAP_SYS_ADMIN. filtered: a filter of system calls is on. profile: of AppArmor;
-    "" for none, or "unconfined". covered: what is mounted over parts of /proc, with the type of the
-    file system. whole_ids: all ids are mapped, as they are outside of user namespaces. group: the
-    name of the control group. release: of the kernel. settings: of sysctl(8), those that are there.
-    marks: engines that left one of their marks.
+    capable: it has CAP_SYS_ADMIN. lacks: what root needs for id maps, and has not. filtered: a
+    filter of system calls is on. profile: of AppArmor; "" for none, or "unconfined". covered: what
+    is mounted over parts of /proc, with the type of the file system. whole_ids: all ids are mapped,
+    as they are outside of user namespaces. group: the name of the control group. release: of the
+    kernel. settings: of sysctl(8), those that are there. marks: engines that left one of their
+    marks.
     """
 
     refused: dict[str, int] = {}
     uid: int = 1000
     capable: bool = False
+    lacks: tuple[str, ...] = ()
     filtered: bool = False
     profile: str = ""
     covered: dict[str, str] = {}
@@ -89,6 +93,7 @@ def read_signs(environment: Mapping[str, str], root: Path = Path("/")) -> Signs:
         refused={name: number for name, number in _attempts().items() if number},
         uid=os.geteuid(),
         capable=bool(capabilities >> _CAP_SYS_ADMIN & 1),
+        lacks=tuple(name for name, bit in _MAPPING.items() if not capabilities >> bit & 1),
         filtered=status.get("Seccomp") == "2",
         profile=_text(root / "proc/self/attr/current").strip("\0\n "),
         covered=_covered(_text(root / "proc/self/mountinfo")),

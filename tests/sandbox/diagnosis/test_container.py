@@ -14,7 +14,7 @@ from sandbox_agent_sandbox.diagnosis.signs import Signs, read_signs
 
 NAMESPACES = ("user namespace", "id map", "mount namespace", "tmpfs", "proc")
 FILTER = {
-    **dict.fromkeys(("no namespace", *NAMESPACES, "keyring", "copy of mounts"), errno.EPERM),
+    **dict.fromkeys(("no namespace", *NAMESPACES, "keyring"), errno.EPERM),
     "clone3": errno.ENOSYS,
 }
 """What the default filter of Docker, containerd and Podman's older versions refuses."""
@@ -45,8 +45,17 @@ CASES: dict[str, tuple[dict[str, Any], Place, Cause, str, str]] = {
     "docker with AppArmor, as root": (
         filtered(marks=frozenset({"docker"}), profile=ENFORCED, uid=0), Place.DOCKER, Cause.FILTER,
         "shared_proc",
-        "docker run --user 1000 --security-opt seccomp=unconfined --security-opt"
-        " apparmor=unconfined",
+        "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined",
+    ),
+    "docker without capabilities, as root": (
+        filtered(marks=frozenset({"docker"}), uid=0, lacks=("CAP_SETFCAP",)), Place.DOCKER,
+        Cause.FILTER, "shared_proc", "docker run --user 1000 --security-opt seccomp=unconfined",
+    ),
+    "runc's own capabilities, as root": (
+        refuses(errno.EPERM, *NAMESPACES[1:], uid=0, lacks=("CAP_SETUID", "CAP_SETFCAP"),
+                covered=MASKS),
+        Place.CONTAINERD, Cause.CAPABILITY, "shared_proc",
+        "nerdctl run --user 1000; or give root CAP_SETUID, CAP_SETFCAP",
     ),
     "docker, seccomp lifted": (
         refuses(errno.EACCES, "tmpfs", "proc", covered=MASKS, profile=ENFORCED,
@@ -124,10 +133,10 @@ CASES: dict[str, tuple[dict[str, Any], Place, Cause, str, str]] = {
         refuses(errno.EROFS, *NAMESPACES[1:]), Place.HOST, Cause.READ_ONLY_PROC, "full",
         "mount -o remount,rw /proc, by whoever mounted it",
     ),
-    "root without CAP_SYS_ADMIN": (
-        refuses(errno.EPERM, *NAMESPACES[1:], "copy of mounts", uid=0),
+    "root without any capability": (
+        refuses(errno.EPERM, *NAMESPACES[1:], uid=0, lacks=("CAP_SETGID",)),
         Place.HOST, Cause.CAPABILITY, "full",
-        "run as an ordinary user; or give root CAP_SYS_ADMIN",
+        "run as an ordinary user; or give root CAP_SETGID",
     ),
     "a marked container that refuses nothing": (
         {"marks": frozenset({"docker"})}, Place.HOST, Cause.NONE, "", "",
@@ -171,6 +180,7 @@ def test_the_signs_of_a_host_are_read_from_its_files(tmp_path: Path) -> None:
     found = read_signs({"RUNNER_ENVIRONMENT": "github-hosted", "container": "other"}, tmp_path)
     assert (found.filtered, found.capable, found.whole_ids) == (True, False, False)
     assert found.profile == "docker-default (enforce)"
+    assert found.lacks == ()
     assert found.covered == {"/proc/kcore": "tmpfs"}
     assert found.release == "6.8.0-45-generic"
     assert found.settings == {"kernel.unprivileged_userns_clone": "0"}
