@@ -14,6 +14,9 @@ import psutil
 from sandbox_agent_sandbox.call_status import END_ORDER
 from sandbox_agent_sandbox.outcome import Survivor
 
+_EXIT = 0.05
+"""Seconds in which a process exits that has nothing else to do."""
+
 
 class Process:
     """A process, held by its pidfd: a reused pid is noticed.
@@ -59,7 +62,7 @@ class Process:
     @property
     def has_ended(self) -> bool:
         """Whether its end is proven."""
-        return _is_readable(self.pidfd)
+        return _wait_for(self.pidfd, 0)
 
     def close(self) -> None:
         """Let go of it."""
@@ -68,9 +71,7 @@ class Process:
     def kill_and_wait(self, limit: float) -> bool:
         """SIGKILL, and wait at most `limit` seconds. True when the end is proven."""
         self.kill()
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        return bool(poll.poll(limit * 1000))
+        return _wait_for(self.pidfd, limit)
 
     def kill_tree(self, limit: float) -> None:
         """SIGKILL to the process and all its descendants that /proc shows, and wait for their ends,
@@ -142,7 +143,7 @@ class Keeper(Process):
         killed the marked processes are ended, in case that its spawner was killed with it."""
         self._signal(END_ORDER)
         self._signal(signal.SIGCONT)
-        if self._mark and not self.has_ended and _is_readable(self._handle):
+        if self._mark and not self.has_ended and _wait_for(self._handle, 0):
             # Imported here: no other sandbox needs it.
             from sandbox_agent_sandbox.inside.unshared.tag import kill_marked, marked
 
@@ -150,7 +151,10 @@ class Keeper(Process):
                 kill_marked(pid, (self._mark,))
 
     def close(self) -> None:
-        """Let go of it."""
+        """Let go of it. A supervisor exits just after it has given the proof: wait for that, so
+        that no process is there any more. One that was stopped in between ends with its spawner."""
+        if self.has_ended:
+            _wait_for(self._handle, _EXIT)
         for fd in {self.pidfd, self._handle}:
             os.close(fd)
 
@@ -171,10 +175,11 @@ def _command(pid: int) -> str:
     return "(ended meanwhile)"
 
 
-def _is_readable(fd: int) -> bool:
+def _wait_for(fd: int, limit: float) -> bool:
+    """Whether a descriptor is readable within `limit` seconds."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(limit * 1000))
 
 
 def _pid_of(pidfd: int) -> int:

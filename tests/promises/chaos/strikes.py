@@ -56,6 +56,13 @@ DEPTH = {
 }
 """How far below the agent the victim lives: agent, spawner, init, call's init, worker."""
 
+if os.environ.get("SANDBOX_AGENT_TEST_PLAN") == "no_namespaces":
+    # There it is: agent, spawner, supervisor, starter, worker. The spawner is what init is in the
+    # other plans, and a supervisor is what the call's init is.
+    for cause, depth in DEPTH.items():
+        if depth in (2, 3):
+            DEPTH[cause] = depth - 1
+
 
 @dataclass
 class Strike:
@@ -120,13 +127,20 @@ def find_victim(agent: int, plan: Round, patience: float = 0.1) -> observer.Proc
     deadline = time.monotonic() + patience
     while True:
         levels = by_depth(agent)
-        candidates = levels.get(DEPTH[plan.cause])
-        if candidates is None and time.monotonic() > deadline and levels:
+        candidates = [one for one in levels.get(DEPTH[plan.cause], ()) if not _is_reaper(one)]
+        if not candidates and time.monotonic() > deadline and levels:
             candidates = levels[max(level for level in levels)]
         if candidates:
             return candidates[plan.choice % len(candidates)]
         if time.monotonic() > deadline:
             return None
+
+
+def _is_reaper(process: observer.Process) -> bool:
+    """Whether it only looks for what earlier sandboxes have left, which is over in a moment."""
+    with contextlib.suppress(OSError), open(f"/proc/{process.pid}/comm") as file:
+        return file.read().strip() == "sandbox-reaper"
+    return False
 
 
 def models_own(agent: int) -> list[observer.Process]:
