@@ -130,7 +130,6 @@ def pretend(patch: pytest.MonkeyPatch, *, abi: int | None = None, gate: bool = T
 
 KERNELS: dict[str, dict[str, Any]] = {
     "scopes": {},
-    "scopes, no gate": {"gate": False},
     "no scopes": {"abi": 4},
 }
 """What the processes of this plan have to do with: the arguments of `pretend`."""

@@ -109,18 +109,20 @@ class Watch:
             near = self._look(begin)
         took = time.monotonic() - begin
         pause = _SHORT_PAUSE if near or self._ended else _PAUSE
-        self._next = begin + max(pause, took * _SHARE)
+        # A storm of new processes that only these looks bound must not make them rare.
+        share = 1 if self._bounds_numbers and self._ended else _SHARE
+        self._next = begin + max(pause, took * share)
 
     def _look(self, now: float) -> bool:
         """Whether much of a limit is used."""
         by_call = self._by_call()
         everything = [process for processes in by_call.values() for process in processes]
-        self._look_at_numbers(everything, by_call)
+        near = self._look_at_numbers(everything, by_call)
         if now - self._memfds_at >= _FILES_PAUSE:
             self._memfds_at, self._held = now, {}
             self._memfds = self._memfds_of(everything)
         files = sum(self._memfds.values())
-        near = self._look_at_memory("memory", self._limits.memory, everything, files, by_call)
+        near |= self._look_at_memory("memory", self._limits.memory, everything, files, by_call)
         for init, processes in by_call.items():
             limit = self._limits.call_memory
             near |= self._look_at_memory("call_memory", limit, processes, 0, {init: processes})
@@ -128,16 +130,17 @@ class Watch:
 
     def _look_at_numbers(
         self, everything: list[_Process], by_call: dict[int, list[_Process]]
-    ) -> None:
+    ) -> bool:
         # RLIMIT_NPROC counts this process as well.
-        number = 1 + sum(process.threads for process in everything)
-        if self._limits.processes is None or number < self._limits.processes:
-            return
+        number, limit = 1 + sum(process.threads for process in everything), self._limits.processes
+        if limit is None or number < limit:
+            return limit is not None and self._bounds_numbers and number > limit / 2
         if self._bounds_numbers:
             ours = 1 + 2 * len(by_call)  # this process, the supervisors and the starters
-            self._end_newest(number - ours - self._limits.processes, everything, by_call)
+            self._end_newest(number - ours - limit, everything, by_call)
         largest = max(by_call, key=lambda init: sum(one.threads for one in by_call[init]))
         self._say(largest, "processes", "no more processes or threads could be started")
+        return self._bounds_numbers
 
     def _end_newest(
         self, number: int, everything: list[_Process], by_call: dict[int, list[_Process]]

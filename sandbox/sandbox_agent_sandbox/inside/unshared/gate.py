@@ -1,9 +1,11 @@
 """The gate: system calls of tools that wait for their supervisor's answer. seccomp_unotify(2)
 
-Every fork passes it. When the call's end has begun, forks are refused, so that a storm of short
-lived processes runs dry. When the supervisor is gone, the kernel refuses them: what it has left can
-be counted. Where Landlock cannot scope signals (before Linux 6.12), each signal passes it too, and
-must be for a process of the call.
+What the broker carries out passes it. Where Landlock cannot scope signals (before Linux 6.12), each
+signal passes it too, and must be for a process of the call. Where neither is, there is no gate.
+
+Forks do not pass it: while a call waits to be heard, a signal with a handler ends it with EINTR,
+which programs do not expect of fork(2). dash said "Cannot fork" at each SIGCHLD. So a storm of
+short-lived processes is not refused; without a scope it is ended by the rounds alone.
 
 To let a call go on after a look is safe here for two reasons. Arguments that are numbers were
 copied before the look. And the pids that have to be guarded, those of the keepers, cannot become
@@ -21,9 +23,7 @@ import platform
 import signal
 import socket
 import struct
-import time
 from collections.abc import Collection
-from math import inf
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.unshared.kernel import filter_with_listener
@@ -33,31 +33,26 @@ from sandbox_agent_sandbox.inside.unshared.view.broker import Broker
 from sandbox_agent_sandbox.inside.unshared.view.notify import Notification
 
 _X86_64 = {
-    "clone": 56, "fork": 57, "vfork": 58, "kill": 62, "ptrace": 101, "rt_sigqueueinfo": 129,
-    "tkill": 200, "tgkill": 234, "rt_tgsigqueueinfo": 297, "process_vm_readv": 310,
-    "process_vm_writev": 311, "pidfd_send_signal": 424, "pidfd_getfd": 438,
+    "kill": 62, "ptrace": 101, "rt_sigqueueinfo": 129, "tkill": 200, "tgkill": 234,
+    "rt_tgsigqueueinfo": 297, "process_vm_readv": 310, "process_vm_writev": 311,
+    "pidfd_send_signal": 424, "pidfd_getfd": 438,
 }  # fmt: skip
 _AARCH64 = {
-    "ptrace": 117, "kill": 129, "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138, "clone": 220,
+    "ptrace": 117, "kill": 129, "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138,
     "rt_tgsigqueueinfo": 240, "process_vm_readv": 270, "process_vm_writev": 271,
     "pidfd_send_signal": 424, "pidfd_getfd": 438,
 }  # fmt: skip
 _NUMBERS = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(platform.machine(), {})
 
-_FORKS = frozenset(_NUMBERS[name] for name in ("clone", "fork", "vfork") if name in _NUMBERS)
 _KILL, _TKILL = _NUMBERS.get("kill", -1), _NUMBERS.get("tkill", -1)
 _PTRACE, _BY_PIDFD = _NUMBERS.get("ptrace", -1), _NUMBERS.get("pidfd_send_signal", -1)
 _GETFD = _NUMBERS.get("pidfd_getfd", -1)
-_SIGNALS = frozenset(_NUMBERS.values()) - _FORKS
-_CLONE_THREAD = 0x10000
+_SIGNALS = frozenset(_NUMBERS.values())
 _ATTACH, _SEIZE = 16, 0x4206
 """PTRACE_ATTACH, PTRACE_SEIZE. All other requests are about tracees."""
 
-_SHARE = 10
-"""Looks at a call with as many processes as it may have take one part in so many of the time."""
-
-_LOAD, _JUMP_EQUAL, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
-"""BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_JMP|JSET|K, BPF_RET|K."""
+_LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
+"""BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K."""
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _NUMBER, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 16, 24
 """Offsets in struct seccomp_data."""
@@ -67,15 +62,14 @@ def gate_program(*, signals: bool, others: Collection[int] = ()) -> bytes:
     """The filter that makes calls wait, as `struct sock_filter`s. The plan's own filter comes on
     top, and refuses what it refuses: of two answers the stricter one counts. seccomp(2)
 
-    signals: signals and the like, too. others: further numbers.
+    signals: signals and the like. others: further numbers. b"" where there is nothing to wait for.
     """
+    numbers = {*(_SIGNALS if signals else ()), *others}
+    if not numbers:
+        return b""
     code = [(_LOAD, 0, 0, _NUMBER)]
-    for number in sorted({*_FORKS, *(_SIGNALS if signals else ()), *others}):
-        if number == _NUMBERS.get("clone"):
-            # A thread ends with its process, and needs no look.
-            code += [(_JUMP_EQUAL, 0, 4, number), (_LOAD, 0, 0, _FIRST_ARGUMENT)]
-            code += [(_JUMP_BITS, 0, 1, _CLONE_THREAD), (_RETURN, 0, 0, _ALLOW)]
-        elif number == _KILL:
+    for number in sorted(numbers):
+        if number == _KILL:
             # kill(0) is for the caller's own group, and the worker's session is the call's alone.
             code += [(_JUMP_EQUAL, 0, 4, number), (_LOAD, 0, 0, _FIRST_ARGUMENT)]
             code += [(_JUMP_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW)]
@@ -92,11 +86,13 @@ def gate_program(*, signals: bool, others: Collection[int] = ()) -> bytes:
 def shut_behind(program: bytes, supervisor: socket.socket) -> bool:
     """Load the filter in this process, and send the supervisor what hears of its calls. Whether
     that can be: a sandbox inside another one of this kind has no gate of its own (EBUSY), nor has
-    one on a kernel before Linux 5.0 (ENOSYS).
+    one on a kernel before Linux 5.0 (ENOSYS). Nothing has to be done for an empty program.
 
     Needs no_new_privs. Closes the socket.
     """
     with supervisor:
+        if not program:
+            return True
         if not _NUMBERS:
             return False
         kept = syscalls.Filter(program)  # the kernel reads it from the memory of this object
@@ -115,26 +111,13 @@ class Gate:
     """The supervisor's side.
 
     listener: what `shut_behind` has sent. kept: processes of the call that tools must not signal.
-    broker: for the calls that are neither forks nor signals. most: processes that the call may
-    have, where no control group counts them: RLIMIT_NPROC counts all of a user's, and none of
-    root's. None for no limit. Threads do not pass the gate: `watch` counts them.
+    broker: for the calls that are no signals.
     """
 
-    def __init__(
-        self, listener: int, kept: Collection[int], broker: Broker | None, most: int | None
-    ) -> None:
+    def __init__(self, listener: int, kept: Collection[int], broker: Broker | None) -> None:
         self.listener = listener
         self._kept = kept
         self._broker = broker
-        self._most = inf if most is None else most + len(kept)
-        self._number = len(kept) + 1
-        """Processes, at the most: those that have ended since the last look count too."""
-        self._next_look = 0.0
-        self._is_shut = False
-
-    def shut(self) -> None:
-        """Refuse forks from now on."""
-        self._is_shut = True
 
     def serve(self) -> bool:
         """Answer a call that waits; only where poll(2) has said that something is there. False once
@@ -155,8 +138,6 @@ class Gate:
 
     def _judge(self, asked: Notification) -> int | None:
         """None to let the call go on, 0 if it is done, or the errno."""
-        if asked.number in _FORKS:
-            return self._judge_fork()
         first = ctypes.c_int(asked.arguments[0] & 0xFFFFFFFF).value
         if asked.number == _KILL and first < 0:
             return self._judge_group(asked, first)
@@ -172,16 +153,6 @@ class Gate:
             first = notify.process_of(first)
         allowed = first not in self._kept and is_below(first, os.getpid())
         return None if allowed else errno.EPERM
-
-    def _judge_fork(self) -> int | None:
-        now = time.monotonic()
-        if self._number >= self._most and now >= self._next_look:
-            self._number = len(below(os.getpid()))
-            self._next_look = now + (time.monotonic() - now) * _SHARE
-        if self._is_shut or self._number >= self._most:
-            return errno.EAGAIN
-        self._number += 1
-        return None
 
     def _judge_group(self, asked: Notification, first: int) -> int | None:
         members = [pid for pid in below(os.getpid()) if pid not in self._kept]

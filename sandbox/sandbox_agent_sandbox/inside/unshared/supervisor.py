@@ -220,10 +220,7 @@ class _Supervisor:
         _, descriptors, _, _ = socket.recv_fds(self._from_worker, 1, 1)
         self._from_worker.close()
         for listener in descriptors:
-            kept, plan = (self._starter,), self._charge.plan
-            counted = plan.groups is not None and plan.groups.processes
-            most = None if counted else plan.limits.processes
-            self._gate = Gate(listener, kept, self._broker(listener), most)
+            self._gate = Gate(listener, (self._starter,), self._broker(listener))
             self._listen(listener, self._on_gate)
 
     def _broker(self, listener: int) -> Broker | None:
@@ -242,7 +239,6 @@ def _end_all(reach: Reach, gate: Gate | None) -> None:
     """Kill in rounds until nothing is left."""
     poll = select.poll()
     if gate is not None:
-        gate.shut()
         poll.register(gate.listener, select.POLLIN)
     pause, again = _FIRST_PAUSE, 0.0
     while True:
