@@ -231,6 +231,8 @@ class _Calls:
             orders.send(call.pidfd, orders.END)
         if self.reaper:
             os.kill(self.reaper, signal.SIGKILL)
+            os.waitpid(self.reaper, WALL)
+            self.reaper = 0
         while self._calls:
             self._look(None)
 
