@@ -115,10 +115,12 @@ class PutBack:
 
     def _check(self, path: str) -> Iterator[tuple[str, bool]]:
         was = self._kept[path]
-        try:
-            now: os.stat_result | None = os.lstat(path)
-        except OSError:
-            now = None
+        now: os.stat_result | None = None
+        above = os.path.dirname(path)
+        # A link in the place of a folder above may lead anywhere a moment later.
+        if path not in self._roots or os.path.realpath(above) == above:
+            with suppress(OSError):
+                now = os.lstat(path)
         if now is None or _key(now) != _key(was.status):
             if not self._is_same(path, was, now):
                 yield path, self._restore(path, was)
