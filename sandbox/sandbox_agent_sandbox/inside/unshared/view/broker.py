@@ -15,6 +15,7 @@ import _thread
 import errno
 import fcntl
 import os
+import sys
 from contextlib import suppress
 from queue import SimpleQueue
 
@@ -26,8 +27,12 @@ from sandbox_agent_sandbox.inside.unshared.view.sockets import Sockets
 from sandbox_agent_sandbox.inside.unshared.view.threads import become
 from sandbox_agent_sandbox.plan import Plan
 
-MOST_THREADS = 64
+MOST_THREADS = 16
 """Each call that waits takes one. Beyond that number, callers get EAGAIN."""
+
+_SWITCH = 0.0005
+"""Seconds for which a thread may keep the interpreter from another one. The supervisor's own must
+not wait long for its orders, however many calls there are to look at. sys.setswitchinterval()"""
 
 
 class Broker:
@@ -69,6 +74,7 @@ class Broker:
     def _start(self) -> bool:
         if self._threads >= MOST_THREADS:
             return False
+        sys.setswitchinterval(_SWITCH)
         try:
             _thread.start_new_thread(self._main, ())
         except RuntimeError:  # the tools have used up all processes

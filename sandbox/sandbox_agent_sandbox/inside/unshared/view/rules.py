@@ -67,15 +67,19 @@ def restrict(ruleset: int) -> None:
 
 
 def moved(value: str, plan: Plan, own: str) -> str:
-    """A path or a variable of a call with its own places in it. A plan says /tmp, and a folder of
-    that name is the host's."""
+    """A path, a list of paths with colons, or another variable of a call, with its own places in
+    it. A plan says /tmp, and a folder of that name is the host's."""
+    return ":".join(_moved(one, plan, own) for one in value.split(":"))
+
+
+def _moved(path: str, plan: Plan, own: str) -> str:
     home = f"{own}/{os.path.basename(plan.home)}"
     for place, to in ((plan.home, home), ("/var/tmp", own), ("/tmp", own)):
-        if value == place or value.startswith(f"{place}/"):
+        if path == place or path.startswith(f"{place}/"):
             # What the policy names below the host's /tmp stays what it is.
-            named = any(f"{value}/".startswith(f"{bind.path}/") for bind in plan.binds)
-            return value if named else to + value.removeprefix(place)
-    return value
+            named = any(f"{path}/".startswith(f"{bind.path}/") for bind in plan.binds)
+            return path if named else to + path.removeprefix(place)
+    return path
 
 
 def _allow(
