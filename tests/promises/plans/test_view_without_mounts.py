@@ -260,6 +260,39 @@ def test_a_socket_that_the_policy_names_can_be_connected_to(
     assert inside(person, code, servers[0], policy=f"read: ['{servers[0]}']\n") == {"named": "done"}
 
 
+TERMINALS = """
+import pty
+def made():
+    one, other = os.openpty()
+    os.write(other, b"hello")
+    assert os.read(one, 5) == b"hello" and os.isatty(other)
+    os.ttyname(other)
+def session():
+    pid, one = pty.fork()
+    if not pid:
+        os.execvp("sh", ["sh", "-c", "test -t 0 && echo yes"])
+    told["session"] = os.read(one, 3).decode()
+    os.waitpid(pid, 0)
+    return told["session"]
+attempt("made", made)
+attempt("session", session)
+attempt("another's", lambda: os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY))
+attempt("written to", lambda: os.open(sys.argv[1], os.O_WRONLY | os.O_NOCTTY))
+"""
+
+
+def test_tools_make_terminals_and_reach_no_other_one(person: Person) -> None:
+    one, other = os.openpty()
+    try:
+        person.own(Path(os.ttyname(other)))
+        told = inside(person, TERMINALS, os.ttyname(other))
+    finally:
+        os.close(one)
+        os.close(other)
+    denied = {told.pop("another's"), told.pop("written to")}
+    assert (told, denied) == ({"made": "done", "session": "yes"}, {"EACCES"})
+
+
 MEMORY = """
 libc = ctypes.CDLL(None, use_errno=True)
 libc.shmat.restype = ctypes.c_void_p
@@ -390,3 +423,12 @@ print(json.dumps(told), flush=True)
 os._exit(0)
 """
     assert inside(person, code) == {"other": "done"}
+
+
+def test_a_list_of_paths_keeps_what_the_policy_names_below_tmp(person: Person) -> None:
+    code = 'told |= {name: os.environ[name] for name in ("FIRST", "TMPDIR", "HOME")}'
+    work = str(person.work)
+    policy = f"env: {{set: {{FIRST: '{work}/bin:/tmp/home/bin:/usr/bin'}}}}\n"
+    told = inside(person, code, policy=policy)
+    assert told["FIRST"] == f"{work}/bin:{told['HOME']}/bin:/usr/bin"
+    assert told["HOME"] == f"{told['TMPDIR']}/home"
