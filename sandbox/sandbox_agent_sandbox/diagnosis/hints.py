@@ -37,6 +37,7 @@ _NO_NETWORK = re.compile(
     r"|no address associated with hostname",
     re.IGNORECASE,
 )
+_NO_FAMILY = re.compile(r"address family not supported|eafnosupport", re.IGNORECASE)
 _NAMESPACES = re.compile(
     r"\b(?:unshare|clone|setns|u?mount)(?: failed|\(|:)|\bnamespaces?\b", re.IGNORECASE
 )
@@ -85,8 +86,8 @@ def _of_line(plan: Plan, cwd: str, line: str) -> str:
             f"tools have no network here (sandbox.network: {plan.network}); hint: `network: host`"
             " gives them the host's"
         )
-    if plan.unshared is not None and (lock := _of_shared_memory(line)):
-        return lock
+    if plan.unshared is not None and (found := _without_namespaces(plan, line)):
+        return found
     refused = _REFUSED.search(line)
     if refused and _SETUID.search(line, 0, refused.start()):
         return "no tool can set the setuid bit, if that was it"
@@ -107,15 +108,21 @@ def _of_line(plan: Plan, cwd: str, line: str) -> str:
         path = _path_in(line)
         if path is None:
             continue
-        found = why(plan, os.path.join(cwd, path))
-        if found.access in accesses:
-            hint = f"; hint: {found.hint}" if found.hint else ""
-            return f"{os.path.join(cwd, path)} {found.what}{hint}"
+        answer = why(plan, os.path.join(cwd, path))
+        if answer.access in accesses:
+            hint = f"; hint: {answer.hint}" if answer.hint else ""
+            return f"{os.path.join(cwd, path)} {answer.what}{hint}"
     return ""
 
 
-def _of_shared_memory(line: str) -> str:
-    """For a lock of Python's between processes. It names no path in its error."""
+def _without_namespaces(plan: Plan, line: str) -> str:
+    """For what names no path in its error: a socket, and a lock of Python's between processes."""
+    if _NO_FAMILY.search(line) and plan.network != "host":
+        how = "; hint: `network: loopback` gives them TCP on the loopback interface"
+        return (
+            f"tools have no such sockets here (sandbox.network: {plan.network}), because this host"
+            f" has no namespaces{how if plan.network == 'none' else ''}"
+        )
     if "_multiprocessing.SemLock(" not in line:
         return ""
     return (

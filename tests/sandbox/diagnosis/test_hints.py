@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from a_plan import plan
 from sandbox_agent_sandbox.diagnosis.hints import hint_for
+from sandbox_agent_sandbox.plan import PlanKind, Unshared
 
 WORK = "/home/you/work"
 
@@ -99,3 +101,25 @@ def test_what_exists_outside_does_not_change_the_hint(tmp_path: object) -> None:
 def test_a_flood_of_text_takes_no_time() -> None:
     for text in ("a: " * 400_000, "'" * 1_000_000, "no such file or directory: '" * 40_000):
         hint_for(plan(), WORK, text)
+
+
+@pytest.mark.parametrize(
+    ("printed", "hint"),
+    [
+        ("cat: /opt/data: Permission denied", "/opt/data cannot be opened: the policy does not"),
+        ("cat: /opt/data: No such file or directory", ""),
+        ("touch: cannot touch '/tmp/x': Permission denied", "use $TMPDIR"),
+        ("OSError: [Errno 97] Address family not supported by protocol", "network: loopback"),
+        ("Error: socket EAFNOSUPPORT", "network: loopback"),
+        (
+            "    sl = self._semlock = _multiprocessing.SemLock(\n"
+            "PermissionError: [Errno 13] Permission denied",
+            "locks between processes lie in /dev/shm",
+        ),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_without_mounts_what_is_closed_is_explained(printed: str, hint: str) -> None:
+    without = msgspec.structs.replace(plan(), kind=PlanKind.NO_NAMESPACES, unshared=Unshared(abi=7))
+    found = hint_for(without, WORK, printed)
+    assert hint in found if hint else not found
