@@ -238,7 +238,8 @@ def _processes(plan: Plan) -> Standing:
     if plan.unshared is not None and plan.identity.outside_uid == 0:
         return Standing(
             Level.RESTORED,
-            "best effort: looked at ten times a second; what is too much is ended",
+            "the gate counts the forks of each call; threads, and all calls together, are looked at"
+            " ten times a second",
             "RLIMIT_NPROC does not bind root, and this user can make no control group",
             "run as an ordinary user, or as root where control groups can be made",
         )
