@@ -132,13 +132,14 @@ class ConversationSandbox:
             self._watch(seen)
             return self.cell
 
+        policy = self._settings.sandbox
         try:
-            cell = await build(self._settings.sandbox, facts, make)
+            cell = await build(policy, facts, make)
         except NoPlan as failure:
             from sandbox_agent_sandbox.diagnosis.plans import with_change
 
             loop = asyncio.get_running_loop()  # what the host refuses is tried in children
-            raise await loop.run_in_executor(None, with_change, failure) from None
+            raise await loop.run_in_executor(None, with_change, failure, policy) from None
         if why := cell.tmp_is_watched:
             notify(f"the size of the tools' /tmp is watched only (best effort): {why}")
         LOGGER.info("sandbox opened for %s", self._settings.workspace.path)

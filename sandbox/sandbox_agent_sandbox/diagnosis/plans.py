@@ -58,9 +58,14 @@ def _levels(policy: Policy, workspace: Path, kind: PlanKind) -> dict[str, Level]
     return {fact.name: fact.level for fact in facts(plan)}
 
 
-def with_change(failure: NoPlan) -> SandboxUnavailable:
+def with_change(failure: NoPlan, policy: Policy) -> SandboxUnavailable:
     """The failure, with the smallest change that makes a plan possible as its hint."""
-    found = diagnosed()
+    if policy.plan == PlanKind.NO_NAMESPACES.value:
+        return failure  # what it lacks, namespaces do not give
+    try:
+        found = diagnosed()
+    except SandboxUnavailable:  # no process is left, for instance
+        return failure
     what, _, hint = str(failure).partition("; hint: ")
     hint = f"{found.hint} (this is {found.place}: {found.cause})" if found.hint else hint
     return SandboxUnavailable(f"{what}; hint: {hint}" if hint else what)

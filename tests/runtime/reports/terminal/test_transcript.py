@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from live import begun, ended, event, segment, turn, usage
+from msgspec.structs import replace
 from rich.cells import cell_len
 from sandbox_agent.journal import events
 from sandbox_agent.reports.terminal import transcript
@@ -46,6 +47,14 @@ def test_calls_that_ended() -> None:
         "■ stopping the run (interrupt)",
         "■ call_1_2 shell sleep 60  COULD NOT STOP 7  killed, 1011 ms (kill)  3.0 s",
     ]  # fmt: skip
+
+
+def test_a_plan_that_is_not_full_comes_first() -> None:
+    weaker = {"kind": "shared_proc", "levels": {"read": "enforced"}, "missing": {"hide": "why"}}
+    lines = " ".join(shown(replace(segment(), plan=weaker)))
+    assert lines.startswith("plan shared_proc: namespaces, without a /proc of its own")
+    assert "MISSING, as --allow-degraded allows: sandbox.hide: why" in lines
+    assert shown(replace(segment(), plan={"kind": "full"})) == []
 
 
 def test_of_what_failed_the_last_lines_are_shown() -> None:
