@@ -238,8 +238,7 @@ def _processes(plan: Plan) -> Standing:
     if plan.unshared is not None and plan.identity.outside_uid == 0:
         return Standing(
             Level.RESTORED,
-            "the gate counts the forks of each call; threads, and all calls together, are looked at"
-            " ten times a second",
+            "best effort: looked at ten times a second; the newest processes are ended",
             "RLIMIT_NPROC does not bind root, and this user can make no control group",
             "run as an ordinary user, or as root where control groups can be made",
         )
