@@ -21,7 +21,7 @@ from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.host.cell import CallRequest, Cell
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState
-from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.plan import Plan, PlanKind
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import host_facts
@@ -29,6 +29,11 @@ from table import When
 
 NAMES = {"spawner": "sandbox-spawner", "init": "sandbox-init", "call init": "sandbox-call"}
 """What the processes call themselves (PR_SET_NAME)."""
+
+WORKERS_KEEPER, GENERATIONS = (
+    ("spawner", 3) if kinds.IN_FORCE is PlanKind.NO_NAMESPACES else ("init", 2)
+)
+"""Who makes the processes of each call, and how far below it a worker is born."""
 
 TOOLS = {
     When.MID_FRAME: FunctionRef("misbehaving", "mid_frame"),

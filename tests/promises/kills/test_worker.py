@@ -12,7 +12,15 @@ import pytest
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState
 from sandbox_agent_sandbox.plan import Plan
 from sandboxes import run
-from striking import Case, Told, opened, plan_for, process_called
+from striking import (
+    GENERATIONS,
+    WORKERS_KEEPER,
+    Case,
+    Told,
+    opened,
+    plan_for,
+    process_called,
+)
 from table import HAS_ENOUGH, Death, How, When, Who, deaths
 
 GRACE, TERM = 0.15, 0.15
@@ -163,7 +171,7 @@ def die_in_the_handshake(workspace: Path, how: How) -> CallResult:
                 pytest.skip("needs root")
             strike = births.kill if how is How.SIGKILL else births.stop
             with (
-                births.Birth(process_called("init").pid, 2, strike) as birth,
+                births.Birth(process_called(WORKERS_KEEPER).pid, GENERATIONS, strike) as birth,
                 Case(cell, workspace, When.MID_OUTPUT, "well", timeout=TIME) as case,
             ):
                 await asyncio.to_thread(birth.join, 20)

@@ -1,0 +1,33 @@
+"""The table of kills and the daemonisers, where no full plan can be had: the tests of
+tests/promises/kills, run as a whole in a host that refuses it."""
+
+from __future__ import annotations
+
+import sys
+
+import environments
+import skips
+from identity import Person
+from paths import CHECKOUT
+
+PERSONS = environments.persons(everywhere=skips.is_soak())
+
+WITHOUT_INIT = ("test_worker", "test_agent", "test_daemonisers")
+"""Without namespaces there is no init. tests/sandbox/inside/unshared has the deaths of those who
+are in its place."""
+FILES = {
+    "shared_proc": (*WITHOUT_INIT, "test_handshake", "test_outside"),
+    "no_namespaces": WITHOUT_INIT,
+}
+SAMPLE = "SIGKILL or SIGSTOP or natural"
+"""What CI has time for."""
+
+
+def test_the_table_of_kills_holds(person: Person) -> None:
+    assert person.place is not None
+    files = FILES[person.place.plan(root=person.uid == 0)]
+    argv = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"]
+    argv += [f"tests/promises/kills/{name}.py" for name in files]
+    argv += [] if skips.is_soak() else ["-k", SAMPLE]
+    ran = person.run(argv, cwd=CHECKOUT, timeout=900)
+    assert ran.returncode == 0, ran.stdout[-10_000:]
