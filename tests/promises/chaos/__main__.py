@@ -38,6 +38,13 @@ def main() -> int:
     parser.add_argument(
         "--as", dest="kind", choices=(ROOT, USER, BOTH), help="both; user, not root"
     )
+    parser.add_argument(
+        "--in",
+        dest="place",
+        default="",
+        metavar="NAME",
+        help="a host of tests/support/environments",
+    )
     parser.add_argument("--replay", metavar="SEED:ROUND", help="one round, and those it builds on")
     parser.add_argument("--minutes", type=float, metavar="M", help="begin nothing after so many")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the figures, as JSON")
@@ -63,12 +70,14 @@ def main() -> int:
     if options.ci:
         return cancels(options, kind, posts)
     if options.replay:
-        return replay(options.replay, kind)
+        return replay(options.replay, kind, options.place)
     seed = options.seed if options.seed is not None else secrets.randbelow(10**6)
     options.rounds = options.rounds or 300
-    say(f"chaos: seed {seed}, {options.rounds} rounds as {kind}, {posts} umpires")
+    where = f" in {options.place}" if options.place else ""
+    say(f"chaos: seed {seed}, {options.rounds} rounds as {kind}{where}, {posts} umpires")
     begin = time.monotonic()
-    runner = Runner(seed, kind, posts, most=options.rounds, minutes=options.minutes, progress=True)
+    more = {"minutes": options.minutes, "place": options.place}
+    runner = Runner(seed, kind, posts, most=options.rounds, progress=True, **more)
     stopped_by = end_early(runner)
     report = runner.run()
     print(report.summary())
@@ -121,9 +130,9 @@ def end_early(runner: Runner | Many) -> list[int]:
     return stopped_by
 
 
-def replay(what: str, kind: str) -> int:
+def replay(what: str, kind: str, place: str) -> int:
     seed, _, number = what.partition(":")
-    runner = Runner(int(seed), kind, 1, most=1 << 40, progress=True)
+    runner = Runner(int(seed), kind, 1, most=1 << 40, progress=True, place=place)
     verdicts = runner.replay(int(number))
     for verdict in verdicts:
         print(json.dumps(verdict, indent=1))

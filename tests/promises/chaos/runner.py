@@ -28,13 +28,15 @@ ROOT, USER, BOTH = "root", "user", "both"
 
 
 class Post:
-    """One umpire and where it works."""
+    """One umpire and where it works. place: the host that it plays (tests/support/environments)."""
 
-    def __init__(self, kind: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, environment: Mapping[str, str], place: str = "") -> None:
         self.kind = kind
         self.session: Session | None = None
         self.since = time.monotonic()
-        self._context = contextlib.contextmanager(identity.someone)(kind)
+        self._context = contextlib.contextmanager(identity.someone)(
+            f"{kind} in {place}" if place else kind
+        )
         self.person = self._context.__enter__()
         tests = os.pathsep.join(filter(None, (environment.get("PYTHONPATH"), *paths.IMPORT_PATHS)))
         self.process = self.person.start(
@@ -91,9 +93,11 @@ class Runner:
         stop_at: str | None = None,
         focus: Callable[[Round], bool] | None = None,
         progress: bool = False,
+        place: str = "",
     ) -> None:
         self.seed = seed
         self.kind = kind
+        self._place = place
         self.report = Report()
         self._posts = posts
         self._most = most
@@ -127,7 +131,7 @@ class Runner:
                 break
         rounds = tuple(plan for plan in session.rounds if plan.number <= number)
         kind = self.kind if self.kind != BOTH else (USER if session.user else ROOT)
-        post = Post(kind, self._environment)
+        post = Post(kind, self._environment, self._place)
         try:
             post.give(msgspec.structs.replace(session, rounds=rounds))
             answer = post.answer()
@@ -150,7 +154,7 @@ class Runner:
             yield msgspec.structs.replace(session, rounds=rounds)
 
     def _play(self, kinds: list[str], queues: dict[str, Iterator[Session]]) -> None:
-        posts = [Post(kind, self._environment) for kind in kinds]
+        posts = [Post(kind, self._environment, self._place) for kind in kinds]
         with selectors.DefaultSelector() as selector:
             try:
                 for post in posts:
@@ -191,7 +195,7 @@ class Runner:
         for kind, queue in queues.items():
             session = self._next(queue)
             if session is not None:
-                post = Post(kind, self._environment)
+                post = Post(kind, self._environment, self._place)
                 post.give(session)
                 posts.append(post)
                 selector.register(post.process.stdout, selectors.EVENT_READ, post)  # type: ignore[arg-type]

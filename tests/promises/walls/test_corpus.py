@@ -7,6 +7,7 @@ shares with an ordinary user is proved once, as the user.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 from identity import Person
@@ -48,12 +49,23 @@ def test_the_sandbox_stops_what_is_hostile_and_lets_its_neighbour_work(
 @pytest.mark.as_user
 @pytest.mark.parametrize("name", ["reading", "view", "processes", "sockets"])
 def test_what_gets_through_without_namespaces_is_known(person: Person, name: str) -> None:
+    assert_known(person, name, trial.without_namespaces, known.WITHOUT_NAMESPACES)
+
+
+@pytest.mark.as_user
+@pytest.mark.parametrize("name", ["reading", "processes"])
+def test_what_gets_through_with_a_shared_proc_is_known(person: Person, name: str) -> None:
+    assert_known(person, name, trial.shared_proc, known.SHARED_PROC)
+
+
+def assert_known(
+    person: Person, name: str, sandbox: trial.Sandbox, listed: Mapping[str, str]
+) -> None:
     """Where a change lets more through, or less, the list changes with it."""
     attempts = table.possible(name, person)
-    results = trial.try_all(person, table.module(name), attempts, trial.without_namespaces)
+    results = trial.try_all(person, table.module(name), attempts, sandbox)
     through = {table.full(name, one) for one in results if one.succeeded}
-    known_ones = {one for one in known.WITHOUT_NAMESPACES if one.startswith(f"{name}.")}
-    assert through - table.EXPECTED == known_ones
+    assert through - table.EXPECTED == {one for one in listed if one.startswith(f"{name}.")}
 
 
 def test_the_corpus_is_as_large_as_promised() -> None:

@@ -49,5 +49,8 @@ WITHOUT_NAMESPACES = {
 }
 """What the plan for hosts without namespaces does not stop beside them."""
 
+SHARED_PROC: dict[str, str] = {}
+"""What the plan with a copy of the starter's /proc does not stop beside them."""
+
 OPEN: dict[str, str] = {}
 """Work for the walls: these could be stopped."""

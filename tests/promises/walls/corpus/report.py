@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from identity import someone
@@ -93,9 +93,9 @@ def _total(columns: list[Column]) -> str:
     return " / ".join(f"**{stopped}** of {tried}" if tried else "-" for stopped, tried in sums)
 
 
-def unknown(column: Column, *, without_namespaces: bool = False) -> list[str]:
-    """What got through and is not known to."""
-    listed = known.NO_WALL | known.OPEN | (known.WITHOUT_NAMESPACES if without_namespaces else {})
+def unknown(column: Column, more: Mapping[str, str]) -> list[str]:
+    """What got through and is not known to. more: what is known of this kind of plan."""
+    listed = known.NO_WALL | known.OPEN | more
     return [name for name in column.through if name not in listed]
 
 

@@ -69,6 +69,11 @@ def without_namespaces(request: Request, argv: Sequence[str]) -> list[str]:
     return _ours(request, argv, {"plan": "no_namespaces", "allow_degraded": ["hide"]})
 
 
+def shared_proc(request: Request, argv: Sequence[str]) -> list[str]:
+    """The same, by the plan for hosts where no fresh /proc can be mounted."""
+    return _ours(request, argv, {"plan": "shared_proc"})
+
+
 def _ours(request: Request, argv: Sequence[str], more: dict[str, Any]) -> list[str]:
     agent = str(Path(sys.prefix, "bin/sandbox-agent"))
     policy = request.work.parent / "policy.json"
