@@ -220,7 +220,8 @@ class Runner:
 
     def _violation(self, verdict: dict[str, Any], kind: str) -> None:
         number = verdict["round"]
-        command = f"scripts/chaos --as {kind} --replay {self.seed}:{number}"
+        where = f" --in {self._place}" if self._place else ""
+        command = f"scripts/chaos --as {kind}{where} --replay {self.seed}:{number}"
         for line in verdict["violations"]:
             if self._stop and self._stop.match(line):
                 self.found = self.found or line

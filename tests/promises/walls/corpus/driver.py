@@ -27,7 +27,7 @@ HELD: list[int] = []
 def name_process(text: str) -> None:
     try:
         Path("/proc/self/comm").write_text(text)
-    except PermissionError:  # below /proc nothing can be written; then PR_SET_NAME(2const)
+    except OSError:  # below /proc nothing can be written; then PR_SET_NAME(2const)
         ctypes.CDLL(None).prctl(15, text.encode()[:15], 0, 0, 0)
 
 
