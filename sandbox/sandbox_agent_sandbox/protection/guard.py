@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -55,7 +56,8 @@ class Guard:
         self._hooks: list[str] = []
         for repository in outermost(seen):
             for folder in hook_folders(repository) if repository.is_folder else ():
-                if folder not in self._hooks:
+                # Elsewhere no tool can write; and reading what lies there can do something.
+                if folder not in self._hooks and _is_in_reach(folder, seen.roots):
                     self._hooks.append(folder)
                     self._kept.keep(folder)
         self._named = list(seen.named)[:MOST_WATCHED]
@@ -143,6 +145,11 @@ class Guard:
         """A path as it is told."""
         below = f"{self._workspace}/"
         return path.removeprefix(below) if path.startswith(below) else path
+
+
+def _is_in_reach(path: str, roots: Sequence[str]) -> bool:
+    """Whether a file, folder or link lies in one of the roots."""
+    return path in roots or _is_in(os.path.realpath(os.path.dirname(path)), roots)
 
 
 def _is_in(path: str, roots: Sequence[str]) -> bool:

@@ -10,6 +10,8 @@ from contextlib import suppress
 from sandbox_agent_sandbox.protection.files import read_regular
 
 _MOST_FILES = 500
+_MOST_FOLDERS = 1000
+"""In one folder, at any depth. A tool can make more of them than can be read in time."""
 _MOST_BYTES = 64 * 1024
 _MOST_IN_ALL = 4 * 1024 * 1024
 
@@ -20,7 +22,7 @@ def key_of(path: str) -> Key | None:
     """What changes whenever a file changes; None if it is not there. No tool can set st_ctime."""
     try:
         status = os.lstat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: the name has a NUL character
         return None
     return (
         status.st_dev,
@@ -59,6 +61,8 @@ class Kept:
         if stat.S_ISLNK(key[2]):
             with suppress(OSError):
                 return os.fsencode(os.readlink(path))
+        if not stat.S_ISREG(key[2]):
+            return None
         size = key[3]
         if size > min(_MOST_BYTES, self._room):
             return None
@@ -67,29 +71,35 @@ class Kept:
 
 
 def _below(path: str) -> Iterator[tuple[str, Key]]:
-    """A file, or the files in a folder, without those that git never runs."""
+    """A file, or the files in a folder, without those that git never runs. Where there are too
+    many, the folder itself comes last."""
     key = key_of(path)
     if key is None:
         return
     if not stat.S_ISDIR(key[2]):
         yield path, key
         return
-    count, todo = 0, [path]
+    count, folders, todo = 0, 0, [path]
     while todo:
         folder = todo.pop()
+        folders += 1
+        if folders > _MOST_FOLDERS:
+            yield path, key
+            return
         try:
             names = sorted(os.listdir(folder))
         except OSError:
             continue
         for name in names:
             one = f"{folder}/{name}"
-            key = key_of(one)
-            if key is None or name.endswith(".sample"):
+            inner = key_of(one)
+            if inner is None or name.endswith(".sample"):
                 continue
-            if stat.S_ISDIR(key[2]):
+            if stat.S_ISDIR(inner[2]):
                 todo.append(one)
                 continue
-            yield one, key
+            yield one, inner
             count += 1
             if count >= _MOST_FILES:
+                yield path, key
                 return

@@ -21,6 +21,8 @@ ATTRIBUTE = "an attribute that overlayfs would obey"
 SETGID = "the setgid bit of a program of root's group"
 
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+"""Above a workspace lie folders that a user may enter and not read, such as /home. open(2)"""
 _DEEPEST = 200
 _SLACK = 10.0
 """Seconds by which the clock of a file system may be behind this one's."""
@@ -51,7 +53,7 @@ def remove_marks(
     search = _Search(begun - _SLACK, frozenset(skip), give_up, time.monotonic() + patience)
     for root in roots:
         try:
-            above = os.open(os.path.dirname(root) or "/", _ENTER)
+            above = os.open(os.path.dirname(root) or "/", _ABOVE)
         except OSError:
             continue
         try:

@@ -183,3 +183,54 @@ def test_where_it_is_turned_off_it_is_said(git: Path) -> None:
         ("changed", ".git/config"),
     ]
     assert (git / "config").read_text() == PLAIN + EVIL
+
+
+def link_of_git(top: Path, secret: Path) -> Path:
+    (top / ".git").symlink_to(secret)
+    return top / ".git"
+
+
+def link_that_a_file_names(top: Path, secret: Path) -> Path:
+    (top / ".git").write_text("gitdir: other/git\n")
+    (top / "other").symlink_to(secret.parent)
+    return top / "other"
+
+
+def link_in_an_include(top: Path, secret: Path) -> Path:
+    (top / ".git").mkdir()
+    (top / ".git/config").write_text(f"[include]\n\tpath = ../other/{secret.name}/config\n")
+    (top / "other").symlink_to(secret.parent)
+    return top / "other"
+
+
+@pytest.mark.parametrize("plant", [link_of_git, link_that_a_file_names, link_in_an_include])
+def test_nothing_from_behind_a_link_is_put_where_tools_can_read_it(
+    tmp_path: Path, plant: Callable[[Path, Path], Path]
+) -> None:
+    """A tool of an earlier run leaves the link. One of this run puts a folder in its place, with a
+    file that the guard would set back."""
+    secret, top = tmp_path / "home" / "git", tmp_path / "w"
+    secret.mkdir(parents=True)
+    top.mkdir()
+    (secret / "config").write_text("[user]\n\ttoken = s3cret\n")
+    link = plant(top, secret)
+    watching = GitGuard(look([str(top)]), restores=True, name=str)
+    link.unlink()
+    inner = link if link.name == ".git" else link / "git"
+    inner.mkdir(parents=True)
+    (inner / "config").write_bytes(b"\0")
+    list(watching.check("call_1"))
+    list(watching.check("", last=True))
+    files = [path for path in top.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"s3cret" in path.read_bytes()]
+    assert "s3cret" in (secret / "config").read_text()
+
+
+def test_no_file_that_a_tool_makes_keeps_a_setting_from_being_undone(git: Path) -> None:
+    watching = guard(git)
+    (git / "config").write_text(PLAIN + EVIL)
+    (git / f".config.sandbox-agent-{os.getpid()}").write_text("taken")
+    (git / "config.lock").write_text("taken")
+    assert not list(watching.check("call_1")), "git may be writing it"
+    assert kinds(list(watching.check("", last=True))) == [("restored", ".git/config")]
+    assert "evil" not in (git / "config").read_text()

@@ -108,3 +108,28 @@ def test_the_texts_of_a_finding_are_short_and_valid(top: Path) -> None:
     assert one.path.startswith("\\xff")
     assert len(one.path) < 310
     one.path.encode("utf-8")
+
+
+def test_hooks_outside_are_not_read(top: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No tool can write there. And it may be a folder of devices, where open(2) does something."""
+    outside = tmp_path_factory.mktemp("outside")
+    make(outside, "pre-push")
+    make(top, "one/.git/config", text=f"[core]\n\thooksPath = {outside}\n")
+    make(top, "two/.git/HEAD")
+    (top / "two/.git/hooks").symlink_to(outside)
+    watching = guard(top)
+    make(outside, "pre-push", "more", text="by the user")
+    assert found(watching) == []
+    (top / "two/.git/hooks").unlink()
+    make(top, "two/.git/hooks/pre-push")
+    assert found(watching) == [("new", "two/.git/hooks/pre-push")]
+
+
+def test_what_holds_too_many_folders_to_read_is_named_itself(top: Path) -> None:
+    make(top, ".vscode/tasks.json")
+    watching = guard(top)
+    for number in range(1001):
+        (top / f".vscode/{number}").mkdir()
+    make(top, ".vscode/0/hidden", ".vscode/tasks.json", text="changed")
+    assert ("changed", ".vscode/tasks.json") in found(watching)
+    assert ("new", ".vscode") in found(watching)

@@ -77,3 +77,16 @@ def test_a_search_that_is_stopped_says_so(tmp_path: Path) -> None:
         removed(tmp_path, give_up=lambda: True)
     with pytest.raises(Unfinished, match="looking took too long"):
         removed(tmp_path, patience=-1.0)
+
+
+def test_the_folder_above_need_not_be_readable(tmp_path: Path) -> None:
+    """As with /home on some hosts. For root every folder is readable."""
+    root = tmp_path / "above" / "root"
+    root.mkdir(parents=True)
+    (root / "file").write_text("")
+    mark(root / "file")
+    root.parent.chmod(0o300)
+    try:
+        assert removed(root) == [(f"{root}/file", ATTRIBUTE, True)]
+    finally:
+        root.parent.chmod(0o700)
