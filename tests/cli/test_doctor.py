@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,32 @@ def test_run_and_doctor_agree_where_the_host_refuses(person: Person) -> None:
         assert found["error"] and found["error"] in ran.stderr
 
 
+def test_a_tmp_that_is_only_watched_after_all_is_named_so(tmp_path: Path) -> None:
+    """The plan has a file system of a fixed size, and this host makes none when it comes to it."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    fails = "mount --bind /bin/false /usr/sbin/mkfs.ext4 && exec"
+    asked = (f"{AGENT} exec --out {tmp_path}/runs -- true", f"{AGENT} doctor --json")
+    done = [
+        subprocess.run(
+            ["unshare", "-m", "sh", "-c", f"{fails} {words}"],
+            cwd=BIN,
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        for words in asked
+    ]
+    assert "the tools' /tmp is watched only" in done[0].stderr
+    (record,) = (tmp_path / "runs").glob("*/result.json")
+    recorded = json.loads(record.read_text())["plan"]["levels"]["limits.tmp"]
+    (said,) = (one for one in json.loads(done[1].stdout)["fields"] if one["name"] == "limits.tmp")
+    assert (recorded, said["level"]) == ("restored", "restored")
+    assert "mkfs.ext4 ended with 1" in said["why"]
+
+
 @pytest.mark.as_user
 def test_run_and_doctor_agree_about_a_folder(person: Person) -> None:
     code, found = doctor(person, "--workspace", "/")
@@ -85,7 +113,7 @@ def test_why_a_path_is_not_there_or_denied(person: Person) -> None:
         "work/secret": ("hidden", "is hidden", "sandbox.hide", None),
         "work/file": ("writable", "can be written", "", "rw-"),
         "work/tests/t": ("protected", "sandbox.protect names", "sandbox.protect", "r--"),
-        "/etc/shadow": ("hidden", "is hidden", "sandbox.hide", "---"),
+        "/etc/shadow": ("hidden", "may hold secrets", "sandbox.read", "---"),
         "nowhere": ("own", "does not exist outside either", "", "---"),
     }
     for name, (access, text, hint, ways) in expected.items():

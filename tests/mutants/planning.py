@@ -111,7 +111,7 @@ MUTANTS = (
         "records in reach of the tools are not hidden",
         _GOLDEN,
         _PLAN,
-        "        yield Mask(str(real), True)\n",
+        "        yield Mask(str(real), True, reason=MaskedFor.RECORDS)\n",
         "",
     ),
     mutant(

@@ -16,7 +16,7 @@ _WIDTH = max(len(kind.value) for kind in FindingKind)
 def heading(findings: Sequence[Finding]) -> str:
     """What stands above the list. Where all was undone, there is nothing left to look at."""
     if all(one.kind is FindingKind.RESTORED for one in findings):
-        return "undone: settings that would start programs outside the sandbox"
+        return "undone: what would have an effect outside the sandbox, or in the next run"
     return HEAD
 
 

@@ -106,7 +106,8 @@ class ConversationSandbox:
             except BaseException:
                 self.drop()
                 raise
-            if why := self.cell.tmp_is_watched:
+            self.plan = self.cell.plan
+            if why := self.cell.no_image:
                 notify(f"the size of the tools' /tmp is watched only (best effort): {why}")
             LOGGER.info("sandbox opened for %s", self._settings.workspace.path)
         if self.registry is None:

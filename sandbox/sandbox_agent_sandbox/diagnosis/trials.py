@@ -68,7 +68,7 @@ async def try_everything() -> tuple[Plan, Tried]:
         cell = Cell(plan, grace=0.1, term=0.1)
         await cell.open()
         try:
-            return plan, await _try_all(cell, ground)
+            return cell.plan, await _try_all(cell, ground)
         finally:
             await asyncio.get_running_loop().run_in_executor(None, cell.close)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from sandbox_agent_sandbox.errors import PolicyError
-from sandbox_agent_sandbox.plan import Identity, Mask, Plan, Protected, ResourceLimits
+from sandbox_agent_sandbox.plan import Identity, Mask, MaskedFor, Plan, Protected, ResourceLimits
 from sandbox_agent_sandbox.policy.environment import make_environment, show_certificates
 from sandbox_agent_sandbox.policy.git import is_tracked, show_git
 from sandbox_agent_sandbox.policy.landlock import landlock_rules
@@ -317,7 +317,7 @@ def _masks(policy: Policy, workspace: Path, hidden: Sequence[Path], view: View) 
                 f"the run's records in {real} would be in reach of the tools in {workspace};"
                 " choose a folder of their own (output.dir, --out)"
             )
-        yield Mask(str(real), True)
+        yield Mask(str(real), True, reason=MaskedFor.RECORDS)
 
 
 def _masks_below(folder: Path, shown: Sequence[str], view: View) -> Iterator[Mask]:

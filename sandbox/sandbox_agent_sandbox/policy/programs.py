@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from sandbox_agent_sandbox.plan import Mask
+from sandbox_agent_sandbox.plan import Mask, MaskedFor
 from sandbox_agent_sandbox.policy.paths import is_inside, is_inside_any
 from sandbox_agent_sandbox.policy.view import KERNEL_FOLDERS, View
 from sandbox_agent_sandbox.utf8 import is_utf8
@@ -290,7 +290,8 @@ class _Programs:
         for name in _SECRETS:
             path = f"{root}/{name}"
             if os.path.lexists(path) and self._view.leads_to(path) == path:
-                self._view.masks.append(Mask(path, os.path.isdir(path)))
+                mask = Mask(path, os.path.isdir(path), reason=MaskedFor.SECRETS)
+                self._view.masks.append(mask)
 
     def _note_what_is_beside(self, folder: str) -> None:
         """Note that of an installation of no known kind only the programs are shown."""

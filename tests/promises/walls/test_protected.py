@@ -99,7 +99,7 @@ def test_nothing_that_git_a_shell_or_an_editor_runs_is_planted(repository: Perso
         ("restored", ".git/config"),
         ("restored", "sub/.git/config"),
     ]
-    assert "undone: settings that would start programs" in done.stderr
+    assert "undone: what would have an effect outside the sandbox" in done.stderr
     # What is harmless went through.
     assert git(repository, "config", "remote.o.url").strip() == "https://example.invalid/r"
     assert git(repository, "log", "--format=%s", "-1").strip() == "two"

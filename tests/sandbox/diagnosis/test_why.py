@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from a_plan import plan
+from msgspec.structs import replace
 from sandbox_agent_sandbox.diagnosis.why import Access, why
+from sandbox_agent_sandbox.plan import Mask, MaskedFor, Symlink
 
 
 @pytest.mark.parametrize(
@@ -37,9 +39,15 @@ def test_a_path_is_explained(path: str, access: Access, real: str | None) -> Non
         assert "sandbox." in found.hint
 
 
-def test_links_in_a_circle_end() -> None:
-    from msgspec.structs import replace
-    from sandbox_agent_sandbox.plan import Symlink
+def test_what_is_hidden_says_for_what() -> None:
+    for reason in MaskedFor:
+        mask = Mask("/home/you/work/kept", folder=True, reason=reason)
+        found = why(replace(plan(), masks=(mask,)), "/home/you/work/kept/deep")
+        assert found.access is Access.HIDDEN
+        assert "/home/you/work/kept" in found.what and found.hint
+        assert ("sandbox.hide" in found.what + found.hint) == (reason is MaskedFor.POLICY)
 
+
+def test_links_in_a_circle_end() -> None:
     circle = replace(plan(), symlinks=(Symlink("/a", "b"), Symlink("/b", "a")))
     assert why(circle, "/a/x").access is Access.ABSENT

@@ -108,7 +108,8 @@ def test_what_nobody_holds_any_more_was_left(tmp_path: Path) -> None:
     going, left = area(base, "going"), area(base, "left")
     os.close(left.folder)
     left.folder = -1
-    (base / "ext4-1").touch()
+    for name in ("ext4-1", "ext4-1.77", "image-0123"):
+        (base / name).touch()
     remove_leftovers(str(base))
     assert sorted(os.listdir(base)) == ["ext4-1", "going"]
     (base / "ext4-1").unlink()

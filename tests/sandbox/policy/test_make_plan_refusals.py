@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sandbox_agent_sandbox.errors import PolicyError
-from sandbox_agent_sandbox.plan import Mask, Plan, Symlink
+from sandbox_agent_sandbox.plan import Mask, MaskedFor, Plan, Symlink
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts
@@ -204,7 +204,7 @@ def test_records_are_not_where_the_tools_work(top: Path) -> None:
     with refused(r"in reach of the tools.*output\.dir"):
         plan(top, hidden=[top / "work"])
     made = plan(top, hidden=[top / "work/tests"])
-    assert made.masks == (Mask(str(top / "work/tests"), True),)
+    assert made.masks == (Mask(str(top / "work/tests"), True, reason=MaskedFor.RECORDS),)
 
 
 def test_only_text_can_be_told_to_the_sandbox(top: Path) -> None:

@@ -49,12 +49,12 @@ class SandboxDisk:
         self._limits: list[tuple[str, int, Filled]] = []
         self._thread: threading.Thread | None = None
         self._removal: threading.Thread | None = None
-        self.why = ""
+        self.no_image = ""
         """Why /tmp is a folder, which is watched, where the plan has a file system for it."""
 
-    def born(self, descriptors: Sequence[int], path: str, why: str) -> None:
+    def born(self, descriptors: Sequence[int], path: str, no_image: str) -> None:
         """The sandbox has made something on the disk, if there is a descriptor of it."""
-        self.why = why
+        self.no_image = no_image
         for descriptor in descriptors:
             self._area = Area(descriptor, path)
 
