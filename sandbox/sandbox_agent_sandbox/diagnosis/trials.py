@@ -74,8 +74,8 @@ async def try_everything() -> tuple[Plan, Tried]:
 
 
 def with_trials(plan: Plan, tried: Tried) -> list[Fact]:
-    """What stands about every field and layer. What did not hold when it was tried is missing,
-    whatever the plan says."""
+    """The level of every field and layer of a plan. What did not hold when it was tried is missing,
+    whatever the plan says. tried: from `try_everything`."""
     found = []
     for fact in facts(plan):
         failed = tried.get(fact.name, "")
@@ -88,7 +88,7 @@ def with_trials(plan: Plan, tried: Tried) -> list[Fact]:
 
 
 def nothing_kept(why: str) -> list[Fact]:
-    """The same where no sandbox can be built."""
+    """Every field and layer as missing, where no sandbox can be built. why: the reason."""
     from sandbox_agent_sandbox.policy.levels import FIELDS, LAYERS
 
     return [

@@ -44,8 +44,11 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """What stands about one field or layer. name: of a field, dotted as in `limits.memory`, or of a
-    layer. layer: False for a field."""
+    """The level of one field or layer, with its reasons.
+
+    name: of a field, dotted as in `limits.memory`, or of a layer. layer: False for a field. level,
+    how, why, hint: as in `Standing`.
+    """
 
     name: str
     layer: bool
@@ -179,7 +182,7 @@ LAYERS: Mapping[str, Judge] = {
 
 
 def facts(plan: Plan) -> tuple[Fact, ...]:
-    """What stands about every field, then about every layer."""
+    """The level of every field, then of every layer."""
     return tuple(
         Fact(name, layer, *msgspec.structs.astuple(judge(plan)))
         for layer, table in ((False, FIELDS), (True, LAYERS))

@@ -367,10 +367,13 @@ def _resolve(path: Path, field: str, writable: Sequence[str] = ()) -> Path:
     other = "choose another folder" if field == "workspace" else "remove the entry"
     try:
         real = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
+    except FileNotFoundError:
         raise PolicyError(
-            f"{field}: {path} does not exist ({error}); create it, or {other}"
+            f"{path} does not exist", field=field, hint=f"create it, or {other}"
         ) from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead to each other
+        why = error.strerror if isinstance(error, OSError) else "its links lead to each other"
+        raise PolicyError(f"{path} cannot be reached: {why}", field=field, hint=other) from None
     if is_inside_any(str(real), KERNEL_FOLDERS) or real == Path("/"):
         raise PolicyError(
             f"{field}: {real} cannot be shared: the sandbox has a /proc and a /dev of its own, and"

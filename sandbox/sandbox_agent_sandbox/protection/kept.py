@@ -1,4 +1,4 @@
-"""What a file or folder was like when the run began, to say afterwards what changed in it."""
+"""Files and folders as they were when the run began, to find out afterwards what changed."""
 
 from __future__ import annotations
 

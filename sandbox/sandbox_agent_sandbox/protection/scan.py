@@ -94,7 +94,7 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 class _Kind(IntEnum):
-    """Whose a folder is: the user's own, a build tool's, a package manager's."""
+    """Who fills a folder: the user, a build tool, or a package manager."""
 
     OWN = 0
     BUILT = 1
