@@ -49,8 +49,9 @@ _LIMITS = Limits(
     disk=48 << 20,
     output=_OUTPUT,
 )
-_PATIENCE = 2.0
-"""Seconds in which a watchdog must notice."""
+_PATIENCE = 10.0
+"""Seconds in which a watchdog must notice. On a busy machine it looks every other second, and a
+limit that it keeps must not count as missing. A trial ends as soon as it has noticed."""
 
 Tried = Mapping[str, str]
 """For the name of each fact that was tried: "" if it holds, else what happened."""
