@@ -269,7 +269,9 @@ def _guard(
     if not writable:
         return
     found = look(writable) if seen is None else seen
-    named = [view.follow(path.absolute()).real for path in task_files if path.is_file()]
+    for file in task_files:
+        _refuse_link("task file", file.absolute(), view.writable)
+    named = [view.follow(file.absolute()).real for file in task_files if file.is_file()]
     for path in to_bind(found, writable, named):
         outer = view.bind_above(path)
         # A link may have been put there meanwhile, by a tool of another run.

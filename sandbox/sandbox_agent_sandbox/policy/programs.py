@@ -18,7 +18,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from sandbox_agent_sandbox.plan import Mask, MaskedFor
-from sandbox_agent_sandbox.policy.paths import is_inside, is_inside_any
+from sandbox_agent_sandbox.policy.paths import is_inside, is_inside_any, read_text
 from sandbox_agent_sandbox.policy.view import KERNEL_FOLDERS, View
 from sandbox_agent_sandbox.utf8 import is_utf8
 
@@ -358,12 +358,7 @@ def _is_python(prefix: str) -> bool:
 
 def _interpreter_of(environment: str) -> str:
     """What pyvenv.cfg names as the folder of the interpreter; "" if that cannot be read."""
-    try:
-        with open(f"{environment}/pyvenv.cfg", encoding="utf-8", errors="replace") as file:
-            text = file.read(65536)
-    except OSError:
-        return ""
-    for line in text.splitlines():
+    for line in read_text(f"{environment}/pyvenv.cfg").splitlines():
         key, _, value = line.partition("=")
         if key.strip().lower() == "home":
             return value.strip()

@@ -194,8 +194,11 @@ class GitGuard:
                 replace_at(folder, name, one.before, one.like, _lock(name, last))
 
     def _reaches(self, folder: str, path: str) -> bool:
-        """Whether a working tree that `core.worktree` names lies in the folders of the tools."""
+        """Whether a working tree that `core.worktree` names lies in the folders of the tools, and
+        behind no link."""
         place = os.path.normpath(os.path.join(folder, path))
+        if os.path.realpath(place) != place:
+            return False
         return self._root_of(place) is not None or place in self._roots
 
 

@@ -52,7 +52,7 @@ class Guard:
         self._lock = threading.Lock()
         self._undone: list[Finding] = []
         self._git = GitGuard(seen, restores=restores, name=self._name)
-        self._kept = Kept()
+        self._kept = Kept(seen.roots)
         self._hooks: list[str] = []
         for repository in outermost(seen):
             for folder in hook_folders(repository) if repository.is_folder else ():
@@ -112,7 +112,8 @@ class Guard:
         for path, repository in now.repositories.items():
             then = before.repositories.get(path)
             if then is None:
-                yield self._find(FindingKind.NEW, path, _REPOSITORY)
+                if not repository.linked:  # its worktree is told
+                    yield self._find(FindingKind.NEW, path, _REPOSITORY)
             elif repository.is_folder and repository.inode != then.inode:
                 yield self._find(FindingKind.CHANGED, path, _REPOSITORY)
         for path, named in now.named.items():

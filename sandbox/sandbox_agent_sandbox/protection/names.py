@@ -96,12 +96,12 @@ RECORD = "the record of a run, which `resume` goes on with"
 OWNED = frozenset(
     (
         *("node_modules", "site-packages", "dist-packages", "bower_components", "vendor", "Pods"),
-        *(".tox", ".nox", ".gradle", ".terraform", "__pypackages__"),
+        *(".venv", "venv", ".tox", ".nox", ".gradle", ".terraform", "__pypackages__"),
     )
 )
 """Folders that package managers fill and remove. What is mounted in one cannot be removed, so
 nothing in it is protected. Packages bring many files of these names; only repositories in there are
-told."""
+told. The names decide, and no file in them: a tool could put one anywhere."""
 
 BUILT = frozenset(("build", "target", "dist", "out", "_build"))
 """Folders that build tools fill and remove. Nothing in them is protected, and all is told."""

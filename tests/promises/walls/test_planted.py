@@ -229,6 +229,7 @@ def test_an_environment_in_the_workspace_that_the_host_runs_stays_where_it_is(
 PLANTED = (
     *("__future__", "typing", "json", "asyncio", "msvcrt", "_winapi"),  # of Python
     *("msgspec", "pydantic", "psutil", "yaml"),  # installed
+    *("sandbox_agent_ipc", "sandbox_agent_sandbox"),  # ours
     *("email_validator", "orjson", "IPython", "sandbox_agent_plugins"),  # looked for by some
 )
 
@@ -281,6 +282,28 @@ def test_a_script_in_its_own_workspace_imports_its_own_modules_and_nothing_plant
         assert done.stdout == "hello\ndone False\n", done.stderr
         assert f"not imported: {person.work}/" in done.stderr
         assert "hint: rename it, or remove it if you did not write it" in done.stderr
+    assert planted_that_ran(person) == []
+
+
+def test_a_folder_of_pythonpath_gives_the_users_modules_and_nothing_planted(
+    person: Person,
+) -> None:
+    plant_modules(person)
+    make(person, "helper.py", "import later\ndef greet():\n    print('hello')\n")
+    make(person, "later.py", "")
+    make(person, "steps.yaml", "- final: done\n")
+    code = SCRIPT.format(runs=str(person.folder / "runs"), folder=str(person.work))
+    script = person.write(person.folder / "agent.py", code)
+    env = {"PYTHONPATH": str(person.work)}
+    done = person.run([PYTHON, str(script)], env=env)
+    assert done.stdout == "hello\ndone False\n", done.stderr
+    assert f"not imported: {person.work}/" in done.stderr
+    for command in (
+        [AGENT, "exec", "--", "true"],
+        [PYTHON, "-P", "-m", "sandbox_agent", "exec", "--", "true"],
+    ):
+        done = person.run(command, env=env)
+        assert done.returncode == 0, done.stderr
     assert planted_that_ran(person) == []
 
 

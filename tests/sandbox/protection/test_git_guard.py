@@ -234,3 +234,31 @@ def test_no_file_that_a_tool_makes_keeps_a_setting_from_being_undone(git: Path) 
     assert not list(watching.check("call_1")), "git may be writing it"
     assert kinds(list(watching.check("", last=True))) == [("restored", ".git/config")]
     assert "evil" not in (git / "config").read_text()
+
+
+def test_the_settings_of_a_worktree_elsewhere_are_undone(git: Path) -> None:
+    """Its working tree need not lie where tools can write; what is in the git folder does."""
+    tree = git / "worktrees/elsewhere"
+    tree.mkdir(parents=True)
+    (tree / "HEAD").write_text("ref: refs/heads/main\n")
+    (tree / "commondir").write_text("../..\n")
+    watching = guard(git)
+    (tree / "config.worktree").write_text(EVIL)
+    (tree / "commondir").write_text("../../../planted\n")
+    assert sorted(kinds(list(watching.check("", last=True)))) == [
+        ("restored", ".git/worktrees/elsewhere/commondir"),
+        ("restored", ".git/worktrees/elsewhere/config.worktree"),
+    ]
+    assert (tree / "commondir").read_text() == "../..\n"
+    assert "evil" not in (tree / "config.worktree").read_text()
+
+
+def test_a_working_tree_behind_a_link_is_not_the_tools_own(git: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (git.parent / "link").symlink_to(tmp_path / "outside")
+    (git.parent / "folder").mkdir()
+    watching = guard(git)
+    (git / "config").write_text(PLAIN + "\tworktree = ../folder\n")
+    assert not list(watching.check("call_1"))
+    (git / "config").write_text(PLAIN + "\tworktree = ../link\n")
+    assert kinds(list(watching.check("call_2"))) == [("restored", ".git/config")]

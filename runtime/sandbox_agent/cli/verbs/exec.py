@@ -84,8 +84,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     except ConfigError as error:
         console.error(str(error))
         return error.exit_code
-    grace = seconds_of("--grace", arguments.grace)
-    interrupt = Interrupt() if grace is None else Interrupt(grace=grace)
+    interrupt = _interrupt(arguments.grace)
     ended: list[events.Ended] = []
     passer, stdin = console.passer(), StandardInput()
 
@@ -118,6 +117,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         interrupt=interrupt,
         output_dir=Path(arguments.out).absolute() if arguments.out else None,
         name="exec",
+        task_files=[arguments.policy] if arguments.policy else None,
         on_event=on_event,
         on_output=on_output,
         separate_output=not console.one_file,
@@ -245,6 +245,11 @@ def _cwd(given: str | None) -> dict[str, str]:
         raise ConfigError(
             f"{shown} is not UTF-8", file="--chdir", hint="encode it in UTF-8"
         ) from None
+
+
+def _interrupt(given: str | None) -> Interrupt:
+    grace = seconds_of("--grace", given)
+    return Interrupt() if grace is None else Interrupt(grace=grace)
 
 
 def _policy(arguments: argparse.Namespace) -> Policy:
