@@ -187,6 +187,15 @@ def _show_interpreters(view: View, tool_paths: Sequence[Path]) -> None:
     """Interpreters and code, wherever they lie; else those below $HOME would vanish. They are
     read-only also inside the workspace, because this process runs from some of them."""
     facts = view.facts
+    for path in (facts.prefix, facts.base_prefix, *facts.code):
+        link = next((one for one in view.follow(path).links if view.can_write(one)), None)
+        if link is not None:
+            raise PolicyError(
+                f"the Python that runs this command lies behind the link {link}, which tools can"
+                " replace: the next command could be theirs",
+                field="workspace",
+                hint=f"start it by its own path, below {view.follow(path).real}",
+            )
     for path in (facts.prefix, facts.base_prefix, *facts.code, *tool_paths):
         real = view.follow(path).real
         too_wide = real == view.workspace or is_inside(view.home, real)

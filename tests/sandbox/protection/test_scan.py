@@ -142,3 +142,10 @@ def test_a_folder_that_shares_the_objects_of_another_is_a_repository(tmp_path: P
     seen = look([str(tmp_path)]).repositories
     assert short(tmp_path, seen) == [".git", ".git/worktrees/w", "a"]
     assert [one.git for one in seen.values() if one.linked] == [f"{tmp_path}/.git/worktrees/w"]
+
+
+def test_names_of_other_programs_count_too(tmp_path: Path) -> None:
+    make(tmp_path, ".hg/hgrc", ".hg/store/x", ".ghci", "mise.local.toml")
+    assert short(tmp_path, look([str(tmp_path)]).named) == [
+        ".ghci", ".hg/hgrc", "mise.local.toml",
+    ]  # fmt: skip
