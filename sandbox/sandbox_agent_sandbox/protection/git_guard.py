@@ -92,7 +92,7 @@ class GitGuard:
                     yield todo[-1]
 
     def _root_of(self, path: str) -> str | None:
-        return next((one for one in self._roots if path.startswith(f"{one}/")), None)
+        return next((one for one in self._roots if f"{path}/".startswith(f"{one}/")), None)
 
     def _watch(self, path: str, root: str, *, is_link: bool = False) -> _Watched:
         key = key_of(path)
@@ -199,7 +199,7 @@ class GitGuard:
         place = os.path.normpath(os.path.join(folder, path))
         if os.path.realpath(place) != place:
             return False
-        return self._root_of(place) is not None or place in self._roots
+        return self._root_of(place) is not None
 
 
 def _tell(one: _Watched, folder: int, name: str, last: bool) -> list[tuple[FindingKind, str]]:

@@ -262,3 +262,23 @@ def test_a_working_tree_behind_a_link_is_not_the_tools_own(git: Path, tmp_path: 
     assert not list(watching.check("call_1"))
     (git / "config").write_text(PLAIN + "\tworktree = ../link\n")
     assert kinds(list(watching.check("call_2"))) == [("restored", ".git/config")]
+
+
+@pytest.mark.parametrize("name", ["objects", "commondir"])
+def test_a_folder_of_tools_that_is_itself_a_git_folder_counts(tmp_path: Path, name: str) -> None:
+    """A bare repository as the workspace; what a repository keeps of a worktree, in `write`."""
+    (tmp_path / "HEAD").write_text("ref: refs/heads/main\n")
+    if name == "objects":
+        (tmp_path / "objects").mkdir()
+        (tmp_path / "refs").mkdir()
+    else:
+        (tmp_path / "commondir").write_text("../..\n")
+    (tmp_path / "config").write_text(PLAIN)
+    watching = GitGuard(look([str(tmp_path)]), restores=True, name=os.path.basename)
+    for changed in ("config", "config.worktree"):
+        (tmp_path / changed).write_text(PLAIN + EVIL)
+    (tmp_path / "commondir").write_text("../../evil\n")
+    assert sorted(kinds(list(watching.check("call_1")))) == [
+        ("restored", "commondir"), ("restored", "config"), ("restored", "config.worktree"),
+    ]  # fmt: skip
+    assert not [one for one in tmp_path.iterdir() if one.is_file() and "evil" in one.read_text()]
