@@ -31,6 +31,15 @@ _NEEDED = frozenset(
 working on it."""
 _INSTALLED = ("site-packages", "dist-packages")
 
+_own = os.path.dirname(os.path.dirname(__file__))
+_WHERE_WE_ARE = tuple(
+    place
+    for own in (_own, os.path.realpath(_own))
+    for place in (own, f"{os.path.dirname(own)}/ipc", f"{os.path.dirname(own)}/sandbox")
+)
+_python = os.path.dirname(os.__file__)
+_WHERE_PYTHON_IS = (f"{_python}/", f"{os.path.realpath(_python)}/")
+
 _before = tuple(sys.modules)
 _guarded: "list[str]" = []
 _tools: "list[str]" = []
@@ -75,14 +84,15 @@ def guard(*, first: bool = True) -> None:
     main = sys.modules.get("__main__")
     script = None if getattr(main, "__spec__", None) else getattr(main, "__file__", None)
     folder = os.path.dirname(os.path.realpath(script)) if script else here
+    # realpath takes longer than all else here, so it is asked only where the name is not known.
+    entries = [(one, os.path.realpath(one)) for one in sys.path if one and not _is_known(one)]
     if first and folder and not sys.flags.safe_path and _is_guarded(folder):
         _tools.append(folder)
-        _guard(folder)
+        _guard(folder, entries)
     if not getattr(sys, "frozen", False):
-        for entry in sys.path:
-            real = os.path.realpath(entry)
+        for _, real in entries:
             if real not in _guarded and _is_guarded(real):
-                _guard(real)
+                _guard(real, entries)
 
 
 def guard_below(folders: "list[str]") -> None:
@@ -93,20 +103,23 @@ def guard_below(folders: "list[str]") -> None:
 
 def _is_guarded(folder: str) -> bool:
     """Whether a folder may be the user's, and not one where Python, packages or we are."""
-    own = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    above = os.path.dirname(own)
-    if folder in (own, f"{above}/ipc", f"{above}/sandbox") or not os.path.isdir(folder):
-        return False
-    python = os.path.dirname(os.path.realpath(os.__file__))
-    if f"{folder}/".startswith(f"{python}/"):
-        return False
-    return os.path.basename(folder) not in _INSTALLED
+    return not _is_known(folder) and os.path.isdir(folder)
 
 
-def _guard(folder: str) -> None:
+def _is_known(folder: str) -> bool:
+    """Whether Python, packages or we are in a folder, by its name."""
+    return (
+        os.path.basename(folder) in _INSTALLED
+        or folder in _WHERE_WE_ARE
+        or f"{folder}/".startswith(_WHERE_PYTHON_IS)
+    )
+
+
+def _guard(folder: str, entries: "list[tuple[str, str]]") -> None:
+    """entries: of sys.path, each with its real path."""
     _guarded.append(folder)
     # Python asks for a finder by the path as it stands in sys.path.
-    for entry in [folder, *(one for one in sys.path if one and os.path.realpath(one) == folder)]:
+    for entry in [folder, *(one for one, real in entries if real == folder)]:
         sys.path_importer_cache[entry] = _Guarded(entry, *_get_supported_file_loaders())
 
 
