@@ -7,8 +7,7 @@ It refuses what it cannot satisfy, and where a policy has two readings it takes 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil
 from pathlib import Path
 
@@ -16,7 +15,12 @@ import msgspec
 
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.plan import Identity, Mask, MaskedFor, Plan, Protected, ResourceLimits
-from sandbox_agent_sandbox.policy.environment import make_environment, show_certificates
+from sandbox_agent_sandbox.policy.environment import (
+    account_name,
+    import_path,
+    make_environment,
+    show_certificates,
+)
 from sandbox_agent_sandbox.policy.git import is_tracked, show_git
 from sandbox_agent_sandbox.policy.landlock import landlock_rules
 from sandbox_agent_sandbox.policy.paths import follow, is_inside, is_inside_any
@@ -32,8 +36,6 @@ from sandbox_agent_sandbox.protection.scan import Seen, look
 
 _TMP = Path("/tmp")
 """The sandbox's own. The working folder of a sandbox that has no workspace."""
-
-_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
 UNPRIVILEGED_ID = 1000
 """The uid and gid inside when the agent is root and so is the workspace's owner."""
@@ -65,7 +67,7 @@ def make_plan(
     """
     cwd = _TMP if workspace is None else _resolve(workspace, "workspace")
     if not cwd.is_dir():
-        raise PolicyError(f"workspace {cwd} is not a folder; name a folder, or create it first")
+        raise PolicyError(f"{cwd} is not a folder", field="workspace", hint="name a folder")
     identity = _identity(facts, None if workspace is None else cwd)
     place = None if workspace is None else str(cwd)
     shared = [place] if place is not None else []
@@ -86,7 +88,7 @@ def make_plan(
         show_git(view, place)
     view.masks += _masks(policy, cwd, hidden, view)
     environment = make_environment(policy, view)
-    user = _account(environment, facts)
+    user = account_name(environment, facts)
     add_own_files(view, policy.network, user, HOME)
     plan = Plan(
         private=place_private(policy.limits, view),  # first: it may add a mask and a note
@@ -101,7 +103,7 @@ def make_plan(
         environment=environment,
         user=user,
         home=HOME,
-        import_path=tuple(_import_path(view, tool_paths)),
+        import_path=tuple(import_path(view, tool_paths)),
         files=tuple(view.files),
         notes=() if workspace is None else tuple(view.notes),
         pins=tuple(_pins(view)),
@@ -263,8 +265,9 @@ def _protect(policy: Policy, workspace: Path, view: View) -> Iterator[Protected]
         _refuse_link("protect", workspace / path, view.writable)
         if not view.shows(str(real)):
             raise PolicyError(
-                f"protect: {real} is not visible inside the sandbox, so tools cannot write it;"
-                " remove the entry"
+                f"{real} is not visible inside the sandbox, so tools cannot write it",
+                field="protect",
+                hint="remove the entry",
             )
         view.add(real, remap=True)
         status = real.stat()
@@ -295,23 +298,29 @@ def _masks(policy: Policy, workspace: Path, hidden: Sequence[Path], view: View) 
         real = Path(view.follow(workspace / path).real)
         if real == Path("/dev") or is_inside(str(real), "/proc"):
             raise PolicyError(
-                f"hide: {real} cannot be hidden: every sandbox has a /proc and a /dev of its own;"
-                " remove the entry"
+                f"{real} cannot be hidden: every sandbox has a /proc and a /dev of its own",
+                field="hide",
+                hint="remove the entry",
             )
         below = [bind.path for bind in view.binds if is_inside(bind.path, str(real))]
         if not below and not view.shows(str(real)):
             continue
         if not os.path.exists(real):
             raise PolicyError(
-                f"hide: {real} does not exist, so it cannot be hidden; create it first"
+                f"{real} does not exist, so it cannot be hidden",
+                field="hide",
+                hint="create it first, or remove the entry",
             )
         if real == workspace or real in workspace.parents:
-            raise PolicyError(f"hide: {real} would hide the workspace {workspace}")
+            what = f"{real} would hide the workspace {workspace}"
+            raise PolicyError(what, field="hide", hint="name the paths in it that you mean")
         for field in ("read", "write", "protect"):
             for named in getattr(policy, field):
                 if is_inside(view.follow(workspace / named).real, str(real)):
                     raise PolicyError(
-                        f"hide: {real} would hide {named}, which {field} names; remove one of them"
+                        f"{real} would hide {named}, which {field} names",
+                        field="hide",
+                        hint="remove one of them",
                     )
         if not view.shows(str(real)):
             yield from _masks_below(real, below, view)
@@ -325,8 +334,9 @@ def _masks(policy: Policy, workspace: Path, hidden: Sequence[Path], view: View) 
             continue
         if real == workspace or real in workspace.parents:
             raise PolicyError(
-                f"the run's records in {real} would be in reach of the tools in {workspace};"
-                " choose a folder of their own (output.dir, --out)"
+                f"the run's records in {real} would be in reach of the tools in {workspace}",
+                field="output.dir",
+                hint="choose a folder of their own (--out)",
             )
         yield Mask(str(real), True, reason=MaskedFor.RECORDS)
 
@@ -338,27 +348,13 @@ def _masks_below(folder: Path, shown: Sequence[str], view: View) -> Iterator[Mas
         real = view.follow(path).real
         if is_inside(real, str(folder)):
             raise PolicyError(
-                f"hide: {folder} would hide {real}, which the sandbox itself runs from; name the"
-                " folders in it that you mean"
+                f"{folder} would hide {real}, which the sandbox itself runs from",
+                field="hide",
+                hint="name the folders in it that you mean",
             )
     # A folder that every sandbox has of its own, such as /tmp, stays usable.
     for name in shown if str(folder) in OWN_FOLDERS else (str(folder),):
         yield Mask(name, os.path.isdir(name))
-
-
-def _import_path(view: View, tool_paths: Sequence[Path]) -> list[str]:
-    """This process's own `sys.path`, as far as it is visible inside, then the tools' folders: a
-    resumed run may have tools whose folders were on the path of another process only."""
-    facts = view.facts
-    own = [*map(str, facts.code), *(entry for entry in facts.import_path if entry)]
-    entries = dict.fromkeys([*own, *(str(path) for path in tool_paths if path.suffix != ".py")])
-    return [entry for entry in entries if view.leads_to(os.path.abspath(entry)) is not None]
-
-
-def _account(environment: Mapping[str, str], facts: HostFacts) -> str:
-    """The name of the tools' user in passwd(5): `USER`, where an account can have that name."""
-    name = environment["USER"]
-    return name if _ACCOUNT.fullmatch(name) else facts.user
 
 
 def _limits(limits: Limits) -> ResourceLimits:
@@ -387,13 +383,17 @@ def _resolve(path: Path, field: str, writable: Sequence[str] = ()) -> Path:
         raise PolicyError(f"{path} cannot be reached: {why}", field=field, hint=other) from None
     if is_inside_any(str(real), KERNEL_FOLDERS) or real == Path("/"):
         raise PolicyError(
-            f"{field}: {real} cannot be shared: the sandbox has a /proc and a /dev of its own, and"
-            f" shows no folder of the kernel; {other}"
+            f"{real} cannot be shared: the sandbox has a /proc and a /dev of its own, and shows no"
+            " folder of the kernel",
+            field=field,
+            hint=other,
         )
     followed = follow(str(path.absolute()), writable)
     if followed.left is not None:
         raise PolicyError(
-            f"{field}: {path} is, or lies below, a link in {followed.left}, which tools can write;"
-            f" it leads to {real}; if that is meant, name {real} itself"
+            f"{path} is, or lies below, a link in {followed.left}, which tools can write; it leads"
+            f" to {real}",
+            field=field,
+            hint=f"name {real} itself, if that is meant",
         )
     return real

@@ -203,3 +203,14 @@ def test_every_other_limit_is_named_with_its_number(person: Person) -> None:
         assert found[name]["value"] == value
         assert f"limit: {text}" in end["detail"], end
     assert (ends[-1]["content"], ends[-1]["limits"]) == ("fine\n", [])
+
+
+def test_a_full_place_in_memory_is_named(person: Person) -> None:
+    fill = "dd if=/dev/zero of={}/x bs=1M count=9"
+    calls = [[shell(fill.format(place))] for place in ("/tmp", "/dev/shm", ".")]
+    ends = run_calls(person, calls, tmp="4MiB", shm="2MiB")
+    assert [names(end) for end in ends] == [["tmp"], ["shm"], []]
+    assert (
+        "/tmp and the home folder, 4 MiB in memory, may be full (limits.tmp)" in ends[0]["detail"]
+    )
+    assert "/dev/shm, 2 MiB, may be full (limits.shm)" in ends[1]["detail"]

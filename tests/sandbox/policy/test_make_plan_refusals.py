@@ -69,14 +69,14 @@ def shown(made: Plan) -> dict[str, bool]:
 def test_nothing_of_the_kernels_and_not_the_whole_root_is_shared(
     top: Path, field: str, path: str
 ) -> None:
-    with refused(f"^{field}: .*cannot be shared.*; remove the entry$"):
+    with refused(f"^{field}: .*cannot be shared.*\n  hint: remove the entry$"):
         plan(top, **{field: [path]})
     assert shown(plan(top, **{field: ["data"]}))[str(top / "data")] is (field == "write")
 
 
 @pytest.mark.parametrize("path", ["/proc", "/"])
 def test_nor_is_it_a_workspace(top: Path, path: str) -> None:
-    with refused("^workspace: .*cannot be shared.*; choose another folder$"):
+    with refused("^workspace: .*cannot be shared.*\n  hint: choose another folder$"):
         plan(top, workspace=Path(path))
 
 
@@ -101,7 +101,7 @@ def test_what_is_named_exists(top: Path, field: str, path: str, words: str) -> N
 
 
 def test_what_is_protected_is_visible(top: Path) -> None:
-    with refused(r"^protect: .*data is not visible inside.*remove the entry$"):
+    with refused(r"^protect: .*data is not visible inside.*\n  hint: remove the entry$"):
         plan(top, protect=["data"])
     made = plan(top, protect=["data/inner", "work/tests"], write=["data"])
     assert shown(made)[str(top / "data/inner")] is False
@@ -114,7 +114,9 @@ def test_what_is_protected_is_visible(top: Path) -> None:
 
 def test_what_is_hidden_exists_where_it_would_be_visible(top: Path) -> None:
     """A file that is made later would not be hidden."""
-    with refused(r"^hide: .*work/later does not exist.*create it first$"):
+    with refused(
+        r"^hide: .*work/later does not exist.*\n  hint: create it first, or remove the entry$"
+    ):
         plan(top, hide=["work/later"])
     made = plan(top, hide=["data/later", "data/file", "work/file"])
     assert made.masks == (Mask(str(top / "work/file"), False),)
@@ -136,7 +138,7 @@ def test_a_folder_is_hidden_of_which_only_a_part_is_visible(top: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/dev", "/proc", "/proc/version"])
 def test_what_every_sandbox_has_of_its_own_is_not_hidden(top: Path, path: str) -> None:
-    with refused(f"^hide: {path} cannot be hidden: .*remove the entry$"):
+    with refused(f"^hide: {path} cannot be hidden: .*\n  hint: remove the entry$"):
         plan(top, hide=[path])
 
 
@@ -207,7 +209,7 @@ def test_no_link_that_tools_can_replace_leads_to_the_workspace_or_to_records(top
 
 
 def test_records_are_not_where_the_tools_work(top: Path) -> None:
-    with refused(r"in reach of the tools.*output\.dir"):
+    with refused(r"^output\.dir: .* in reach of the tools"):
         plan(top, hidden=[top / "work"])
     made = plan(top, hidden=[top / "work/tests"])
     assert made.masks == (Mask(str(top / "work/tests"), True, reason=MaskedFor.RECORDS),)

@@ -162,7 +162,8 @@ def _report(
     interrupted = end.outcome in _STOPPED and run_code >= 128
     code = _exit_code(end)
     if end.outcome is Outcome.TIMEOUT:
-        console.error("the time limit of the command was reached")
+        told = [f"limit: {one.text}" for one in end.limits if one.limit != "output"]
+        console.error("; ".join(["the time limit of the command was reached", *told]))
     elif end.detail and (end.outcome in (Outcome.OK, Outcome.ERROR) or end.limits):
         # Without an exit status it is no command's failure, so nothing has said yet what it is.
         said = "" if end.exit_status is not None else end.content
