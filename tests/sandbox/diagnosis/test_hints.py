@@ -6,7 +6,7 @@ import pytest
 from a_plan import plan
 from sandbox_agent_sandbox.diagnosis.hints import hint_for
 
-WORK = "/home/you/work"
+WORK = "/home/you/project"
 
 
 @pytest.mark.parametrize(

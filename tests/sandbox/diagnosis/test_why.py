@@ -12,17 +12,17 @@ from sandbox_agent_sandbox.plan import Mask, MaskedFor, Symlink
 @pytest.mark.parametrize(
     ("path", "access", "real"),
     [
-        ("/home/you/work", Access.WRITABLE, None),
-        ("/home/you/work/new/../other", Access.WRITABLE, "/home/you/work/other"),
-        ("/home/you/work/tests/test_a.py", Access.PROTECTED, None),
-        ("/home/you/work/testsuite", Access.WRITABLE, None),
-        ("/home/you/work/.git/hooks/pre-commit", Access.PROTECTED, None),
-        ("/home/you/work/secret/key", Access.HIDDEN, None),
+        ("/home/you/project", Access.WRITABLE, None),
+        ("/home/you/project/new/../other", Access.WRITABLE, "/home/you/project/other"),
+        ("/home/you/project/tests/test_a.py", Access.PROTECTED, None),
+        ("/home/you/project/testsuite", Access.WRITABLE, None),
+        ("/home/you/project/.git/hooks/pre-commit", Access.PROTECTED, None),
+        ("/home/you/project/secret/key", Access.HIDDEN, None),
         ("/home/you/.ssh", Access.ABSENT, None),
         ("/home/you", Access.LEADING, None),
         ("/usr/bin/env", Access.READABLE, None),
         ("/bin/env", Access.READABLE, "/usr/bin/env"),
-        ("/data/x", Access.WRITABLE, "/home/you/work/data/x"),
+        ("/data/x", Access.WRITABLE, "/home/you/project/data/x"),
         ("/etc/passwd", Access.OWN, None),
         ("/etc/shadow", Access.HIDDEN, None),
         ("/tmp/build", Access.OWN, None),
@@ -41,10 +41,10 @@ def test_a_path_is_explained(path: str, access: Access, real: str | None) -> Non
 
 def test_what_is_hidden_says_for_what() -> None:
     for reason in MaskedFor:
-        mask = Mask("/home/you/work/kept", folder=True, reason=reason)
-        found = why(replace(plan(), masks=(mask,)), "/home/you/work/kept/deep")
+        mask = Mask("/home/you/project/kept", folder=True, reason=reason)
+        found = why(replace(plan(), masks=(mask,)), "/home/you/project/kept/deep")
         assert found.access is Access.HIDDEN
-        assert "/home/you/work/kept" in found.what and found.hint
+        assert "/home/you/project/kept" in found.what and found.hint
         assert ("sandbox.hide" in found.what + found.hint) == (reason is MaskedFor.POLICY)
 
 
