@@ -26,9 +26,8 @@ class MessageFile:
 
     flag: the option that names it. writable: folders that tools can write. A link in one of them
     may lead nowhere else, and what tools put in the place of the file during the run is not written
-    to. Raises
-    ConfigError before the run if the target cannot be written: after the run its answer would be
-    lost.
+    to. Raises ConfigError before the run if the target cannot be written: after the run its answer
+    would be lost.
     """
 
     def __init__(self, name: str, flag: str = "-o", writable: Sequence[Path] = ()) -> None:
