@@ -12,12 +12,13 @@ import sys
 # looked for, argv[0] is "-m". Nothing is imported before this, not even `__future__`. pytest
 # imports our plugin in every project: there the folder is the project's, and is what is tested.
 _OURS = any(one.removeprefix("-m") == "sandbox_agent" for one in sys.orig_argv)
-if _OURS and sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+_FIRST = not (_OURS and sys.argv[:1] == ["-m"] and not sys.flags.safe_path)
+if not _FIRST:
     del sys.path[0]
-elif not sys.flags.safe_path and "_pytest" not in sys.modules:
+if "_pytest" not in sys.modules:
     from sandbox_agent.first_imports import guard
 
-    guard()
+    guard(first=_FIRST)
 
 from importlib import import_module  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402

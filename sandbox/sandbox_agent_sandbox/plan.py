@@ -52,6 +52,21 @@ class Symlink(msgspec.Struct, frozen=True):
     target: str
 
 
+class MaskedFor(StrEnum):
+    """Why a path is hidden."""
+
+    POLICY = "policy"
+    """`hide` names it."""
+    RECORDS = "records"
+    """Records of runs lie there."""
+    SECRETS = "secrets"
+    """Its name says that it holds some, or not every account of the host may read it."""
+    PRIVATE = "private"
+    """What sandboxes keep on the disk lies there."""
+    NO_NETWORK = "no network"
+    """It says how to reach a network, and tools have none."""
+
+
 class Mask(msgspec.Struct, frozen=True):
     """A path inside a bind that is hidden: an empty folder or file is mounted over it.
 
@@ -62,6 +77,7 @@ class Mask(msgspec.Struct, frozen=True):
     path: str
     folder: bool
     unreadable: bool = False
+    reason: MaskedFor = MaskedFor.POLICY
 
 
 class File(msgspec.Struct, frozen=True):
@@ -227,3 +243,12 @@ class Plan(msgspec.Struct, frozen=True):
     kind: PlanKind = PlanKind.FULL
     hidden: tuple[str, ...] = ()
     unshared: Unshared | None = None
+
+
+def as_built(plan: Plan, no_image: str) -> Plan:
+    """The plan of a sandbox that is built. no_image: why its /tmp is a folder after all, where an
+    image was planned; "" if it is not. Whoever names levels reads this one."""
+    if not no_image:
+        return plan
+    private = msgspec.structs.replace(plan.private, kind=PrivateKind.FOLDER, why=no_image)
+    return msgspec.structs.replace(plan, private=private)

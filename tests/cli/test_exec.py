@@ -49,7 +49,7 @@ def test_time_that_is_up_is_124(me: Person) -> None:
     done = me.run([AGENT, "exec", *options, "--", "sleep", "60"])
     assert (done.returncode, done.stderr) == (
         124,
-        "sandbox-agent: the time limit of the command was reached\n",
+        "sandbox-agent: the time limit of the command was reached; limit: timeout 0.2 s\n",
     )
     assert record(me)["calls"][0]["outcome"] == "timeout"
 

@@ -181,6 +181,42 @@ def test_github_actions_shows_a_failure_by_itself(person: Person) -> None:
     assert done.stdout == "\\x3a:add-mask::Done\n\\x23#vso[task.complete]now\n"
 
 
+def test_the_summary_of_a_step_follows_no_link_of_a_tool(person: Person) -> None:
+    """Where it lies below what tools can write, another run may have left one."""
+    other = person.write(person.folder / "other", "mine\n")
+    hooks = person.work / "hooks"
+    hooks.mkdir()
+    person.own(hooks)
+    task = struck.write_task(person, [FINAL])
+    step, env = person.work / "step.md", {"GITHUB_ACTIONS": "true"}
+    plant = {
+        "a link that leads out": lambda: step.symlink_to(other),
+        "a link that does not": lambda: step.symlink_to("hooks/pre-commit"),
+        "a second name": lambda: os.link(other, step),
+        "a pipe": lambda: os.mkfifo(step),
+    }
+    for name, put in plant.items():
+        put()
+        done = person.run([AGENT, "run", str(task)], env={**env, "GITHUB_STEP_SUMMARY": str(step)})
+        assert done.returncode == 0, name
+        assert "$GITHUB_STEP_SUMMARY was not written: " in done.stderr, name
+        step.unlink()
+    (person.work / "above").symlink_to("hooks")
+    env["GITHUB_STEP_SUMMARY"] = str(person.work / "above/pre-commit")
+    assert "a link is on the way" in person.run([AGENT, "run", str(task)], env=env).stderr
+    assert (other.read_text(), list(hooks.iterdir())) == ("mine\n", [])
+
+
+def test_a_step_summary_that_a_tool_replaces_is_not_written(person: Person) -> None:
+    other = person.write(person.folder / "other", "mine\n")
+    step = person.write(person.work / "step.md", "")
+    task = struck.write_task(person, [shell(f"rm step.md; ln -s {other} step.md"), FINAL])
+    env = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(step)}
+    done = person.run([AGENT, "run", str(task)], env=env)
+    assert "it was replaced while the run was going" in done.stderr
+    assert other.read_text() == "mine\n"
+
+
 def test_a_stream_of_events_holds_no_command(person: Person) -> None:
     task = struck.write_task(person, [FINAL])
     done = person.run([AGENT, "run", str(task), "--json"])
@@ -289,7 +325,7 @@ def test_a_file_that_cannot_be_written_ends_the_command_before_the_run(person: P
         assert "hint: " in done.stderr
     (person.work / "above").symlink_to(person.folder)
     for given, what in (
-        (["--junit", "above/x"], "a link in the workspace leads out of it"),
+        (["--junit", "above/x"], "a link leads out of a folder that tools can write"),
         (["--junit", "x", "--summary", "./x"], "--junit and --summary both name "),
     ):
         done = person.run([AGENT, "run", str(task), *given])

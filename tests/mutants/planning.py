@@ -111,7 +111,7 @@ MUTANTS = (
         "records in reach of the tools are not hidden",
         _GOLDEN,
         _PLAN,
-        "        yield Mask(str(real), True)\n",
+        "        yield Mask(str(real), True, reason=MaskedFor.RECORDS)\n",
         "",
     ),
     mutant(
@@ -145,7 +145,7 @@ MUTANTS = (
     mutant(
         "tools' code comes first on the import path",
         _GOLDEN,
-        _PLAN,
+        _ENVIRONMENT,
         '[*own, *(str(path) for path in tool_paths if path.suffix != ".py")]',
         '[*(str(path) for path in tool_paths if path.suffix != ".py"), *own]',
     ),

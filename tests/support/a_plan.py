@@ -7,6 +7,7 @@ from sandbox_agent_sandbox.plan import (
     File,
     Identity,
     Mask,
+    MaskedFor,
     Plan,
     Protected,
     ResourceLimits,
@@ -16,18 +17,21 @@ from sandbox_agent_sandbox.plan import (
 
 def plan(network: str = "none") -> Plan:
     return Plan(
-        workspace="/home/you/work",
+        workspace="/home/you/project",
         identity=Identity(1000, 1000, 1000, 1000),
         binds=(
             Bind("/etc"),
             Bind("/usr"),
-            Bind("/home/you/work", writable=True),
-            Bind("/home/you/work/tests"),
-            Bind("/home/you/work/.git/hooks"),
+            Bind("/home/you/project", writable=True),
+            Bind("/home/you/project/tests"),
+            Bind("/home/you/project/.git/hooks"),
         ),
-        symlinks=(Symlink("/bin", "usr/bin"), Symlink("/data", "home/you/work/data")),
-        masks=(Mask("/home/you/work/secret", folder=True), Mask("/etc/shadow", folder=False)),
-        protected=(Protected("/home/you/work/tests", 1, 2),),
+        symlinks=(Symlink("/bin", "usr/bin"), Symlink("/data", "home/you/project/data")),
+        masks=(
+            Mask("/home/you/project/secret", folder=True),
+            Mask("/etc/shadow", False, reason=MaskedFor.SECRETS),
+        ),
+        protected=(Protected("/home/you/project/tests", 1, 2),),
         network=network,
         limits=ResourceLimits(1, 1, 1, 1, 1),
         environment={},
@@ -35,5 +39,5 @@ def plan(network: str = "none") -> Plan:
         home="/tmp/home",
         import_path=(),
         files=(File("/etc/passwd", "you"),),
-        guarded=("/home/you/work/.git/hooks",),
+        guarded=("/home/you/project/.git/hooks",),
     )

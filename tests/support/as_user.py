@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import random
 import stat
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # pathlib would be half of what each command costs
+    from collections.abc import Sequence
+    from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
 MS_BIND = 0x1000
@@ -29,6 +31,8 @@ def some_uid() -> int:
 
     Below 65536, so that it exists in the user namespace of a container too.
     """
+    import random
+
     return random.SystemRandom().randrange(20000, 60000)
 
 
@@ -42,29 +46,30 @@ def command(
     also: Sequence[Path] = (),
 ) -> list[str]:
     """The command line that runs argv as uid. also: more folders that this user shall reach."""
-    script = str(Path(__file__).resolve())
+    script = os.path.realpath(__file__)
     python = os.path.join(prefix, "bin", "python")
     shown = os.pathsep.join(map(str, (checkout, *also)))
     return [python, "-I", script, str(uid), str(home), shown, "--", *argv]
 
 
-def _enterable(folder: Path, uid: int) -> bool:
-    info = folder.stat()
+def _enterable(folder: str, uid: int) -> bool:
+    info = os.stat(folder)
     bit = stat.S_IXUSR if info.st_uid == uid else stat.S_IXOTH
     return bool(info.st_mode & bit)
 
 
-def _barrier(path: Path, uid: int) -> Path | None:
+def _barrier(path: str, uid: int) -> str | None:
     """The outermost folder on the way to path that uid cannot enter."""
-    for folder in [*reversed(path.parents), path]:
-        if folder.is_dir() and not _enterable(folder, uid):
+    names = path.strip("/").split("/")
+    for folder in ("/" + "/".join(names[:count]) for count in range(len(names) + 1)):
+        if os.path.isdir(folder) and not _enterable(folder, uid):
             return folder
     return None
 
 
-def expose(paths: list[Path], uid: int) -> None:
+def expose(paths: list[str], uid: int) -> None:
     """Makes paths reachable for uid, in a new mount namespace where that is needed."""
-    hidden: dict[Path, list[Path]] = {}
+    hidden: dict[str, list[str]] = {}
     for path in paths:
         barrier = _barrier(path, uid)
         if barrier is not None and path != barrier:
@@ -88,25 +93,25 @@ def expose(paths: list[Path], uid: int) -> None:
     for barrier, below in hidden.items():
         # Held open, since the tmpfs covers the way to them.
         handles = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY)) for path in below]
-        mount("tmpfs", str(barrier), "tmpfs", 0, "mode=0755,size=1m")
+        mount("tmpfs", barrier, "tmpfs", 0, "mode=0755,size=1m")
         for path, handle in handles:
             os.makedirs(path, mode=0o755, exist_ok=True)
-            mount(f"/proc/self/fd/{handle}", str(path), "", MS_BIND | MS_REC)
+            mount(f"/proc/self/fd/{handle}", path, "", MS_BIND | MS_REC)
             os.close(handle)
 
 
 def main() -> None:
-    uid, home = int(sys.argv[1]), Path(sys.argv[2])
-    shown = map(Path, sys.argv[3].split(os.pathsep))
+    uid, home = int(sys.argv[1]), sys.argv[2]
+    shown = sys.argv[3].split(os.pathsep)
     argv = sys.argv[5:]
-    needed = {Path(sys.base_prefix), Path(sys.prefix), home, *shown}
-    expose(sorted(path.resolve() for path in needed), uid)
+    needed = {sys.base_prefix, sys.prefix, home, *shown}
+    expose(sorted(map(os.path.realpath, needed), key=lambda path: path.split("/")), uid)
     folder = os.getcwd()
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     os.umask(0o022)
-    environ = dict(os.environ, HOME=str(home), USER=f"user{uid}", LOGNAME=f"user{uid}")
+    environ = dict(os.environ, HOME=home, USER=f"user{uid}", LOGNAME=f"user{uid}")
     # Again, since the one that we hold may lie beneath a cover, or out of this user's reach.
     os.chdir(folder)
     os.execvpe(argv[0], argv, environ)

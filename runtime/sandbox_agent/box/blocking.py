@@ -12,6 +12,7 @@ from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.outcome import CallResult, Survivor
+from sandbox_agent_sandbox.protection.finding import Finding
 
 from sandbox_agent.box.box import Box
 from sandbox_agent.box.request import CallOptions, RunOptions
@@ -97,6 +98,11 @@ class BlockingSandbox:
     def survivors(self) -> tuple[Survivor, ...]:
         """Processes that could not be stopped; see `Sandbox.survivors`."""
         return self._sandbox.survivors
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What calls left that may start programs later; see `Sandbox.findings`."""
+        return self._sandbox.findings
 
     @property
     def run_dir(self) -> Path | None:

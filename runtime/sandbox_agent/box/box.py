@@ -20,6 +20,7 @@ from sandbox_agent_ipc.futures import cancellation
 from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState, Survivor
+from sandbox_agent_sandbox.protection.finding import Finding
 
 from sandbox_agent.box.going import Going
 from sandbox_agent.box.phase import Phase, move
@@ -270,6 +271,12 @@ class Box:
         """Processes that could not be stopped, when the sandbox is closed; empty when all is
         well."""
         return self._host.survivors
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What calls left in the workspace and may start programs later, and what was undone, when
+        the sandbox is closed; empty when all is well. Look at these before you work there."""
+        return self._record.findings
 
     # --- closing -----------------------------------------------------------------------------
 

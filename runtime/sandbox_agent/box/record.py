@@ -54,6 +54,7 @@ class BoxRecord:
 
     def __init__(self, setup: Setup, decision: StopDecision, *, keeps: bool) -> None:
         self.keeps = keeps
+        self.findings: tuple[Finding, ...] = ()
         self.journal = RunJournal(setup.recorder, decision)
         self._setup = setup
         self._lock = threading.Lock()
@@ -99,9 +100,11 @@ class BoxRecord:
             self._writer.keep_room()
 
     def found(self, findings: tuple[Finding, ...]) -> None:
-        """Note what was found in the workspace after the last call."""
+        """Note what was found in the workspace after the last call. Not what a second look at its
+        end finds, which is nothing."""
+        self.findings = self.findings or findings
         if self._writer is not None:
-            self._writer.findings = findings
+            self._writer.findings = self.findings
 
     def conclude(self, end: End, survivors: tuple[Survivor, ...]) -> None:
         """Write the end. Idempotent; if a signal handler raises in here, call this again. Raises

@@ -23,7 +23,8 @@ class Sandbox(Box):
 
     `run` and `call` may be awaited many times at once, in any number of event loops and threads. 64
     calls go at the same time; the others wait. When one of them returns or raises, all processes of
-    the call are gone, or are named in `survivors`. Any thread may call `interrupt` and `close`;
+    the call are gone, or are named in `survivors`. After the end, `findings` names what calls left
+    in the workspace that may start programs later. Any thread may call `interrupt` and `close`;
     signal handlers may call the first. A forked child cannot use the sandbox, and its end changes
     nothing for the parent.
 

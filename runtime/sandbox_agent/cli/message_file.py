@@ -7,6 +7,7 @@ import fcntl
 import os
 import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from sandbox_agent.cli.console import CLOSE_SECONDS
@@ -23,20 +24,22 @@ class MessageFile:
     links), an ACL or another owner would be lost: such a file is written in place. A pipe, a
     device, or a descriptor of this process (`/dev/stdout`, `/dev/fd/3`) is never replaced.
 
-    flag: the option that names it. workspace: tools write there, so a link in it may lead nowhere
-    else, and what they put in the place of the file during the run is not written to. Raises
-    ConfigError before the run if the target cannot be written: after the run its answer would be
-    lost.
+    flag: the option that names it. writable: folders that tools can write. A link in one of them
+    may lead nowhere else, and what tools put in the place of the file during the run is not written
+    to. Raises ConfigError before the run if the target cannot be written: after the run its answer
+    would be lost.
     """
 
-    def __init__(self, name: str, flag: str = "-o", workspace: Path | None = None) -> None:
+    def __init__(self, name: str, flag: str = "-o", writable: Sequence[Path] = ()) -> None:
         self.name = name
         self._descriptor = _own_descriptor(name)
         # A link stays a link, and its target is replaced.
         self._path = Path(os.path.realpath(name))
-        if self._descriptor is None and workspace is not None and leads_out(Path(name), workspace):
+        leads = any(leads_out(Path(name), folder) for folder in writable)
+        if self._descriptor is None and leads:
             raise ConfigError(
-                f"{flag} {name}: a link in the workspace leads out of it; a tool may have made it",
+                f"{flag} {name}: a link leads out of a folder that tools can write; a tool may have"
+                " made it",
                 file="command line",
                 hint="remove the link, or name the file that it leads to",
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sandbox_agent_sandbox.protection.finding import PROTECTED, Finding, FindingKind
+from sandbox_agent_sandbox.protection.finding import Finding, FindingKind
 
 from sandbox_agent.reports.escape import one_line
 
@@ -16,9 +16,7 @@ _WIDTH = max(len(kind.value) for kind in FindingKind)
 def heading(findings: Sequence[Finding]) -> str:
     """What stands above the list. Where all was undone, there is nothing left to look at."""
     if all(one.kind is FindingKind.RESTORED for one in findings):
-        if any(one.what == PROTECTED for one in findings):
-            return "undone: changes of what tools are not to change"
-        return "undone: settings that would start programs outside the sandbox"
+        return "undone: what would have an effect outside the sandbox, or in the next run"
     return HEAD
 
 

@@ -140,7 +140,8 @@ class ConversationSandbox:
 
             loop = asyncio.get_running_loop()  # what the host refuses is tried in children
             raise await loop.run_in_executor(None, with_change, failure, policy) from None
-        if why := cell.tmp_is_watched:
+        self.plan = cell.plan
+        if why := cell.no_image:
             notify(f"the size of the tools' /tmp is watched only (best effort): {why}")
         LOGGER.info("sandbox opened for %s", self._settings.workspace.path)
 

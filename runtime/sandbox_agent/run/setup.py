@@ -22,7 +22,7 @@ from sandbox_agent.config.settings import (
 from sandbox_agent.config.workspace import existing_folder, refuse_home
 from sandbox_agent.embedding.warn import notify
 from sandbox_agent.errors import ConfigError
-from sandbox_agent.first_imports import take_left_out
+from sandbox_agent.first_imports import guard_below, take_left_out
 from sandbox_agent.journal.events import AnyEvent, RecordedSettings
 from sandbox_agent.journal.folder import hidden_from_tools, is_run_id
 from sandbox_agent.journal.recorder import OnEvent, Recorder
@@ -115,6 +115,7 @@ def make_setup(
     refuse_home(workspace, allowed=settings.workspace.allow_home)
     moved = settings.workspace.model_copy(update={"path": workspace})
     settings = settings.model_copy(update={"workspace": moved})
+    guard_below([os.path.realpath(path) for path in (workspace, *settings.sandbox.write)])
     if isinstance(model, str):
         # Imported here: it names every kind of model.
         from sandbox_agent.models.by_name import model_named

@@ -155,7 +155,9 @@ def _described(reference: FunctionRef) -> ToolSpec:
 
 def _checked(answer: ToolSpec | ToolProblem, hint: str) -> ToolSpec:
     if isinstance(answer, ToolProblem):
-        what = f"{show(answer.function)} cannot be a tool: {answer.reason}"
+        # In one line: the reason may be the tool's own words, in the form of a message of ours.
+        reason = " ".join(answer.reason.split())
+        what = f"{show(answer.function)} cannot be a tool: {reason}"
         raise ConfigError(what, field="tools", hint=hint)
     return answer
 

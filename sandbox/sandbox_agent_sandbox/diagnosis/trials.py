@@ -52,8 +52,9 @@ _LIMITS = Limits(
     disk=48 << 20,
     output=_OUTPUT,
 )
-_PATIENCE = 5.0
-"""Seconds in which a watchdog must notice."""
+_PATIENCE = 10.0
+"""Seconds in which a watchdog must notice. On a busy machine it looks every other second, and a
+limit that it keeps must not count as missing. A trial ends as soon as it has noticed."""
 
 Tried = Mapping[str, str]
 """For the name of each fact that was tried: "" if it holds, else what happened."""
@@ -71,14 +72,14 @@ async def try_everything(kind: PlanKind | None = None) -> tuple[Plan, Tried]:
         cell = Cell(plan, grace=0.1, term=0.1)
         await cell.open()
         try:
-            return plan, await _try_all(cell, ground)
+            return cell.plan, await _try_all(cell, ground)
         finally:
             await asyncio.get_running_loop().run_in_executor(None, cell.close)
 
 
 def with_trials(plan: Plan, tried: Tried) -> list[Fact]:
-    """What stands about every field and layer. What did not hold when it was tried is missing,
-    whatever the plan says."""
+    """The level of every field and layer of a plan. What did not hold when it was tried is missing,
+    whatever the plan says. tried: from `try_everything`."""
     broken = broken_walls(plan, tried)
     return [
         msgspec.structs.replace(
@@ -100,7 +101,7 @@ def broken_walls(plan: Plan, tried: Tried) -> dict[str, str]:
 
 
 def nothing_kept(why: str) -> list[Fact]:
-    """The same where no sandbox can be built."""
+    """Every field and layer as missing, where no sandbox can be built. why: the reason."""
     from sandbox_agent_sandbox.policy.levels import FIELDS, LAYERS
 
     return [

@@ -11,13 +11,38 @@ from enum import StrEnum
 
 import msgspec
 
-from sandbox_agent_sandbox.plan import Bind, Plan, Unshared
+from sandbox_agent_sandbox.plan import Bind, MaskedFor, Plan, Unshared
 from sandbox_agent_sandbox.policy.paths import is_inside
 from sandbox_agent_sandbox.policy.view import KERNEL_FOLDERS
 
 _MOST_LINKS = 40
 _FOR_ALL = ("/tmp", "/var/tmp", "/dev/shm")
 """Folders of the sandbox's own that tools can write."""
+
+
+_MASKED = {
+    MaskedFor.POLICY: (
+        "sandbox.hide names {}",
+        "take it out of sandbox.hide if tools may see it",
+    ),
+    MaskedFor.RECORDS: (
+        "records of runs lie in {}, and no tool may see them",
+        "outside, `sandbox-agent show` and `sandbox-agent logs` print them",
+    ),
+    MaskedFor.SECRETS: (
+        "{} may hold secrets",
+        "copy what tools need of it to another file, and name that in sandbox.read",
+    ),
+    MaskedFor.PRIVATE: (
+        "{} holds the /tmp of sandboxes",
+        "move it out of there, or set XDG_STATE_HOME to another folder",
+    ),
+    MaskedFor.NO_NETWORK: (
+        "tools have no network (sandbox.network: none), so {} is empty",
+        "`network: host` gives them the host's",
+    ),
+}
+"""Why it is hidden, and what to change. In the place of the braces stands what is masked."""
 
 
 class Access(StrEnum):
@@ -92,12 +117,8 @@ def _without_mounts(plan: Plan, how: Unshared, real: str, found: Found) -> Found
 def _found(plan: Plan, real: str) -> Found:
     for mask in plan.masks:
         if is_inside(real, mask.path):
-            name = "it" if real == mask.path else mask.path
-            return (
-                Access.HIDDEN,
-                f"is hidden: sandbox.hide names {name}, or {name} may hold secrets or records",
-                f"if sandbox.hide names {name}, remove it there",
-            )
+            what, hint = _MASKED[mask.reason]
+            return Access.HIDDEN, f"is hidden: {what.format(mask.path)}", hint
     if any(file.path == real and not file.appended for file in plan.files):
         return Access.OWN, "is a file of the sandbox's own", ""
     bind = _bind_above(plan, real)

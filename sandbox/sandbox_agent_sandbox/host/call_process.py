@@ -25,7 +25,7 @@ class CallProcess:
     session: for a request to a session, the session's own call process; the two share a process.
     fresh_view: see `CallRequest`. group: the control groups that it is in. counts: what they
     counted. met: the limits that it met meanwhile.
-    full: what is full at its end.
+    full: what is, or may be, full at its end.
 
     Any thread may call `flag` at any time. All else belongs to the supervisor's thread until
     `on_ended` is called. From then on nothing changes any more.
@@ -46,7 +46,7 @@ class CallProcess:
     group: CallGroup | None = None
     counts: Counts = field(default_factory=Counts)
     met: list[LimitMet] = field(default_factory=list)
-    full: LimitMet | None = None
+    full: tuple[LimitMet, ...] = ()
 
     def flag(self, reason: CancelReason) -> None:
         """Change the word and wake the worker. No lock: safe in signal handlers."""

@@ -34,7 +34,7 @@ from sandbox_agent_sandbox.host.request import CallRequest as CallRequest
 from sandbox_agent_sandbox.host.session import Session
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState, Survivor
-from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.plan import Plan, as_built
 from sandbox_agent_sandbox.received import check_described
 
 
@@ -100,12 +100,13 @@ class Cell:
         except OSError as error:
             self.close()
             raise SandboxUnavailable(f"the sandbox cannot be built: {explained(error)}") from error
+        self._plan = as_built(self._plan, self._supervisor.no_image)
         self._opened = True
 
     @property
-    def tmp_is_watched(self) -> str:
-        """Why the size of /tmp is only watched, if the plan has a file system for it; or ""."""
-        return self._supervisor.tmp_is_watched
+    def no_image(self) -> str:
+        """Why /tmp is a folder, where it was planned as a file system of a fixed size; or ""."""
+        return self._supervisor.no_image
 
     async def describe(
         self, functions: list[FunctionRef], cwd: str, *, token: RunToken | None = None
@@ -222,7 +223,7 @@ class Cell:
 
     @property
     def plan(self) -> Plan:
-        """What was built."""
+        """What was built. It differs from what was planned where `no_image` says why."""
         return self._plan
 
     @property

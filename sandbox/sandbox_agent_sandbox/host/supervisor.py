@@ -75,9 +75,9 @@ class Supervisor:
         return self._sandbox.state.failure
 
     @property
-    def tmp_is_watched(self) -> str:
-        """Why the size of /tmp is only watched, where the plan has a file system for it."""
-        return self._sandbox.disk.why
+    def no_image(self) -> str:
+        """Why /tmp is a folder, where it was planned as a file system of a fixed size; or ""."""
+        return self._sandbox.disk.no_image
 
     def start(
         self, call_process: CallProcess, channels: list[Descriptor], timeout: float | None

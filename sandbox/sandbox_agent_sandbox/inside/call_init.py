@@ -20,6 +20,7 @@ from sandbox_agent_sandbox.inside.procs import FreshProc
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
 from sandbox_agent_sandbox.inside.walls.mounts import renew_private_folders
+from sandbox_agent_sandbox.inside.walls.oom_score import OF_TOOLS, shut_be_first_to_die
 from sandbox_agent_sandbox.inside.worker.main import POKE, POKE_INTERVAL, run_worker
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
@@ -63,6 +64,7 @@ def main(
             step = Step.CALL_VIEW
             renew_private_folders(plan, fresh)
         step = Step.CALL
+        shut_be_first_to_die(OF_TOOLS)
         worker = os.fork()
         step = None  # there is a worker, whose status counts
         if worker == 0:

@@ -38,6 +38,7 @@ from sandbox_agent_sandbox.inside.tools import shell  # noqa: F401
 from sandbox_agent_sandbox.inside.walls.idmap import NoUserNamespace
 from sandbox_agent_sandbox.inside.walls.mounts import open_trees
 from sandbox_agent_sandbox.inside.walls.namespaces import enter_namespaces, switch_user, write_maps
+from sandbox_agent_sandbox.inside.walls.oom_score import OWN, be_first_to_die
 from sandbox_agent_sandbox.inside.walls.private import Area, make_area, open_area
 from sandbox_agent_sandbox.inside.worker import invoke  # noqa: F401
 from sandbox_agent_sandbox.plan import Plan
@@ -73,7 +74,7 @@ def main(arguments: list[str]) -> None:
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.set_process_name("sandbox-spawner")
     reset_signals(IGNORED)  # the thread that started us blocks all
-    _be_first_to_die()
+    be_first_to_die(OWN)
     os.setsid()  # before any fork_apart, whose orphans must not be adopted within this session
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     host = HostEnds(socket.socket(fileno=control_fd), board_fd, host_fd)
@@ -102,14 +103,6 @@ def _report(host: HostEnds, failed: StepFailed) -> NoReturn:
     message = InitFailed(PROTOCOL, failed.step, str(failed), failed.number, failed.hint)
     send_datagram(host.control, message)
     sys.exit(1)
-
-
-def _be_first_to_die() -> None:
-    """Where memory runs out that is shared with the agent, the kernel ends what has the highest
-    score: of the sandbox's processes the largest one, and not the agent. proc_pid_oom_score_adj(5)
-    """
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
 
 
 def leave_keyring() -> None:

@@ -6,8 +6,8 @@ as the kernel does in a control group: it ends the largest process, and the call
 
 The sum of resident pages comes first. It is cheap, and never too low: it counts a page once for
 each process that has it. Only where that sum is over the limit, each page is counted once, by
-`Pss`. What lies in /dev/shm, /tmp in memory, and memfds is counted apart, for no process may have
-it mapped. proc_pid_stat(5), proc_pid_smaps(5)
+`Pss`, and those of mapped files not at all. What lies in /dev/shm, /tmp in memory, and memfds is
+counted apart, for no process may have it mapped. proc_pid_stat(5), proc_pid_smaps(5)
 """
 
 from __future__ import annotations
@@ -244,9 +244,9 @@ class Watch:
 
     def _exact(self, process: _Process) -> tuple[int, int]:
         """The process's part of its pages, and of those the ones of files in memory."""
-        exact = self._sizes(process, "smaps_rollup", b"Pss", b"Pss_Shmem")
-        if exact is not None:
-            return exact
+        exact = self._sizes(process, "smaps_rollup", b"Pss_Anon", b"Pss_Shmem")
+        if exact is not None:  # and not Pss_File: the kernel takes such pages back when it must
+            return sum(exact), exact[1]
         # It may not be looked at, such as our own worker, or a tool that has shut itself
         # (PR_SET_DUMPABLE). What it shares with others counts as its own. proc_pid_status(5)
         own, of_files = self._sizes(process, "status", b"RssAnon", b"RssShmem") or (0, 0)

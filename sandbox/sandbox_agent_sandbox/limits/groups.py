@@ -95,11 +95,6 @@ class SandboxGroups:
             self.close()
             raise
 
-    @property
-    def counts_processes(self) -> bool:
-        """Whether the kernel counts the sandbox's processes here."""
-        return bool(self._processes)
-
     def adopt(self, spawner: int) -> None:
         """Move the spawner, and so all that it will start. Version 2 only, where calls have no
         group of their own. Raises OSError."""

@@ -43,7 +43,7 @@ class Usage(msgspec.Struct, frozen=True):
 
     timeout: seconds that it had. counts: of its control groups. met: what was noticed while it ran.
     cpu_seconds: of its command and what that waited for. kept: bytes of output that may be kept.
-    full: what has no space left at its end.
+    full: what may have no space left at its end.
     """
 
     limits: ResourceLimits = ResourceLimits()
@@ -53,7 +53,7 @@ class Usage(msgspec.Struct, frozen=True):
     cpu_seconds: float = 0.0
     kept: int = 0
     left_out: int = 0
-    full: LimitMet | None = None
+    full: tuple[LimitMet, ...] = ()
 
 
 def struck(
@@ -116,8 +116,10 @@ def _all(
         yield from _one(limits, "cpu_time", "a process used it up, and was killed")
     if outcome in (Outcome.ERROR, Outcome.CRASHED):
         end = printed[-_LOOKED_AT:]
-        if usage.full is not None and b"No space left on device" in end:
-            yield usage.full
+        if b"No space left on device" in end:
+            # /dev/shm only where it is named: seldom does anything write there.
+            shared = b"/dev/shm" in end
+            yield from (one for one in usage.full if (one.limit == "shm") == shared)
         for words, limit in _SAID:
             if words in end:
                 yield from _one(limits, limit, f"it may be the cause of `{words.decode()}`")

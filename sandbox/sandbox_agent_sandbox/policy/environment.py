@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
 from sandbox_agent_sandbox.policy.policy import Policy
+from sandbox_agent_sandbox.policy.probe import HostFacts
 from sandbox_agent_sandbox.policy.view import HOME, View
 from sandbox_agent_sandbox.utf8 import is_utf8
 
@@ -35,6 +38,8 @@ CERTIFICATES = re.compile(
 )
 """Variables that name files or folders of certificates. With the host's network tools get them, and
 the files are shown."""
+
+_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
 
 def show_certificates(view: View, network: str) -> None:
@@ -70,7 +75,9 @@ def make_environment(policy: Policy, view: View) -> dict[str, str]:
             value = environment[name] = facts.environment[name]
             if not is_utf8(value):
                 raise PolicyError(
-                    f"env.pass: the value of {name} is not UTF-8; give it a value that is"
+                    f"the value of {name} is not UTF-8",
+                    field="env.pass",
+                    hint="give it a value that is",
                 )
     environment.update(policy.env.set)
     return environment
@@ -118,3 +125,18 @@ def _inherited(policy: Policy, view: View) -> dict[str, str]:
                     " sandbox.env.pass"
                 )
     return inherited
+
+
+def account_name(environment: Mapping[str, str], facts: HostFacts) -> str:
+    """The name of the tools' user in passwd(5): `USER`, where an account can have that name."""
+    name = environment["USER"]
+    return name if _ACCOUNT.fullmatch(name) else facts.user
+
+
+def import_path(view: View, tool_paths: Sequence[Path]) -> list[str]:
+    """This process's own `sys.path`, as far as it is visible inside, then the tools' folders: a
+    resumed run may have tools whose folders were on the path of another process only."""
+    facts = view.facts
+    own = [*map(str, facts.code), *(entry for entry in facts.import_path if entry)]
+    entries = dict.fromkeys([*own, *(str(path) for path in tool_paths if path.suffix != ".py")])
+    return [entry for entry in entries if view.leads_to(os.path.abspath(entry)) is not None]

@@ -15,12 +15,13 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import NamedTuple
 
 from sandbox_agent_sandbox.plan import File
 from sandbox_agent_sandbox.policy.paths import follow, is_inside, read_text
 from sandbox_agent_sandbox.policy.view import HOME, View
+from sandbox_agent_sandbox.protection.files import read_regular
+from sandbox_agent_sandbox.protection.git_index import MAX_INDEX
 
 _DEEPEST = 4
 
@@ -79,10 +80,7 @@ def is_tracked(workspace: str, path: str) -> bool:
     if found is None or not is_inside(path, found.folder):
         return False
     name = os.fsencode(os.path.relpath(path, found.folder))
-    try:
-        data = Path(found.git, "index").read_bytes()
-    except OSError:
-        return False
+    data = read_regular(f"{found.git}/index", MAX_INDEX) or b""
     if data[4:8] == b"\0\0\0\4" or name + b"/" in data:
         return True
     before, found_name, _ = data.partition(min(len(name), 0xFFF).to_bytes(2, "big") + name + b"\0")

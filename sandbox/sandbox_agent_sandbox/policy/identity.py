@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.plan import Identity, PlanKind
 from sandbox_agent_sandbox.policy.probe import HostFacts, host_can
-
-_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
 UNPRIVILEGED_ID = 1000
 """The uid and gid inside when the agent is root and so is the workspace's owner."""
@@ -50,12 +46,6 @@ def identity_for(kind: PlanKind, facts: HostFacts, workspace: Path | None) -> Id
     if other is None:
         return Identity(UNPRIVILEGED_ID, UNPRIVILEGED_ID, OUTSIDE_ID, OUTSIDE_ID)
     return Identity(*other, *other)
-
-
-def account_name(environment: Mapping[str, str], facts: HostFacts) -> str:
-    """The name of the tools' user in passwd(5): `USER`, where an account can have that name."""
-    name = environment["USER"]
-    return name if _ACCOUNT.fullmatch(name) else facts.user
 
 
 def _owner(folder: Path) -> tuple[int, int] | None:

@@ -44,8 +44,11 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """What stands about one field or layer. name: of a field, dotted as in `limits.memory`, or of a
-    layer. layer: False for a field."""
+    """The level of one field or layer, with its reasons.
+
+    name: of a field, dotted as in `limits.memory`, or of a layer. layer: False for a field. level,
+    how, why, hint: as in `Standing`.
+    """
 
     name: str
     layer: bool
@@ -314,7 +317,7 @@ def known_field(name: str) -> str:
 
 
 def facts(plan: Plan) -> tuple[Fact, ...]:
-    """What stands about every field, then about every layer."""
+    """The level of every field, then of every layer."""
     layers = (Fact(name, True, *_found(judge, plan)) for name, judge in LAYERS.items())
     return (*_fields(plan), *layers)
 

@@ -15,16 +15,22 @@ import msgspec
 
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.plan import (
-    Mask,
     Plan,
     PlanKind,
     Protected,
     ResourceLimits,
 )
-from sandbox_agent_sandbox.policy.environment import make_environment, show_certificates
-from sandbox_agent_sandbox.policy.git import is_tracked, show_git
-from sandbox_agent_sandbox.policy.identity import account_name, identity_for
-from sandbox_agent_sandbox.policy.paths import follow, is_inside, is_inside_any
+from sandbox_agent_sandbox.policy.environment import (
+    account_name,
+    import_path,
+    make_environment,
+    show_certificates,
+)
+from sandbox_agent_sandbox.policy.git import show_git
+from sandbox_agent_sandbox.policy.identity import identity_for
+from sandbox_agent_sandbox.policy.masks import masks, masks_of_records
+from sandbox_agent_sandbox.policy.named_paths import refuse_link, resolve, workspace_folder
+from sandbox_agent_sandbox.policy.paths import is_inside, is_inside_any
 from sandbox_agent_sandbox.policy.policy import Limits, Policy
 from sandbox_agent_sandbox.policy.private import place_private
 from sandbox_agent_sandbox.policy.probe import HostFacts
@@ -32,7 +38,7 @@ from sandbox_agent_sandbox.policy.programs import show_programs
 from sandbox_agent_sandbox.policy.rules.landlock import landlock_rules
 from sandbox_agent_sandbox.policy.rules.seccomp import compile_filter
 from sandbox_agent_sandbox.policy.system import add_own_files, show_system
-from sandbox_agent_sandbox.policy.view import HOME, KERNEL_FOLDERS, OWN_FOLDERS, View
+from sandbox_agent_sandbox.policy.view import HOME, OWN_FOLDERS, View
 from sandbox_agent_sandbox.protection.binds import to_bind
 from sandbox_agent_sandbox.protection.scan import Seen, look
 
@@ -61,11 +67,11 @@ def make_plan(
     look now. listens: whether tools may open TCP ports; False is best effort (Linux 6.7). kind:
     see `kinds`. Raises PolicyError with the field and the hint.
     """
-    cwd = _TMP if workspace is None else _folder(workspace)
+    cwd = _TMP if workspace is None else workspace_folder(workspace)
     identity = identity_for(kind, facts, None if workspace is None else cwd)
     place = None if workspace is None else str(cwd)
     shared = [place] if place is not None else []
-    shared += [str(_resolve(path, "write", shared)) for path in policy.write]
+    shared += [str(resolve(path, "write", shared)) for path in policy.write]
     view = View(facts, identity, place, shared)
     _refuse_contradictions(policy, workspace, view)
     show_system(view, policy.network)
@@ -78,8 +84,8 @@ def make_plan(
     _guard_code(view)
     if place is not None:
         show_git(view, place)
-    hides = list(_masks(policy, cwd, view))
-    view.masks += [*hides, *_records(cwd, hidden, view)]
+    hides = list(masks(policy, cwd, view))
+    view.masks += [*hides, *masks_of_records(cwd, hidden, view)]
     environment = make_environment(policy, view)
     user = account_name(environment, facts)
     add_own_files(view, _network(policy, kind), user, HOME)
@@ -96,7 +102,7 @@ def make_plan(
         environment=environment,
         user=user,
         home=HOME,
-        import_path=tuple(_import_path(view, tool_paths)),
+        import_path=tuple(import_path(view, tool_paths)),
         files=tuple(view.files),
         notes=() if workspace is None else tuple(view.notes),
         pins=tuple(_pins(view)),
@@ -137,7 +143,7 @@ def _guard_code(view: View) -> None:
 def _show_named(policy: Policy, workspace: Path | None, view: View) -> None:
     """What the policy names, and the workspace."""
     for path in policy.read:
-        _resolve(path, "read", view.writable)
+        resolve(path, "read", view.writable)
         view.add(path.absolute(), remap=True)
     if workspace is not None:
         view.add(workspace.absolute(), writable=True)
@@ -149,7 +155,7 @@ def _refuse_contradictions(policy: Policy, workspace: Path | None, view: View) -
     """Refuse paths that contradict each other, and those that hold the workspace or, writable, the
     home folder."""
     if workspace is not None:
-        _refuse_link("workspace", workspace.absolute(), view.writable[1:])
+        refuse_link("workspace", workspace.absolute(), view.writable[1:])
     base = workspace or _TMP
     fields = {
         "read": [path.absolute() for path in policy.read],
@@ -189,23 +195,19 @@ def _refuse_contradictions(policy: Policy, workspace: Path | None, view: View) -
                 )
 
 
-def _refuse_link(field: str, path: Path, writable: Sequence[str]) -> None:
-    """Refuse a path with a link that tools can replace: a later run, or `verify`, would find
-    something else at the path."""
-    followed = follow(str(path), writable)
-    link = next((one for one in followed.links if is_inside_any(one, writable)), None)
-    if link is not None:
-        raise PolicyError(
-            f"{path} leads through the link {link}, which tools can replace",
-            field=field,
-            hint="remove the link" if followed.loop else f"name {followed.real} itself",
-        )
-
-
 def _show_interpreters(view: View, tool_paths: Sequence[Path]) -> None:
     """Interpreters and code, wherever they lie; else those below $HOME would vanish. They are
     read-only also inside the workspace, because this process runs from some of them."""
     facts = view.facts
+    for path in (facts.prefix, facts.base_prefix, *facts.code):
+        link = next((one for one in view.follow(path).links if view.can_write(one)), None)
+        if link is not None:
+            raise PolicyError(
+                f"the Python that runs this command lies behind the link {link}, which tools can"
+                " replace: the next command could be theirs",
+                field="workspace",
+                hint=f"start it by its own path, below {view.follow(path).real}",
+            )
     for path in (facts.prefix, facts.base_prefix, *facts.code, *tool_paths):
         real = view.follow(path).real
         too_wide = real == view.workspace or is_inside(view.home, real)
@@ -260,12 +262,13 @@ def _refuse_what_is_not_utf8(plan: Plan) -> None:
 
 def _protect(policy: Policy, workspace: Path, view: View) -> Iterator[Protected]:
     for path in policy.protect:
-        real = _resolve(workspace / path, "protect", view.writable)
-        _refuse_link("protect", workspace / path, view.writable)
+        real = resolve(workspace / path, "protect", view.writable)
+        refuse_link("protect", workspace / path, view.writable)
         if not view.shows(str(real)):
             raise PolicyError(
-                f"protect: {real} is not visible inside the sandbox, so tools cannot write it;"
-                " remove the entry"
+                f"{real} is not visible inside the sandbox, so tools cannot write it",
+                field="protect",
+                hint="remove the entry",
             )
         view.add(real, remap=True)
         status = real.stat()
@@ -279,82 +282,15 @@ def _guard(
     if not writable:
         return
     found = look(writable) if seen is None else seen
-    named = [view.follow(path.absolute()).real for path in task_files if path.is_file()]
+    for file in task_files:
+        refuse_link("task file", file.absolute(), view.writable)
+    named = [view.follow(file.absolute()).real for file in task_files if file.is_file()]
     for path in to_bind(found, writable, named):
         outer = view.bind_above(path)
         # A link may have been put there meanwhile, by a tool of another run.
         if outer is not None and outer.writable and view.follow(path).real == path:
             view.add(path, remap=True)
             yield path
-
-
-def _masks(policy: Policy, workspace: Path, view: View) -> Iterator[Mask]:
-    for path in policy.hide:
-        _refuse_link("hide", workspace / path, view.writable)
-        real = Path(view.follow(workspace / path).real)
-        if real == Path("/dev") or is_inside(str(real), "/proc"):
-            raise PolicyError(
-                f"hide: {real} cannot be hidden: every sandbox has a /proc and a /dev of its own;"
-                " remove the entry"
-            )
-        below = [bind.path for bind in view.binds if is_inside(bind.path, str(real))]
-        if not below and not view.shows(str(real)):
-            continue
-        if not os.path.exists(real):
-            raise PolicyError(
-                f"hide: {real} does not exist, so it cannot be hidden; create it first"
-            )
-        if real == workspace or real in workspace.parents:
-            raise PolicyError(f"hide: {real} would hide the workspace {workspace}")
-        for field in ("read", "write", "protect"):
-            for named in getattr(policy, field):
-                if is_inside(view.follow(workspace / named).real, str(real)):
-                    raise PolicyError(
-                        f"hide: {real} would hide {named}, which {field} names; remove one of them"
-                    )
-        if not view.shows(str(real)):
-            yield from _masks_below(real, below, view)
-            continue
-        kept = view.can_write(str(real)) and is_tracked(str(workspace), str(real))
-        yield Mask(str(real), real.is_dir(), unreadable=kept)
-
-
-def _records(workspace: Path, hidden: Sequence[Path], view: View) -> Iterator[Mask]:
-    for path in hidden:
-        _refuse_link("output.dir", path.absolute(), view.writable)
-        real = Path(view.follow(path.absolute()).real)
-        if not view.shows(str(real)):
-            continue
-        if real == workspace or real in workspace.parents:
-            raise PolicyError(
-                f"the run's records in {real} would be in reach of the tools in {workspace};"
-                " choose a folder of their own (output.dir, --out)"
-            )
-        yield Mask(str(real), True)
-
-
-def _masks_below(folder: Path, shown: Sequence[str], view: View) -> Iterator[Mask]:
-    """Hide a folder that is not shown as a whole. shown: what of it is, such as folders of
-    `$PATH`."""
-    for path in (view.facts.prefix, view.facts.base_prefix, *view.facts.code):
-        real = view.follow(path).real
-        if is_inside(real, str(folder)):
-            raise PolicyError(
-                f"hide: {folder} would hide {real}, which the sandbox itself runs from; name the"
-                " folders in it that you mean"
-            )
-    # A folder that every sandbox has of its own, such as /tmp, stays usable.
-    for name in shown if str(folder) in OWN_FOLDERS else (str(folder),):
-        yield Mask(name, os.path.isdir(name))
-
-
-def _import_path(view: View, tool_paths: Sequence[Path]) -> list[str]:
-    """This process's own `sys.path`, as far as it is visible inside, then the tools' folders: a
-    resumed run may have tools whose folders were on the path of another process only."""
-    facts = view.facts
-    own = [*map(str, facts.code), *(entry for entry in facts.import_path if entry)]
-    entries = dict.fromkeys([*own, *(str(path) for path in tool_paths if path.suffix != ".py")])
-    return [entry for entry in entries if view.leads_to(os.path.abspath(entry)) is not None]
 
 
 def _limits(limits: Limits) -> ResourceLimits:
@@ -367,33 +303,3 @@ def _limits(limits: Limits) -> ResourceLimits:
         open_files=limits.open_files,
         file_size=limits.file_size,
     )
-
-
-def _folder(workspace: Path) -> Path:
-    cwd = _resolve(workspace, "workspace")
-    if not cwd.is_dir():
-        raise PolicyError(f"workspace {cwd} is not a folder; name a folder, or create it first")
-    return cwd
-
-
-def _resolve(path: Path, field: str, writable: Sequence[str] = ()) -> Path:
-    """The real path of a path of the policy. writable: the folders that tools can write."""
-    other = "choose another folder" if field == "workspace" else "remove the entry"
-    try:
-        real = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        raise PolicyError(
-            f"{field}: {path} does not exist ({error}); create it, or {other}"
-        ) from None
-    if is_inside_any(str(real), KERNEL_FOLDERS) or real == Path("/"):
-        raise PolicyError(
-            f"{field}: {real} cannot be shared: the sandbox has a /proc and a /dev of its own, and"
-            f" shows no folder of the kernel; {other}"
-        )
-    followed = follow(str(path.absolute()), writable)
-    if followed.left is not None:
-        raise PolicyError(
-            f"{field}: {path} is, or lies below, a link in {followed.left}, which tools can write;"
-            f" it leads to {real}; if that is meant, name {real} itself"
-        )
-    return real

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandbox_agent_sandbox.plan import Mask, Private, PrivateKind
+from sandbox_agent_sandbox.plan import Mask, MaskedFor, Private, PrivateKind
 from sandbox_agent_sandbox.policy.paths import is_inside_any
 from sandbox_agent_sandbox.policy.policy import Limits
 from sandbox_agent_sandbox.policy.view import View
@@ -26,9 +26,10 @@ _NOTE = (
 
 def place_private(limits: Limits, view: View) -> Private:
     """Decide it. Adds a note where no folder on a disk can be used. Else hides that folder."""
-    size, shared_memory = limits.tmp, limits.shm
+    size, shared_memory = limits.tmp, _least(limits.shm, limits.memory, 2)
+    without_disk = _least(WITHOUT_DISK, limits.memory, 4)
     if view.workspace is None or (size is not None and size <= SMALL):
-        most = WITHOUT_DISK if size is None else min(size, WITHOUT_DISK)
+        most = without_disk if size is None else min(size, WITHOUT_DISK)
         return Private(size=most, shared_memory=shared_memory)
     # In root's folder another user gets only by a mount that was made before.
     reached = view.facts.can_mount or view.facts.uid == view.identity.outside_uid
@@ -36,9 +37,9 @@ def place_private(limits: Limits, view: View) -> Private:
     if not base:
         why = "no folder on a disk can be used" if view.facts.disks else ""
         view.notes += [_NOTE] if why else []
-        return Private(size=WITHOUT_DISK, shared_memory=shared_memory, why=why)
+        return Private(size=without_disk, shared_memory=shared_memory, why=why)
     if view.shows(base):
-        view.masks.append(Mask(base, True))
+        view.masks.append(Mask(base, True, reason=MaskedFor.PRIVATE))
     kind, why = PrivateKind.FOLDER, ""
     if size is not None:
         if view.facts.maker:
@@ -54,6 +55,13 @@ def place_private(limits: Limits, view: View) -> Private:
 def usable_base(view: View, candidates: Sequence[Path]) -> str:
     """The first of these folders that can be used; "" for none."""
     return next((str(path) for path in candidates if _is_usable(path, view)), "")
+
+
+def _least(size: int | None, memory: int | None, part: int) -> int | None:
+    """What lies in memory stays when a call ends. If it could fill the sandbox's whole memory, no
+    later call could begin."""
+    most = None if memory is None else memory // part
+    return min((one for one in (size, most) if one is not None), default=None)
 
 
 def _is_usable(path: Path, view: View) -> bool:

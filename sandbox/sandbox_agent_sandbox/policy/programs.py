@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from sandbox_agent_sandbox.plan import Mask
-from sandbox_agent_sandbox.policy.paths import is_inside, is_inside_any
+from sandbox_agent_sandbox.plan import Mask, MaskedFor
+from sandbox_agent_sandbox.policy.paths import is_inside, is_inside_any, read_text
 from sandbox_agent_sandbox.policy.view import KERNEL_FOLDERS, View
 from sandbox_agent_sandbox.utf8 import is_utf8
 
@@ -290,7 +290,8 @@ class _Programs:
         for name in _SECRETS:
             path = f"{root}/{name}"
             if os.path.lexists(path) and self._view.leads_to(path) == path:
-                self._view.masks.append(Mask(path, os.path.isdir(path)))
+                mask = Mask(path, os.path.isdir(path), reason=MaskedFor.SECRETS)
+                self._view.masks.append(mask)
 
     def _note_what_is_beside(self, folder: str) -> None:
         """Note that of an installation of no known kind only the programs are shown."""
@@ -357,12 +358,7 @@ def _is_python(prefix: str) -> bool:
 
 def _interpreter_of(environment: str) -> str:
     """What pyvenv.cfg names as the folder of the interpreter; "" if that cannot be read."""
-    try:
-        with open(f"{environment}/pyvenv.cfg", encoding="utf-8", errors="replace") as file:
-            text = file.read(65536)
-    except OSError:
-        return ""
-    for line in text.splitlines():
+    for line in read_text(f"{environment}/pyvenv.cfg").splitlines():
         key, _, value = line.partition("=")
         if key.strip().lower() == "home":
             return value.strip()

@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from sandbox_agent_sandbox.plan import File, Mask
+from sandbox_agent_sandbox.plan import File, Mask, MaskedFor
 from sandbox_agent_sandbox.policy.paths import Followed, is_inside_any, read_text
 from sandbox_agent_sandbox.policy.view import KERNEL_FOLDERS, View
 
@@ -102,7 +102,8 @@ def _show_etc(view: View, etc: str, network: str) -> None:
         if known and os.path.lexists(path) and view.leads_to(path) == path:
             secret = name not in _RESOLVER  # without a network, nobody minds that it is empty
             folder = os.path.isdir(path)
-            view.masks.append(Mask(path, folder, unreadable=secret and not folder))
+            reason = MaskedFor.SECRETS if secret else MaskedFor.NO_NETWORK
+            view.masks.append(Mask(path, folder, secret and not folder, reason))
     if network == "host":
         for name in _RESOLVER:
             # Often a link to /run.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from sandbox_agent_sandbox.protection.files import read_regular
 from sandbox_agent_sandbox.protection.git_index import Index, git_folder_of
@@ -21,6 +22,7 @@ MOST_REPOSITORIES = 200
 """Repositories whose hooks are made read-only: each needs three mounts, and each call copies all
 mounts."""
 MOST_NAMES = 200
+_MOST_HOOKS = 100
 MOST_CONFIG = 1 << 18
 """Bytes of a git configuration that is read."""
 
@@ -51,6 +53,7 @@ def _hooks(seen: Seen, tracking: _Tracking) -> Iterator[str]:
         if not repository.is_folder:
             continue
         for folder in hook_folders(repository):
+            yield from _linked(folder, seen, tracking)
             if folder == f"{repository.git}/hooks":
                 if _is_real(folder, folder=True):
                     yield folder
@@ -72,28 +75,52 @@ def hook_folders(repository: Repository) -> Iterator[str]:
             yield os.path.realpath(folder)
 
 
-def _in_reach(path: str, seen: Seen) -> bool:
-    """Whether it is a folder that tools can write, below one of the roots and behind no link."""
+def _in_reach(path: str, seen: Seen, *, folder: bool = True) -> bool:
+    """Whether tools can write it: it is below one of the roots and behind no link."""
     below = any(path.startswith(f"{root}/") for root in seen.roots)
-    return below and _is_real(path, folder=True) and os.path.realpath(path) == path
+    return below and _is_real(path, folder=folder) and os.path.realpath(path) == path
+
+
+def _linked(folder: str, seen: Seen, tracking: _Tracking) -> Iterator[str]:
+    """The files that links in a folder of hooks lead to."""
+    try:
+        with os.scandir(folder) as entries:
+            links = [one.path for one in islice(entries, _MOST_HOOKS) if one.is_symlink()]
+    except (OSError, ValueError):
+        return
+    for link in links:
+        yield from _target(link, seen, tracking)
+
+
+def _target(link: str, seen: Seen, tracking: _Tracking) -> Iterator[str]:
+    """The file that a link leads to, if tools can write it. Folders are compared only: a link that
+    a tool has made must not shut a whole folder to the next run."""
+    real = os.path.realpath(link)
+    if _in_reach(real, seen, folder=False) and os.path.isfile(real) and not tracking.tracks(real):
+        yield real
 
 
 def _names(seen: Seen, tracking: _Tracking) -> Iterator[str]:
     found = sorted(seen.named.values(), key=lambda one: (one.path.count("/"), one.path))
     count = 0
     for one in found:
-        if not one.built and _is_real(one.path) and not tracking.tracks(one.path):
-            yield one.path
-            count += 1
-            if count >= MOST_NAMES:
-                return
+        if one.built:
+            continue
+        if _is_real(one.path):
+            paths = [] if tracking.tracks(one.path) else [one.path]
+        else:
+            paths = list(_target(one.path, seen, tracking))
+        yield from paths
+        count += len(paths)
+        if count >= MOST_NAMES:
+            return
 
 
 def _is_real(path: str, *, folder: bool = False) -> bool:
     """Whether it is there, as a folder or a file and no link."""
     try:
         mode = os.lstat(path).st_mode
-    except OSError:
+    except (OSError, ValueError):
         return False
     return stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and not folder)
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _ENTER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
-"""O_NONBLOCK: opening a named pipe would wait for a writer. open(2)"""
+_FIND = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def folder_at(root: str, path: str) -> Iterator[int]:
 def read_at(folder: int, name: str, most: int) -> tuple[bytes, os.stat_result]:
     """The content of a regular file, and what it is. Raises OSError; ValueError if it is no regular
     file, or has more than `most` bytes."""
-    fd = os.open(name, _READ, dir_fd=folder)
+    fd = _open_regular(name, folder)
     try:
         return _read(fd, most)
     finally:
@@ -46,11 +46,10 @@ def read_at(folder: int, name: str, most: int) -> tuple[bytes, os.stat_result]:
 
 def read_start_at(folder: int, name: str, count: int) -> bytes:
     """The first bytes of a regular file; b"" if there is none."""
-    with suppress(OSError):
-        fd = os.open(name, _READ, dir_fd=folder)
+    with suppress(OSError, ValueError):
+        fd = _open_regular(name, folder)
         try:
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                return os.read(fd, count)
+            return os.read(fd, count)
         finally:
             os.close(fd)
     return b""
@@ -59,7 +58,7 @@ def read_start_at(folder: int, name: str, count: int) -> bytes:
 def read_regular(path: str, most: int) -> bytes | None:
     """The content of a regular file; None if there is none, or it has more than `most` bytes."""
     with suppress(OSError, ValueError):
-        fd = os.open(path, _READ)
+        fd = _open_regular(path)
         try:
             return _read(fd, most)[0]
         finally:
@@ -67,10 +66,26 @@ def read_regular(path: str, most: int) -> bytes | None:
     return None
 
 
+def _open_regular(name: str, folder: int | None = None) -> int:
+    """Open a regular file for reading. Raises OSError, also for a link; ValueError if it is no
+    regular file, or if the name has a NUL character.
+
+    What it is, is asked of a descriptor with O_PATH, which opens nothing: the open(2) of a device
+    can do something (a watchdog begins to count), and that of a named pipe waits for a writer.
+    """
+    found = os.open(name, _FIND, dir_fd=folder)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise ValueError("it is no regular file")
+        return os.open(f"/proc/self/fd/{found}", _READ)
+    finally:
+        os.close(found)
+
+
 def _read(fd: int, most: int) -> tuple[bytes, os.stat_result]:
     status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-        raise ValueError("it is no ordinary file of a usual size")
+    if status.st_size > most:
+        raise ValueError(f"it has more than {most} bytes")
     parts, size = [], 0
     while size <= most and (part := os.read(fd, most + 1 - size)):
         parts.append(part)

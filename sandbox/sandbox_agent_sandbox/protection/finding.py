@@ -47,9 +47,20 @@ def finding(kind: FindingKind, path: str, what: str, call: str = "") -> Finding:
 
 
 def listed(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Each finding once, and not too many of them. The last one says how many there are more."""
+    """Each finding once, and not too many of them. The last one says how many there are more.
+
+    Many of one sort do not keep the others out: then there are some of each.
+    """
     found = list({(one.kind, one.path, one.what): one for one in findings}.values())
     more = len(found) - MOST_FINDINGS
+    if more > 0:
+        sorts: dict[tuple[FindingKind, str], int] = {}
+        places = []
+        for one in found:
+            sort = one.kind, one.what
+            sorts[sort] = sorts.get(sort, 0) + 1
+            places.append(sorts[sort])
+        found = [found[at] for at in sorted(range(len(found)), key=places.__getitem__)]
     if more > 0:
         found[MOST_FINDINGS:] = [Finding(FindingKind.UNSEEN, "", f"... and {more} more")]
     return tuple(found)

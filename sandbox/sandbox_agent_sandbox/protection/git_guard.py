@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import msgspec
 
 from sandbox_agent_sandbox.protection.binds import MOST_CONFIG
-from sandbox_agent_sandbox.protection.files import folder_at, read_at, read_regular, replace_at
+from sandbox_agent_sandbox.protection.files import folder_at, read_at, replace_at
 from sandbox_agent_sandbox.protection.finding import Finding, FindingKind, finding
 from sandbox_agent_sandbox.protection.git_settings import (
     includes,
@@ -71,7 +71,7 @@ class GitGuard:
             if not repository.is_folder:
                 watched.append(self._watch(repository.git, repository.root, is_link=True))
                 folder = _named_by(watched[0].before, repository.git)
-            if (root := self._root_of(folder)) is not None and os.path.isdir(folder):
+            if (root := self._root_of(folder)) is not None and _is_folder(root, folder):
                 watched += self._in_folder(folder, root)
             self._folders.append((folder, watched))
             self._keys[folder] = key_of(folder)
@@ -92,14 +92,14 @@ class GitGuard:
                     yield todo[-1]
 
     def _root_of(self, path: str) -> str | None:
-        return next((one for one in self._roots if path.startswith(f"{one}/")), None)
+        return next((one for one in self._roots if f"{path}/".startswith(f"{one}/")), None)
 
     def _watch(self, path: str, root: str, *, is_link: bool = False) -> _Watched:
         key = key_of(path)
         before = like = None
-        if key is not None:
-            before = read_regular(path, MOST_CONFIG)
-            like = os.lstat(path) if before is not None else None
+        # Not through a link: what is read here is what a tool can read after it was put back.
+        with suppress(OSError, ValueError), folder_at(root, os.path.dirname(path)) as folder:
+            before, like = read_at(folder, os.path.basename(path), MOST_CONFIG)
         odd = key is not None and before is None
         return _Watched(path, root, is_link, before, like, key, odd)
 
@@ -129,10 +129,10 @@ class GitGuard:
             one.key = key_of(one.path)
         except FileNotFoundError:
             one.key = None  # the repository is not there any more
-        except FileExistsError:
-            self._keys[os.path.dirname(one.path)] = None  # git writes it: look again later
         except OSError as error:
-            if last or not isinstance(error, NotADirectoryError):
+            if isinstance(error, FileExistsError) and not last:
+                self._keys[os.path.dirname(one.path)] = None  # git writes it: look again later
+            elif last or not isinstance(error, NotADirectoryError):
                 what = f"it could not be set back: {error.strerror}"
                 found = [note(FindingKind.NOT_RESTORED, what=what)]
         yield from found
@@ -194,9 +194,12 @@ class GitGuard:
                 replace_at(folder, name, one.before, one.like, _lock(name, last))
 
     def _reaches(self, folder: str, path: str) -> bool:
-        """Whether a working tree that `core.worktree` names lies in the folders of the tools."""
+        """Whether a working tree that `core.worktree` names lies in the folders of the tools, and
+        behind no link."""
         place = os.path.normpath(os.path.join(folder, path))
-        return self._root_of(place) is not None or place in self._roots
+        if os.path.realpath(place) != place:
+            return False
+        return self._root_of(place) is not None
 
 
 def _tell(one: _Watched, folder: int, name: str, last: bool) -> list[tuple[FindingKind, str]]:
@@ -213,8 +216,18 @@ def _named_by(link: bytes | None, path: str) -> str:
 
 
 def _lock(name: str, last: bool) -> str:
-    """The name of the new file until it gets its own: git's lock, unless nobody can hold it."""
-    return f".{name}.sandbox-agent-{os.getpid()}" if last else f"{name}.lock"
+    """The name of the new file until it gets its own: git's lock, unless nobody can hold it. Then
+    it is a name that no tool can have guessed and taken."""
+    return f".{name}.sandbox-agent-{os.urandom(8).hex()}" if last else f"{name}.lock"
+
+
+def _is_folder(root: str, path: str) -> bool:
+    """Whether it is a folder below `root`, with no link on the way."""
+    try:
+        with folder_at(root, path):
+            return True
+    except OSError:
+        return False
 
 
 @contextmanager

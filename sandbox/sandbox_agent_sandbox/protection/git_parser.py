@@ -149,7 +149,8 @@ class _Reader:
             if character == _NEWLINE:
                 if quoted:
                     raise _Stop
-                return _text(bytes(value[:kept]))
+                # git hands the value on as a string of C, which a NUL byte ends.
+                return _text(bytes(value[:kept]).partition(b"\0")[0])
             if comment:
                 continue
             if character in _SPACE and not quoted:

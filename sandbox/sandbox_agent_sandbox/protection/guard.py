@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -57,12 +58,13 @@ class Guard:
         self._lock = threading.Lock()
         self._undone: list[Finding] = []
         self._git = GitGuard(seen, restores=restores, name=self._name)
-        self._kept = Kept()
+        self._kept = Kept(seen.roots)
         self._put_back = _keep(put_back)
         self._hooks: list[str] = []
         for repository in outermost(seen):
             for folder in hook_folders(repository) if repository.is_folder else ():
-                if folder not in self._hooks:
+                # Elsewhere no tool can write; and reading what lies there can do something.
+                if folder not in self._hooks and _is_in_reach(folder, seen.roots):
                     self._hooks.append(folder)
                     self._kept.keep(folder)
         self._named = list(seen.named)[:MOST_WATCHED]
@@ -128,7 +130,8 @@ class Guard:
         for path, repository in now.repositories.items():
             then = before.repositories.get(path)
             if then is None:
-                yield self._find(FindingKind.NEW, path, _REPOSITORY)
+                if not repository.linked:  # its worktree is told
+                    yield self._find(FindingKind.NEW, path, _REPOSITORY)
             elif repository.is_folder and repository.inode != then.inode:
                 yield self._find(FindingKind.CHANGED, path, _REPOSITORY)
         for path, named in now.named.items():
@@ -170,6 +173,11 @@ def _keep(paths: Sequence[str]) -> PutBack | None:
     from sandbox_agent_sandbox.protection.put_back import PutBack
 
     return PutBack(paths)
+
+
+def _is_in_reach(path: str, roots: Sequence[str]) -> bool:
+    """Whether a file, folder or link lies in one of the roots."""
+    return path in roots or _is_in(os.path.realpath(os.path.dirname(path)), roots)
 
 
 def _is_in(path: str, roots: Sequence[str]) -> bool:

@@ -4,12 +4,15 @@
   them: files vanish or are others. Their names lie behind a pointer, where seccomp does not look.
 - The setgid bit of a program of root's group. Folders need the bit (`git init --shared`), and
   seccomp does not see which is which.
+- The setuid bit of a program that was there, where a tool wrote to the file by a mapping: the
+  kernel takes the bit at write(2), and not then. mmap(2)
 
 setxattr(2), overlayfs.rst, inode(7)
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -19,8 +22,11 @@ from contextlib import suppress
 OVERLAY = "user.overlay."
 ATTRIBUTE = "an attribute that overlayfs would obey"
 SETGID = "the setgid bit of a program of root's group"
+SETUID = "the setuid bit of a program that was changed"
 
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+"""Above a workspace lie folders that a user may enter and not read, such as /home. open(2)"""
 _DEEPEST = 200
 _SLACK = 10.0
 """Seconds by which the clock of a file system may be behind this one's."""
@@ -51,7 +57,7 @@ def remove_marks(
     search = _Search(begun - _SLACK, frozenset(skip), give_up, time.monotonic() + patience)
     for root in roots:
         try:
-            above = os.open(os.path.dirname(root) or "/", _ENTER)
+            above = os.open(os.path.dirname(root) or "/", _ABOVE)
         except OSError:
             continue
         try:
@@ -108,45 +114,62 @@ class _Search:
             return
         set_by_tools = is_file and self._is_root and status.st_gid == 0
         if set_by_tools and status.st_mode & stat.S_ISGID:
-            yield path, SETGID, _change(above, name, _clear_setgid)
-        if any(mark.startswith(OVERLAY) for mark in _attributes(path)):
-            yield path, ATTRIBUTE, _change(above, name, _clear_attributes)
+            yield path, SETGID, _change(above, name, _clear_setgid) is not None
+        # No slack: the user may have built the program just before the run.
+        if is_file and status.st_mode & stat.S_ISUID and status.st_ctime > self._since + _SLACK:
+            yield path, SETUID, _change(above, name, _clear_setuid) is not None
+        if _is_marked(path) is not False:
+            gone = _change(above, name, _clear_attributes)
+            if gone is not False:
+                yield path, ATTRIBUTE, gone is not None
 
 
-def _attributes(path: str) -> list[str]:
+def _is_marked(path: str) -> bool | None:
+    """Whether there are attributes of overlayfs; None if that cannot be seen: the file is shut, or
+    its path is longer than the kernel takes."""
     try:
-        return os.listxattr(path, follow_symlinks=False)
-    except OSError:
-        return []
+        return any(name.startswith(OVERLAY) for name in os.listxattr(path, follow_symlinks=False))
+    except OSError as error:
+        # A file system without attributes has none to remove.
+        return False if error.errno == errno.EOPNOTSUPP else None
 
 
-def _change(above: int, name: str, change: Callable[[str], None]) -> bool:
-    """Change the very file that a name leads to, and no other. Returns whether that was done."""
+def _change(above: int, name: str, change: Callable[[str], bool]) -> bool | None:
+    """Change the very file that a name leads to, and no other. Returns what `change` does; None if
+    that failed."""
     try:
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
     except OSError:
-        return False
+        return None
     try:
-        change(f"/proc/self/fd/{fd}")
+        return change(f"/proc/self/fd/{fd}")
     except OSError:
-        return False
+        return None
     finally:
         os.close(fd)
+
+
+def _clear_setgid(path: str) -> bool:
+    os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & ~stat.S_ISGID)
     return True
 
 
-def _clear_setgid(path: str) -> None:
-    os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & ~stat.S_ISGID)
+def _clear_setuid(path: str) -> bool:
+    os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & ~stat.S_ISUID)
+    return True
 
 
-def _clear_attributes(path: str) -> None:
-    marks = [name for name in os.listxattr(path) if name.startswith(OVERLAY)]
+def _clear_attributes(path: str) -> bool:
+    """Returns whether there were some."""
     mode = stat.S_IMODE(os.stat(path).st_mode)
-    if not mode & stat.S_IWUSR:  # their owner may remove them only from what the owner may write
-        os.chmod(path, mode | stat.S_IWUSR)
+    shut = mode & 0o600 != 0o600
+    if shut:  # their owner may see and remove them only of what the owner may read and write
+        os.chmod(path, mode | 0o600)
     try:
+        marks = [name for name in os.listxattr(path) if name.startswith(OVERLAY)]
         for name in marks:
             os.removexattr(path, name)
     finally:
-        if not mode & stat.S_IWUSR:
+        if shut:
             os.chmod(path, mode)
+    return bool(marks)

@@ -15,8 +15,9 @@ _EDITOR = "commands and settings of an editor"
 _AGENT = "commands and tools of an agent"
 _CI = "commands that a CI system runs"
 _HOOKS = "commands that git runs"
+_MERCURIAL = "settings of Mercurial, which name programs that it runs"
 _PACKAGES = "settings that make a package manager run programs"
-_DEBUGGER = "commands that a debugger runs when it starts"
+_DEBUGGER = "commands that a debugger or an interpreter runs when it starts"
 
 NAMES: Mapping[str, str] = {
     **dict.fromkeys(
@@ -31,18 +32,20 @@ NAMES: Mapping[str, str] = {
     ),
     **dict.fromkeys((".envrc", ".direnvrc", ".autoenv.zsh", ".autoenv"), _ENTER),
     **dict.fromkeys((".mise.toml", "mise.toml", ".miserc.toml"), _ENTER),
+    **dict.fromkeys((".mise.local.toml", "mise.local.toml", ".mise"), _ENTER),
+    ".autoenv_leave.zsh": _ENTER,
     **dict.fromkeys(
         (
             *(".vscode", ".idea", ".devcontainer", ".devcontainer.json", ".zed", ".fleet"),
             *(".vimrc", ".exrc", ".nvimrc", ".nvim.lua", ".dir-locals.el", ".emacs"),
-            ".sublime-project",
+            *(".lvimrc", ".dir-locals-2.el", ".helix"),
         ),
         _EDITOR,
     ),
     **dict.fromkeys(
         (
             *(".mcp.json", ".aider.conf.yml", "opencode.json", "opencode.jsonc", ".opencode"),
-            *(".kiro", ".continue", ".windsurf"),
+            *(".kiro", ".continue", ".windsurf", "crush.json", ".crush.json"),
         ),
         _AGENT,
     ),
@@ -51,19 +54,28 @@ NAMES: Mapping[str, str] = {
             *(".gitlab-ci.yml", ".travis.yml", ".circleci", ".buildkite", ".woodpecker"),
             *(".woodpecker.yml", ".drone.yml", "Jenkinsfile", "azure-pipelines.yml"),
             *("bitbucket-pipelines.yml", "appveyor.yml", ".appveyor.yml", ".cirrus.yml"),
+            *("azure-pipelines.yaml", ".woodpecker.yaml", ".semaphore", ".gitpod.yml"),
+            *(".drone.jsonnet", ".drone.star", ".cirrus.star"),
         ),
         _CI,
     ),
     **dict.fromkeys(
         (
             *(".husky", ".githooks", ".pre-commit-config.yaml", "lefthook.yml", ".lefthook.yml"),
-            *("lefthook-local.yml", ".overcommit.yml"),
+            *("lefthook-local.yml", ".overcommit.yml", ".git-hooks", ".lefthook"),
+            *("lefthook.yaml", ".lefthook.yaml", "lefthook.toml", ".lefthook.toml"),
+            *("lefthook.json", ".lefthook.json", "lefthook-local.yaml", ".lefthook-local.yml"),
+            *("simple-git-hooks.json", ".simple-git-hooks.json", ".lefthook-local"),
         ),
         _HOOKS,
     ),
     **dict.fromkeys((".npmrc", ".yarnrc", ".yarnrc.yml", ".pnpmfile.cjs", ".gemrc"), _PACKAGES),
     **dict.fromkeys(
-        (".gdbinit", ".lldbinit", ".pdbrc", ".pryrc", ".irbrc", ".Rprofile"), _DEBUGGER
+        (
+            *(".gdbinit", ".lldbinit", ".pdbrc", ".pryrc", ".irbrc", ".Rprofile", ".perldb"),
+            *(".iex.exs", ".ghci", ".ocamlinit", ".erlang", ".octaverc", ".psysh.php"),
+        ),
+        _DEBUGGER,
     ),
 }
 """A file or folder of such a name -> what is in it."""
@@ -76,12 +88,16 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     ".bundle": {"config": _PACKAGES},
     ".claude": dict.fromkeys(("settings.json", "settings.local.json", "hooks"), _AGENT),
     ".codex": dict.fromkeys(("config.toml", "hooks.json"), _AGENT),
+    ".hg": dict.fromkeys(("hgrc", "hgrc-not-shared"), _MERCURIAL),
     ".cursor": dict.fromkeys(("mcp.json", "hooks.json", "environment.json"), _AGENT),
     ".gemini": {"settings.json": _AGENT},
-    ".roo": {"mcp.json": _AGENT},
+    ".qwen": {"settings.json": _AGENT},
+    ".factory": dict.fromkeys(("settings.json", "mcp.json", "hooks"), _AGENT),
+    ".junie": {"mcp": _AGENT},
+    **{name: {"mcp.json": _AGENT} for name in (".roo", ".kilocode", ".amazonq", ".trae")},
     ".config": {
         **dict.fromkeys(("fish", "autostart", "environment.d", "systemd"), _SHELL),
-        **dict.fromkeys(("mise.toml", "direnv"), _ENTER),
+        **dict.fromkeys(("mise.toml", "mise", "direnv"), _ENTER),
         "nvim": _EDITOR,
         "lefthook.yml": _HOOKS,
     },
@@ -96,12 +112,12 @@ RECORD = "the record of a run, which `resume` goes on with"
 OWNED = frozenset(
     (
         *("node_modules", "site-packages", "dist-packages", "bower_components", "vendor", "Pods"),
-        *(".tox", ".nox", ".gradle", ".terraform", "__pypackages__"),
+        *(".venv", "venv", ".tox", ".nox", ".gradle", ".terraform", "__pypackages__"),
     )
 )
 """Folders that package managers fill and remove. What is mounted in one cannot be removed, so
 nothing in it is protected. Packages bring many files of these names; only repositories in there are
-told."""
+told. The names decide, and no file in them: a tool could put one anywhere."""
 
 BUILT = frozenset(("build", "target", "dist", "out", "_build"))
 """Folders that build tools fill and remove. Nothing in them is protected, and all is told."""

@@ -26,7 +26,9 @@ PATIENCE = 10.0
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BARE = frozenset(("HEAD", "objects", "refs"))
 """What git takes for a repository: a folder with these. gitrepository-layout(5)"""
-_MARKS = _BARE | NAMES.keys() | PARTS.keys() | {".git", "pyvenv.cfg", JOURNAL}
+_LINKED = frozenset(("HEAD", "commondir"))
+"""And with these: `objects` and `refs` are then where `commondir` says."""
+_MARKS = _BARE | _LINKED | NAMES.keys() | PARTS.keys() | {".git", JOURNAL}
 _BEGINNING = b'{"event":"journal"'
 """Of a run's journal."""
 
@@ -34,13 +36,14 @@ _BEGINNING = b'{"event":"journal"'
 class Repository(msgspec.Struct, frozen=True):
     """A repository. git: its git folder, or the file or link `.git`. root: the folder of the look
     that it lies in. is_folder: whether `git` is a folder. inode: of `git`. owned: it lies in a
-    folder that a package manager fills."""
+    folder that a package manager fills. linked: it is what a repository keeps of a worktree."""
 
     git: str
     root: str
     is_folder: bool
     inode: tuple[int, int]
     owned: bool = False
+    linked: bool = False
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -94,7 +97,7 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 class _Kind(IntEnum):
-    """Whose a folder is: the user's own, a build tool's, a package manager's."""
+    """Who fills a folder: the user, a build tool, or a package manager."""
 
     OWN = 0
     BUILT = 1
@@ -137,7 +140,6 @@ class _Walk:
         try:
             folders, marks = self._names(fd, path)
             if marks:
-                kind = max(kind, _Kind.PACKAGES) if "pyvenv.cfg" in marks else kind
                 self._marks(fd, path, marks, kind)
             for name in folders:
                 if name == ".git":
@@ -202,7 +204,7 @@ class _Walk:
     def _marks(self, fd: int, path: str, marks: set[str], kind: _Kind) -> None:
         if ".git" in marks:
             self._repository(fd, ".git", f"{path}/.git", kind is not _Kind.OWN)
-        if marks >= _BARE:
+        if marks >= _BARE or marks >= _LINKED:
             self._repository(fd, ".", path, kind is not _Kind.OWN)
         if kind is _Kind.PACKAGES:
             return
@@ -217,6 +219,9 @@ class _Walk:
     def _parts(self, fd: int, path: str, name: str, kind: _Kind) -> None:
         try:
             inner = os.open(name, _ENTER, dir_fd=fd)
+        except NotADirectoryError:  # programs follow a link there
+            self._name(f"{path}/{name}", next(iter(PARTS[name].values())), kind)
+            return
         except OSError:
             return
         try:
@@ -244,7 +249,10 @@ class _Walk:
             return
         is_folder = (status.st_mode & 0o170000) == 0o040000
         inode = status.st_dev, status.st_ino
-        self._seen.repositories[path] = Repository(path, self._root, is_folder, inode, owned)
+        linked = os.path.dirname(path).endswith("/.git/worktrees")
+        self._seen.repositories[path] = Repository(
+            path, self._root, is_folder, inode, owned, linked
+        )
 
     def _count(self, found: int) -> None:
         if found >= MOST_FOUND:

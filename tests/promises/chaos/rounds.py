@@ -203,8 +203,9 @@ class Umpire:
     def _strays(self, door: Door, seen: Seen, *, alive: bool) -> list[str]:
         """Who should not be there. A living agent may keep a spawner and its init, no more."""
         found = self._look(door, seen, alive=alive)
-        if found and alive and seen.plan.cause is Cause.KILL_SPAWNER:
-            # Init is no process of a call. Orphaned, it is on its way out, in the agent's bound.
+        if found and alive and seen.plan.cause in {Cause.KILL_SPAWNER, *KILLS_MODEL}:
+            # Init is no process of a call. Orphaned, it is on its way out, in the agent's bound. So
+            # is the spawner of a model process whose replacement is being made.
             with contextlib.suppress(AssertionError):
                 observer.eventually(
                     lambda: not self._look(door, seen, alive=alive), checks.AGENT_BOUND

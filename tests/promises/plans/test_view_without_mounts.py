@@ -132,7 +132,7 @@ def test_what_is_protected_is_put_back_and_reported(person: Person) -> None:
     assert (judge.read_text(), kept.read_text()) == ("strict", "kept")
     assert sorted(os.listdir(person.work / "judge")) == ["more", "test"]
     assert judge.stat().st_uid == person.uid
-    assert "undone: changes of what tools are not to change" in done.stderr
+    assert "undone: what would have an effect outside" in done.stderr
     assert "restored     judge/test:" in done.stderr
 
 

@@ -203,3 +203,25 @@ def test_every_other_limit_is_named_with_its_number(person: Person) -> None:
         assert found[name]["value"] == value
         assert f"limit: {text}" in end["detail"], end
     assert (ends[-1]["content"], ends[-1]["limits"]) == ("fine\n", [])
+
+
+def test_a_full_place_in_memory_is_named(person: Person) -> None:
+    fill = "dd if=/dev/zero of={}/x bs=1M count=9"
+    calls = [[shell(fill.format(place))] for place in ("/tmp", "/dev/shm", ".")]
+    ends = run_calls(person, calls, tmp="4MiB", shm="2MiB")
+    assert [names(end) for end in ends] == [["tmp"], ["shm"], []]
+    assert (
+        "/tmp and the home folder, 4 MiB in memory, may be full (limits.tmp)" in ends[0]["detail"]
+    )
+    assert "/dev/shm, 2 MiB, may be full (limits.shm)" in ends[1]["detail"]
+
+
+def test_what_is_read_of_large_files_is_no_memory(person: Person) -> None:
+    with open(person.work / "big", "wb") as file:
+        file.truncate(400 * 2**20)
+    look = (
+        "import mmap; f = open('big', 'rb'); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ);"
+        " print(sum(m[i] for i in range(0, len(m), 4096)))"
+    )
+    ends = run_calls(person, [[shell(python(look))], [shell("cat big | wc -c")]], memory="96MiB")
+    assert [(end["outcome"], names(end)) for end in ends] == [("ok", [])] * 2

@@ -207,28 +207,43 @@ def test_no_program_stays_that_runs_with_its_owners_rights(person: Person) -> No
     assert not [path for path in person.work.iterdir() if path.stat().st_mode & 0o6000]
 
 
+def make_environment(person: Person, folder: Path) -> None:
+    """A virtual environment that has the product."""
+    made = person.run(
+        [PYTHON, "-m", "venv", "--without-pip", "--system-site-packages", str(folder)]
+    )
+    assert made.returncode == 0, made.stderr
+    site = next((folder / "lib").glob("python3*")) / "site-packages"
+    parts = [str(CHECKOUT / name) for name in ("ipc", "runtime", "sandbox")]
+    packages = str(next((BIN.parent / "lib").glob("python3*")) / "site-packages")
+    person.write(site / "all.pth", "\n".join([*parts, packages]) + "\n")
+
+
 def test_an_environment_in_the_workspace_that_the_host_runs_stays_where_it_is(
     person: Person,
 ) -> None:
     """The interpreter of the host lies two folders below the workspace."""
     venv = person.work / "backend" / ".venv"
-    made = person.run([PYTHON, "-m", "venv", "--without-pip", "--system-site-packages", str(venv)])
-    assert made.returncode == 0, made.stderr
-    site = next((venv / "lib").glob("python3*")) / "site-packages"
-    parts = [str(CHECKOUT / name) for name in ("ipc", "runtime", "sandbox")]
-    packages = str(next((BIN.parent / "lib").glob("python3*")) / "site-packages")
-    person.write(site / "all.pth", "\n".join([*parts, packages]) + "\n")
+    make_environment(person, venv)
     plant = "mv backend b0 && mkdir -p backend/.venv/bin; mkdir other && mv other third"
     command = [str(venv / "bin/python"), "-m", "sandbox_agent", "exec", "--", "sh", "-c", plant]
     done = person.run(command)
     assert "busy" in done.stderr, done.stderr
     assert (venv / "bin/python").exists()
     assert (person.work / "third").is_dir()
+    # Nothing can keep a link where it is.
+    (person.work / ".venv").symlink_to("backend/.venv")
+    linked = person.work / ".venv/bin/python"
+    done = person.run([str(linked), "-m", "sandbox_agent", "exec", "--", "rm", ".venv"])
+    assert done.returncode == 125 and linked.exists()
+    assert f"lies behind the link {person.work}/.venv, which tools can replace" in done.stderr
+    assert f"start it by its own path, below {venv}" in done.stderr
 
 
 PLANTED = (
     *("__future__", "typing", "json", "asyncio", "msvcrt", "_winapi"),  # of Python
     *("msgspec", "pydantic", "psutil", "yaml"),  # installed
+    *("sandbox_agent_ipc", "sandbox_agent_sandbox"),  # ours
     *("email_validator", "orjson", "IPython", "sandbox_agent_plugins"),  # looked for by some
 )
 
@@ -281,6 +296,28 @@ def test_a_script_in_its_own_workspace_imports_its_own_modules_and_nothing_plant
         assert done.stdout == "hello\ndone False\n", done.stderr
         assert f"not imported: {person.work}/" in done.stderr
         assert "hint: rename it, or remove it if you did not write it" in done.stderr
+    assert planted_that_ran(person) == []
+
+
+def test_a_folder_of_pythonpath_gives_the_users_modules_and_nothing_planted(
+    person: Person,
+) -> None:
+    plant_modules(person)
+    make(person, "helper.py", "import later\ndef greet():\n    print('hello')\n")
+    make(person, "later.py", "")
+    make(person, "steps.yaml", "- final: done\n")
+    code = SCRIPT.format(runs=str(person.folder / "runs"), folder=str(person.work))
+    script = person.write(person.folder / "agent.py", code)
+    env = {"PYTHONPATH": str(person.work)}
+    done = person.run([PYTHON, str(script)], env=env)
+    assert done.stdout == "hello\ndone False\n", done.stderr
+    assert f"not imported: {person.work}/" in done.stderr
+    for command in (
+        [AGENT, "exec", "--", "true"],
+        [PYTHON, "-P", "-m", "sandbox_agent", "exec", "--", "true"],
+    ):
+        done = person.run(command, env=env)
+        assert done.returncode == 0, done.stderr
     assert planted_that_ran(person) == []
 
 

@@ -99,7 +99,7 @@ def test_nothing_that_git_a_shell_or_an_editor_runs_is_planted(repository: Perso
         ("restored", ".git/config"),
         ("restored", "sub/.git/config"),
     ]
-    assert "undone: settings that would start programs" in done.stderr
+    assert "undone: what would have an effect outside the sandbox" in done.stderr
     # What is harmless went through.
     assert git(repository, "config", "remote.o.url").strip() == "https://example.invalid/r"
     assert git(repository, "log", "--format=%s", "-1").strip() == "two"
@@ -191,3 +191,24 @@ def test_exec_says_it_too(repository: Person) -> None:
     assert "new          new/.git: a repository" in done.stderr
     quiet = repository.run([AGENT, "exec", "--", "git", "status", "--short"])
     assert quiet.stderr == ""
+
+
+def test_the_policy_of_a_command_is_not_changed_by_it(person: Person) -> None:
+    """The next command, started with the same words, would have a wider one."""
+    make(person, "policy.yaml", "network: none\n")
+    make(person, "other.yaml")
+    script = "echo 'network: host' > policy.yaml; mv policy.yaml p; echo free > other.yaml"
+    words = ["exec", "--policy", "policy.yaml", "--", "sh", "-c", script]
+    done = person.run([AGENT, *words])
+    assert (person.work / "policy.yaml").read_text() == "network: none\n", done.stderr
+    assert (person.work / "other.yaml").read_text() == "free\n"
+
+
+def test_a_task_behind_a_link_that_tools_can_replace_is_refused(person: Person) -> None:
+    make(person, "real.yaml", "version: 1\nprompt: x\nmodel: scripted:s.yaml\n")
+    make(person, "s.yaml", json.dumps([FINAL]))
+    (person.work / "task.yaml").symlink_to("real.yaml")
+    done = person.run([AGENT, "run", "task.yaml", "--out", str(person.folder / "runs")])
+    assert done.returncode == 2
+    assert f"leads through the link {person.work}/task.yaml" in done.stderr
+    assert f"name {person.work}/real.yaml itself" in done.stderr

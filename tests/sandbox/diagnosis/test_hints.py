@@ -8,7 +8,7 @@ from a_plan import plan
 from sandbox_agent_sandbox.diagnosis.hints import hint_for
 from sandbox_agent_sandbox.plan import PlanKind, Unshared
 
-WORK = "/home/you/work"
+WORK = "/home/you/project"
 
 
 @pytest.mark.parametrize(

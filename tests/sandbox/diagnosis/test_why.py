@@ -6,23 +6,23 @@ import pytest
 from a_plan import plan
 from msgspec.structs import replace
 from sandbox_agent_sandbox.diagnosis.why import Access, why
-from sandbox_agent_sandbox.plan import PlanKind, Symlink, Unshared
+from sandbox_agent_sandbox.plan import Mask, MaskedFor, PlanKind, Symlink, Unshared
 
 
 @pytest.mark.parametrize(
     ("path", "access", "real"),
     [
-        ("/home/you/work", Access.WRITABLE, None),
-        ("/home/you/work/new/../other", Access.WRITABLE, "/home/you/work/other"),
-        ("/home/you/work/tests/test_a.py", Access.PROTECTED, None),
-        ("/home/you/work/testsuite", Access.WRITABLE, None),
-        ("/home/you/work/.git/hooks/pre-commit", Access.PROTECTED, None),
-        ("/home/you/work/secret/key", Access.HIDDEN, None),
+        ("/home/you/project", Access.WRITABLE, None),
+        ("/home/you/project/new/../other", Access.WRITABLE, "/home/you/project/other"),
+        ("/home/you/project/tests/test_a.py", Access.PROTECTED, None),
+        ("/home/you/project/testsuite", Access.WRITABLE, None),
+        ("/home/you/project/.git/hooks/pre-commit", Access.PROTECTED, None),
+        ("/home/you/project/secret/key", Access.HIDDEN, None),
         ("/home/you/.ssh", Access.ABSENT, None),
         ("/home/you", Access.LEADING, None),
         ("/usr/bin/env", Access.READABLE, None),
         ("/bin/env", Access.READABLE, "/usr/bin/env"),
-        ("/data/x", Access.WRITABLE, "/home/you/work/data/x"),
+        ("/data/x", Access.WRITABLE, "/home/you/project/data/x"),
         ("/etc/passwd", Access.OWN, None),
         ("/etc/shadow", Access.HIDDEN, None),
         ("/tmp/build", Access.OWN, None),
@@ -62,6 +62,15 @@ def test_without_namespaces_everything_is_there_and_shut(
     found = why(unshared, path)
     assert (found.access, words in found.what) == (access, True), found
     assert "shown inside" not in found.what
+
+
+def test_what_is_hidden_says_for_what() -> None:
+    for reason in MaskedFor:
+        mask = Mask("/home/you/project/kept", folder=True, reason=reason)
+        found = why(replace(plan(), masks=(mask,)), "/home/you/project/kept/deep")
+        assert found.access is Access.HIDDEN
+        assert "/home/you/project/kept" in found.what and found.hint
+        assert ("sandbox.hide" in found.what + found.hint) == (reason is MaskedFor.POLICY)
 
 
 def test_links_in_a_circle_end() -> None:

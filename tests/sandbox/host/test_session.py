@@ -28,6 +28,8 @@ from sandboxes import run
 FUNCTION = FunctionRef("serving_module", "serve")
 SOON = Patience(0.2, 0.2)
 LONG = Patience(60, 60)
+HURRIED = Patience(0.2, 60)
+"""Past the grace period, and in no hurry after SIGTERM."""
 
 
 @contextlib.asynccontextmanager
@@ -114,7 +116,7 @@ def test_a_request_that_hangs_ends_its_session_after_grace_and_the_others_are_lo
         async with a_session() as session:
             token = RunToken()
             other = await asked(session, b"wait")
-            hung = await asked(session, b"hang", SOON, token)
+            hung = await asked(session, b"hang", HURRIED, token)
             token.cancel(CancelReason.INTERRUPT)
             answer = await hung
             assert (answer.body, answer.reason) == (None, CancelReason.INTERRUPT)

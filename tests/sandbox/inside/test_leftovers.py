@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import Result, ResultKind
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.host.verdict import _left
+from sandbox_agent_sandbox.inside.worker import leftovers
 from sandbox_agent_sandbox.outcome import CallResult, Outcome
 from sandboxes import command, function, run, sandbox, until
 
@@ -123,6 +126,15 @@ def test_a_python_tools_children_are_named_too_but_not_pythons_own_helpers(tmp_p
     result = call_python(tmp_path, "starts", "starts")
     assert (result.outcome, result.content) == (Outcome.OK, "started")
     assert result.detail == "1 process in the background ended with the call: sleep 987"
+
+
+def test_the_arguments_of_a_process_that_is_just_being_made_are_waited_for() -> None:
+    # Popen returns in the middle of the child's execve(2), when its arguments cannot be read yet.
+    for _ in range(100):
+        with subprocess.Popen(["sleep", "987"]) as process:
+            said = leftovers._command(process.pid, time.monotonic() + 20)
+            process.kill()
+        assert said == "sleep 987"
 
 
 _THREADS = """

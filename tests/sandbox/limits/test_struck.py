@@ -101,9 +101,11 @@ def test_what_a_failed_call_printed_at_its_end_names_what_only_its_process_was_t
 
 
 def test_a_full_place_is_named_where_the_call_failed_for_want_of_space() -> None:
-    full = LimitMet("tmp", 20 * MIB, "/tmp is full")
+    full = (LimitMet("tmp", 20 * MIB, "/tmp is full"), LimitMet("shm", MIB, "/dev/shm may be"))
     assert met(Outcome.ERROR, 1, b"x: No space left on device", full=full) == ["tmp"]
     assert met(Outcome.ERROR, 1, b"x: No space left on device") == []
+    named = b"/dev/shm/x: No space left on device"
+    assert met(Outcome.ERROR, 1, named, full=full[1:]) == ["shm"]
     assert met(Outcome.ERROR, 1, b"no such file", full=full) == []
     assert met(full=full) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -179,3 +180,15 @@ def test_what_git_keeps_is_shut_when_it_is_hidden(top: Path) -> None:
         Mask(f"{top}/work/sub", True, unreadable=True),
         Mask(f"{top}/work/other", True),
     )
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_a_tool_puts_in_place_of_the_index_is_not_read(top: Path, kind: str) -> None:
+    """A pipe would hold the next start up, and a device has no end."""
+    (top / "work/.git").mkdir()
+    (top / "work/.git/HEAD").write_text("ref: refs/heads/main\n")
+    index = top / "work/.git/index"
+    os.mkfifo(index) if kind == "pipe" else index.symlink_to("/dev/zero")
+    (top / "work/kept").touch()
+    (mask,) = [one for one in plan(top, hide=["kept"]).masks if one.path.endswith("/kept")]
+    assert not mask.unreadable

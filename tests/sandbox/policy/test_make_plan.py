@@ -22,6 +22,7 @@ from sandbox_agent_sandbox.plan import (
     Identity,
     Landlock,
     Mask,
+    MaskedFor,
     Plan,
     Private,
     PrivateKind,
@@ -107,11 +108,11 @@ def writable(path: str) -> Bind:
 SYSTEM = read_only("{T}/root/etc", "{T}/root/usr")
 """Nothing else of the root folder."""
 SECRETS = (
-    Mask("{T}/root/etc/shadow", False, unreadable=True),
-    Mask("{T}/root/etc/ssl/private", True),
+    Mask("{T}/root/etc/shadow", False, unreadable=True, reason=MaskedFor.SECRETS),
+    Mask("{T}/root/etc/ssl/private", True, reason=MaskedFor.SECRETS),
 )
-RESOLVER = Mask("{T}/root/etc/resolv.conf", False)
-RESTRICTED = Mask("{T}/root/etc/restricted", False, unreadable=True)
+RESOLVER = Mask("{T}/root/etc/resolv.conf", False, reason=MaskedFor.NO_NETWORK)
+RESTRICTED = Mask("{T}/root/etc/restricted", False, True, MaskedFor.SECRETS)
 HIDDEN = (*SECRETS, RESOLVER, RESTRICTED)
 """Of /etc: what is a secret by its name, and what not everybody on the host may read."""
 LINKED = (
@@ -446,7 +447,11 @@ def test_folders_of_tools_are_read_only_and_imported_from_last(layout: Path) -> 
 def test_records_that_tools_could_reach_are_hidden(layout: Path) -> None:
     hidden = [layout / "work/records", layout / "data"]
     plan = make_plan(Policy(), facts(layout), workspace=layout / "work", hidden=hidden)
-    check(plan, but(USER, masks=(*HIDDEN, Mask("{T}/work/records", True))), layout)
+    check(
+        plan,
+        but(USER, masks=(*HIDDEN, Mask("{T}/work/records", True, reason=MaskedFor.RECORDS))),
+        layout,
+    )
 
 
 def test_a_sandbox_without_a_workspace(layout: Path) -> None:

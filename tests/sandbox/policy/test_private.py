@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sandbox_agent_sandbox.plan import Mask, Private, PrivateKind
+from sandbox_agent_sandbox.plan import Mask, MaskedFor, Private, PrivateKind
 from sandbox_agent_sandbox.policy.policy import Limits
 from sandbox_agent_sandbox.policy.private import SMALL, WITHOUT_DISK, place_private
 from sandbox_agent_sandbox.policy.probe import disks, host_facts
@@ -67,7 +67,7 @@ def test_what_sandboxes_keep_is_hidden_where_it_would_be_shown(view: View, tmp_p
     base.mkdir()
     base.chmod(0o700)
     among(view)
-    assert view.masks == [Mask(str(base), True)]
+    assert view.masks == [Mask(str(base), True, reason=MaskedFor.PRIVATE)]
 
 
 def test_it_lies_beside_the_runs_and_never_in_their_folder() -> None:
@@ -75,3 +75,13 @@ def test_it_lies_beside_the_runs_and_never_in_their_folder() -> None:
     assert str(first) == "/state/sandbox-agent-tmp"
     assert second.parent == Path("/var/tmp")
     assert disks({"XDG_STATE_HOME": "relative"})[0].is_absolute()
+
+
+def test_what_lies_in_memory_leaves_room_for_the_next_call(view: View) -> None:
+    limits = Limits(memory=64 << 20)
+    found = place_private(limits, view)
+    assert found.shared_memory == 32 << 20
+    assert place_private(Limits(memory=64 << 20, shm=None), view).shared_memory == 32 << 20
+    assert place_private(Limits(memory=None, shm=None), view).shared_memory is None
+    view.workspace = None
+    assert place_private(Limits(memory=64 << 20, tmp=None), view).size == 16 << 20

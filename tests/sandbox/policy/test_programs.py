@@ -3,6 +3,7 @@ runs them."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,10 @@ def test_a_link_to_a_device_shows_none_of_the_hosts(top: Path) -> None:
     made = plan(top, "home/bin", "x", SSL_CERT_FILE="/dev/null")
     assert shown(top, made) == {"home/bin"}
     assert made.notes == ()
+
+
+def test_a_pipe_in_place_of_the_configuration_holds_nothing_up(top: Path) -> None:
+    """A tool of the run before may have put it there: to open it would wait for a writer."""
+    files(top, "work/.venv/bin/x")
+    os.mkfifo(top / "work/.venv/pyvenv.cfg")
+    assert shown(top, plan(top, "work/.venv/bin")) == set()

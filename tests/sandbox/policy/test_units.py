@@ -50,6 +50,12 @@ def test_what_is_no_duration_is_refused(written: Any) -> None:
         parse_duration(written)
 
 
+@pytest.mark.parametrize("written", [math.nan, -math.inf, -1e300, -(10**400)])
+def test_only_what_is_long_is_called_too_long(written: float) -> None:
+    with pytest.raises(ValueError, match="is not a duration; write"):
+        parse_duration(written)
+
+
 def test_a_refused_duration_is_named_with_the_accepted_forms() -> None:
     with pytest.raises(ValueError) as caught:
         parse_duration("5 parsecs")

@@ -91,5 +91,23 @@ def test_what_build_tools_and_package_managers_remove_is_not_bound(top: Path) ->
         (top / name).mkdir(parents=True)
         (top / name / ".envrc").touch()
         run(top / name, "init", "-q")
-    (top / ".venv/pyvenv.cfg").touch()
+    assert bound(top) == [".envrc", ".git/hooks", "sub/.git/hooks"]
+
+
+def test_the_files_that_links_lead_to_are_bound_and_folders_are_not(top: Path) -> None:
+    for name in ("conf/envrc", "conf/editor/tasks.json", "scripts/check", "scripts/tracked"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text("x")
+    (top / ".envrc").unlink()
+    (top / ".envrc").symlink_to("conf/envrc")
+    (top / ".idea").symlink_to("conf/editor")
+    for name in ("check", "tracked"):
+        (top / ".git/hooks" / f"pre-{name}").symlink_to(f"../../scripts/{name}")
+    run(top, "add", "scripts/tracked")
+    assert bound(top) == [".git/hooks", "conf/envrc", "scripts/check", "sub/.git/hooks"]
+
+
+def test_a_setting_with_a_nul_byte_ends_there(top: Path) -> None:
+    with open(top / ".git/config", "ab") as file:
+        file.write(b"[core]\n\thooksPath = a\0b\n")
     assert bound(top) == [".envrc", ".git/hooks", "sub/.git/hooks"]

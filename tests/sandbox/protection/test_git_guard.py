@@ -183,3 +183,102 @@ def test_where_it_is_turned_off_it_is_said(git: Path) -> None:
         ("changed", ".git/config"),
     ]
     assert (git / "config").read_text() == PLAIN + EVIL
+
+
+def link_of_git(top: Path, secret: Path) -> Path:
+    (top / ".git").symlink_to(secret)
+    return top / ".git"
+
+
+def link_that_a_file_names(top: Path, secret: Path) -> Path:
+    (top / ".git").write_text("gitdir: other/git\n")
+    (top / "other").symlink_to(secret.parent)
+    return top / "other"
+
+
+def link_in_an_include(top: Path, secret: Path) -> Path:
+    (top / ".git").mkdir()
+    (top / ".git/config").write_text(f"[include]\n\tpath = ../other/{secret.name}/config\n")
+    (top / "other").symlink_to(secret.parent)
+    return top / "other"
+
+
+@pytest.mark.parametrize("plant", [link_of_git, link_that_a_file_names, link_in_an_include])
+def test_nothing_from_behind_a_link_is_put_where_tools_can_read_it(
+    tmp_path: Path, plant: Callable[[Path, Path], Path]
+) -> None:
+    """A tool of an earlier run leaves the link. One of this run puts a folder in its place, with a
+    file that the guard would set back."""
+    secret, top = tmp_path / "home" / "git", tmp_path / "w"
+    secret.mkdir(parents=True)
+    top.mkdir()
+    (secret / "config").write_text("[user]\n\ttoken = s3cret\n")
+    link = plant(top, secret)
+    watching = GitGuard(look([str(top)]), restores=True, name=str)
+    link.unlink()
+    inner = link if link.name == ".git" else link / "git"
+    inner.mkdir(parents=True)
+    (inner / "config").write_bytes(b"\0")
+    list(watching.check("call_1"))
+    list(watching.check("", last=True))
+    files = [path for path in top.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"s3cret" in path.read_bytes()]
+    assert "s3cret" in (secret / "config").read_text()
+
+
+def test_no_file_that_a_tool_makes_keeps_a_setting_from_being_undone(git: Path) -> None:
+    watching = guard(git)
+    (git / "config").write_text(PLAIN + EVIL)
+    (git / f".config.sandbox-agent-{os.getpid()}").write_text("taken")
+    (git / "config.lock").write_text("taken")
+    assert not list(watching.check("call_1")), "git may be writing it"
+    assert kinds(list(watching.check("", last=True))) == [("restored", ".git/config")]
+    assert "evil" not in (git / "config").read_text()
+
+
+def test_the_settings_of_a_worktree_elsewhere_are_undone(git: Path) -> None:
+    """Its working tree need not lie where tools can write; what is in the git folder does."""
+    tree = git / "worktrees/elsewhere"
+    tree.mkdir(parents=True)
+    (tree / "HEAD").write_text("ref: refs/heads/main\n")
+    (tree / "commondir").write_text("../..\n")
+    watching = guard(git)
+    (tree / "config.worktree").write_text(EVIL)
+    (tree / "commondir").write_text("../../../planted\n")
+    assert sorted(kinds(list(watching.check("", last=True)))) == [
+        ("restored", ".git/worktrees/elsewhere/commondir"),
+        ("restored", ".git/worktrees/elsewhere/config.worktree"),
+    ]
+    assert (tree / "commondir").read_text() == "../..\n"
+    assert "evil" not in (tree / "config.worktree").read_text()
+
+
+def test_a_working_tree_behind_a_link_is_not_the_tools_own(git: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (git.parent / "link").symlink_to(tmp_path / "outside")
+    (git.parent / "folder").mkdir()
+    watching = guard(git)
+    (git / "config").write_text(PLAIN + "\tworktree = ../folder\n")
+    assert not list(watching.check("call_1"))
+    (git / "config").write_text(PLAIN + "\tworktree = ../link\n")
+    assert kinds(list(watching.check("call_2"))) == [("restored", ".git/config")]
+
+
+@pytest.mark.parametrize("name", ["objects", "commondir"])
+def test_a_folder_of_tools_that_is_itself_a_git_folder_counts(tmp_path: Path, name: str) -> None:
+    """A bare repository as the workspace; what a repository keeps of a worktree, in `write`."""
+    (tmp_path / "HEAD").write_text("ref: refs/heads/main\n")
+    if name == "objects":
+        (tmp_path / "objects").mkdir()
+        (tmp_path / "refs").mkdir()
+    else:
+        (tmp_path / "commondir").write_text("../..\n")
+    (tmp_path / "config").write_text(PLAIN)
+    watching = GitGuard(look([str(tmp_path)]), restores=True, name=os.path.basename)
+    for changed in ("config", "config.worktree"):
+        (tmp_path / changed).write_text(PLAIN + EVIL)
+    (tmp_path / "commondir").write_text("../../evil\n")
+    assert sorted(kinds(list(watching.check("call_1")))) == [
+        ("restored", "commondir"), ("restored", "config"), ("restored", "config.worktree"),
+    ]  # fmt: skip
+    assert not [one for one in tmp_path.iterdir() if one.is_file() and "evil" in one.read_text()]

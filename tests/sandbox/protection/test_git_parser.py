@@ -78,3 +78,7 @@ def test_a_setting_that_is_written_anew_is_the_same() -> None:
     text = b'[a "b\\"c"]\nd = "x;y \\\\ \\n\\t" # z\n[e]\nf\n'
     again = b"".join(as_text(one) for one in entries(text))
     assert ours(again) == ours(text)
+
+
+def test_a_nul_byte_ends_a_value_as_in_c() -> None:
+    assert ours(b"[core]\nhooksPath = a\0b\n") == [("core.hookspath", "a")]

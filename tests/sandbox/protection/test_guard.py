@@ -108,3 +108,58 @@ def test_the_texts_of_a_finding_are_short_and_valid(top: Path) -> None:
     assert one.path.startswith("\\xff")
     assert len(one.path) < 310
     one.path.encode("utf-8")
+
+
+def test_hooks_outside_are_not_read(top: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No tool can write there. And it may be a folder of devices, where open(2) does something."""
+    outside = tmp_path_factory.mktemp("outside")
+    make(outside, "pre-push")
+    make(top, "one/.git/config", text=f"[core]\n\thooksPath = {outside}\n")
+    make(top, "two/.git/HEAD")
+    (top / "two/.git/hooks").symlink_to(outside)
+    watching = guard(top)
+    make(outside, "pre-push", "more", text="by the user")
+    assert found(watching) == []
+    (top / "two/.git/hooks").unlink()
+    make(top, "two/.git/hooks/pre-push")
+    assert found(watching) == [("new", "two/.git/hooks/pre-push")]
+
+
+def test_what_holds_too_many_folders_to_read_is_named_itself(top: Path) -> None:
+    make(top, ".vscode/tasks.json")
+    watching = guard(top)
+    for number in range(1001):
+        (top / f".vscode/{number}").mkdir()
+    make(top, ".vscode/0/hidden", ".vscode/tasks.json", text="changed")
+    assert ("changed", ".vscode/tasks.json") in found(watching)
+    assert ("new", ".vscode") in found(watching)
+
+
+def test_what_a_link_leads_to_counts_as_the_link(top: Path) -> None:
+    make(top, "conf/envrc", "conf/editor/tasks.json", "scripts/check", "conf/editor/same.json")
+    (top / ".envrc").symlink_to("conf/envrc")
+    (top / ".vscode").symlink_to("conf/editor")
+    (top / ".git/hooks/pre-push").symlink_to("../../scripts/check")
+    (top / ".idea").symlink_to(".")
+    watching = guard(top)
+    make(top, "conf/editor/same.json", "free")  # with the same content, and no file of an editor
+    assert found(watching) == []
+    make(top, "conf/envrc", "conf/editor/tasks.json", "scripts/check", text="evil")
+    assert found(watching) == [
+        ("changed", ".envrc"),
+        ("changed", ".git/hooks/pre-push"),
+        ("changed", ".vscode/tasks.json"),
+    ]
+
+
+def test_of_a_new_worktree_its_own_file_is_named_alone(top: Path) -> None:
+    watching = guard(top)
+    make(top, ".git/worktrees/tree/HEAD", ".git/worktrees/tree/commondir", "tree/.git")
+    assert found(watching) == [("new", "tree/.git")]
+
+
+def test_settings_with_a_nul_byte_are_no_trouble(top: Path) -> None:
+    (top / ".git/config").write_bytes(
+        b"[core]\n\thooksPath = a\0b\n[include]\n\tpath = c\0d\n[core]\n\tworktree = e\0f\n"
+    )
+    assert found(guard(top)) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from sandbox_agent_sandbox.protection.marks import (
     ATTRIBUTE,
     SETGID,
+    SETUID,
     Removed,
     Unfinished,
     remove_marks,
@@ -77,3 +79,54 @@ def test_a_search_that_is_stopped_says_so(tmp_path: Path) -> None:
         removed(tmp_path, give_up=lambda: True)
     with pytest.raises(Unfinished, match="looking took too long"):
         removed(tmp_path, patience=-1.0)
+
+
+def test_the_folder_above_need_not_be_readable(tmp_path: Path) -> None:
+    """As with /home on some hosts. For root every folder is readable."""
+    root = tmp_path / "above" / "root"
+    root.mkdir(parents=True)
+    (root / "file").write_text("")
+    mark(root / "file")
+    root.parent.chmod(0o300)
+    try:
+        assert removed(root) == [(f"{root}/file", ATTRIBUTE, True)]
+    finally:
+        root.parent.chmod(0o700)
+
+
+def test_an_attribute_is_removed_from_what_is_shut_or_very_deep(tmp_path: Path) -> None:
+    shut, folder = tmp_path / "shut", tmp_path / "folder"
+    shut.touch()
+    folder.mkdir()
+    for path in (shut, folder):
+        mark(path)
+        path.chmod(0)
+    at = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):  # the whole path is longer than the kernel takes
+        os.mkdir("x" * 250, dir_fd=at)
+        inner = os.open("x" * 250, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    os.setxattr(at, MARK, b"y")
+    assert [gone for _, what, gone in removed(tmp_path) if what == ATTRIBUTE] == [True] * 3
+    assert MARK not in os.listxattr(at)
+    os.close(at)
+    for path in (shut, folder):
+        assert path.stat().st_mode & 0o777 == 0
+        path.chmod(0o700)
+        assert MARK not in os.listxattr(path)
+
+
+def test_a_program_that_was_changed_loses_its_setuid_bit(tmp_path: Path) -> None:
+    begun = time.time()
+    for name in ("before", "written"):
+        (tmp_path / name).write_bytes(bytes(4096))
+        (tmp_path / name).chmod(0o4755)
+    assert removed(tmp_path, begun + 3600) == []
+    with open(tmp_path / "written", "r+b") as file, mmap.mmap(file.fileno(), 4096) as memory:
+        memory[:4] = b"evil"  # write(2) would have taken the bit
+    os.utime(tmp_path / "written", (1, 1))
+    later = (tmp_path / "written").stat().st_ctime - 1e-6
+    since = max(later, (tmp_path / "before").stat().st_ctime)
+    assert (str(tmp_path / "written"), SETUID, True) in removed(tmp_path, since)
+    assert (tmp_path / "written").stat().st_mode & 0o7777 == 0o755

@@ -121,3 +121,31 @@ def test_what_is_planted_by_the_thousand_does_not_fill_memory(
     seen = look([str(tmp_path)])
     assert len(seen.named) == 10
     assert "more than 10" in seen.problem
+
+
+def test_no_file_that_a_tool_can_make_takes_a_folder_out_of_the_look(tmp_path: Path) -> None:
+    make(tmp_path, "pyvenv.cfg", ".envrc", ".git/HEAD", "src/pyvenv.cfg", "src/.envrc")
+    seen = look([str(tmp_path)])
+    assert short(tmp_path, seen.named) == [".envrc", "src/.envrc"]
+    assert not any(one.built for one in seen.named.values())
+    assert not any(one.owned for one in seen.repositories.values())
+
+
+def test_a_link_in_place_of_a_folder_of_listed_names_counts_itself(tmp_path: Path) -> None:
+    make(tmp_path, "planted/config.toml", ".claude")
+    (tmp_path / ".cargo").symlink_to("planted")
+    assert short(tmp_path, look([str(tmp_path)]).named) == [".cargo", ".claude"]
+
+
+def test_a_folder_that_shares_the_objects_of_another_is_a_repository(tmp_path: Path) -> None:
+    make(tmp_path, "a/HEAD", "a/commondir", ".git/worktrees/w/HEAD", ".git/worktrees/w/commondir")
+    seen = look([str(tmp_path)]).repositories
+    assert short(tmp_path, seen) == [".git", ".git/worktrees/w", "a"]
+    assert [one.git for one in seen.values() if one.linked] == [f"{tmp_path}/.git/worktrees/w"]
+
+
+def test_names_of_other_programs_count_too(tmp_path: Path) -> None:
+    make(tmp_path, ".hg/hgrc", ".hg/store/x", ".ghci", "mise.local.toml")
+    assert short(tmp_path, look([str(tmp_path)]).named) == [
+        ".ghci", ".hg/hgrc", "mise.local.toml",
+    ]  # fmt: skip

@@ -12,6 +12,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,13 +24,14 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 class ReportFile:
     """label: the flag or the field that names the file. private: the folders that are made above it
-    are the owner's alone. workspace: of the run; a link in it may lead nowhere else.
+    are the owner's alone. writable: folders that tools can write; a link in one of them may lead
+    nowhere else.
 
     Raises ConfigError if the file cannot be written there.
     """
 
     def __init__(
-        self, label: str, path: str, *, private: bool = False, workspace: Path | None = None
+        self, label: str, path: str, *, private: bool = False, writable: Sequence[Path] = ()
     ) -> None:
         self.label = label
         self.path = path
@@ -38,8 +40,8 @@ class ReportFile:
             raise self._refusal("it names a folder")
         above = os.path.dirname(path) or "."
         try:
-            if workspace is not None and leads_out(Path(above), workspace):
-                raise OSError(errno.ELOOP, "a link in the workspace leads out of it")
+            if any(leads_out(Path(above), folder) for folder in writable):
+                raise OSError(errno.ELOOP, "a link leads out of a folder that tools can write")
             os.makedirs(above, mode=0o700 if private else 0o777, exist_ok=True)
             self._folder = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
@@ -106,15 +108,6 @@ class ReportFile:
         """Closes the folder."""
         with suppress(OSError):
             os.close(self._folder)
-
-
-def append(path: str, data: bytes) -> None:
-    """Appends to a file that the CI system has made. Raises OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        _write_all(fd, data)
-    finally:
-        os.close(fd)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -8,13 +8,14 @@ cannot be written changes no exit code; what is missing is said.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from sandbox_agent.cli.console import is_on
-from sandbox_agent.cli.reporting.report_file import ReportFile, append
+from sandbox_agent.cli.reporting.report_file import ReportFile
+from sandbox_agent.cli.reporting.step_summary import VARIABLE, StepSummary
 from sandbox_agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,18 +24,14 @@ if TYPE_CHECKING:
     from sandbox_agent.reports.mask import Mask
     from sandbox_agent.reports.report import Report
 
-_STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
-_LONGEST_SUMMARY = 1024 * 1024 - 1024
-"""Bytes. GitHub takes 1 MiB for a step."""
-
 
 class Reports:
     """The reports of one run. Without files and outside of GitHub Actions it does nothing.
 
     paths: of the files, by kind. folder: of a run that is resumed; its journal has the events so
-    far. workspace, run_dir: of the run; run_dir only if the user has named it. quiet: no progress
-    is shown, so it needs no group. Raises ConfigError if a file cannot be written, JournalError and
-    OSError as `read_report`.
+    far. writable: folders that tools can write. run_dir: of the run, if the user has named it.
+    quiet: no progress is shown, so it needs no group. Raises ConfigError if a file cannot be
+    written, JournalError and OSError as `read_report`.
     """
 
     def __init__(
@@ -43,7 +40,7 @@ class Reports:
         console: Console,
         folder: Path | None = None,
         *,
-        workspace: Path,
+        writable: Sequence[Path],
         run_dir: Path | None = None,
         quiet: bool = False,
     ) -> None:
@@ -51,7 +48,9 @@ class Reports:
         self._console = console
         self._on_github = is_github()
         self._files: dict[str, ReportFile] = {}
-        self._to_step = self._on_github and bool(os.environ.get(_STEP_SUMMARY))
+        to_step = self._on_github and bool(os.environ.get(VARIABLE))
+        self._step: StepSummary | None = None
+        self._no_step = ""
         self._report: Report | None = None
         self._folder = folder or Path()
         self._group_is_open = False
@@ -59,17 +58,26 @@ class Reports:
         try:
             for kind, path in paths.items():
                 if is_step_summary(kind, path):
-                    self._to_step = True
+                    to_step = True
                 else:
                     private = run_dir is not None and Path(path).absolute().parent == run_dir
                     self._files[kind] = ReportFile(
-                        f"--{kind}", path, private=private, workspace=workspace
+                        f"--{kind}", path, private=private, writable=writable
                     )
-            if self._files or self._to_step or self._on_github:
+            if to_step:
+                self._open_step(writable)
+            if self._files or to_step or self._on_github:
                 self._report = _begun(folder)
         except BaseException:
             self.close()
             raise
+
+    def _open_step(self, writable: Sequence[Path]) -> None:
+        """GitHub's file is no reason to refuse a run."""
+        try:
+            self._step = StepSummary(writable)
+        except (OSError, ValueError) as error:
+            self._no_step = getattr(error, "strerror", "") or str(error)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -108,8 +116,11 @@ class Reports:
         mask = mask_for(report, os.environ)
         for kind, file in self._files.items():
             self._attempt(file.label, partial(_write, file, kind, report, mask))
-        if self._to_step:
-            self._attempt(f"${_STEP_SUMMARY}", partial(_append_summary, report, mask))
+        if self._step is not None:
+            append = partial(_append_summary, self._step, report, mask)
+            self._attempt(f"${VARIABLE}", append)
+        elif self._no_step:
+            self._missing(f"${VARIABLE}", self._no_step)
         if self._on_github:
             self._attempt("the log", partial(self._log_errors, report, mask))
 
@@ -139,14 +150,16 @@ class Reports:
         """Close the files."""
         for file in self._files.values():
             file.close()
+        if self._step is not None:
+            self._step.close()
 
 
 def _write(file: ReportFile, kind: str, report: Report, mask: Mask) -> None:
     file.write(made(kind, report, mask))
 
 
-def _append_summary(report: Report, mask: Mask) -> None:
-    append_to_step(made("summary", report, mask))
+def _append_summary(step: StepSummary, report: Report, mask: Mask) -> None:
+    step.append(made("summary", report, mask))
 
 
 def refuse_one_file(paths: Mapping[str, str]) -> None:
@@ -164,13 +177,8 @@ def refuse_one_file(paths: Mapping[str, str]) -> None:
 
 def is_step_summary(kind: str, path: str) -> bool:
     """Whether a file is GitHub's for the summary of a step: it is appended to, never replaced."""
-    step = os.environ.get(_STEP_SUMMARY, "")
+    step = os.environ.get(VARIABLE, "")
     return kind == "summary" and bool(step) and os.path.realpath(path) == os.path.realpath(step)
-
-
-def append_to_step(summary: bytes) -> None:
-    """Appends to GitHub's summary of a step. Raises OSError."""
-    append(os.environ[_STEP_SUMMARY], summary[:_LONGEST_SUMMARY])
 
 
 def made(kind: str, report: Report, mask: Mask) -> bytes:

@@ -83,8 +83,8 @@ class PathDiagnosis(msgspec.Struct, frozen=True):
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
-    """Prints what stands about every field and layer, or about one path. Returns what a run would
-    end with that could not start here."""
+    """Prints the level of every field and layer, or what tools can do with one path (--why).
+    Returns the exit code that a run would have here; with --why, 0. Raises ConfigError."""
     policy = read_policy(Path(arguments.policy)) if arguments.policy else Policy()
     workspace = Path(arguments.workspace or ".").absolute()
     if arguments.why is not None:

@@ -84,8 +84,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     except ConfigError as error:
         console.error(str(error))
         return error.exit_code
-    grace = seconds_of("--grace", arguments.grace)
-    interrupt = Interrupt() if grace is None else Interrupt(grace=grace)
+    interrupt = _interrupt(arguments.grace)
     ended: list[events.Ended] = []
     passer, stdin = console.passer(), StandardInput()
 
@@ -118,6 +117,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         interrupt=interrupt,
         output_dir=Path(arguments.out).absolute() if arguments.out else None,
         name="exec",
+        task_files=[arguments.policy] if arguments.policy else None,
         on_event=on_event,
         on_output=on_output,
         separate_output=not console.one_file,
@@ -162,7 +162,8 @@ def _report(
     interrupted = end.outcome in _STOPPED and run_code >= 128
     code = _exit_code(end)
     if end.outcome is Outcome.TIMEOUT:
-        console.error("the time limit of the command was reached")
+        told = [f"limit: {one.text}" for one in end.limits if one.limit != "output"]
+        console.error("; ".join(["the time limit of the command was reached", *told]))
     elif end.detail and (end.outcome in (Outcome.OK, Outcome.ERROR) or end.limits):
         # Without an exit status it is no command's failure, so nothing has said yet what it is.
         said = "" if end.exit_status is not None else end.content
@@ -245,6 +246,11 @@ def _cwd(given: str | None) -> dict[str, str]:
         raise ConfigError(
             f"{shown} is not UTF-8", file="--chdir", hint="encode it in UTF-8"
         ) from None
+
+
+def _interrupt(given: str | None) -> Interrupt:
+    grace = seconds_of("--grace", given)
+    return Interrupt() if grace is None else Interrupt(grace=grace)
 
 
 def _policy(arguments: argparse.Namespace) -> Policy:

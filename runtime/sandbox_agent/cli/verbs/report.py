@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import closing
 from pathlib import Path
 
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.reporting.report_file import ReportFile
-from sandbox_agent.cli.reporting.reports import (
-    append_to_step,
-    is_step_summary,
-    made,
-    refuse_one_file,
-)
+from sandbox_agent.cli.reporting.reports import is_step_summary, made, refuse_one_file
+from sandbox_agent.cli.reporting.step_summary import StepSummary
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.verb_arguments import KINDS
 from sandbox_agent.errors import ConfigError, NotRecorded
@@ -38,19 +35,21 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         console.out(made("summary", report, mask).decode())
         return 0
     refuse_one_file(paths)
-    code, workspace = 0, workspace_of(report)
+    code, place = 0, workspace_of(report)
+    writable = [] if place is None else [place]
     files: dict[str, ReportFile] = {}
     try:
         for kind, path in paths.items():
             if not is_step_summary(kind, path):
-                files[kind] = ReportFile(f"--{kind}", path, workspace=workspace)
+                files[kind] = ReportFile(f"--{kind}", path, writable=writable)
         for kind, path in paths.items():
             data = made(kind, report, mask)
             try:
                 if kind in files:
                     files[kind].write(data)
                 else:
-                    append_to_step(data)
+                    with closing(StepSummary(writable)) as step:
+                        step.append(data)
             except OSError as error:
                 console.error(f"--{kind}: {path} was not written: {error.strerror or error}")
                 code = int(ExitCode.OUTPUT_LOST)

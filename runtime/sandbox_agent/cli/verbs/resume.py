@@ -48,13 +48,15 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         paths = {kind: path for kind in KINDS if (path := getattr(arguments, kind)) is not None}
         place = known.workspace.path
         refuse_home(place, allowed=arguments.allow_home)
-        with Reports(paths, console, folder, workspace=place, quiet=arguments.quiet) as reports:
+        writable = [place, *(place / path for path in known.sandbox.write)]
+        with Reports(paths, console, folder, writable=writable, quiet=arguments.quiet) as reports:
             return run_and_report(
                 make,
                 arguments,
                 console,
                 signals,
-                workspace=known.workspace.path,
+                workspace=place,
+                writable=writable,
                 runs=folder.parent,
                 reports=reports,
                 time_limit=known.budgets.time,

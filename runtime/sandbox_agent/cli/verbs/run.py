@@ -36,6 +36,8 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     output = task.output
     named = {kind: getattr(output, kind) for kind in KINDS}
     paths = {kind: str(path) for kind, path in named.items() if path is not None}
+    place = task.workspace.path
+    writable = [place, *(place / path for path in task.sandbox.write)]
     try:
         if output.run_dir is not None:
             # Before a file is touched that may be another run's.
@@ -43,7 +45,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         with Reports(
             paths,
             console,
-            workspace=task.workspace.path,
+            writable=writable,
             run_dir=output.run_dir,
             quiet=arguments.quiet,
         ) as reports:
@@ -52,7 +54,8 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
                 arguments,
                 console,
                 signals,
-                workspace=task.workspace.path,
+                workspace=place,
+                writable=writable,
                 runs=(output.run_dir or output.dir or default_output_dir()).absolute(),
                 reports=reports,
                 time_limit=task.budgets.time,

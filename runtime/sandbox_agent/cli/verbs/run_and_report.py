@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ def run_and_report(
     signals: Signals,
     *,
     workspace: Path,
+    writable: Sequence[Path],
     runs: Path,
     reports: Reports,
     time_limit: float | None,
@@ -46,11 +47,12 @@ def run_and_report(
     """Runs the conversation of `make`, reports on it, and returns the exit code.
 
     make: called with the listener for events, and with others by the names of options; it calls
-    `signals.hold()`. workspace: its changes are reported. runs: the folder of run folders, which
+    `signals.hold()`. workspace: its changes are reported. writable: folders that tools can write.
+    runs: the folder of run folders, which
     may be inside the workspace. reports: for a CI system. time_limit: the run's, in seconds.
     """
     named = arguments.message_file
-    message_file = None if named is None else MessageFile(named, workspace=workspace)
+    message_file = None if named is None else MessageFile(named, writable=writable)
     progress = progress_of(arguments, console, signals)
     private = PrivateFiles()
     conversation: Conversation | None = None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from sandbox_agent.reports.ci.cases import cases_of, run_case, shown_line, shown_tail
 from sandbox_agent.reports.ci.log_commands import disarm
 from sandbox_agent.reports.escape import escape_text
+from sandbox_agent.reports.findings import heading
 from sandbox_agent.reports.mask import Mask
 from sandbox_agent.reports.report import Report
 from sandbox_agent.reports.walls import wall_lines
@@ -104,8 +105,8 @@ def _troubles(report: Report, mask: Mask) -> list[str]:
     if report.end is not None and report.end.findings:
         found = report.end.findings
         rows = [[one.kind.value, code(one.path, mask), code(one.what, mask)] for one in found]
-        parts += ["### Look at these before you work there", ""]
-        parts += ["They can start programs outside the sandbox.", ""]
+        title, _, why = heading(found).partition(": ")
+        parts += [f"### {title.capitalize()}", "", f"{why[0].upper()}{why[1:]}.", ""]
         parts += _table(["", "Path", "What"], rows)
     return parts
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import struct
 from contextlib import suppress
 
@@ -25,6 +26,9 @@ _MUCH = 32 * 2**20
 
 _LITTLE = 128 * 2**10
 """A file system with less room than this is full: a small file does not fit."""
+
+_LEFT_FILE = re.compile(r"image-.*|ext4-.*\..*")
+"""Of files that a killed spawner was making: they have a name for a moment only."""
 
 
 class Area:
@@ -79,9 +83,14 @@ class Area:
 
 def remove_leftovers(base: str) -> None:
     """Remove what sandboxes of killed hosts have left in a folder."""
+    names = []
     try:
         with os.scandir(base) as entries:
-            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    names.append(entry.name)
+                elif _LEFT_FILE.fullmatch(entry.name):
+                    os.unlink(entry.path)
     except OSError:
         return
     for name in names:

@@ -1,5 +1,8 @@
-"""How much tools have added to a disk. statvfs(3) is cheap and counts what anybody does there; only
-when it says that a limit may have been passed, the files are looked at."""
+"""How much tools have added to a disk.
+
+statvfs(3) is cheap, but it counts what other programs write, too. The sizes of files are added up
+only when it says that a limit may have been passed.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ FILE = 4096
 """Bytes that a file counts at least: a disk has an end of its inodes, too."""
 
 _VERY_LARGE = 2**62
-
 
 _CLOCK_REALTIME_COARSE = 5
 
@@ -27,8 +29,9 @@ class Filled:
 
     folders: what tools write there; paths, or a descriptor. limit: bytes. since: only what has
     changed after this time counts, in nanoseconds as in `st_ctime_ns`, which no tool can set; 0 for
-    everything. written: how much the processes that are alive have written, as they count it.
-    stopped: nobody wants to know any more. Raises OSError.
+    everything. written: gives how many bytes the processes that are alive have written, as the
+    kernel counts them for each. stopped: set when the sandbox closes; a look then ends early.
+    Raises OSError.
     """
 
     def __init__(
@@ -83,9 +86,9 @@ def _used(place: str | int) -> int:
 def added_below(
     folders: Iterable[str | int], since: int, stopped: Callable[[], bool] = lambda: False
 ) -> tuple[int, int]:
-    """The size of all files that have changed since, and of those of them that say that they were
-    written since. A tool can hide from the second, by utime(2). Follows no link and enters no other
-    disk.
+    """Two sums of file sizes, in bytes: of the files that have changed since a time (`st_ctime`),
+    and of those among them whose `st_mtime` is later, too. A tool can set `st_mtime` back, by
+    utime(2). Follows no link and enters no other disk. since: in nanoseconds.
 
     What cannot be looked at, and has changed, counts as very large: a tool could hide files there.
     """

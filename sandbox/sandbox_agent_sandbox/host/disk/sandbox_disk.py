@@ -13,7 +13,7 @@ import psutil
 from sandbox_agent_sandbox.host.disk.area import Area, remove_leftovers
 from sandbox_agent_sandbox.host.disk.filled import Filled, file_clock
 from sandbox_agent_sandbox.outcome import LimitMet
-from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.plan import Plan, PrivateKind
 
 INTERVAL = 0.2
 """Seconds between two looks. What tools write meanwhile comes on top of a limit."""
@@ -49,12 +49,12 @@ class SandboxDisk:
         self._limits: list[tuple[str, int, Filled]] = []
         self._thread: threading.Thread | None = None
         self._removal: threading.Thread | None = None
-        self.why = ""
+        self.no_image = ""
         """Why /tmp is a folder, which is watched, where the plan has a file system for it."""
 
-    def born(self, descriptors: Sequence[int], path: str, why: str) -> None:
+    def born(self, descriptors: Sequence[int], path: str, no_image: str) -> None:
         """The sandbox has made something on the disk, if there is a descriptor of it."""
-        self.why = why
+        self.no_image = no_image
         for descriptor in descriptors:
             self._area = Area(descriptor, path)
 
@@ -70,13 +70,21 @@ class SandboxDisk:
             self._thread = threading.Thread(target=self._main, name=name, daemon=True)
             self._thread.start()
 
-    def met(self) -> LimitMet | None:
-        """The limit that is met now, at the end of a call, and that nothing else names."""
-        size = self._plan.private.size
-        if self._area is None or size is None or not self._area.is_full:
-            return None
-        text = f"/tmp and the home folder are full: {in_words(size)} (limits.tmp)"
-        return LimitMet("tmp", size, text)
+    def met(self) -> tuple[LimitMet, ...]:
+        """The limits that may be met now, at the end of a call, and that nothing else names. How
+        full a file system in memory is, only processes inside see."""
+        found, private = [], self._plan.private
+        size, shared = private.size, private.shared_memory
+        if size is not None and self._area is not None and self._area.is_full:
+            text = f"/tmp and the home folder are full: {in_words(size)} (limits.tmp)"
+            found.append(LimitMet("tmp", size, text))
+        elif size is not None and private.kind is PrivateKind.MEMORY:
+            text = f"/tmp and the home folder, {in_words(size)} in memory, may be full (limits.tmp)"
+            found.append(LimitMet("tmp", size, text))
+        if shared is not None:
+            text = f"/dev/shm, {in_words(shared)}, may be full (limits.shm)"
+            found.append(LimitMet("shm", shared, text))
+        return tuple(found)
 
     def close(self) -> None:
         """Remove it, after the last process of the sandbox. Idempotent.

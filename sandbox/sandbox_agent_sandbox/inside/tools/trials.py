@@ -1,4 +1,5 @@
-"""What `doctor` tries inside: each wall is run against, beside what it must let through.
+"""What `doctor` tries inside: for each wall, something that it stops and something that it lets
+through.
 
 A trial is named after a field of the policy or a layer of the walls (`policy/levels.py`). It gives
 "" if the wall holds and the neighbour works, else what happened instead.
@@ -75,13 +76,13 @@ def look_at(path: str) -> dict[str, bool]:
 
 
 def sleep_on(seconds: float) -> str:
-    """For `limits.timeout`: it is to be stopped."""
+    """For `limits.timeout`: the sandbox must stop it."""
     time.sleep(seconds)
     return f"it ran for {seconds:g} s"
 
 
 def burn(seconds: float) -> str:
-    """For `limits.cpu_time`: it is to be ended."""
+    """For `limits.cpu_time`: the kernel must end it."""
     while time.process_time() < seconds:
         pass
     return f"it used {seconds:g} s of CPU time"
@@ -94,17 +95,17 @@ def print_much(size: int) -> str:
 
 
 def take_memory(size: int, patience: float) -> str:
-    """For `limits.process_memory`: it is to fail, at once."""
+    """For `limits.process_memory`: it must fail at once."""
     try:
         kept = bytearray(b"x") * size
     except MemoryError:
         return ""
-    return f"{len(kept)} bytes were there to be had"
+    return f"{len(kept)} bytes could be had"
 
 
 def share_memory(size: int, patience: float, *, token: CancelToken) -> str:
-    """For `limits.memory` and `limits.call_memory`: it is to be ended. Of memory that processes
-    could share, which RLIMIT_DATA does not count."""
+    """For `limits.memory` and `limits.call_memory`: it must be ended. It takes memory that
+    processes could share, which RLIMIT_DATA does not count."""
     import mmap
 
     _be_seen()
@@ -112,14 +113,14 @@ def share_memory(size: int, patience: float, *, token: CancelToken) -> str:
         for at in range(0, size, mmap.PAGESIZE):
             kept[at] = 1
         token.wait(patience)
-    return f"{size} bytes were there to be had"
+    return f"{size} bytes could be had"
 
 
 def fill(
     folder: str, size: int, patience: float, closed: bool = False, *, token: CancelToken
 ) -> str:
-    """For `limits.tmp`, `limits.shm` and `limits.disk`: it is to fail, or to be ended. It writes so
-    much at once, and goes on slowly, because others may free as much on the same disk. closed:
+    """For `limits.tmp`, `limits.shm` and `limits.disk`: it must fail or be ended. It writes `size`
+    bytes at once and goes on slowly, because others may free as much on the same disk. closed:
     nothing may be written there at all."""
     folder = os.path.expandvars(folder)
     block = bytes(1 << 20)
@@ -312,11 +313,11 @@ def _system_calls(ground: Ground) -> str:
             return f"chmod with the setuid bit: {wrong}"
     finally:
         os.unlink(path)
-    vsock = _refused(
+    cryptography = _refused(
         lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET), errno.EAFNOSUPPORT
     )
-    if vsock:
-        return f"a socket of the kernel's cryptography: {vsock}"
+    if cryptography:
+        return f"a socket of the kernel's cryptography: {cryptography}"
     return "" if _status()["Seccomp"] == "2" else "there is no filter"
 
 

@@ -17,13 +17,12 @@ from sandbox_agent_sandbox.inside.unshared.view.owned import TOOLS_GROUP
 from sandbox_agent_sandbox.inside.unshared.view.rules import moved, restrict
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only, standard_streams
+from sandbox_agent_sandbox.inside.walls.oom_score import OF_TOOLS, shut_be_first_to_die
 from sandbox_agent_sandbox.inside.walls.rlimits import apply_rlimits
 from sandbox_agent_sandbox.inside.walls.seccomp import filter_system_calls
 from sandbox_agent_sandbox.inside.worker import leftovers
 from sandbox_agent_sandbox.inside.worker.main import begin_afresh
 from sandbox_agent_sandbox.plan import Identity, Plan
-
-_FIRST_TO_DIE = "1000"
 
 
 class Unguarded(OSError):
@@ -53,7 +52,7 @@ class Seal(NamedTuple):
         syscalls.set_process_name("sandbox-worker")
         for group in call.groups:
             os.write(group, b"0")  # this process: it is its only thread. cgroups(7)
-        _be_first_to_die()
+        shut_be_first_to_die(OF_TOOLS)
         standard_streams(call.stdout, call.stderr)
         assert call.ruleset is not None and plan.unshared is not None
         own = (call.inbox, call.outbox, call.wake, self.board_fd, self.gate.fileno())
@@ -89,16 +88,6 @@ def _become(identity: Identity) -> None:
         os.setgroups([TOOLS_GROUP])
         os.setresgid(*[identity.outside_gid] * 3)
         os.setresuid(*[identity.outside_uid] * 3)
-
-
-def _be_first_to_die() -> None:
-    """Where memory runs out, the kernel ends tools first, and their supervisor after them: see
-    `spawner`. proc_pid_oom_score_adj(5)"""
-    try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(_FIRST_TO_DIE)
-    except OSError:
-        pass  # /proc is read-only, as in some containers
 
 
 def others() -> list[int]:

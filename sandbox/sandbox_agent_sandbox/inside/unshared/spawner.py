@@ -55,6 +55,7 @@ from sandbox_agent_sandbox.inside.unshared.view.owned import Owned
 from sandbox_agent_sandbox.inside.unshared.view.places import Own
 from sandbox_agent_sandbox.inside.unshared.view.rules import make_ruleset
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
+from sandbox_agent_sandbox.inside.walls.oom_score import OWN, be_first_to_die
 from sandbox_agent_sandbox.inside.walls.private import Area
 from sandbox_agent_sandbox.inside.walls.seccomp import make_filter
 from sandbox_agent_sandbox.inside.watch import Watch
@@ -62,8 +63,6 @@ from sandbox_agent_sandbox.inside.worker import invoke  # noqa: F401
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 
-_AFTER_TOOLS = "500"
-"""The score of the keepers where memory runs out: tools have 1000, the agent what it had."""
 _REAPING = 0.5
 """Seconds in which a start ends what earlier sandboxes have left."""
 _SWEEP_PAUSE = 0.001
@@ -79,8 +78,7 @@ def main(arguments: list[str]) -> NoReturn:
     syscalls.set_process_name("sandbox-spawner")
     reset_signals((*IGNORED, signal.SIGCHLD))
     signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(_AFTER_TOOLS)
+    be_first_to_die(OWN)
     os.setsid()
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)

@@ -42,6 +42,10 @@ _ATTEMPTS = 64
 _TEMPLATE_LIMIT = 8 * 2**20
 """Bytes of a new file system that are kept to be copied."""
 
+_TEMPLATE = "ext4-"
+_MOST_TEMPLATES = 8
+"""What is kept: at most 8 files of 8 MiB, of 180 kB each with limits of some GiB."""
+
 _Pieces = list[tuple[int, bytes]]
 
 
@@ -49,25 +53,26 @@ class NoImage(OSError):
     """This host makes no such file system. The text says why."""
 
 
-def mount_image(base: str, size: int, maker: str, owner: tuple[int, int]) -> int:
+def mount_image(base: int, size: int, maker: str, owner: tuple[int, int]) -> int:
     """Mount a new, empty file system that has room for `size` bytes. Returns the detached mount.
 
-    base: a folder on the disk. maker: the path of mkfs.ext4. owner: of its root. Raises NoImage.
+    base: a folder on the disk that only this user can write to. maker: the path of mkfs.ext4.
+    owner: of its root. Raises NoImage.
     """
-    template = f"{base}/ext4-{size}"
+    template = f"{_TEMPLATE}{size}"
     try:
         # What the file system itself needs comes on top: inodes, bitmaps, folders.
         whole = (size + size // 48 + 4 * 2**20) // _BLOCK * _BLOCK
-        pieces = _read_template(template)
+        pieces = _read_template(base, template)
         if pieces is not None:
             try:
                 return _mount(_copy_of(pieces, base, whole), owner)
             except OSError:  # a crash may have left a part of it
-                os.unlink(template)
+                os.unlink(template, dir_fd=base)
         image = _nameless(base, whole)
         try:
             _make(maker, image)
-            _keep_template(template, image)
+            _keep_template(base, template, image)
         except OSError:
             os.close(image)
             raise
@@ -76,17 +81,24 @@ def mount_image(base: str, size: int, maker: str, owner: tuple[int, int]) -> int
         raise NoImage(error.errno, error.strerror or str(error)) from error
 
 
-def _nameless(base: str, size: int) -> int:
+def _nameless(base: int, size: int) -> int:
     try:
-        fd = os.open(base, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fd = _new_file(base)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
             raise
-        path = f"{base}/image-{os.getpid()}"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        os.unlink(path)
+        name = f"image-{os.urandom(8).hex()}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(name, flags, 0o600, dir_fd=base)
+        with suppress(FileNotFoundError):  # another sandbox took it for one that was left
+            os.unlink(name, dir_fd=base)
     os.ftruncate(fd, size)
     return fd
+
+
+def _new_file(base: int) -> int:
+    """A file without a name: SIGKILL leaves nothing. open(2), O_TMPFILE"""
+    return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=base)
 
 
 def _make(maker: str, image: int) -> None:
@@ -111,14 +123,20 @@ def _make(maker: str, image: int) -> None:
         raise OSError(errno.EIO, f"{maker} ended with {status}")
 
 
-def _read_template(path: str) -> _Pieces | None:
+def _read_template(base: int, name: str) -> _Pieces | None:
+    """What an earlier sandbox has kept. The kernel mounts it for root: nobody else can have made
+    it, or written to it, also not before the folder was this user's alone."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=base)
     except FileNotFoundError:
         return None
     with os.fdopen(fd, "rb") as file:
         status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or status.st_size > 2 * _TEMPLATE_LIMIT:
+        own = status.st_uid == os.geteuid() and status.st_nlink == 1
+        if not own or status.st_mode & 0o022 or not stat.S_ISREG(status.st_mode):
+            return None
+        if status.st_size > 2 * _TEMPLATE_LIMIT:
             return None
         try:
             return msgspec.msgpack.decode(file.read(), type=_Pieces)
@@ -126,7 +144,7 @@ def _read_template(path: str) -> _Pieces | None:
             return None
 
 
-def _keep_template(path: str, image: int) -> None:
+def _keep_template(base: int, name: str, image: int) -> None:
     """Keep what mkfs has written: a copy of it takes 1 ms."""
     pieces: _Pieces = []
     at = 0
@@ -138,15 +156,25 @@ def _keep_template(path: str, image: int) -> None:
             at = end
     if sum(len(piece) for _, piece in pieces) > _TEMPLATE_LIMIT:
         return  # a file system without holes
-    temporary = f"{path}.{os.getpid()}"
-    with suppress(OSError):
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=base)  # of no use, see `_read_template`
+    with suppress(OSError):  # another made one, or this disk makes no files without a name
+        with os.fdopen(_new_file(base), "wb") as file:
             file.write(msgspec.msgpack.encode(pieces))
-        os.rename(temporary, path)
+            file.flush()
+            os.link(f"/proc/self/fd/{file.fileno()}", name, dst_dir_fd=base)
+        _forget_templates(base, name)
 
 
-def _copy_of(pieces: _Pieces, base: str, size: int) -> int:
+def _forget_templates(base: int, new: str) -> None:
+    """Keep a few: each size of a file system has one of its own."""
+    others = [name for name in os.listdir(base) if name.startswith(_TEMPLATE) and name != new]
+    others.sort(key=lambda name: os.stat(name, dir_fd=base, follow_symlinks=False).st_mtime)
+    for name in others[: max(0, len(others) + 1 - _MOST_TEMPLATES)]:
+        os.unlink(name, dir_fd=base)
+
+
+def _copy_of(pieces: _Pieces, base: int, size: int) -> int:
     image = _nameless(base, size)
     try:
         for at, piece in pieces:

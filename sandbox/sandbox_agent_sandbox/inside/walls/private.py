@@ -65,16 +65,18 @@ def make_area(private: Private, identity: Identity) -> Area | None:
     why = ""
     starters_umask = os.umask(0o077)
     try:
-        _make_base(private.base)
+        base = _make_base(private.base)
         if private.kind is PrivateKind.IMAGE and private.size is not None:
             try:
-                tree = mount_image(private.base, private.size, private.maker, owner)
+                tree = mount_image(base, private.size, private.maker, owner)
             except NoImage as error:
                 why = error.strerror or str(error)
             else:
+                os.close(base)
                 area = Area(os.open(".", _FOLDER, dir_fd=tree), tree=tree)
                 _make_shared(area, owner)
                 return area
+        os.close(base)
         area = _make_folder(private.base, owner)
         area.why = why
         _make_shared(area, owner)
@@ -85,11 +87,15 @@ def make_area(private: Private, identity: Identity) -> Area | None:
         os.umask(starters_umask)
 
 
-def _make_base(base: str) -> None:
+def _make_base(base: str) -> int:
+    """A descriptor of the folder, which nobody else could have written to. Raises OSError."""
     os.makedirs(base, 0o700, exist_ok=True)
-    status = os.stat(base, follow_symlinks=False)
+    folder = os.open(base, _FOLDER)
+    status = os.fstat(folder)
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        os.close(folder)
         raise PermissionError(errno.EPERM, "others may write to it")
+    return folder
 
 
 def _make_folder(base: str, owner: tuple[int, int]) -> Area:
@@ -103,7 +109,7 @@ def _make_folder(base: str, owner: tuple[int, int]) -> Area:
         try:
             os.mkdir(path, 0o700)
         except FileNotFoundError:  # the last sandbox that used it has removed it
-            _make_base(base)
+            os.close(_make_base(base))
             continue
         folder = os.open(path, _FOLDER)
         # Between these lines another program may have taken it for one that was left.

@@ -35,6 +35,9 @@ _NAMED = 8
 _NAME = 100
 """Bytes of a command that are reported."""
 
+_EXEC = 0.05
+"""Seconds for processes in the middle of execve(2): their arguments cannot be read yet."""
+
 _HELPERS = (
     b"from multiprocessing.resource_tracker import",
     b"from multiprocessing.forkserver import",
@@ -58,7 +61,8 @@ def wait(token: CallToken, others: Callable[[], list[int]]) -> tuple[tuple[str, 
         _wait_a_little(holder)
         # A standstill of all processes (SIGSTOP) costs one look.
         left -= min(time.monotonic() - begin, 2 * _LOOK)
-    commands = [_command(pid) for pid in left_over[:_NAMED]]
+    until = time.monotonic() + _EXEC
+    commands = [_command(pid, until) for pid in left_over[:_NAMED]]
     return tuple(command for command in commands if command), len(left_over)
 
 
@@ -186,8 +190,12 @@ def _holds(pid: int, outputs: set[bytes]) -> bool:
     return False
 
 
-def _command(pid: int) -> str:
-    data = _read(pid, "cmdline") or _read(pid, "comm")
+def _command(pid: int, until: float) -> str:
+    """The command of a process. Without arguments it is in the middle of execve(2) or has removed
+    them: wait for them until that time, then take its name. proc_pid_cmdline(5)"""
+    while not (data := _read(pid, "cmdline")) and is_counted(pid) and time.monotonic() < until:
+        time.sleep(0.001)
+    data = data or _read(pid, "comm")
     words = data.replace(b"\0", b" ").strip()
     return words[:_NAME].decode(errors="replace")
 

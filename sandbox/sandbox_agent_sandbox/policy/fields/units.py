@@ -39,10 +39,13 @@ def parse_duration(value: object) -> float:
     """
     seconds: float | None = None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value) if abs(value) <= MAX_DURATION else math.inf
+        if abs(value) <= MAX_DURATION:
+            seconds = float(value)
+        elif value > 0:  # neither NaN nor far below zero
+            seconds = math.inf
     elif isinstance(value, str) and len(value) <= _MAX_TEXT:
         seconds = _text_seconds(value.strip())
-    if seconds is None or math.isnan(seconds) or seconds < 0:
+    if seconds is None or seconds < 0:
         raise _refuse("duration", value, DURATION_FORMS)
     if seconds > MAX_DURATION:
         raise ValueError(f"{_short(value)} is too long a duration; the longest is 3650d")

@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     page = None
     if arguments.html not in (None, "-"):
         workspace = workspace_of(report)
-        page = MessageFile(arguments.html, "--html", Path(workspace) if workspace else None)
+        page = MessageFile(arguments.html, "--html", [Path(workspace)] if workspace else [])
     if arguments.html is not None:
         return _write_page(report, page, console, signals)
     masked = mask_of(report).apply
