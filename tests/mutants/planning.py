@@ -266,9 +266,9 @@ MUTANTS = (
     mutant(
         "a change that gives less than it says is the hint",
         "sandbox/diagnosis/test_container.py",
-        f"{SANDBOX}/diagnosis/container.py",
-        "    after = _SHARED if _MASKED & signs.covered.keys() else _DEEP",
-        "    after = _DEEP",
+        f"{SANDBOX}/diagnosis/changes.py",
+        "    if MASKED & signs.covered.keys() and cause is not Cause.MASKED_PROC:",
+        "    if False:",
     ),
     mutant(
         "a hint tells which files exist outside",

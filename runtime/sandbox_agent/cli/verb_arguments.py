@@ -252,6 +252,9 @@ def _exec(verb: AddVerb) -> None:
     )
     _grace(parser)
     add_out(parser)
+    parser.add_argument(
+        "--quiet", action="store_true", help="do not say that the sandbox is not a full one"
+    )
     _die_with_parent(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command")
 

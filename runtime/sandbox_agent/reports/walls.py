@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sandbox_agent_sandbox.plan import PlanKind
+from sandbox_agent_sandbox.policy.kinds.left_open import name_of
 from sandbox_agent_sandbox.policy.levels import Level
 
 from sandbox_agent.reports.escape import one_line
@@ -15,7 +16,9 @@ _WORDS = {
     PlanKind.SHARED_PROC: "namespaces, without a /proc of its own",
     PlanKind.NO_NAMESPACES: "Landlock and seccomp, without namespaces",
 }
-_HINT = "`sandbox-agent doctor` says how to get a stronger one"
+_HINT = "`sandbox-agent doctor` says what it leaves open, and how to get a stronger one"
+_WATCHED_ANYWAY = frozenset({"limits.memory", "limits.call_memory", "limits.tmp", "limits.disk"})
+"""What a full plan only watches, too, for an ordinary user."""
 _LONGEST = 400
 
 
@@ -39,19 +42,38 @@ def wall_lines(
     return [one_line(masked(line), _LONGEST) for line in _lines(plan)]
 
 
+def plan_line(plan: Mapping[str, Any] | None) -> str:
+    """The kind of a plan that is not full, in one line; else ""."""
+    kind = plan_of(plan)
+    if kind in ("", PlanKind.FULL):
+        return ""
+    words = next((text for known, text in _WORDS.items() if known == kind), "of another version")
+    return one_line(f"plan {kind}: {words} ({_HINT})", _LONGEST)
+
+
 def _lines(plan: Mapping[str, Any] | None) -> Iterator[str]:
     if plan is None:
         return
-    kind = plan_of(plan)
-    if kind != PlanKind.FULL:
-        words = next((text for known, text in _WORDS.items() if known == kind), "")
-        yield f"plan {kind}: {words or 'of another version'} ({_HINT})"
-        levels = plan.get("levels")
-        if isinstance(levels, dict):
-            names = [str(name) for name, level in levels.items() if level == Level.RESTORED]
-            yield f"restored, not prevented: {', '.join(names) or 'nothing'}"
+    if line := plan_line(plan):
+        yield line
+        if restored := _restored(plan):
+            yield f"restored, not prevented: {', '.join(restored)}"
         left_open = plan.get("left_open")
         if isinstance(left_open, list) and left_open:
-            yield f"open outside: {'; '.join(map(str, left_open))}"
+            yield f"open outside: {'; '.join(name_of(str(one)) for one in left_open)}"
     for name, why in missing_in(plan).items():
         yield f"MISSING, as --allow-degraded allows: sandbox.{name}: {why}"
+
+
+def _restored(plan: Mapping[str, Any]) -> list[str]:
+    """The fields that are restored for want of a stronger plan, of those that were asked for."""
+    levels = plan.get("levels")
+    if not isinstance(levels, dict):
+        return []
+    skipped = {*_WATCHED_ANYWAY}
+    if plan_of(plan) == PlanKind.SHARED_PROC:
+        skipped.add("protect_defaults")
+    if not plan.get("protected", True):
+        skipped.add("protect")
+    names = (str(name) for name, level in levels.items() if level == Level.RESTORED)
+    return [name for name in names if name not in skipped]

@@ -233,7 +233,7 @@ class ConversationSandbox:
         the policy passes on are often secrets, and of files the paths only."""
         if self.plan is None:
             return None
-        from sandbox_agent_sandbox.policy.kinds.left_open import LEFT_OPEN
+        from sandbox_agent_sandbox.policy.kinds.left_open import left_open
         from sandbox_agent_sandbox.policy.levels import field_levels, missing
 
         summary: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.plan))
@@ -241,7 +241,7 @@ class ConversationSandbox:
         summary["files"] = [file.path for file in self.plan.files]
         summary["levels"] = {name: str(level) for name, level in field_levels(self.plan).items()}
         summary["missing"] = {fact.name: fact.why for fact in missing(self.plan)}
-        summary["left_open"] = list(LEFT_OPEN[self.plan.kind])
+        summary["left_open"] = left_open(self.plan)
         return summary
 
     def writable(self) -> tuple[str, ...]:

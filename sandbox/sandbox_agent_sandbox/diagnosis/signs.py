@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +18,8 @@ from sandbox_agent_sandbox.policy.probe import interpreter
 _MAPPING = {"CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SETFCAP": 31}
 """What root needs to write the id maps of a user namespace. user_namespaces(7)"""
 _CAP_SYS_ADMIN = 21
+_MOUNTS = 1 << 22
+"""Bytes of the list of mounts that are read. A host with many containers has long ones."""
 _LIMIT = 30
 """Seconds for all attempts."""
 
@@ -46,13 +49,24 @@ _GROUPS = {
 }
 """Words in the names of the control groups that an engine makes."""
 
+_GIVEN = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+_SOURCES = {
+    "kubernetes": "/kubelet/pods/",
+    "podman": "/overlay-containers/",
+    "docker": "/docker/containers/",
+    "containerd": "/io.containerd.",
+}
+"""Parts of the paths on the host from which an engine mounts these files into its containers. The
+names of control groups are no use where a container has a namespace of its own for them."""
+
 _VARIABLES = {
     "kubernetes": ("KUBERNETES_SERVICE_HOST", ""),
     "github": ("RUNNER_ENVIRONMENT", "github-hosted"),
+    "gitlab": ("GITLAB_CI", "true"),
     "lxc": ("container", "lxc"),
     "podman": ("container", "podman"),
 }
-"""A variable that an engine sets, and its value; "" for any."""
+"""A variable that an engine or a CI system sets, and its value; "" for any."""
 
 
 class Signs(msgspec.Struct, frozen=True):
@@ -60,11 +74,12 @@ class Signs(msgspec.Struct, frozen=True):
 
     refused: the errno of each attempt that was refused (`attempts`). uid: of this process.
     capable: it has CAP_SYS_ADMIN. lacks: what root needs for id maps, and has not. filtered: a
-    filter of system calls is on. profile: of AppArmor; "" for none, or "unconfined". covered: what
+    filter of system calls is on. profile: of AppArmor, or the label of SELinux; "" for none, or
+    "unconfined". covered: what
     is mounted over parts of /proc, with the type of the file system. whole_ids: all ids are mapped,
-    as they are outside of user namespaces. group: the name of the control group. release: of the
-    kernel. settings: of sysctl(8), those that are there. marks: engines that left one of their
-    marks.
+    as they are outside of user namespaces. group: the name of the control group. release,
+    version: of the kernel, as uname(2) and proc_version(5) have it. settings: of sysctl(8), those
+    that are there. marks: engines and CI systems that left one of their marks.
     """
 
     refused: dict[str, int] = {}
@@ -77,6 +92,7 @@ class Signs(msgspec.Struct, frozen=True):
     whole_ids: bool = True
     group: str = ""
     release: str = ""
+    version: str = ""
     settings: dict[str, str] = {}
     marks: frozenset[str] = frozenset()
 
@@ -89,6 +105,9 @@ def read_signs(environment: Mapping[str, str], root: Path = Path("/")) -> Signs:
     status = _fields(_text(root / "proc/self/status"))
     capabilities = int(status.get("CapEff", "0"), 16)
     group = _text(root / "proc/self/cgroup").strip()
+    mounts = list(_mounts(_text(root / "proc/self/mountinfo", _MOUNTS)))
+    version = _text(root / "proc/version").strip()
+    release = _text(root / "proc/sys/kernel/osrelease").strip()
     return Signs(
         refused={name: number for name, number in _attempts().items() if number},
         uid=os.geteuid(),
@@ -96,16 +115,17 @@ def read_signs(environment: Mapping[str, str], root: Path = Path("/")) -> Signs:
         lacks=tuple(name for name, bit in _MAPPING.items() if not capabilities >> bit & 1),
         filtered=status.get("Seccomp") == "2",
         profile=_text(root / "proc/self/attr/current").strip("\0\n "),
-        covered=_covered(_text(root / "proc/self/mountinfo")),
+        covered=_covered(mounts),
         whole_ids=_text(root / "proc/self/uid_map").split() in ([], ["0", "0", "4294967295"]),
         group=group,
-        release=_text(root / "proc/sys/kernel/osrelease").strip(),
+        release=release or version.removeprefix("Linux version ").partition(" ")[0],
+        version=version,
         settings={
             name.replace("/", "."): text.strip()
             for name in _SETTINGS
             if (text := _text(root / "proc/sys" / name))
         },
-        marks=frozenset(_marks(environment, root, group)),
+        marks=frozenset(_marks(environment, root, group, mounts)),
     )
 
 
@@ -128,11 +148,11 @@ def _attempts() -> dict[str, int]:
         raise SandboxUnavailable(f"what this host refuses could not be tried: {error}") from error
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, most: int = 1 << 16) -> str:
     """The beginning of a file; "" where it cannot be read."""
     try:
         with path.open(errors="replace") as file:
-            return file.read(1 << 16)
+            return file.read(most)
     except (OSError, ValueError):
         return ""
 
@@ -142,20 +162,35 @@ def _fields(status: str) -> dict[str, str]:
     return {name: value.strip() for name, _, value in pairs}
 
 
-def _covered(mounts: str) -> dict[str, str]:
-    """The mounts below /proc and the types of their file systems: proc_pid_mountinfo(5)."""
-    found = {}
-    for line in mounts.splitlines():
+class _Mount(NamedTuple):
+    """root: what of its file system is mounted. at: where. kind: of the file system."""
+
+    root: str
+    at: str
+    kind: str
+
+
+def _mounts(text: str) -> Iterator[_Mount]:
+    """proc_pid_mountinfo(5)"""
+    for line in text.splitlines():
         before, _, after = line.partition(" - ")
         fields, kinds = before.split(), after.split()
-        if len(fields) > 4 and kinds and fields[4].startswith("/proc/"):
-            found[fields[4]] = kinds[0]
-    return found
+        if len(fields) > 4 and kinds:
+            yield _Mount(fields[3], fields[4], kinds[0])
 
 
-def _marks(environment: Mapping[str, str], root: Path, group: str) -> list[str]:
+def _covered(mounts: Iterable[_Mount]) -> dict[str, str]:
+    """The mounts below /proc and the types of their file systems."""
+    return {one.at: one.kind for one in mounts if one.at.startswith("/proc/")}
+
+
+def _marks(
+    environment: Mapping[str, str], root: Path, group: str, mounts: Iterable[_Mount]
+) -> list[str]:
     found = [name for name, path in _MARKS.items() if os.path.lexists(root / path.lstrip("/"))]
     found += [name for name, word in _GROUPS.items() if re.search(rf"\b{word}", group)]
+    given = [one.root for one in mounts if one.at in _GIVEN]
+    found += [name for name, part in _SOURCES.items() if any(part in path for path in given)]
     for name, (variable, value) in _VARIABLES.items():
         said = environment.get(variable, "")
         if said and value in ("", said):

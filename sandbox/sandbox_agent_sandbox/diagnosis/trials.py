@@ -31,6 +31,7 @@ from sandbox_agent_sandbox.policy.levels import Fact, Level, facts
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import EnvPolicy, Limits, Policy
 from sandbox_agent_sandbox.policy.probe import host_facts
+from sandbox_agent_sandbox.protection.put_back import PutBack
 
 _MODULE = "sandbox_agent_sandbox.inside.tools.trials"
 _PASSED, _DROPPED, _ASSIGNED = (f"SANDBOX_AGENT_TRIAL_{n}" for n in ("PASSED", "DROPPED", "SET"))
@@ -52,6 +53,7 @@ _LIMITS = Limits(
     disk=48 << 20,
     output=_OUTPUT,
 )
+_CONTENT = "content"
 _PATIENCE = 10.0
 """Seconds in which a watchdog must notice. On a busy machine it looks every other second, and a
 limit that it keeps must not count as missing. A trial ends as soon as it has noticed."""
@@ -69,10 +71,13 @@ async def try_everything(kind: PlanKind | None = None) -> tuple[Plan, Tried]:
     kind = kind or choose(Policy(), host_facts())
     with trial_folder() as top, _ground(top, kind) as (policy, ground):
         plan = make_plan(policy, host_facts(), workspace=Path(ground.workspace), kind=kind)
+        undone = () if plan.unshared is None else plan.unshared.undone
+        ground = msgspec.structs.replace(ground, undone=bool(undone))
+        kept = PutBack(undone)
         cell = Cell(plan, grace=0.1, term=0.1)
         await cell.open()
         try:
-            return cell.plan, await _try_all(cell, ground)
+            return cell.plan, await _try_all(cell, ground, kept)
         finally:
             await asyncio.get_running_loop().run_in_executor(None, cell.close)
 
@@ -111,11 +116,13 @@ def nothing_kept(why: str) -> list[Fact]:
     ]
 
 
-async def _try_all(cell: Cell, ground: Ground) -> Tried:
+async def _try_all(cell: Cell, ground: Ground, kept: PutBack) -> Tried:
     at_once = await _call(cell, ground, "try_walls", {"ground": msgspec.to_builtins(ground)})
     if at_once.outcome is not Outcome.OK:
         raise SandboxUnavailable(f"the trials could not be made: {_said(at_once)}")
     tried: dict[str, str] = msgspec.json.decode(at_once.content, type=dict[str, str])
+    if ground.undone:
+        _look_whether_back(kept, ground, tried)
     timeout, cpu_time, output = await asyncio.gather(
         _call(cell, ground, "sleep_on", {"seconds": 10.0}, timeout=_TIMEOUT),
         _call(cell, ground, "burn", {"seconds": 2 * _CPU_TIME + 1}),
@@ -154,6 +161,15 @@ async def _try_all(cell: Cell, ground: Ground) -> Tried:
         cell.cancel(name, CancelReason.INTERRUPT)
     await asyncio.gather(*both)
     return tried
+
+
+def _look_whether_back(kept: PutBack, ground: Ground, tried: dict[str, str]) -> None:
+    """As after the call of a run: what the trial inside has changed must be told, and undone."""
+    told = dict(kept.check())
+    for name, path in (("protect", ground.protected), ("protect_defaults", ground.guarded)):
+        if not tried[name]:
+            is_back = Path(path).read_text() == _CONTENT
+            tried[name] = "" if told.get(path) and is_back else f"{path} was not put back"
 
 
 async def _call(
@@ -200,7 +216,7 @@ def _ground(top: Path, kind: PlanKind) -> Iterator[tuple[Policy, Ground]]:
         files = ("read/file", "write/file", "unnamed/file", "work/plain", "work/hidden")
         for name in (*files, "work/guarded/file", "work/guarded-by-default/.envrc"):
             (top / name).parent.mkdir(exist_ok=True)
-            (top / name).write_text("content")
+            (top / name).write_text(_CONTENT)
         if privileges.has(privileges.SYS_ADMIN) and kind is not PlanKind.NO_NAMESPACES:
             # Tools of root's are nobody's account. So no mount must show these files as theirs,
             # which not every file system can.

@@ -24,20 +24,34 @@ WEAKER: dict[str, Any] = {
     "kind": "no_namespaces",
     "levels": {"read": "enforced", "protect": "restored", "hide": "missing"},
     "missing": {"hide": "Landlock cannot hide s3cret-word"},
-    "left_open": ["metadata", "names"],
+    "left_open": ["metadata: of all files", "names"],
 }
 
 
 def test_the_lines_for_a_person() -> None:
     assert wall_lines(WEAKER) == [
         "plan no_namespaces: Landlock and seccomp, without namespaces (`sandbox-agent doctor` says"
-        " how to get a stronger one)",
+        " what it leaves open, and how to get a stronger one)",
         "restored, not prevented: protect",
         "open outside: metadata; names",
         "MISSING, as --allow-degraded allows: sandbox.hide: Landlock cannot hide s3cret-word",
     ]
     progress = Progress().line(msgspec.structs.replace(segment(), plan=WEAKER))
     assert progress == "\n".join(wall_lines(WEAKER))
+
+
+def test_what_a_full_plan_would_restore_too_is_not_named() -> None:
+    levels = {
+        "protect": "restored",
+        "protect_defaults": "restored",
+        "limits.disk": "restored",
+        "limits.processes": "restored",
+    }
+    plan = {"kind": "no_namespaces", "levels": levels, "protected": []}
+    assert wall_lines(plan)[1:] == ["restored, not prevented: protect_defaults, limits.processes"]
+    assert len(wall_lines({**plan, "kind": "shared_proc"})) == 2
+    del levels["limits.processes"]
+    assert len(wall_lines({**plan, "kind": "shared_proc"})) == 1
 
 
 @pytest.mark.parametrize("plan", [None, {}, {"kind": "full", "levels": {"disk": "restored"}}])

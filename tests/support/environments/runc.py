@@ -94,7 +94,7 @@ def _root(bundle: str, uid: int) -> str:
     """This host's files, as the user reaches them, without those of its kernel."""
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
-    needed = {Path(sys.base_prefix), Path(sys.prefix), HERE, Path(bundle)}
+    needed = {sys.base_prefix, sys.prefix, str(HERE), bundle}
     as_user.expose(sorted(needed), uid)
     root = os.path.join(bundle, "root")
     os.mkdir(root)

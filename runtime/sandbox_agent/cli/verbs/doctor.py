@@ -26,6 +26,7 @@ from sandbox_agent_sandbox.diagnosis.trials import (
 from sandbox_agent_sandbox.diagnosis.why import Access, Why, why
 from sandbox_agent_sandbox.host.cell import CallRequest
 from sandbox_agent_sandbox.plan import Plan, PlanKind
+from sandbox_agent_sandbox.policy.kinds.left_open import left_open
 from sandbox_agent_sandbox.policy.levels import Fact, Level
 from sandbox_agent_sandbox.policy.paths import follow
 from sandbox_agent_sandbox.policy.policy import Policy
@@ -50,14 +51,15 @@ class Diagnosis(msgspec.Struct, frozen=True):
     """What `doctor --json` prints.
 
     works: whether a run in this folder, with this policy, would start. error: why not. plan: the
-    kind that its sandbox is built by; "" for none. plans: what each kind would keep here. host:
-    where this is, and the smallest change that gives a stronger plan. notes: what the run would be
-    warned of.
+    kind that its sandbox is built by; "" for none. left_open: what that plan leaves open outside.
+    plans: what each kind would keep here. host: where this is, and the smallest change that gives a
+    stronger plan. notes: what the run would be warned of.
     """
 
     works: bool
     error: str | None
     plan: str
+    left_open: list[str]
     plans: list[Standing]
     host: Diagnosed
     fields: list[Fact]
@@ -124,6 +126,7 @@ def _diagnosis(policy: Policy, workspace: Path) -> tuple[Diagnosis, int]:
         works=code == ExitCode.DONE,
         error=None if error is None else str(error),
         plan="" if kind is None else kind,
+        left_open=[] if kind is None or start.plan is None else left_open(start.plan),
         plans=standings(policy, workspace, checks),
         host=diagnosed(),
         fields=fields,
@@ -290,9 +293,8 @@ def _standing(found: Diagnosis) -> str:
     if found.host.cause:
         lines.append(f"Not {PlanKind.FULL}: {found.host.cause}.")
         lines.append(f"  hint, for the plan {found.host.stronger}: {found.host.hint}")
-    for one in found.plans:
-        if one.plan == found.plan and one.left_open:
-            lines += ["Left open outside:", *(f"- {what}" for what in one.left_open)]
+    if found.left_open:
+        lines += ["Left open outside:", *(f"- {what}" for what in found.left_open)]
     names = dict.fromkeys(name for one in found.plans for name in one.levels)
     rows = [[name, *(str(one.levels.get(name, "")) for one in found.plans)] for name in names]
     differ = [row for row in rows if len(set(row[1:])) > 1]

@@ -10,7 +10,7 @@ import asyncio
 import math
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,9 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         return room
 
     def on_event(event: events.AnyEvent) -> None:
-        if isinstance(event, events.Started):
+        if isinstance(event, events.SegmentStarted) and not arguments.quiet:
+            _say_plan(event.plan, console)
+        elif isinstance(event, events.Started):
             stdin.start()
         elif isinstance(event, events.CancelRequested):
             stdin.pause()
@@ -145,6 +147,18 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         own = ended[0].outcome in (Outcome.OK, Outcome.ERROR)
         return code if own and code else ExitCode.EXEC_FAILED
     return code
+
+
+def _say_plan(plan: Mapping[str, Any] | None, console: Console) -> None:
+    """A plan that is not full, unless the line would stand in what a program reads: there, both
+    streams lead to one file or pipe."""
+    if console.one_file and not console.stderr.is_terminal:
+        return
+    # Here, since a full plan needs none of it.
+    from sandbox_agent.reports.walls import plan_line
+
+    if line := plan_line(plan):
+        console.error(line)
 
 
 def _list(findings: Sequence[Finding], console: Console) -> None:

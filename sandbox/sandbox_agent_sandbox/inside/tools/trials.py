@@ -26,7 +26,8 @@ class Ground(msgspec.Struct, frozen=True):
     """What the trials are made on: paths that the host has made, and its values.
 
     port: of a server of the host's on 127.0.0.1. namespaces: the host's links in /proc/self/ns.
-    unshared: there are no mounts and no namespaces; the rest is as the plan says then.
+    unshared: there are no mounts and no namespaces; the rest is as the plan says then. undone: what
+    is protected can be changed, and the host puts it back after the call.
     process: a process of the host's that is there all the time, by what it has in
     /proc/PID/cmdline.
     """
@@ -49,6 +50,7 @@ class Ground(msgspec.Struct, frozen=True):
     open_files: int
     file_size: int
     unshared: bool = False
+    undone: bool = False
 
 
 def try_walls(ground: Ground) -> dict[str, str]:
@@ -175,8 +177,8 @@ def _hide(ground: Ground) -> str:
 def _protect(ground: Ground) -> str:
     with open(ground.plain, "ab"), open(ground.protected, "rb"):
         pass
-    if ground.unshared:
-        return ""  # the host compares it after the call
+    if ground.undone:
+        return _change(ground.protected)
     folder = os.path.dirname(ground.protected)
     return (
         _refused(lambda: os.open(ground.protected, os.O_WRONLY), *_DENIED)
@@ -185,11 +187,18 @@ def _protect(ground: Ground) -> str:
     )
 
 
+def _change(path: str) -> str:
+    """The host looks after the call whether it is back (`diagnosis/trials.py`)."""
+    with open(path, "w") as file:
+        file.write("changed by a tool")
+    return ""
+
+
 def _protect_defaults(ground: Ground) -> str:
     with open(ground.plain, "ab"), open(ground.guarded, "rb"):
         pass
-    if ground.unshared:
-        return ""
+    if ground.undone:
+        return _change(ground.guarded)
     return _refused(lambda: os.open(ground.guarded, os.O_WRONLY), *_DENIED) or _refused(
         lambda: os.rename(ground.guarded, f"{ground.guarded}-other"), errno.EBUSY, *_DENIED
     )

@@ -2,12 +2,18 @@
 
 A host that can do a full plan is not asked: the sandbox is built, and only where that fails the
 kinds are tried, each in a child, and once in a process. So a full plan costs nothing more.
+
+Where parts of /proc are masked, as in containers, the kernel mounts no fresh one. A full plan would
+fail there after some 100 ms, so one child tries first how far one comes.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 from sandbox_agent_sandbox.errors import NoPlan, SandboxUnavailable
 from sandbox_agent_sandbox.plan import PlanKind
@@ -49,8 +55,21 @@ def _try(kind: PlanKind, facts: HostFacts) -> Found:
 def choose_at_once(policy: Policy) -> PlanKind | None:
     """The kind to build by where nothing has to be tried for it; else None."""
     wanted = _kinds(policy)[0]
-    tried = policy.plan == AUTO and wanted in _known
+    tried = policy.plan == AUTO and (wanted in _known or _is_masked())
     return wanted if wanted is PlanKind.FULL and not tried else None
+
+
+def _is_masked() -> bool:
+    """Whether something is mounted over a part of /proc that containers mask. Five stat(2)."""
+    masks = {_device(path) for path in ("/proc/kcore", "/proc/keys", "/proc/acpi", "/proc/scsi")}
+    return bool(masks - {None, _device("/proc")})
+
+
+def _device(path: str) -> int | None:
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return None
 
 
 def choose(policy: Policy, facts: HostFacts) -> PlanKind:
@@ -58,7 +77,40 @@ def choose(policy: Policy, facts: HostFacts) -> PlanKind:
 
     Raises NoPlan, with all reasons, where this host can do none that the policy allows.
     """
-    return choose_at_once(policy) or _first(_kinds(policy), facts)
+    kind = choose_at_once(policy)
+    if kind is None and policy.plan == AUTO and PlanKind.FULL not in _known:
+        _try_at_once(facts)
+        kind = None if PlanKind.FULL in _known else PlanKind.FULL
+    return kind or _first(_kinds(policy), facts)
+
+
+def _try_at_once(facts: HostFacts) -> None:
+    """Find out in one child how far a plan with namespaces comes."""
+    from sandbox_agent_sandbox.policy.kinds.shared_proc import try_with_fresh
+
+    with _looking_ahead(facts):
+        full, shared = try_with_fresh(facts)
+    _known.update({PlanKind.FULL: full} if full else {})
+    _known.update({PlanKind.SHARED_PROC: shared} if shared else {})
+
+
+@contextmanager
+def _looking_ahead(facts: HostFacts) -> Iterator[None]:
+    """Meanwhile, in another child, whether a plan without namespaces can be had: most hosts that
+    can do no full plan can do only that."""
+
+    def look() -> None:
+        with suppress(Exception):  # it is tried again where it is needed
+            found(PlanKind.NO_NAMESPACES, facts)
+
+    thread = threading.Thread(target=look, name="sandbox-agent look ahead", daemon=True)
+    if PlanKind.NO_NAMESPACES not in _known:
+        thread.start()
+    try:
+        yield
+    finally:
+        if thread.ident is not None:
+            thread.join()
 
 
 def choose_again(
@@ -78,8 +130,12 @@ def choose_again(
     elif found(kind, facts).works:
         raise failure
     kinds = _kinds(policy)
+    kinds = kinds[kinds.index(kind) + 1 :]
     try:
-        return _first(kinds[kinds.index(kind) + 1 :], facts)
+        if PlanKind.SHARED_PROC in kinds and PlanKind.SHARED_PROC not in _known:
+            with _looking_ahead(facts):
+                found(PlanKind.SHARED_PROC, facts)
+        return _first(kinds, facts)
     except NoPlan as others:
         # What the strongest kind failed for comes first, with the hint for it.
         what, separator, hint = str(failure).partition("; hint: ")

@@ -1,6 +1,9 @@
-"""Whether this host can do a plan with namespaces and without a fresh /proc."""
+"""Whether this host can do a plan with namespaces and without a fresh /proc, and in the same child
+whether a fresh one can be mounted."""
 
 from __future__ import annotations
+
+import errno
 
 from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.identity import identity_for
@@ -8,6 +11,7 @@ from sandbox_agent_sandbox.policy.kinds.found import Found
 from sandbox_agent_sandbox.policy.probe import HostFacts, try_in_child
 
 _TRIAL = """
+from contextlib import suppress
 from sandbox_agent_sandbox.inside.shared_proc import SharedProc
 from sandbox_agent_sandbox.inside.walls.landlock import OLDEST, landlock_abi
 from sandbox_agent_sandbox.inside.walls.namespaces import enter_namespaces, switch_user, write_maps
@@ -21,6 +25,10 @@ def attempt(what, do, *arguments):
 
 def mount():
     s.mount(None, '/', None, s.MS_REC | s.MS_PRIVATE)
+    if os.environ.get('FRESH'):
+        with suppress(OSError):
+            s.mount('proc', '/proc', 'proc', 0)
+            sys.exit('fresh')
     SharedProc().mount('/proc', '/dev/null')
 
 identity = Identity(*map(int, os.environ['IDENTITY'].split()))
@@ -50,6 +58,31 @@ if os.waitpid(child, 0)[1]:
 
 def try_shared_proc(facts: HostFacts) -> Found:
     """Try it in a child: the namespaces, the id maps, and a copy of /proc in them."""
+    return _found(_try(facts))
+
+
+def try_with_fresh(facts: HostFacts) -> tuple[Found | None, Found | None]:
+    """What is found of a full plan and of this kind; None for what is not known.
+
+    A full plan is found only to be refused. Whether it works is known when it is built.
+    """
+    why = _try(facts, FRESH="yes")
+    if why == _FRESH:
+        return None, None
+    shared = _found(why)
+    if not why:
+        why = "a fresh /proc: parts of the one that is there are masked"
+        return Found(works=False, why=why, hint=_UNMASK), shared
+    refused = any(f"[Errno {number}]" in why for number in _FORBIDDEN)
+    return Found(works=False, why=why, hint=shared.hint) if refused else None, shared
+
+
+_FORBIDDEN = (errno.EPERM, errno.EACCES, errno.EROFS, errno.EINVAL, errno.ENOSYS)
+_FRESH, _LANDLOCK = "fresh", "Landlock"
+_UNMASK = "in a container, unmask /proc (docker: --security-opt systempaths=unconfined)"
+
+
+def _try(facts: HostFacts, **environment: str) -> str:
     identity = identity_for(PlanKind.SHARED_PROC, facts, None)
     ids = (
         identity.inside_uid,
@@ -57,10 +90,13 @@ def try_shared_proc(facts: HostFacts) -> Found:
         identity.outside_uid,
         identity.outside_gid,
     )
-    why = try_in_child(_TRIAL, {"IDENTITY": " ".join(map(str, ids))})
+    return try_in_child(_TRIAL, {"IDENTITY": " ".join(map(str, ids)), **environment})
+
+
+def _found(why: str) -> Found:
     if not why:
         return Found(works=True)
     hint = "allow user namespaces; in a container, a seccomp profile that allows unshare and mount"
-    if why.startswith("Landlock"):
+    if why.startswith(_LANDLOCK):
         hint = "Linux 5.19 or newer with Landlock, or unmask /proc"
     return Found(works=False, why=why, hint=hint)
