@@ -84,7 +84,6 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     except ConfigError as error:
         console.error(str(error))
         return error.exit_code
-    interrupt = _interrupt(arguments.grace)
     ended: list[events.Ended] = []
     passer, stdin = console.passer(), StandardInput()
 
@@ -116,7 +115,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         agents_md=False,  # there is no model to tell
         workspace=Workspace(path=workspace, allow_home=arguments.allow_home),
         sandbox=policy,
-        interrupt=interrupt,
+        interrupt=_interrupt(arguments.grace),
         output_dir=Path(arguments.out).absolute() if arguments.out else None,
         name="exec",
         task_files=[arguments.policy] if arguments.policy else None,
@@ -132,8 +131,7 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
     finally:
         stdin.stop()
     console.survivors(result.survivors)
-    if result.record.findings:
-        _list(result.record.findings, console)
+    _list(result.record.findings, console)
     if result.survivors:
         return ExitCode.SURVIVORS
     if not ended:
@@ -162,6 +160,8 @@ def _say_plan(plan: Mapping[str, Any] | None, console: Console) -> None:
 
 
 def _list(findings: Sequence[Finding], console: Console) -> None:
+    if not findings:
+        return
     # Here, since few commands have them.
     from sandbox_agent.reports.findings import finding_lines
 
