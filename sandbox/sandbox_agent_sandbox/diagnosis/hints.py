@@ -123,12 +123,14 @@ def _without_namespaces(plan: Plan, line: str) -> str:
             f"tools have no such sockets here (sandbox.network: {plan.network}), because this host"
             f" has no namespaces{how if plan.network == 'none' else ''}"
         )
-    if "_multiprocessing.SemLock(" not in line:
+    heard = plan.unshared is not None and plan.unshared.broker
+    if "_multiprocessing.SemLock(" not in line or heard:
         return ""
     return (
         "locks between processes lie in /dev/shm, which is the host's and closed to tools, because"
-        " this host has no namespaces; hint: use threads, or processes that talk through pipes"
-        " (subprocess, multiprocessing.Pipe)"
+        " this host has neither namespaces nor a way to look at system calls (seccomp_unotify);"
+        " hint: use threads, or processes that talk through pipes (subprocess,"
+        " multiprocessing.Pipe)"
     )
 
 

@@ -275,7 +275,8 @@ FIELDS: Mapping[str, Judge] = {
     "limits.file_size": always("RLIMIT_FSIZE, per file"),
     "limits.tmp": _tmp,
     "limits.shm": by_kind(
-        "size of a file system in memory", "there is no /dev/shm; System V segments are counted"
+        "size of a file system in memory",
+        "System V segments are counted; files of shm_open(3) lie with those of TMPDIR",
     ),
     "limits.disk": _disk,
     "limits.output": always("the host reads no more"),

@@ -28,7 +28,7 @@ from collections.abc import Collection
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.unshared.kernel import filter_with_listener
 from sandbox_agent_sandbox.inside.unshared.reach import below, is_below, send_below
-from sandbox_agent_sandbox.inside.unshared.view import notify
+from sandbox_agent_sandbox.inside.unshared.view import notify, shared_files
 from sandbox_agent_sandbox.inside.unshared.view.broker import Broker
 from sandbox_agent_sandbox.inside.unshared.view.notify import Notification
 
@@ -51,8 +51,8 @@ _SIGNALS = frozenset(_NUMBERS.values())
 _ATTACH, _SEIZE = 16, 0x4206
 """PTRACE_ATTACH, PTRACE_SEIZE. All other requests are about tracees."""
 
-_LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
-"""BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K."""
+_LOAD, _AND, _JUMP_EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
+"""BPF_LD|W|ABS, BPF_ALU|AND|K, BPF_JMP|JEQ|K, BPF_RET|K."""
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _NUMBER, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 16, 24
 """Offsets in struct seccomp_data."""
@@ -73,14 +73,27 @@ def gate_program(*, signals: bool, others: Collection[int] = ()) -> bytes:
             # kill(0) is for the caller's own group, and the worker's session is the call's alone.
             code += [(_JUMP_EQUAL, 0, 4, number), (_LOAD, 0, 0, _FIRST_ARGUMENT)]
             code += [(_JUMP_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW)]
-        elif number == notify.NUMBERS["ioctl"]:
+        elif number == notify.NUMBERS.get("ioctl"):
             code += [(_JUMP_EQUAL, 0, 4, number), (_LOAD, 0, 0, _SECOND_ARGUMENT)]
             code += [(_JUMP_EQUAL, 1, 0, notify.TIOCGPTPEER), (_RETURN, 0, 0, _ALLOW)]
+        elif number in shared_files.FLAGS_AT:
+            code += _openings(number)
         else:
             code.append((_JUMP_EQUAL, 0, 1, number))
         code.append((_RETURN, 0, 0, _NOTIFY))
     code.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("=HBBI", *one) for one in code)
+
+
+def _openings(number: int) -> list[tuple[int, int, int, int]]:
+    """Only with the flags that sem_open(3) and shm_open(3) use: a call that waits takes its time,
+    and a signal can end it."""
+    at = _FIRST_ARGUMENT + 8 * shared_files.FLAGS_AT[number]
+    (mask, value), (other_mask, other_value) = shared_files.FLAGS
+    code = [(_JUMP_EQUAL, 0, 8, number)]
+    code += [(_LOAD, 0, 0, at), (_AND, 0, 0, mask), (_JUMP_EQUAL, 4, 0, value)]
+    code += [(_LOAD, 0, 0, at), (_AND, 0, 0, other_mask), (_JUMP_EQUAL, 1, 0, other_value)]
+    return [*code, (_RETURN, 0, 0, _ALLOW)]
 
 
 def shut_behind(program: bytes, supervisor: socket.socket) -> bool:
@@ -116,6 +129,7 @@ class Gate:
 
     def __init__(self, listener: int, kept: Collection[int], broker: Broker | None) -> None:
         self.listener = listener
+        notify.wake_at_once(listener)
         self._kept = kept
         self._broker = broker
 

@@ -32,6 +32,12 @@ _ACCESS, _READ_ONLY, _TRUNCATE = 0o3, 0o0, 0o1000
 _TRUNCATE_ABI = 3
 """The first ABI of Landlock that knows truncation (Linux 6.2)."""
 
+_FILES = {
+    "x86_64": ("open", "openat", "link", "unlink"),
+    "aarch64": ("openat", "linkat", "unlinkat"),
+}
+"""What sem_open(3), shm_open(3) and their like are made of."""
+
 _HERE = (Condition(0, (0,)),)
 """The first argument is 0: the calling process or thread."""
 
@@ -48,10 +54,11 @@ def compile_unshared(
 
 def looked_at(machine: str, network: str, found: Unshared, *, unix: bool) -> tuple[int, ...]:
     """The numbers of the system calls that are neither refused nor let through: the broker carries
-    them out; of ioctl(2) only TIOCGPTPEER. As in `foreign_refusals`."""
+    them out; of ioctl(2) only TIOCGPTPEER, of files those below /dev/shm. As in
+    `foreign_refusals`."""
     if not found.broker:
         return ()
-    names = ["shmget", "shmat", "shmctl"]
+    names = ["shmget", "shmat", "shmctl", *_FILES.get(machine, ())]
     if unix or network == "loopback":
         names += ["connect", "bind", "listen", *([] if found.takes else ["socket"])]
     if found.takes:

@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from sandbox_agent_sandbox.inside.unshared.view import notify
 from sandbox_agent_sandbox.inside.unshared.view.made import Made
 from sandbox_agent_sandbox.inside.unshared.view.notify import Notification
+from sandbox_agent_sandbox.inside.unshared.view.shared_files import SharedFiles
 from sandbox_agent_sandbox.inside.unshared.view.shared_memory import SharedMemory
 from sandbox_agent_sandbox.inside.unshared.view.sockets import Sockets
 from sandbox_agent_sandbox.inside.unshared.view.threads import become
@@ -50,6 +51,7 @@ class Broker:
         self._sockets = Sockets(listener, plan, own, ruleset)
         self._made = None if plan.unshared.takes else Made(listener)
         self._memory = SharedMemory(listener, plan.private.shared_memory)
+        self._files = SharedFiles(listener, plan.identity, own)
         self._waiting: SimpleQueue[Notification] = SimpleQueue()
         self._threads = 0
         self._lock = _thread.allocate_lock()
@@ -61,6 +63,9 @@ class Broker:
 
     def take(self, asked: Notification) -> None:
         """Have a thread carry a call out and answer it. Returns at once."""
+        if self._files.looks_at(asked):
+            self._files.take(asked)
+            return
         with self._lock:
             self._busy += 1
             enough = self._busy <= self._threads
@@ -106,16 +111,16 @@ class Broker:
 
     def _serve_descriptor(self, asked: Notification) -> None:
         process = notify.process_of(asked.thread)
-        if self._made is not None and asked.number == notify.NUMBERS["socket"]:
+        if self._made is not None and asked.number == notify.NUMBERS.get("socket"):
             self._made.make(asked)
             return
         taken = self._take(asked, process)
         try:
-            if asked.number == notify.NUMBERS["ioctl"]:
+            if asked.number == notify.NUMBERS.get("ioctl"):
                 self._open_other_side(asked, taken)
                 return
             error = self._sockets.serve(asked, process, taken)
-            if self._made is not None and asked.number != notify.NUMBERS["bind"]:
+            if self._made is not None and asked.number != notify.NUMBERS.get("bind"):
                 self._made.used(taken)
         finally:
             with suppress(OSError):

@@ -16,13 +16,17 @@ from typing import NamedTuple
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
-_NAMES = ("ioctl", "shmget", "shmat", "shmctl", "socket", "connect", "bind", "listen")
-_KNOWN = {
-    "x86_64": (16, 29, 30, 31, 41, 42, 49, 50),
-    "aarch64": (29, 194, 196, 195, 198, 203, 200, 201),
-}
-NUMBERS = dict(zip(_NAMES, _KNOWN.get(platform.machine(), (-1,) * len(_NAMES)), strict=True))
-"""Of the calls that the broker carries out."""
+NUMBERS = {
+    "x86_64": {
+        "ioctl": 16, "shmget": 29, "shmat": 30, "shmctl": 31, "socket": 41, "connect": 42,
+        "bind": 49, "listen": 50, "open": 2, "openat": 257, "link": 86, "unlink": 87,
+    },
+    "aarch64": {
+        "ioctl": 29, "shmget": 194, "shmat": 196, "shmctl": 195, "socket": 198, "connect": 203,
+        "bind": 200, "listen": 201, "openat": 56, "linkat": 37, "unlinkat": 35,
+    },
+}.get(platform.machine(), {})  # fmt: skip
+"""Of the calls that the broker carries out. What libc makes of link(2) and unlink(2) differs."""
 
 TIOCGPTPEER = 0x5441
 """The only request of ioctl(2) among them."""
@@ -31,6 +35,7 @@ _SYS_PIDFD_GETFD = 438
 _SYS_PROCESS_VM_READV = {"x86_64": 310, "aarch64": 270}.get(platform.machine(), -1)
 
 _RECEIVE, _SEND, _IS_VALID, _ADD_FD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
+_SET_FLAGS, _WAKE_AT_ONCE = 0x40082104, 1
 """SECCOMP_IOCTL_NOTIF_*."""
 _CONTINUE = 1
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")
@@ -48,6 +53,13 @@ class Notification(NamedTuple):
     thread: int
     number: int
     arguments: tuple[int, ...]
+
+
+def wake_at_once(listener: int) -> None:
+    """Have callers hand over their processor to who answers: SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP.
+    Nothing before Linux 6.6."""
+    with suppress(OSError):
+        fcntl.ioctl(listener, _SET_FLAGS, _WAKE_AT_ONCE)
 
 
 def receive(listener: int) -> Notification:
@@ -120,6 +132,15 @@ def process_of(thread: int) -> int:
             return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
     except (OSError, StopIteration):
         return -1
+
+
+def umask_of(process: int) -> int:
+    """The umask of a process; one that shuts out all others, if it has ended."""
+    try:
+        with open(f"/proc/{process}/status", encoding="utf-8", errors="replace") as file:
+            return int(next(line.split()[1] for line in file if line.startswith("Umask:")), 8)
+    except (OSError, StopIteration, ValueError):
+        return 0o077
 
 
 def _checked(result: int) -> int:

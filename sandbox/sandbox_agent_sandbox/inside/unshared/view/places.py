@@ -10,6 +10,7 @@ import os
 from contextlib import suppress
 
 from sandbox_agent_sandbox.inside.kernel.remove_tree import remove_tree
+from sandbox_agent_sandbox.inside.unshared.view.shared_files import SHARED_FILES
 from sandbox_agent_sandbox.inside.walls.private import Area, make_area
 from sandbox_agent_sandbox.plan import Plan
 
@@ -53,6 +54,7 @@ class Own:
         try:
             home = f"{folder}/{os.path.basename(plan.home)}"
             self._make_folder(home, 0o700)
+            self._make_folder(f"{folder}/{SHARED_FILES}", 0o700)
             for file in plan.files:
                 if file.path.startswith(f"{plan.home}/"):
                     path = home + file.path.removeprefix(plan.home)

@@ -19,7 +19,7 @@ from sandbox_agent_sandbox.inside.unshared.view.notify import NUMBERS, Notificat
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.shmat.restype = ctypes.c_void_p
 
-_GET, _ATTACH, _CONTROL = NUMBERS["shmget"], NUMBERS["shmat"], NUMBERS["shmctl"]
+_GET, _ATTACH, _CONTROL = (NUMBERS.get(name, -1) for name in ("shmget", "shmat", "shmctl"))
 _PRIVATE = 0
 _CREATE, _EXCLUSIVE, _MODE = 0o1000, 0o2000, 0o777
 _HUGE = 0o4000

@@ -30,7 +30,7 @@ from sandbox_agent_sandbox.plan import Plan
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-_CONNECT, _BIND, _LISTEN = (NUMBERS[name] for name in ("connect", "bind", "listen"))
+_CONNECT, _BIND, _LISTEN = (NUMBERS.get(name, -1) for name in ("connect", "bind", "listen"))
 _LONGEST = 128
 """Bytes of struct sockaddr_storage."""
 _INET = struct.Struct("!2xH4s8x")
@@ -107,7 +107,7 @@ class Sockets:
         if family == socket.AF_UNIX:
             _path(address)
             with _folder_of(asked.thread, self._listener, asked) as folder:
-                self._binder.bind(sock.fileno(), address, folder.fd, _umask_of(process))
+                self._binder.bind(sock.fileno(), address, folder.fd, notify.umask_of(process))
         elif self._network == "host":
             _call(_libc.bind, sock, address)
         else:
@@ -235,14 +235,6 @@ def _folder_of(thread: int, listener: int, asked: Notification) -> _Folder:
         os.close(folder.fd)
         raise OSError(errno.ESRCH, "the caller has ended")
     return folder
-
-
-def _umask_of(process: int) -> int:
-    try:
-        with open(f"/proc/{process}/status", encoding="utf-8", errors="replace") as file:
-            return int(next(line.split()[1] for line in file if line.startswith("Umask:")), 8)
-    except (OSError, StopIteration, ValueError):
-        return 0o077
 
 
 def _path(address: bytes) -> bytes:
