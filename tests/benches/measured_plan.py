@@ -1,9 +1,9 @@
 """What one plan costs, in a process of its own: the host of one sandbox.
 
-    python measured_plan.py KIND FOLDER
+    python measured_plan.py KIND FOLDER [FIGURE...]
 
-KIND: of the plan, as `sandbox.plan` has it. It prints the seconds of each figure as a JSON object.
-`costs_plans.py` runs it with each plan in turns.
+KIND: of the plan, as `sandbox.plan` has it. FIGURE: without any, all. It prints the seconds of each
+figure as a JSON object. `costs_plans.py` runs it with each plan in turns.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "support"))
 
@@ -101,7 +100,7 @@ class Bench:
         await asyncio.to_thread(ready)
         result = await self._stop(request, call)
         assert (result.outcome, result.rung) == (Outcome.KILLED, Rung.KILL), result
-        assert not observer.marked(mark), "something is left"
+        assert not result.survivors and not observer.marked(mark), "something is left"
         return (result.rungs_ms["ended"] - result.rungs_ms["kill"]) / 1e3
 
     async def _stop(self, request: CallRequest, call: asyncio.Task[CallResult]) -> CallResult:
@@ -134,10 +133,12 @@ def all_up(count: int, mark: str) -> None:
             os.kill(process.pid, signal.SIGSTOP)
 
 
-async def measure(kind: PlanKind, folder: Path) -> dict[str, list[float]]:
+async def measure(kind: PlanKind, folder: Path, some: Sequence[str]) -> dict[str, list[float]]:
     workspace = folder / "work"
     workspace.mkdir(exist_ok=True)
-    found: dict[str, list[float]] = {}
+
+    def wanted(figure: str) -> bool:
+        return not some or figure in some
 
     def new() -> Cell:
         policy = Policy(limits=LIMITS)
@@ -145,36 +146,45 @@ async def measure(kind: PlanKind, folder: Path) -> dict[str, list[float]]:
         # No time between the rungs: SIGCONT comes with SIGTERM, and the stopped ones stay stopped.
         return Cell(plan, grace=0.0, term=0.0)
 
-    opened = []
-    for _ in range(OPENS + 1):  # with the first one files are read once
-        begin = time.perf_counter()
-        cell = new()
-        await cell.open()
-        opened.append(time.perf_counter() - begin)
-        cell.close()
-    found["open"] = opened[1:]
+    async def opened() -> list[float]:
+        taken = []
+        for _ in range(OPENS + 1):  # with the first one files are read once
+            begin = time.perf_counter()
+            cell = new()
+            await cell.open()
+            taken.append(time.perf_counter() - begin)
+            cell.close()
+        return taken[1:]
 
-    async def timed(what: str, measured: Callable[[Bench], Awaitable[float]], count: int) -> None:
+    async def timed(measured: Callable[[Bench], Awaitable[float]], count: int) -> list[float]:
         cell = new()
         await cell.open()
         try:
             bench = Bench(cell, workspace)
             await bench.call()
-            found[what] = [await asyncio.wait_for(measured(bench), DEADLINE) for _ in range(count)]
+            return [await asyncio.wait_for(measured(bench), DEADLINE) for _ in range(count)]
         finally:
             assert cell.close() == (), "something is left"
 
-    await timed("call", Bench.call, CALLS)
-    found["call"] = [statistics.median(found["call"])]
+    def killed(count: int) -> Callable[[Bench], Awaitable[float]]:
+        return lambda bench: bench.tree(count)
+
+    found: dict[str, list[float]] = {}
+    if wanted("open"):
+        found["open"] = await opened()
+    if wanted("call"):
+        found["call"] = [statistics.median(await timed(Bench.call, CALLS))]
     for count in COUNTS:
-        await timed(f"kill {count}", lambda bench, count=count: bench.tree(count), 1)
-    await timed("storm", Bench.storm, 1)
+        if wanted(f"kill {count}"):
+            found[f"kill {count}"] = await timed(killed(count), 1)
+    if wanted("storm"):
+        found["storm"] = await timed(Bench.storm, 1)
     return found
 
 
 def main(arguments: list[str]) -> None:
     kind, folder = PlanKind(arguments[0]), Path(arguments[1])
-    figures: dict[str, Any] = asyncio.run(measure(kind, folder))
+    figures = asyncio.run(measure(kind, folder, arguments[2:]))
     print(json.dumps(figures), flush=True)
 
 
