@@ -25,6 +25,8 @@ _SCOPE_SIGNAL, _REFER = 2, 1 << 13
 """LANDLOCK_SCOPE_SIGNAL, LANDLOCK_ACCESS_FS_REFER."""
 _MOST_PASSES = 50
 """Looks for processes that began after the last look. A storm must not hold its caller."""
+_MOST_BELOW = 10_000
+"""Processes that are looked for in one go: tools may start new ones as fast as they are found."""
 _MOST_LEVELS = 10_000
 """Steps up a chain of parents. Parents that change meanwhile could lead in a circle."""
 
@@ -187,9 +189,10 @@ def children(pid: int) -> list[int]:
 
 
 def below(pid: int) -> list[int]:
-    """The processes below a process, as they are found one after another."""
-    found, todo = [], [pid]
-    while todo:
+    """The processes below a process, as they are found one after another; not all of a storm."""
+    found: list[int] = []
+    todo = [pid]
+    while todo and len(found) < _MOST_BELOW:
         new = children(todo.pop())
         found += new
         todo += new

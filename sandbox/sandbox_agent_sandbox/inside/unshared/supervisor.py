@@ -38,8 +38,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.0001, 0.005
 """Seconds between two looks for the proof, while what was killed dies."""
 _AGAIN = 0.05
 """Seconds after which kill(-1) is repeated in a domain. Once is enough, so this is a precaution."""
-_ANSWERS = 64
-"""Calls at the gate that are answered between two rounds."""
 
 
 class Keepers(NamedTuple):
@@ -93,7 +91,7 @@ def main(charge: Charge) -> NoReturn:
         # A failure of ours. There is a worker perhaps; what is below this process ends.
         with suppress(BaseException):
             report_failure(status, Step.CALL, max(number, 0))
-            _end_all(Reach(None), None)
+            _end_all(Reach(None))
             os.eventfd_write(charge.proof, 1)
         os._exit(1)
 
@@ -137,7 +135,7 @@ class _Supervisor:
                 self._sources[fd](fd)
             if alone and nothing_left():
                 break
-        _end_all(self._reach, self._gate)
+        _end_all(self._reach)
         status = self._charge.descriptors.status
         if self._said:
             os.write(status, self._said)
@@ -235,11 +233,9 @@ class _Supervisor:
             self._poll.unregister(fd)
 
 
-def _end_all(reach: Reach, gate: Gate | None) -> None:
-    """Kill in rounds until nothing is left."""
-    poll = select.poll()
-    if gate is not None:
-        poll.register(gate.listener, select.POLLIN)
+def _end_all(reach: Reach) -> None:
+    """Kill in rounds until nothing is left. What waits at the gate gets no answer any more, and
+    SIGKILL ends it there."""
     pause, again = _FIRST_PAUSE, 0.0
     while True:
         now = time.monotonic()
@@ -248,10 +244,5 @@ def _end_all(reach: Reach, gate: Gate | None) -> None:
             again = now + _AGAIN
         if nothing_left():
             return
-        for _ in range(_ANSWERS):
-            if gate is None or not poll.poll(0):
-                break
-            if not gate.serve():
-                gate = None
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
