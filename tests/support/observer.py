@@ -3,7 +3,8 @@
 What a tool starts is marked by a random text in its argument vector (`sleep 300.83551...`), which
 shows on the host in /proc/PID/cmdline whatever namespaces the process lives in. The pids that a
 tool writes down are those of its own pid namespace; NSpid in /proc/PID/status joins the two.
-Zombies do not count: they have ended, and somebody else has to reap them.
+Zombies do not count: they have ended, and somebody else has to reap them. A process whose first
+thread alone has ended looks like one, and has more threads.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def look(pid: int) -> Process | None:
     # The name in parentheses may itself hold blanks and parentheses; fields count from the last.
     name, _, rest = stat.partition(b"(")[2].rpartition(b")")
     fields = rest.split()
-    if fields[0] in (b"Z", b"X"):
+    if fields[0] in (b"Z", b"X") and int(fields[17]) < 2:
         return None
     command = b" ".join(words).decode(errors="replace").strip()
     nspid: tuple[int, ...] = (pid,)

@@ -44,13 +44,17 @@ Tell = Callable[[str, str, str], object]
 
 @dataclass
 class _Process:
-    """start: in clock ticks since boot; with the pid it names one process."""
+    """start: in clock ticks since boot; with the pid it names one process. is_dead: it has ended,
+    and counts until its parent takes note of that. folder: below /proc, with the files that tell of
+    its memory and descriptors: of a thread where the first one has ended."""
 
     pid: int
     parent: int
     threads: int
     start: int
     size: int
+    folder: str
+    is_dead: bool = False
 
 
 class Watch:
@@ -75,7 +79,9 @@ class Watch:
         self._memfds_at = 0.0
         watched = plan.limits.memory, plan.limits.call_memory, plan.limits.processes
         self._proc = -1
-        self._bounds_numbers = plan.kind is PlanKind.NO_NAMESPACES
+        # RLIMIT_NPROC does not bind uid 0, in whatever namespace. getrlimit(2)
+        self._bounds_numbers = plan.identity.outside_uid == 0
+        self._keepers = 2 if plan.kind is PlanKind.NO_NAMESPACES else 1
         if plan.groups is None and any(limit is not None for limit in watched):
             self._proc = _every_process() if proc < 0 else proc
         self._folders = [path for path in own if _is_in_memory(path)]
@@ -136,7 +142,7 @@ class Watch:
         if limit is None or number < limit:
             return limit is not None and self._bounds_numbers and number > limit / 2
         if self._bounds_numbers:
-            ours = 1 + 2 * len(by_call)  # this process, the supervisors and the starters
+            ours = 1 + self._keepers * len(by_call)  # this process, and those that keep a call
             self._end_newest(number - ours - limit, everything, by_call)
         largest = max(by_call, key=lambda init: sum(one.threads for one in by_call[init]))
         self._say(largest, "processes", "no more processes or threads could be started")
@@ -145,13 +151,20 @@ class Watch:
     def _end_newest(
         self, number: int, everything: list[_Process], by_call: dict[int, list[_Process]]
     ) -> None:
-        """End so many processes and threads, where RLIMIT_NPROC does not bind: as uid 0 outside."""
-        tools = [process for process in everything if process.pid not in by_call]
-        tools.sort(key=lambda process: process.start)
-        while number > 0 and tools:
-            newest = tools.pop()
+        """End so many processes and threads, where RLIMIT_NPROC does not bind: as uid 0 outside.
+
+        One that has ended already goes with the end of its parent, whose heir takes note of it.
+        """
+        tools = {process.pid: process for process in everything if process.pid not in by_call}
+        ended: set[int] = set()
+        for newest in sorted(tools.values(), key=lambda process: process.start, reverse=True):
+            if number <= 0:
+                break
             number -= newest.threads
-            self._end(newest)
+            victim = tools.get(newest.parent) if newest.is_dead else newest
+            if victim is not None and victim.pid not in ended:
+                ended.add(victim.pid)
+                self._end(victim)
 
     def _look_at_memory(
         self,
@@ -238,9 +251,32 @@ class Watch:
     def _read(self, pid: int) -> _Process | None:
         """From /proc/PID/stat. The command in brackets may hold anything."""
         data = self._text(f"{pid}/stat").rpartition(b")")[2].split()
-        if len(data) < 22 or data[0] in (b"Z", b"X"):
+        if len(data) < 22 or data[0] == b"X":
             return None
-        return _Process(pid, int(data[1]), int(data[17]), int(data[19]), int(data[21]) * _PAGE)
+        folder, threads, pages = str(pid), int(data[17]), int(data[21])
+        is_dead = data[0] == b"Z" and threads < 2
+        if data[0] == b"Z" and not is_dead:
+            folder, pages = self._other_thread(pid)
+        return _Process(pid, int(data[1]), threads, int(data[19]), pages * _PAGE, folder, is_dead)
+
+    def _other_thread(self, pid: int) -> tuple[str, int]:
+        """A thread of a process whose first one has ended, and the pages that it shows. The process
+        goes on, and what /proc says of the first thread has no memory any more."""
+        try:
+            fd = os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._proc)
+        except OSError:
+            return str(pid), 0
+        try:
+            names = os.listdir(fd)
+        except OSError:
+            names = []
+        finally:
+            os.close(fd)
+        for name in names:
+            data = self._text(f"{pid}/task/{name}/stat").rpartition(b")")[2].split()
+            if len(data) > 21 and data[0] not in (b"Z", b"X"):
+                return f"{pid}/task/{name}", int(data[21])
+        return str(pid), 0
 
     def _exact(self, process: _Process) -> tuple[int, int]:
         """The process's part of its pages, and of those the ones of files in memory."""
@@ -257,7 +293,7 @@ class Watch:
     ) -> tuple[int, int] | None:
         """Two sizes that a file of the process names, in bytes; None if it cannot be read."""
         sizes: dict[bytes, int] = {}
-        for line in self._text(f"{process.pid}/{file}").splitlines():
+        for line in self._text(f"{process.folder}/{file}").splitlines():
             name, _, rest = line.partition(b":")
             if name in (first, second):
                 sizes[name] = int(rest.split()[0]) * 1024
@@ -267,7 +303,7 @@ class Watch:
         """The bytes of each memfd that a process holds, by its inode."""
         sizes: dict[int, int] = {}
         for process in processes:
-            folder = f"{process.pid}/fd"
+            folder = f"{process.folder}/fd"
             with suppress(OSError):
                 fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._proc)
                 try:

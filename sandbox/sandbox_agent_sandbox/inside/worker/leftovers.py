@@ -172,7 +172,9 @@ def is_counted(pid: int) -> bool:
     """Whether a process is alive, and no helper of Python."""
     status = _read(pid, "stat")
     # The command in brackets may hold anything. proc_pid_stat(5)
-    if not status or status.rpartition(b")")[2].split()[0] in (b"Z", b"X"):
+    fields = status.rpartition(b")")[2].split()
+    # With its first thread alone ended it has more of them.
+    if not fields or (fields[0] in (b"Z", b"X") and int(fields[17]) < 2):
         return False
     command = _read(pid, "cmdline")
     return not any(helper in command for helper in _HELPERS)

@@ -82,3 +82,56 @@ def test_a_process_with_more_threads_than_the_limit_is_ended(tmp_path: Path) -> 
     assert result.outcome in (Outcome.ERROR, Outcome.CRASHED), result
     refused = b"start new thread" in result.stdout
     assert refused or [met.limit for met in result.limits] == ["processes"]
+
+
+UNNOTICED = f"""
+import os, time
+try:
+    for _ in range({MOST} * 3):
+        if os.fork() == 0:
+            os._exit(0)
+except BlockingIOError:
+    raise SystemExit("refused")
+time.sleep(30)
+"""
+
+
+def test_processes_that_have_ended_count_until_their_parent_takes_note_of_it(
+    tmp_path: Path,
+) -> None:
+    """They take numbers of the host's. With the end of their parent they are gone."""
+    tmp_path.chmod(0o777)
+
+    async def main() -> CallResult:
+        async with small_sandbox(tmp_path) as cell:
+            return await cell.call(command(tmp_path, f"exec {PYTHON} -S -c '{UNNOTICED}'"))
+
+    result = run(main)
+    refused = b"refused" in result.stderr
+    assert refused or [met.limit for met in result.limits] == ["processes"], result
+
+
+HEADLESS = """
+import ctypes, os, threading, time
+def hold():
+    kept = b"x" * (200 << 20)
+    time.sleep(30)
+threading.Thread(target=hold).start()
+ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)
+"""
+
+
+def test_memory_counts_also_where_the_first_thread_has_ended(tmp_path: Path) -> None:
+    """Then /proc/PID/stat shows a zombie without memory."""
+    tmp_path.chmod(0o777)
+
+    async def main() -> CallResult:
+        plan = plan_for(tmp_path, limits={"memory": 100 << 20, "shm": 1 << 20})
+        cell = Cell(msgspec.structs.replace(plan, groups=None), grace=0.1, term=0.1)
+        await cell.open()
+        try:
+            return await cell.call(command(tmp_path, f"exec {PYTHON} -S -c '{HEADLESS}'"))
+        finally:
+            assert cell.close() == ()
+
+    assert [met.limit for met in run(main).limits] == ["memory"]
