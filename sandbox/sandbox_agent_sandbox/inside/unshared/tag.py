@@ -12,8 +12,10 @@ import resource
 import secrets
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+
+from sandbox_agent_sandbox.inside.unshared.reach import parent
 
 _RLIMIT_LOCKS = 10
 _SAID_AS = "Max file locks"
@@ -61,7 +63,7 @@ def _lower(value: int) -> bool:
 
 
 def marked(mark: int) -> list[int]:
-    """The processes of tools with this mark. Not zombies: they have ended."""
+    """The processes of tools with this mark, but for those that have ended."""
     return [pid for pid, value in _marks().items() if value == mark and _is_alive(pid)]
 
 
@@ -69,11 +71,13 @@ def reap_orphans(limit: float) -> int:
     """End what sandboxes have left whose spawner and supervisors are gone, for at most `limit`
     seconds. Returns how many processes there were.
 
-    Processes of other users are left alone.
+    Processes of other users are left alone, but by root: what root's sandboxes leave may be the
+    owner's of a workspace.
     """
     ended: set[int] = set()
     deadline = time.monotonic() + limit
-    while found := _orphans():
+    # Twice: a sandbox that starts between two lines of one look has no spawner in it yet.
+    while found := dict(_orphans().items() & _orphans().items()):
         for pid in found:
             if kill_marked(pid, set(found.values())):
                 ended.add(pid)
@@ -108,14 +112,26 @@ def _orphans() -> dict[int, int]:
         if value & _KEEPER == _KEEPER and _is_alive(pid)
     }
     user = os.geteuid()
+    parents = {pid: parent(pid) for pid in marks}
     return {
         pid: value
         for pid, value in marks.items()
         if value & _KEEPER != _KEEPER
         and value >> _SANDBOX_SHIFT not in kept
         and _is_alive(pid)
-        and _user(pid) == user
+        and user in (0, _user(pid))
+        and _is_parent_shown(pid, parents)
     }
+
+
+def _is_parent_shown(pid: int, parents: Mapping[int, int]) -> bool:
+    """Whether it is certain that nobody keeps a process. Where /proc hides the processes of other
+    users (hidepid), those of root are hidden that keep the tools of a workspace's owner. proc(5)"""
+    way: set[int] = set()
+    while pid in parents and pid not in way:
+        way.add(pid)
+        pid = parents[pid]
+    return pid == 1 or os.path.exists(f"/proc/{pid}/stat")
 
 
 def _marks() -> dict[int, int]:
@@ -137,11 +153,14 @@ def _mark_of(pid: int) -> int:
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether a process runs. With its first thread alone ended it is shown as a zombie that has
+    more threads. proc_pid_stat(5)"""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+            fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return False
+    return fields[0] not in (b"Z", b"X") or int(fields[17]) > 1
 
 
 def _user(pid: int) -> int:
