@@ -22,6 +22,14 @@ _STREAM, _SEQPACKET, _TYPE = 1, 5, 0xF
 _TCP = 6
 _FAST_OPEN = 0x20000000
 """MSG_FASTOPEN: an address to connect to, in what is sent."""
+_ROUTES = (
+    (1, (25, 62)),  # SOL_SOCKET: SO_BINDTODEVICE, SO_BINDTOIFINDEX
+    (0, (4, 50)),  # IPPROTO_IP: IP_OPTIONS, IP_UNICAST_IF
+    # IPPROTO_IPV6: IPV6_2292PKTOPTIONS, _2292RTHDR, _HOPOPTS, _RTHDRDSTOPTS, _RTHDR, _DSTOPTS,
+    # _UNICAST_IF
+    (41, (6, 5, 54, 55, 57, 59, 76)),
+)
+"""Options of sockets, by level, that lead packets elsewhere than to their address. ip(7)"""
 _RLIMIT_LOCKS = 10
 _PRIO_USER, _IOPRIO_WHO_USER = 2, 3
 _F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
@@ -185,6 +193,17 @@ def _sockets(network: str, *, unix: bool) -> tuple[Refusal, ...]:
         entries += [
             Refusal("sendto sendmmsg", errno.EOPNOTSUPP, why, when=(has(3, _FAST_OPEN),)),
             Refusal("sendmsg", errno.EOPNOTSUPP, why, when=(has(2, _FAST_OPEN),)),
+        ]
+        # With a source route the first packet leaves the host, whatever the address is.
+        why = "it leads packets for the loopback interface elsewhere"
+        entries += [
+            Refusal(
+                "setsockopt",
+                errno.EPERM,
+                why,
+                when=(Condition(1, (level,)), Condition(2, options)),
+            )
+            for level, options in _ROUTES
         ]
     return tuple(entries)
 

@@ -29,14 +29,14 @@ _X86_64 = {
     "renameat2": 316, "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323,
     # Those of plans without namespaces.
     "shmget": 29, "shmat": 30, "shmctl": 31, "connect": 42, "sendto": 44, "sendmsg": 46, "bind": 49,
-    "listen": 50, "fork": 57, "vfork": 58, "kill": 62, "semget": 64, "semop": 65, "semctl": 66,
-    "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "fcntl": 72, "truncate": 76,
-    "link": 86, "unlink": 87,
-    "rt_sigqueueinfo": 129, "setpriority": 141, "sched_setparam": 142, "sched_setscheduler": 144,
-    "setrlimit": 160, "tkill": 200, "sched_setaffinity": 203, "semtimedop": 220, "tgkill": 234,
-    "mq_open": 240, "mq_unlink": 241, "mq_timedsend": 242, "mq_timedreceive": 243,
-    "mq_notify": 244, "mq_getsetattr": 245, "migrate_pages": 256, "move_pages": 279,
-    "rt_tgsigqueueinfo": 297, "prlimit64": 302, "sendmmsg": 307, "kcmp": 312, "sched_setattr": 314,
+    "listen": 50, "setsockopt": 54, "fork": 57, "vfork": 58, "kill": 62, "semget": 64, "semop": 65,
+    "semctl": 66, "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "fcntl": 72,
+    "truncate": 76, "link": 86, "unlink": 87, "rt_sigqueueinfo": 129, "setpriority": 141,
+    "sched_setparam": 142, "sched_setscheduler": 144, "setrlimit": 160, "tkill": 200,
+    "sched_setaffinity": 203, "semtimedop": 220, "tgkill": 234, "mq_open": 240, "mq_unlink": 241,
+    "mq_timedsend": 242, "mq_timedreceive": 243, "mq_notify": 244, "mq_getsetattr": 245,
+    "migrate_pages": 256, "move_pages": 279, "rt_tgsigqueueinfo": 297, "prlimit64": 302,
+    "sendmmsg": 307, "kcmp": 312, "sched_setattr": 314,
 }  # fmt: skip
 _AARCH64 = {
     "io_setup": 0, "lookup_dcookie": 18, "ioctl": 29, "ioprio_set": 30, "mknodat": 33,
@@ -49,15 +49,15 @@ _AARCH64 = {
     "fanotify_init": 262, "fanotify_mark": 263, "open_by_handle_at": 265, "setns": 268,
     "finit_module": 273, "renameat2": 276, "bpf": 280, "userfaultfd": 282, "kexec_file_load": 294,
     # Those of plans without namespaces.
-    "fcntl": 25, "unlinkat": 35, "linkat": 37,
-    "truncate": 45, "sched_setparam": 118, "sched_setscheduler": 119,
-    "sched_setaffinity": 122, "kill": 129, "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138,
-    "setpriority": 140, "setrlimit": 164, "mq_open": 180, "mq_unlink": 181, "mq_timedsend": 182,
-    "mq_timedreceive": 183, "mq_notify": 184, "mq_getsetattr": 185, "msgget": 186, "msgctl": 187,
-    "msgrcv": 188, "msgsnd": 189, "semget": 190, "semctl": 191, "semtimedop": 192, "semop": 193,
-    "shmget": 194, "shmctl": 195, "shmat": 196, "bind": 200, "listen": 201, "connect": 203,
-    "sendto": 206, "sendmsg": 211, "migrate_pages": 238, "move_pages": 239,
-    "rt_tgsigqueueinfo": 240, "prlimit64": 261, "sendmmsg": 269, "kcmp": 272, "sched_setattr": 274,
+    "fcntl": 25, "unlinkat": 35, "linkat": 37, "truncate": 45, "sched_setparam": 118,
+    "sched_setscheduler": 119, "sched_setaffinity": 122, "kill": 129, "tkill": 130, "tgkill": 131,
+    "rt_sigqueueinfo": 138, "setpriority": 140, "setrlimit": 164, "mq_open": 180, "mq_unlink": 181,
+    "mq_timedsend": 182, "mq_timedreceive": 183, "mq_notify": 184, "mq_getsetattr": 185,
+    "msgget": 186, "msgctl": 187, "msgrcv": 188, "msgsnd": 189, "semget": 190, "semctl": 191,
+    "semtimedop": 192, "semop": 193, "shmget": 194, "shmctl": 195, "shmat": 196, "bind": 200,
+    "listen": 201, "connect": 203, "sendto": 206, "setsockopt": 208, "sendmsg": 211,
+    "migrate_pages": 238, "move_pages": 239, "rt_tgsigqueueinfo": 240, "prlimit64": 261,
+    "sendmmsg": 269, "kcmp": 272, "sched_setattr": 274,
 }  # fmt: skip
 
 NUMBERS: dict[str, dict[str, int]] = {

@@ -1,4 +1,4 @@
-"""Which ports of the loopback interface the tools of one call listen on."""
+"""Which sockets of one call have addresses of the loopback interface, and listen there."""
 
 from __future__ import annotations
 
@@ -26,17 +26,30 @@ class Listening:
 
     def __init__(self) -> None:
         self._inodes: dict[int, None] = {}
+        self._bound: dict[int, None] = {}
 
     def add(self, sock: socket.socket) -> None:
         """A socket of this call is to listen."""
-        self._inodes[os.fstat(sock.fileno()).st_ino] = None
-        while len(self._inodes) > _MOST:
-            self._inodes.pop(next(iter(self._inodes)))
+        _add(self._inodes, sock)
+
+    def bound(self, sock: socket.socket) -> None:
+        """A socket of this call has got an address of the loopback interface, for good."""
+        _add(self._bound, sock)
+
+    def is_bound(self, sock: socket.socket) -> bool:
+        """Whether it has."""
+        return os.fstat(sock.fileno()).st_ino in self._bound
 
     def has(self, port: int) -> bool:
         """Whether a socket of this call, and no other, listens on a port."""
         found = list(_listeners(port))
         return bool(found) and all(inode in self._inodes for inode in found)
+
+
+def _add(inodes: dict[int, None], sock: socket.socket) -> None:
+    inodes[os.fstat(sock.fileno()).st_ino] = None
+    while len(inodes) > _MOST:
+        inodes.pop(next(iter(inodes)))
 
 
 def _listeners(port: int) -> Iterator[int]:

@@ -26,7 +26,8 @@ _HUGE = 0o4000
 _REMOVE, _SET, _STAT, _INFO, _LOCK, _UNLOCK, _SHM_INFO = 0, 1, 2, 3, 11, 12, 14
 _OF_ONE = frozenset((_SET, _STAT, _LOCK, _UNLOCK))
 _READ_ONLY = 0o10000
-_MOST = 4096
+_MOST = 256
+"""Segments. The host has 4096 of them for all programs (kernel.shmmni)."""
 
 
 class SharedMemory:

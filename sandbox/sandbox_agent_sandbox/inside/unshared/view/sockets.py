@@ -129,14 +129,15 @@ class Sockets:
         # Else it could take connections that are meant for another server of the user.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
         _call(_libc.bind, sock, _packed(family, port, host))
+        self._listening.bound(sock)
 
     def _listen(self, sock: socket.socket, family: int, backlog: int) -> None:
         if family in (socket.AF_INET, socket.AF_INET6) and self._network != "host":
             self._check(sock, family)
-            if not sock.getsockname()[1]:  # the kernel would choose a port on all addresses
+            # One that has no address would listen on all. One that has it from a connection loses
+            # it with that (AF_UNSPEC), perhaps just after a look. One that was bound keeps it.
+            if not self._listening.is_bound(sock):
                 self._bind_loopback(sock, family, 0, bytes(4 if family == socket.AF_INET else 16))
-            if not _is_loopback(socket.inet_pton(family, sock.getsockname()[0])):
-                raise OSError(errno.EACCES, "not the loopback interface")
             self._listening.add(sock)
         sock.listen(backlog)
 
@@ -270,7 +271,9 @@ def _packed(family: int, port: int, host: bytes) -> bytes:
 
 
 def _is_loopback(host: bytes) -> bool:
-    return host == _LOOPBACK6 or host.removeprefix(_MAPPED)[:1] == _LOOPBACK[:1]
+    if len(host) == len(_LOOPBACK6) and not host.startswith(_MAPPED):
+        return host == _LOOPBACK6
+    return host.removeprefix(_MAPPED)[:1] == _LOOPBACK[:1]
 
 
 def _first_free_port() -> int:
