@@ -244,6 +244,13 @@ class Plan(msgspec.Struct, frozen=True):
     hidden: tuple[str, ...] = ()
     unshared: Unshared | None = None
 
+    @property
+    def counts_user(self) -> bool:
+        """Whether all processes of the tools' user count for `limits.processes`, in the sandbox or
+        not: RLIMIT_NPROC does so where no namespace keeps them apart. getrlimit(2)"""
+        counted = self.groups is not None and bool(self.groups.processes)
+        return self.unshared is not None and self.identity.outside_uid != 0 and not counted
+
 
 def as_built(plan: Plan, no_image: str) -> Plan:
     """The plan of a sandbox that is built. no_image: why its /tmp is a folder after all, where an

@@ -65,6 +65,7 @@ class CallIO(WorkerLink[CallState]):
     """Runs one call. Made with a claimed slot, used once, closed always.
 
     owner: the uid and gid, outside, that the call's tools run as. limits: of the sandbox.
+    counts_user: as of `Plan`.
     """
 
     RECEIVES = FromWorker
@@ -87,11 +88,14 @@ class CallIO(WorkerLink[CallState]):
         supervisor: Supervisor,
         owner: tuple[int, int] | None = None,
         limits: ResourceLimits = _NO_LIMITS,
+        *,
+        counts_user: bool = False,
     ) -> None:
         super().__init__(supervisor, CallState.WAITING)
         self._request = request
         self._owner = owner
         self._limits = limits
+        self._counts_user = counts_user
         self._slot = slot
         self._stdout = Capture(request.output_limit)
         self._stderr = Capture(request.output_limit)
@@ -215,6 +219,7 @@ class CallIO(WorkerLink[CallState]):
                     self._request.output_limit,
                     left_out,
                     call_process.full,
+                    self._counts_user,
                 ),
             )
         )

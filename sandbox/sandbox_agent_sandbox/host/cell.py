@@ -276,7 +276,8 @@ class Cell:
         slot = await self._claim(request.id, token, request.timeout)
         identity = self._plan.identity
         owner = (identity.outside_uid, identity.outside_gid)
-        exchange = CallIO(request, slot, self._supervisor, owner, self._plan.limits)
+        limits, counts_user = self._plan.limits, self._plan.counts_user
+        exchange = CallIO(request, slot, self._supervisor, owner, limits, counts_user=counts_user)
         try:
             # The host looks after its last wait. The worker looks again before the tool's code.
             _look(token)

@@ -43,7 +43,7 @@ class Usage(msgspec.Struct, frozen=True):
 
     timeout: seconds that it had. counts: of its control groups. met: what was noticed while it ran.
     cpu_seconds: of its command and what that waited for. kept: bytes of output that may be kept.
-    full: what may have no space left at its end.
+    full: what may have no space left at its end. counts_user: as of `Plan`.
     """
 
     limits: ResourceLimits = ResourceLimits()
@@ -54,6 +54,7 @@ class Usage(msgspec.Struct, frozen=True):
     kept: int = 0
     left_out: int = 0
     full: tuple[LimitMet, ...] = ()
+    counts_user: bool = False
 
 
 def struck(
@@ -122,7 +123,10 @@ def _all(
             yield from (one for one in usage.full if (one.limit == "shm") == shared)
         for words, limit in _SAID:
             if words in end:
-                yield from _one(limits, limit, f"it may be the cause of `{words.decode()}`")
+                what = f"it may be the cause of `{words.decode()}`"
+                if limit == "processes" and usage.counts_user:
+                    what += "; all processes and threads of this user count, also those outside"
+                yield from _one(limits, limit, what)
     if usage.left_out > 0 and usage.kept:
         text = f"output {shown('output', usage.kept)}: {usage.left_out} bytes were left out"
         yield LimitMet("output", usage.kept, text)

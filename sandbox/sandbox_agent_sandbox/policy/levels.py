@@ -238,15 +238,16 @@ def _counted(what: str) -> Judge:
 def _processes(plan: Plan) -> Standing:
     if plan.groups is not None and plan.groups.processes:
         return Standing(Level.ENFORCED, "control group (pids), and RLIMIT_NPROC")
-    if plan.unshared is not None and plan.identity.outside_uid == 0:
+    if plan.identity.outside_uid == 0:
         return Standing(
             Level.RESTORED,
             "best effort: looked at ten times a second; the newest processes are ended",
-            "RLIMIT_NPROC does not bind root, and this user can make no control group",
+            "RLIMIT_NPROC does not bind root, whose processes the tools are, and no control group"
+            " can be made",
             "run as an ordinary user, or as root where control groups can be made",
         )
-    if plan.unshared is not None:
-        how = "RLIMIT_NPROC, which counts all processes of this user"
+    if plan.counts_user:
+        how = "RLIMIT_NPROC, which counts all processes of the tools' user, also those outside"
         return Standing(Level.ENFORCED, how)
     return Standing(Level.ENFORCED, "RLIMIT_NPROC")
 

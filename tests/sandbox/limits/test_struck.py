@@ -118,3 +118,11 @@ def test_time_output_and_what_was_noticed_meanwhile_are_named() -> None:
     assert noticed is not None
     assert met(met=(noticed,), counts=Counts(killed=1, full=1)) == ["memory"]
     assert named(ResourceLimits(), "memory", "x") is None
+
+
+def test_a_limit_for_which_all_processes_of_the_user_count_says_so() -> None:
+    said = b"fork: Resource temporarily unavailable"
+    for counts_user in (False, True):
+        (one,) = struck(Usage(LIMITS, counts_user=counts_user), Outcome.ERROR, 1, said)
+        assert one.limit == "processes"
+        assert ("of this user count, also those outside" in one.text) is counts_user

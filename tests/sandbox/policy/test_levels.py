@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from sandbox_agent_sandbox.errors import PolicyError, SandboxUnavailable
-from sandbox_agent_sandbox.plan import Plan, PlanKind, Protected
+from sandbox_agent_sandbox.plan import Identity, Plan, PlanKind, Protected, Unshared
 from sandbox_agent_sandbox.policy import levels
 from sandbox_agent_sandbox.policy.levels import (
     CHOICES,
@@ -108,3 +108,22 @@ def test_a_missing_field_is_refused_with_its_name_and_hint(
     expected = r"sandbox\.limits\.memory .*no cgroup can be written; hint: delegate one"
     with pytest.raises(SandboxUnavailable, match=expected):
         refuse_missing(plan)
+
+
+@pytest.mark.parametrize(
+    ("uid", "unshared", "level", "says"),
+    [
+        (1000, None, Level.ENFORCED, "RLIMIT_NPROC"),
+        (1000, Unshared(abi=6), Level.ENFORCED, "all processes of the tools' user"),
+        (0, None, Level.RESTORED, "newest processes"),
+        (0, Unshared(abi=6), Level.RESTORED, "newest processes"),
+    ],
+)
+def test_what_bounds_the_number_of_processes_without_a_control_group(
+    plan: Plan, uid: int, unshared: Unshared | None, level: Level, says: str
+) -> None:
+    """RLIMIT_NPROC does not bind uid 0, in whatever namespace."""
+    identity = Identity(1000, 1000, uid, uid)
+    changed = msgspec.structs.replace(plan, groups=None, identity=identity, unshared=unshared)
+    found = FIELDS["limits.processes"](changed)
+    assert (found.level, says in found.how) == (level, True)

@@ -26,6 +26,15 @@ LEFT_OPEN: Mapping[PlanKind, tuple[str, ...]] = {
         "names of processes: all command lines and numbers in /proc, and the host's connections"
         " (/proc/net)",
         "names of the host: its accounts (/etc/passwd), its addresses (/etc/hosts), its own name",
+        "names of files that other programs open or change: inotify tells them, also of files"
+        " outside",
+        "devices: where a node of one lies in what the policy shows, as its mode allows",
+        "root's files: where tools are root, what only root may read in folders that are shown,"
+        " such as /usr",
+        "shared counts: tools can use up inotify instances, watches of epoll, buffers of pipes and"
+        " terminals (kernel.pty.max) while they run",
+        "signals before Linux 6.12: one to a process that ended just now, if its number is another"
+        " process's of yours within microseconds",
         "processes after three kills at once: where the spawner, the supervisor and the starter of"
         " a call get SIGKILL in the same moment, its processes live on until your next sandbox"
         " starts",
