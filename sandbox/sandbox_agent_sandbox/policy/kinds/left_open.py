@@ -14,6 +14,14 @@ from sandbox_agent_sandbox.plan import Plan, PlanKind
 _LOOPBACK = (
     "servers of tools: with `network: loopback`, other programs of the host reach what they serve"
 )
+_ROOTS = (
+    "root's files: what only root may read in folders that are shown, such as /usr, where tools are"
+    " root"
+)
+_REUSED = (
+    "reused numbers: before Linux 6.12, a signal to a process that has just ended may reach another"
+    " one of yours that has its number now"
+)
 
 LEFT_OPEN: Mapping[PlanKind, tuple[str, ...]] = {
     PlanKind.FULL: (),
@@ -26,15 +34,13 @@ LEFT_OPEN: Mapping[PlanKind, tuple[str, ...]] = {
         "names of processes: all command lines and numbers in /proc, and the host's connections"
         " (/proc/net)",
         "names of the host: its accounts (/etc/passwd), its addresses (/etc/hosts), its own name",
-        "names of files that other programs open or change: inotify tells them, also of files"
+        "names of changing files: inotify tells which files other programs open or change, also"
         " outside",
         "devices: where a node of one lies in what the policy shows, as its mode allows",
-        "root's files: where tools are root, what only root may read in folders that are shown,"
-        " such as /usr",
+        _ROOTS,
         "shared counts: tools can use up inotify instances, watches of epoll, buffers of pipes and"
         " terminals (kernel.pty.max) while they run",
-        "signals before Linux 6.12: one to a process that ended just now, if its number is another"
-        " process's of yours within microseconds",
+        _REUSED,
         "processes after three kills at once: where the spawner, the supervisor and the starter of"
         " a call get SIGKILL in the same moment, its processes live on until your next sandbox"
         " starts",
@@ -44,8 +50,15 @@ LEFT_OPEN: Mapping[PlanKind, tuple[str, ...]] = {
 
 
 def left_open(plan: Plan) -> list[str]:
-    """What a plan leaves open: without the servers that its policy does not let tools start."""
-    return [one for one in LEFT_OPEN[plan.kind] if one != _LOOPBACK or plan.network == "loopback"]
+    """What a plan leaves open: without the servers that its policy does not let tools start, and
+    without what is for other users and other kernels."""
+    scopes = plan.unshared is not None and plan.unshared.scopes
+    shut = {
+        _LOOPBACK: plan.network != "loopback",
+        _ROOTS: plan.identity.outside_uid != 0,
+        _REUSED: scopes,
+    }
+    return [one for one in LEFT_OPEN[plan.kind] if not shut.get(one)]
 
 
 def name_of(one: str) -> str:
