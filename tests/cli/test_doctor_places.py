@@ -79,6 +79,9 @@ def test_doctor_says_it_with_the_plan_that_is_left(kind: str) -> None:
         assert {one["plan"]: one["works"] for one in found["plans"]}[found["plan"]]
         levels = {fact["name"]: fact["level"] for fact in found["fields"]}
         assert {name for name, level in levels.items() if level == "missing"} <= {"hide"}
+        layers = {fact["name"] for fact in found["layers"] if fact["level"] == "missing"}
+        assert layers <= {"namespaces", "other processes"}
+        assert len(found["left_open"]) == 4  # without the servers of network: loopback
 
 
 def test_every_environment_that_refuses_a_plan_is_diagnosed() -> None:

@@ -6,7 +6,7 @@ from sandbox_agent_sandbox.outcome import Outcome
 
 from sandbox_agent.journal import events
 from sandbox_agent.reports.escape import last_lines, one_line
-from sandbox_agent.reports.walls import wall_lines
+from sandbox_agent.reports.walls import first_lines
 
 SHOWS_TAIL = frozenset({Outcome.ERROR, Outcome.TIMEOUT, Outcome.CRASHED})
 """Outcomes of which the end of the output is shown: it says why."""
@@ -95,7 +95,7 @@ class Progress:
 
 
 def _start(event: events.SegmentStarted) -> str | None:
-    said = wall_lines(event.plan)
+    said = first_lines(event.plan)
     if event.agents_md is not None:
         said.append(f"the model is told {one_line(event.agents_md.path)} of the workspace")
     return "\n".join(said) or None

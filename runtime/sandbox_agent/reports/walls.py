@@ -39,7 +39,18 @@ def wall_lines(
     plan: Mapping[str, Any] | None, masked: Callable[[str], str] = lambda text: text
 ) -> list[str]:
     """plan: of a segment, as it is recorded. masked: replaces secrets in a text."""
-    return [one_line(masked(line), _LONGEST) for line in _lines(plan)]
+    missing = (f"{_MISSING}{name}: {why}" for name, why in missing_in(plan).items())
+    return [one_line(masked(line), _LONGEST) for line in (*_lines(plan), *missing)]
+
+
+def first_lines(plan: Mapping[str, Any] | None) -> list[str]:
+    """The same for the progress, where a warning has just said why something is missing."""
+    names = ", sandbox.".join(missing_in(plan))
+    missing = [_MISSING + names] if names else []
+    return [one_line(line, _LONGEST) for line in (*_lines(plan), *missing)]
+
+
+_MISSING = "MISSING, as --allow-degraded allows: sandbox."
 
 
 def plan_line(plan: Mapping[str, Any] | None) -> str:
@@ -61,8 +72,6 @@ def _lines(plan: Mapping[str, Any] | None) -> Iterator[str]:
         left_open = plan.get("left_open")
         if isinstance(left_open, list) and left_open:
             yield f"open outside: {'; '.join(name_of(str(one)) for one in left_open)}"
-    for name, why in missing_in(plan).items():
-        yield f"MISSING, as --allow-degraded allows: sandbox.{name}: {why}"
 
 
 def _restored(plan: Mapping[str, Any]) -> list[str]:

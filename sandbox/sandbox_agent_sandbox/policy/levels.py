@@ -94,11 +94,11 @@ def _other_processes(plan: Plan) -> Standing:
         Level.MISSING,
         closed,
         why="there is no pid namespace: names and command lines of all processes are shown",
-        hint=_NAMESPACES,
+        hint=NAMESPACES,
     )
 
 
-_NAMESPACES = "use a host that allows user namespaces (`sandbox-agent doctor` says how)"
+NAMESPACES = "use a host that allows user namespaces (`sandbox-agent doctor` says how)"
 """The hint for what only namespaces can keep."""
 
 
@@ -108,7 +108,7 @@ def _defaults(plan: Plan) -> Standing:
     if plan.unshared is not None:
         how = _ROOT_OWNS if plan.unshared.owned else _PUT_BACK
         how += "; new settings of git that start programs are undone after each call"
-        return Standing(Level.RESTORED, how, why=_NO_DENYING, hint=_NAMESPACES)
+        return Standing(Level.RESTORED, how, why=_NO_DENYING, hint=NAMESPACES)
     return Standing(
         Level.RESTORED,
         "read-only mounts; new settings of git that start programs are undone after each call",
@@ -134,7 +134,7 @@ def _hide(plan: Plan) -> Standing:
         why=f"in what tools can write nothing can be hidden ({', '.join(shown)}): {_NO_DENYING}"
         if shown
         else f"in what tools can write nothing can be hidden: {_NO_DENYING}",
-        hint=f"move it out of the workspace and of write, or {_NAMESPACES}",
+        hint=f"move it out of the workspace and of write, or {NAMESPACES}",
     )
 
 
@@ -143,7 +143,7 @@ def _protect(plan: Plan) -> Standing:
         return Standing(Level.ENFORCED, "mount view: a read-only mount that cannot be renamed")
     if plan.unshared.owned:
         return Standing(Level.ENFORCED, _ROOT_OWNS)
-    return Standing(Level.RESTORED, _PUT_BACK, why=_NO_DENYING, hint=_NAMESPACES)
+    return Standing(Level.RESTORED, _PUT_BACK, why=_NO_DENYING, hint=NAMESPACES)
 
 
 def _network(plan: Plan) -> Standing:
@@ -162,7 +162,7 @@ def _network(plan: Plan) -> Standing:
         Level.MISSING,
         why="the call's supervisor cannot look at addresses: a filter of system calls can have no"
         " listener here, or descriptors cannot be taken (pidfd_getfd)",
-        hint=f"write network: none, or {_NAMESPACES}",
+        hint=f"write network: none, or {NAMESPACES}",
     )
 
 
@@ -204,7 +204,7 @@ def _tmp(plan: Plan) -> Standing:
     if private.kind is PrivateKind.FOLDER:
         hint = "run as root, where there are loop devices and mkfs.ext4"
         if plan.kind is PlanKind.NO_NAMESPACES:
-            hint = _NAMESPACES
+            hint = NAMESPACES
         return Standing(Level.RESTORED, _WATCHED, private.why, hint)
     where = "in memory" if private.kind is PrivateKind.MEMORY else "on the disk"
     return Standing(Level.ENFORCED, f"size of a file system {where}")
@@ -293,7 +293,7 @@ LAYERS: Mapping[str, Judge] = {
         Standing(
             Level.MISSING,
             why="this host allows no user namespaces, or the policy wants none",
-            hint=_NAMESPACES,
+            hint=NAMESPACES,
         ),
     ),
     "other processes": _other_processes,

@@ -18,7 +18,7 @@ from sandbox_agent.reports.mask import Mask
 from sandbox_agent.reports.page.render import html_of
 from sandbox_agent.reports.runs.data import data_of
 from sandbox_agent.reports.runs.text import text_of
-from sandbox_agent.reports.walls import missing_in, plan_of, wall_lines
+from sandbox_agent.reports.walls import first_lines, missing_in, plan_of, wall_lines
 
 WEAKER: dict[str, Any] = {
     "kind": "no_namespaces",
@@ -37,7 +37,10 @@ def test_the_lines_for_a_person() -> None:
         "MISSING, as --allow-degraded allows: sandbox.hide: Landlock cannot hide s3cret-word",
     ]
     progress = Progress().line(msgspec.structs.replace(segment(), plan=WEAKER))
-    assert progress == "\n".join(wall_lines(WEAKER))
+    assert progress == "\n".join(first_lines(WEAKER))
+    *same, missing = first_lines(WEAKER)
+    assert same == wall_lines(WEAKER)[:-1]
+    assert missing == "MISSING, as --allow-degraded allows: sandbox.hide"
 
 
 def test_what_a_full_plan_would_restore_too_is_not_named() -> None:

@@ -27,7 +27,7 @@ from sandbox_agent_sandbox.diagnosis.why import Access, Why, why
 from sandbox_agent_sandbox.host.cell import CallRequest
 from sandbox_agent_sandbox.plan import Plan, PlanKind
 from sandbox_agent_sandbox.policy.kinds.left_open import left_open
-from sandbox_agent_sandbox.policy.levels import Fact, Level
+from sandbox_agent_sandbox.policy.levels import NAMESPACES, Fact, Level
 from sandbox_agent_sandbox.policy.paths import follow
 from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import Check, probe
@@ -259,18 +259,7 @@ def _text(found: Diagnosis) -> str:
         _standing(found),
         _facts("field of the policy", found.fields),
         _facts("layer", found.layers),
-        _table(
-            ("", "check of the host", "found", "hint"),
-            (
-                (
-                    "ok" if check.ok else "FAILED" if check.needed else "absent",
-                    check.name,
-                    check.detail,
-                    "" if check.ok else check.hint,
-                )
-                for check in found.checks
-            ),
-        ),
+        _checks(found),
     ]
     if found.notes:
         parts.append("A run here is warned:\n" + "".join(f"- {note}\n" for note in found.notes))
@@ -284,6 +273,22 @@ def _text(found: Diagnosis) -> str:
     if found.works and any(fact.level is Level.RESTORED for fact in found.fields):
         parts.append("restored: not prevented, but noticed, undone or stopped, and reported\n")
     return "\n".join(parts)
+
+
+def _checks(found: Diagnosis) -> str:
+    """With the hints of single checks only where there is no hint for the host as a whole."""
+    rows = [
+        (
+            "ok" if check.ok else "FAILED" if check.needed else "absent",
+            check.name,
+            check.detail,
+            "" if check.ok or found.host.hint else check.hint,
+        )
+        for check in found.checks
+    ]
+    columns = 4 if any(row[3] for row in rows) else 3
+    headings = ("", "a full plan needs", "found", "hint")
+    return _table(headings[:columns], (row[:columns] for row in rows))
 
 
 def _standing(found: Diagnosis) -> str:
@@ -312,11 +317,16 @@ def _facts(heading: str, found: Sequence[Fact]) -> str:
                 fact.level.value,
                 fact.name,
                 fact.how,
-                "; hint: ".join(text for text in (fact.why, fact.hint) if text),
+                "; hint: ".join(text for text in (fact.why, _own_hint(fact.hint)) if text),
             )
             for fact in found
         ),
     )
+
+
+def _own_hint(hint: str) -> str:
+    """Without what the hint for a stronger plan says, which stands above."""
+    return hint.removesuffix(NAMESPACES).removesuffix(", or ")
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

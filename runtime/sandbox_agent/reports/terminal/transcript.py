@@ -13,7 +13,7 @@ from sandbox_agent.reports.report import Call
 from sandbox_agent.reports.terminal.live_run import is_good, seconds_of
 from sandbox_agent.reports.terminal.look import Look, Part
 from sandbox_agent.reports.terminal.words import call_text, duration, money, tokens
-from sandbox_agent.reports.walls import wall_lines
+from sandbox_agent.reports.walls import first_lines
 
 _SAID = 20
 """Lines of what the model says."""
@@ -29,7 +29,7 @@ def lines(
         case events.JournalOpened():
             return [look.line([("run ", "")], (event.run, "bold"))]
         case events.SegmentStarted():
-            made = (look.wrapped(line, "yellow", "", _SAID) for line in wall_lines(event.plan))
+            made = (look.wrapped(line, "yellow", "", _SAID) for line in first_lines(event.plan))
             return [line for one in made for line in one]
         case events.TurnTaken():
             return _turn(event, look, verbose)

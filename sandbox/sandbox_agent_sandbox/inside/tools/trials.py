@@ -304,9 +304,11 @@ def _command_of(pid: str) -> str:
 
 def _capabilities(ground: Ground) -> str:
     status = _status()
-    held = [
-        name for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb") if int(status[name], 16)
-    ]
+    names = ["CapInh", "CapPrm", "CapEff", "CapAmb"]
+    if not ground.unshared:
+        # Only who has CAP_SETPCAP can empty it. With no_new_privs nobody gains by it at an exec.
+        names.append("CapBnd")
+    held = [name for name in names if int(status[name], 16)]
     if held:
         return f"not empty: {', '.join(held)}"
     return "" if status["NoNewPrivs"] == "1" else "no_new_privs is not set"
