@@ -84,6 +84,27 @@ def test_doctor_says_it_with_the_plan_that_is_left(kind: str) -> None:
         assert len(found["left_open"]) == 4  # without the servers of network: loopback
 
 
+@pytest.mark.parametrize("kind", ["user in docker-filter"])
+def test_why_says_what_can_be_opened_where_landlock_is_the_view(kind: str) -> None:
+    """access(2) asks the modes alone, and Landlock lets it pass."""
+    for person in someone(kind):
+        person.write(person.folder / "outside", "content")
+        person.write(person.work / "file", "content")
+        expected = {
+            person.folder / "outside": (False, False),
+            "/tmp": (False, False),
+            "/usr": (True, False),
+            person.work: (True, True),
+            person.work / "file": (True, True),
+            "/dev/null": (True, True),
+        }
+        for path, ways in expected.items():
+            done = person.run([AGENT, "doctor", "--json", "--why", str(path)])
+            inside = json.loads(done.stdout)["inside"]
+            assert (inside["read"], inside["write"]) == ways, (path, inside)
+        assert [one.name for one in person.work.iterdir()] == ["file"]
+
+
 def test_every_environment_that_refuses_a_plan_is_diagnosed() -> None:
     named = {
         f"{kind} in {one.name}"

@@ -17,6 +17,7 @@ from sandbox_agent.reports.lines import Progress
 from sandbox_agent.reports.mask import Mask
 from sandbox_agent.reports.page.render import html_of
 from sandbox_agent.reports.runs.data import data_of
+from sandbox_agent.reports.runs.log import log_lines
 from sandbox_agent.reports.runs.text import text_of
 from sandbox_agent.reports.walls import first_lines, missing_in, plan_of, wall_lines
 
@@ -68,6 +69,9 @@ def test_every_report_has_it_and_masks_secrets(tmp_path: Path) -> None:
     run, mask = report(plan=WEAKER), Mask({"s3cret-word": "KEY"})
     texts = {
         "text": "\n".join(text_of(run, mask.apply)),
+        "log": "\n".join(
+            log_lines(run, msgspec.structs.replace(segment(), plan=WEAKER), mask.apply)
+        ),
         "data": msgspec.json.encode(data_of(run, mask.apply)).decode(),
         "summary": summary(run, mask),
         "junit": junit(run, mask).decode(),

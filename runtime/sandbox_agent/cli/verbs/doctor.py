@@ -44,7 +44,7 @@ from sandbox_agent.reports.escape import one_line
 from sandbox_agent.run.sandbox import ConversationSandbox
 from sandbox_agent.run.setup import Options, make_setup
 
-_LOOK = FunctionRef("sandbox_agent_sandbox.inside.tools.trials", "look_at")
+_LOOK = FunctionRef("sandbox_agent_sandbox.inside.tools.looking", "look_at")
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
@@ -189,11 +189,12 @@ async def _look_inside(policy: Policy, workspace: Path, path: str) -> tuple[Plan
     try:
         await host.open(RunToken())
         assert host.plan is not None and host.cell is not None
+        arguments = {"path": path, "opens": host.plan.unshared is not None}
         result = await host.cell.call(
             CallRequest(
                 "doctor",
                 _LOOK,
-                msgspec.json.encode({"path": path}),
+                msgspec.json.encode(arguments),
                 host.plan.workspace,
                 timeout=30,
             )

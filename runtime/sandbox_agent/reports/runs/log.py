@@ -17,6 +17,7 @@ from sandbox_agent.reports.runs.call_text import (
     shown,
 )
 from sandbox_agent.reports.runs.output_file import whole_output
+from sandbox_agent.reports.walls import wall_lines
 
 
 def log_lines(report: Report, event: events.AnyEvent, masked: Masked) -> Iterator[str]:
@@ -25,6 +26,7 @@ def log_lines(report: Report, event: events.AnyEvent, masked: Masked) -> Iterato
         case events.SegmentStarted():
             resumed = "" if event.number == 1 else f", segment {event.number}"
             yield f"run {shown(report.run, masked)}{resumed}: {shown(report.model, masked)}"
+            yield from wall_lines(event.plan, masked)
         case events.UserText():
             yield from _said("user", event.text, masked)
         case events.TurnTaken():

@@ -71,12 +71,6 @@ def _be_seen() -> None:
     prctl(PR_SET_DUMPABLE, 1)
 
 
-def look_at(path: str) -> dict[str, bool]:
-    """What a tool can do with a path. It opens nothing."""
-    ways = {"exists": os.F_OK, "read": os.R_OK, "write": os.W_OK, "execute": os.X_OK}
-    return {name: os.access(path, way) for name, way in ways.items()}
-
-
 def sleep_on(seconds: float) -> str:
     """For `limits.timeout`: the sandbox must stop it."""
     time.sleep(seconds)
