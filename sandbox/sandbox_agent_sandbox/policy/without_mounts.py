@@ -125,7 +125,7 @@ def _private(plan: Plan, view: View) -> Private:
         if user.outside_uid == view.facts.uid
         or can_reach(str(path), user.outside_uid, user.outside_gid)
     ]
-    base = usable_base(view, candidates)
+    base = usable_base(view, [path for path in candidates if _takes_folders(path)])
     if not base:
         raise SandboxUnavailable(
             "there is no folder for the tools' TMPDIR and HOME; hint: set XDG_STATE_HOME to a"
@@ -133,6 +133,19 @@ def _private(plan: Plan, view: View) -> Private:
         )
     why = "" if private.size is None else "no file system of a fixed size can be mounted here"
     return msgspec.structs.replace(private, kind=PrivateKind.FOLDER, base=base, why=why)
+
+
+def _takes_folders(path: Path) -> bool:
+    """Whether a folder can be made where this one is, or would be. Found out by doing it: access(2)
+    says nothing of the rules of a sandbox around this one. landlock(7)"""
+    there = next((one for one in (path, *path.parents) if os.path.isdir(one)), Path("/"))
+    trial = there / f".sandbox-agent-{os.urandom(8).hex()}"
+    try:
+        trial.mkdir(0o700)
+        trial.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _places(facts: HostFacts) -> tuple[Path, ...]:

@@ -130,10 +130,7 @@ class PutBack:
             yield from self._check_inside(path)
 
     def _check_inside(self, path: str) -> Iterator[tuple[str, bool]]:
-        try:
-            names = [] if path in self._partly else os.listdir(path)
-        except OSError:
-            names = []
+        names = [] if path in self._partly else self._names(path)
         for name in sorted(set(names) - self._inside[path]):
             yield f"{path}/{name}", self._remove(f"{path}/{name}")
         for name in sorted(self._inside[path]):
@@ -141,6 +138,19 @@ class PutBack:
                 yield from self._check(f"{path}/{name}")
         with suppress(OSError):  # what was done in it counts as no change
             self._kept[path] = self._kept[path]._replace(status=os.lstat(path))
+
+    def _names(self, path: str) -> list[str]:
+        """What is in a folder; nothing if that has been exchanged meanwhile, perhaps by a link to a
+        folder of which no tool is to learn anything."""
+        was = self._kept[path].status
+        try:
+            fd = os.open(path, _ENTER)
+        except OSError:
+            return []
+        try:
+            return os.listdir(fd) if os.path.samestat(os.fstat(fd), was) else []
+        finally:
+            os.close(fd)
 
     def _is_same(self, path: str, was: _One, now: os.stat_result | None) -> bool:
         """Whether a path is what it was, although it was touched."""
@@ -176,20 +186,15 @@ class PutBack:
         if not stat.S_ISDIR(kind) and not stat.S_ISLNK(kind) and was.at is None:
             return False
         try:
-            folder, name = _enter_above(path)
+            with _Above(path) as (folder, name):
+                if stat.S_ISDIR(kind):
+                    self._restore_folder(folder, name, was.status)
+                else:
+                    self._restore_file(folder, name, was)
+                now = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                self._kept[path] = was._replace(status=now)
         except OSError:
             return False
-        try:
-            if stat.S_ISDIR(kind):
-                self._restore_folder(folder, name, was.status)
-            else:
-                self._restore_file(folder, name, was)
-            now = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            self._kept[path] = was._replace(status=now)
-        except OSError:
-            return False
-        finally:
-            os.close(folder)
         return True
 
     def _restore_folder(self, folder: int, name: str, was: os.stat_result) -> None:
@@ -233,15 +238,10 @@ class PutBack:
     @staticmethod
     def _remove(path: str) -> bool:
         try:
-            folder, name = _enter_above(path)
+            with _Above(path) as (folder, name):
+                _remove_at(folder, name)
         except OSError:
             return False
-        try:
-            _remove_at(folder, name)
-        except OSError:
-            return False
-        finally:
-            os.close(folder)
         return True
 
     def close(self) -> None:
@@ -253,27 +253,58 @@ class PutBack:
     __del__ = close
 
 
-def _enter_above(path: str) -> tuple[int, str]:
-    """A descriptor of the folder that a path lies in, found without a link, and the last part. What
-    is missing on the way is made."""
-    *folders, name = path.strip("/").split("/")
-    at = os.open("/", _ENTER)
-    try:
-        for part in folders:
-            try:
-                below = os.open(part, _THROUGH, dir_fd=at)
-            except (FileNotFoundError, NotADirectoryError) as error:
-                if isinstance(error, NotADirectoryError):  # a file or a link is in its place now
-                    aside = f"{part}.{os.urandom(4).hex()}"
-                    os.rename(part, aside, src_dir_fd=at, dst_dir_fd=at)
-                os.mkdir(part, 0o755, dir_fd=at)
-                below = os.open(part, _THROUGH, dir_fd=at)
-            os.close(at)
-            at = below
-    except BaseException:
-        os.close(at)
-        raise
-    return at, name
+class _Above:
+    """The folder that a path lies in, found without a link, as a descriptor; and the last part.
+
+    What is missing on the way is made. What a tool has shut there (chmod) is open until the end.
+    """
+
+    def __init__(self, path: str) -> None:
+        *self._folders, self._name = path.strip("/").split("/")
+        self._at = -1
+        self._shut: list[tuple[int, int]] = []
+        """Descriptors of folders, and their modes."""
+
+    def __enter__(self) -> tuple[int, str]:
+        self._at = os.open("/", _THROUGH)
+        try:
+            for part in self._folders:
+                self._open(0o100)
+                below = self._below(part)
+                os.close(self._at)
+                self._at = below
+            self._open(0o300)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self._at, self._name
+
+    def _below(self, part: str) -> int:
+        try:
+            return os.open(part, _THROUGH, dir_fd=self._at)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            self._open(0o300)
+            if isinstance(error, NotADirectoryError):  # a file or a link is in its place now
+                aside = f"{part}.{os.urandom(4).hex()}"
+                os.rename(part, aside, src_dir_fd=self._at, dst_dir_fd=self._at)
+            os.mkdir(part, 0o755, dir_fd=self._at)
+            return os.open(part, _THROUGH, dir_fd=self._at)
+
+    def _open(self, rights: int) -> None:
+        """Have these rights in the folder that has been reached, if it is this user's."""
+        status = os.fstat(self._at)
+        mode = stat.S_IMODE(status.st_mode)
+        if status.st_uid == os.geteuid() and mode & rights != rights:
+            os.chmod(f"/proc/self/fd/{self._at}", mode | rights)
+            self._shut.append((os.dup(self._at), mode))
+
+    def __exit__(self, *_: object) -> None:
+        for folder, mode in reversed(self._shut):
+            with suppress(OSError):
+                os.chmod(f"/proc/self/fd/{folder}", mode)
+            os.close(folder)
+        self._shut.clear()
+        os.close(self._at)
 
 
 def _remove_at(folder: int, name: str) -> None:

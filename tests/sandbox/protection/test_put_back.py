@@ -76,6 +76,26 @@ def test_every_change_is_set_back(judge: Path, name: str) -> None:
     assert list(kept.check()) == []
 
 
+@pytest.mark.parametrize("mode", [0o500, 0o000])
+def test_a_folder_above_that_was_shut_is_opened_for_it(judge: Path, mode: int) -> None:
+    """For root no folder is shut."""
+    before, above = looks(judge), judge.parent
+    (above / "file").write_text("new")
+    kept = PutBack([str(judge), str(above / "file")])
+    (judge / "test").unlink()
+    (above / "file").write_text("lax")
+    judge.rename(above / "moved")
+    above.chmod(mode)
+    try:
+        assert all(is_back for _, is_back in kept.check())
+        assert above.stat().st_mode & 0o777 == mode, "that is the tool's to change"
+    finally:
+        above.chmod(0o700)
+    assert looks(judge) == before
+    assert (above / "file").read_text() == "new"
+    kept.close()
+
+
 def test_what_was_only_touched_has_not_changed(judge: Path) -> None:
     kept = PutBack([str(judge)])
     (judge / "test").write_text("strict")

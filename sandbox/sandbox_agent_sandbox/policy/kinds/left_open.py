@@ -15,8 +15,8 @@ _LOOPBACK = (
     "servers of tools: with `network: loopback`, other programs of the host reach what they serve"
 )
 _ROOTS = (
-    "root's files: what only root may read in folders that are shown, such as /usr, where tools are"
-    " root"
+    "root's files: what only root may read in folders that are shown, such as /usr and /proc, where"
+    " tools are root"
 )
 _REUSED = (
     "reused numbers: before Linux 6.12, a signal to a process that has just ended may reach another"
