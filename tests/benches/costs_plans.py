@@ -13,15 +13,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import statistics
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import identity
 import leaks
@@ -106,15 +105,6 @@ class Row:
             }
             for kind in KINDS
         ]
-
-
-def enter(argv: Sequence[str]) -> NoReturn:
-    """Run this command again in a pid namespace of its own. unshare(1)"""
-    alone = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
-    alone += [] if os.geteuid() == 0 else ["--map-current-user"]
-    if shutil.which(alone[0]) is None:
-        sys.exit("scripts/bench: there is no unshare(1), which util-linux has")
-    os.execvp(alone[0], [*alone, *argv])
 
 
 @contextlib.contextmanager

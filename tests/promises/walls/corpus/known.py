@@ -26,10 +26,11 @@ NO_WALL = {
 }
 """No wall can stop these in a direct workspace, or for an ordinary user."""
 
-_ONE_PROC = "there is one /proc for all, and Landlock cannot tell its files apart"
-_SHOWN = "in what tools write nothing can be hidden; a run that hides something there is refused"
-_METADATA = "Landlock is about content and names: see what the plan leaves open"
-_PUT_BACK = "it is put back when the call has ended"
+PUT_BACK = "protect: restored"
+"""They succeed, and are undone when the call has ended."""
+_SHOWN = "hide: missing"
+_ONE_PROC = "names of processes"
+_METADATA = "metadata of files outside"
 WITHOUT_NAMESPACES = {
     "reading.arguments_in_proc": _ONE_PROC,
     "reading.ports_of_the_host": _ONE_PROC,
@@ -43,14 +44,19 @@ WITHOUT_NAMESPACES = {
     "view.mode_of_a_readable_file": _METADATA,
     "view.times_of_a_readable_file": _METADATA,
     "view.attribute_of_a_readable_file": _METADATA,
-    "view.protected_file": _PUT_BACK,
-    "view.file_in_a_protected_folder": _PUT_BACK,
-    "view.parent_of_a_protected_folder": _PUT_BACK,
+    "view.protected_file": PUT_BACK,
+    "view.file_in_a_protected_folder": PUT_BACK,
+    "view.parent_of_a_protected_folder": PUT_BACK,
+    "view.protected_file_linked": PUT_BACK,
+    "view.protected_file_exchanged": PUT_BACK,
 }
-"""What the plan for hosts without namespaces does not stop beside them."""
+"""What the plan for hosts without namespaces does not stop beside them. The reason is what `doctor`
+says of it: the name of a line of what is left open, or a field and its level. A run that hides
+something there is refused; here it is allowed to go on, so that it can be counted."""
 
 SHARED_PROC: dict[str, str] = {}
-"""What the plan with a copy of the starter's /proc does not stop beside them."""
+"""What the plan with a copy of the starter's /proc does not stop beside them. The reasons: as
+above."""
 
 OPEN: dict[str, str] = {}
 """Work for the walls: these could be stopped."""

@@ -30,13 +30,15 @@ LIMIT = 60.0
 @dataclass(frozen=True)
 class Result:
     """One attempt. succeeded: so its proof says. wrong: why its neighbour does not work. said: what
-    became of the attack, as it says itself. told: what the sandbox's command printed at its end."""
+    became of the attack, as it says itself. told: what the sandbox's command printed at its end.
+    undone: it had succeeded, and when the command had ended its proof saw nothing any more."""
 
     attempt: Attempt
     succeeded: bool
     wrong: str = ""
     said: str = ""
     told: str = ""
+    undone: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,11 @@ def _try(
         early = {one.name: _judge(one, outside) for one in attempts if not one.after}
         _release(process, outside)
         late = {one.name: _judge(one, outside) for one in attempts if one.after}
+        undone = {
+            one.name
+            for one in attempts
+            if outside.sandboxed and early.get(one.name) and not _judge(one, outside)
+        }
         answers = _answers(outside)
         broken = {"error": f"never tried: {outside.facts.get('broken', '')}"}
         nothing = {"neighbour": broken, "attack": broken}
@@ -161,6 +168,7 @@ def _try(
                 answers.get(one.name, nothing)["neighbour"].get("error", ""),
                 answers.get(one.name, nothing).get("attack", {}).get("error", ""),
                 _errors(outside),
+                one.name in undone,
             )
             for one in attempts
         ]
