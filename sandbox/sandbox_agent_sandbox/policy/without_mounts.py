@@ -26,6 +26,9 @@ _LONGEST = 48
 """Characters of the folder in which TMPDIR lies. The path of a Unix socket in it may have 107, and
 programs make such paths long. unix(7)"""
 
+_TEMPORARY = {"TMUX_TMPDIR": "/tmp", "JDK_JAVA_OPTIONS": "-Djava.io.tmpdir=/tmp"}
+"""For programs that look for no TMPDIR. A worker puts its own folder in the place of /tmp."""
+
 
 def without_mounts(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
     """The plan, changed for a host without namespaces. hidden: as in `make_plan`.
@@ -71,8 +74,7 @@ def without_mounts(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
         plan,
         pins=(),
         files=_files(plan, own),
-        # tmux looks for no other variable. A worker puts its own folder in the place of /tmp.
-        environment={"TMUX_TMPDIR": "/tmp", **plan.environment},
+        environment={**_TEMPORARY, **plan.environment},
         landlock=Landlock(carved.rules, plan.landlock.tcp),
         system_calls=compile_unshared(machine, network, own, owner_is_root=root, unix=unix),
         private=_private(plan, view),

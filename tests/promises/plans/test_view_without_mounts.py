@@ -433,9 +433,13 @@ os._exit(0)
 
 
 def test_a_list_of_paths_keeps_what_the_policy_names_below_tmp(person: Person) -> None:
-    code = 'told |= {name: os.environ[name] for name in ("FIRST", "TMPDIR", "HOME")}'
+    names = ("FIRST", "SECOND", "JDK_JAVA_OPTIONS", "TMPDIR", "HOME")
+    code = f"told |= {{name: os.environ[name] for name in {names}}}"
     work = str(person.work)
-    policy = f"env: {{set: {{FIRST: '{work}/bin:/tmp/home/bin:/usr/bin'}}}}\n"
+    paths = f"FIRST: '{work}/bin:/tmp/home/bin:/usr/bin', SECOND: '--in={work} a=b=/tmp/c=='"
+    policy = f"env: {{set: {{{paths}}}}}\n"
     told = inside(person, code, policy=policy)
     assert told["FIRST"] == f"{work}/bin:{told['HOME']}/bin:/usr/bin"
     assert told["HOME"] == f"{told['TMPDIR']}/home"
+    assert told["SECOND"] == f"--in={work} a=b=/tmp/c=="
+    assert told["JDK_JAVA_OPTIONS"] == f"-Djava.io.tmpdir={told['TMPDIR']}"

@@ -73,13 +73,18 @@ def moved(value: str, plan: Plan, own: str) -> str:
 
 
 def _moved(path: str, plan: Plan, own: str) -> str:
+    option, equals, last = path.rpartition("=")
+    if equals and not path.startswith("/"):  # such as -Djava.io.tmpdir=/tmp
+        option, path = f"{option}=", last
+    else:
+        option = ""
     home = f"{own}/{os.path.basename(plan.home)}"
     for place, to in ((plan.home, home), ("/var/tmp", own), ("/tmp", own)):
         if path == place or path.startswith(f"{place}/"):
             # What the policy names below the host's /tmp stays what it is.
             named = any(f"{path}/".startswith(f"{bind.path}/") for bind in plan.binds)
-            return path if named else to + path.removeprefix(place)
-    return path
+            return option + (path if named else to + path.removeprefix(place))
+    return option + path
 
 
 def _allow(
