@@ -127,7 +127,7 @@ def served_tcp():
         told["bound to"] = server.getsockname()[0]
 def listen():
     with socket.socket() as server:
-        server.listen(); return server.getsockname()[0]
+        server.listen(); server.listen(9); return server.getsockname()[0]
 def fast():
     with socket.socket() as one:
         one.sendto(b"x", 0x20000000, ("127.0.0.1", port))
@@ -257,6 +257,53 @@ def check_sockets(told: dict[str, str], expected: dict[str, str]) -> None:
     if "mptcp" in told and told["mptcp"] == "EPROTONOSUPPORT":  # of two refusals either counts
         told["mptcp"] = "EAFNOSUPPORT"
     assert told == {**ALWAYS, **expected}
+
+
+RACES = """
+import struct, threading
+libc = ctypes.CDLL(None, use_errno=True)
+server = socket.create_server(("127.0.0.1", 0), backlog=4000)
+own, port = server.getsockname(), int(sys.argv[1])
+
+def address(port):
+    return struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", port, bytes((127, 0, 0, 1)))
+
+def exchanged():
+    # The address changes in memory while the supervisor looks at it.
+    memory, goes_on = ctypes.create_string_buffer(address(own[1]), 16), True
+    def exchange():
+        while goes_on:
+            ctypes.memmove(memory, address(port), 16)
+            ctypes.memmove(memory, address(own[1]), 16)
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    for _ in range(100):
+        with socket.socket() as one:
+            if libc.connect(one.fileno(), memory, 16) == 0:
+                assert one.getpeername() == own
+    goes_on = False
+    thread.join()
+
+def forgotten():
+    # The address that a connection gave goes with it (AF_UNSPEC), just before the socket listens.
+    for _ in range(100):
+        with socket.socket() as one:
+            one.connect(own)
+            thread = threading.Thread(target=libc.connect, args=(one.fileno(), bytes(16), 16))
+            thread.start()
+            libc.listen(one.fileno(), 5)
+            thread.join()
+            if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                assert one.getsockname()[0] == "127.0.0.1"
+
+attempt("exchanged", exchanged)
+attempt("forgotten", forgotten)
+"""
+
+
+def test_no_race_leads_a_socket_to_another_address(person: Person, servers: list[str]) -> None:
+    told = inside(person, RACES, servers[1], policy="network: loopback\n")
+    assert told == {"exchanged": "done", "forgotten": "done"}
 
 
 def test_a_socket_that_the_policy_names_can_be_connected_to(

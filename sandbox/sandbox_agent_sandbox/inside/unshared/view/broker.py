@@ -114,6 +114,10 @@ class Broker:
         if self._made is not None and asked.number == notify.NUMBERS.get("socket"):
             self._made.make(asked)
             return
+        listens = asked.number == notify.NUMBERS.get("listen")
+        if self._made is not None and listens and self._made.listens(asked):
+            notify.answer(self._listener, asked)
+            return
         taken = self._take(asked, process)
         try:
             if asked.number == notify.NUMBERS.get("ioctl"):
@@ -121,7 +125,7 @@ class Broker:
                 return
             error = self._sockets.serve(asked, process, taken)
             if self._made is not None and asked.number != notify.NUMBERS.get("bind"):
-                self._made.used(taken)
+                self._made.used(taken, listens=listens)
         finally:
             with suppress(OSError):
                 os.close(taken)

@@ -30,8 +30,8 @@ class Made:
         self._lock = _thread.allocate_lock()
         self._kept: OrderedDict[int, int] = OrderedDict()
         """By inode."""
-        self._used: OrderedDict[int, None] = OrderedDict()
-        """Inodes of those that listen or are connected."""
+        self._used: OrderedDict[int, bool] = OrderedDict()
+        """Inodes of those that listen or are connected, and whether they listen."""
 
     def make(self, asked: Notification) -> None:
         """Carry out socket(2)."""
@@ -53,13 +53,7 @@ class Made:
 
     def take(self, asked: Notification) -> int:
         """A copy of the socket that a caller means. Raises OSError with the errno for it."""
-        try:
-            link = os.readlink(f"/proc/{asked.thread}/fd/{asked.arguments[0] & 0x7FFFFFFF}")
-        except FileNotFoundError:
-            raise OSError(errno.EBADF, "no such descriptor") from None
-        if not link.startswith("socket:["):
-            raise OSError(errno.ENOTSOCK, "no socket")
-        inode = int(link[len("socket:[") : -1])
+        inode = self._inode(asked)
         with self._lock:
             if inode in self._kept:
                 return os.dup(self._kept[inode])
@@ -67,12 +61,28 @@ class Made:
         # One of a pair, or one that is connected or listens.
         raise OSError(errno.EISCONN if known else errno.EINVAL, "not one to connect")
 
-    def used(self, fd: int) -> None:
+    def listens(self, asked: Notification) -> bool:
+        """Whether the socket that a caller means listens already. To listen once more changes
+        nothing but the length of the queue, and servers do that. listen(2)"""
+        with self._lock:
+            return self._used.get(self._inode(asked), False)
+
+    @staticmethod
+    def _inode(asked: Notification) -> int:
+        try:
+            link = os.readlink(f"/proc/{asked.thread}/fd/{asked.arguments[0] & 0x7FFFFFFF}")
+        except FileNotFoundError:
+            raise OSError(errno.EBADF, "no such descriptor") from None
+        if not link.startswith("socket:["):
+            raise OSError(errno.ENOTSOCK, "no socket")
+        return int(link[len("socket:[") : -1])
+
+    def used(self, fd: int, *, listens: bool) -> None:
         """A socket is connected now, or listens: nobody but the tools may hold it."""
         inode = os.fstat(fd).st_ino
         with self._lock:
             mine = self._kept.pop(inode, -1)
-            self._used[inode] = None
+            self._used[inode] = listens
             while len(self._used) > _LAST:
                 self._used.popitem(last=False)
         if mine >= 0:
