@@ -79,8 +79,9 @@ class Watch:
         self._memfds_at = 0.0
         watched = plan.limits.memory, plan.limits.call_memory, plan.limits.processes
         self._proc = -1
-        # RLIMIT_NPROC does not bind uid 0, in whatever namespace. getrlimit(2)
-        self._bounds_numbers = plan.identity.outside_uid == 0
+        # RLIMIT_NPROC does not bind uid 0, in whatever namespace, and where all processes of a user
+        # count it is not exact. getrlimit(2)
+        self._bounds_numbers = plan.identity.outside_uid == 0 or plan.counts_user
         self._keepers = 2 if plan.kind is PlanKind.NO_NAMESPACES else 1
         if plan.groups is None and any(limit is not None for limit in watched):
             self._proc = _every_process() if proc < 0 else proc

@@ -247,7 +247,10 @@ def _processes(plan: Plan) -> Standing:
             "run as an ordinary user, or as root where control groups can be made",
         )
     if plan.counts_user:
-        how = "RLIMIT_NPROC, which counts all processes of the tools' user, also those outside"
+        how = (
+            "RLIMIT_NPROC, which counts all processes of the tools' user, also those outside (where"
+            " they take more than half of it, they are added when a sandbox begins)"
+        )
         return Standing(Level.ENFORCED, how)
     return Standing(Level.ENFORCED, "RLIMIT_NPROC")
 

@@ -46,6 +46,7 @@ from sandbox_agent_sandbox.inside.spawner import IGNORED, StepFailed, leave_keyr
 # Imported before the first fork, so that every worker shares the pages.
 from sandbox_agent_sandbox.inside.tools import shell  # noqa: F401
 from sandbox_agent_sandbox.inside.unshared import orders, supervisor
+from sandbox_agent_sandbox.inside.unshared.counting import with_room
 from sandbox_agent_sandbox.inside.unshared.kernel import WALL, fork_unnoticed
 from sandbox_agent_sandbox.inside.unshared.orders import Orders, pid_behind
 from sandbox_agent_sandbox.inside.unshared.reach import kill_children, no_orphan_left
@@ -185,7 +186,7 @@ class _Calls:
     def __init__(
         self, plan: Plan, board_fd: int, host_fd: int, control: socket.socket, own: Own
     ) -> None:
-        self._plan = plan
+        self._plan = with_room(plan)
         self._own = own
         self._ruleset = make_ruleset(plan, own.shared)
         self._board_fd = board_fd

@@ -64,9 +64,9 @@ def test_more_processes_than_the_limit_are_refused_or_ended(tmp_path: Path) -> N
             return await call
 
     result = run(main)
-    # A user's other processes count too, so the limit is met before the watch sees as many.
-    expected = ["processes"] if os.geteuid() == 0 else []
-    assert [met.limit for met in result.limits] == expected
+    # A user's other processes count too: the limit may be met before the watch sees as many.
+    met = [one.limit for one in result.limits]
+    assert met == ["processes"] or (not met and os.geteuid() != 0)
 
 
 def test_a_process_with_more_threads_than_the_limit_is_ended(tmp_path: Path) -> None:
