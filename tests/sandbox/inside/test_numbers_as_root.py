@@ -1,0 +1,66 @@
+"""Root that can show files as nobody else's: its tools are uid 0 outside, and RLIMIT_NPROC binds no
+such process, in whatever namespace. Without a control group the watch ends the newest ones."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from pathlib import Path
+
+import msgspec
+import observer
+import pytest
+from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_sandbox.host.cell import Cell
+from sandbox_agent_sandbox.outcome import CallResult
+from sandbox_agent_sandbox.plan import PlanKind
+from sandbox_agent_sandbox.policy.make_plan import make_plan
+from sandbox_agent_sandbox.policy.policy import Policy
+from sandbox_agent_sandbox.policy.probe import host_facts
+from sandboxes import run
+from unshared import PYTHON, with_tools_up
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+MOST = 40
+FORKING = f"""
+import os, signal
+for _ in range({MOST} * 3):
+    if os.fork() == 0:
+        signal.pause()
+print("up", flush=True)
+signal.pause()
+"""
+
+
+def test_roots_processes_beyond_the_limit_are_ended(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    facts = dataclasses.replace(host_facts(), can_mount=False)
+    policy = Policy(limits={"processes": MOST})
+    plan = make_plan(policy, facts, workspace=tmp_path, kind=PlanKind.FULL)
+    assert plan.identity.outside_uid == 0
+
+    async def main() -> CallResult:
+        cell = Cell(msgspec.structs.replace(plan, groups=None), grace=0.1, term=0.1)
+        await cell.open()
+        try:
+            call_id, call = await with_tools_up(cell, tmp_path, f"exec {PYTHON} -S -c '{FORKING}'")
+            await asyncio.to_thread(observer.eventually, lambda: count(tmp_path) <= MOST + 4, 20)
+            cell.cancel(call_id, CancelReason.INTERRUPT)
+            return await call
+        finally:
+            assert cell.close() == ()
+
+    assert [met.limit for met in run(main).limits] == ["processes"]
+
+
+def count(workspace: Path) -> int:
+    """The processes below this one that have the working folder of the call."""
+    found = 0
+    for one in observer.descendants(os.getpid()):
+        try:
+            found += os.readlink(f"/proc/{one.pid}/cwd") == str(workspace)
+        except OSError:
+            continue
+    return found
