@@ -152,7 +152,7 @@ def run_as(
 ) -> tuple[int, str, float]:
     """Exit code (124 after its time), output and seconds of a command."""
     also = [] if toolchain() is None else [Path(str(toolchain()))]
-    command = argv
+    command = argv = argv if person.place is None else person.place.wrap(argv)
     if person.uid != os.geteuid():
         command = as_user.command(person.uid, person.home, argv, checkout=CHECKOUT, also=also)
     begin = time.monotonic()
@@ -229,9 +229,9 @@ def account() -> int | None:
 
 
 def compare(kind: str, program: Program, plan: str = "") -> Seen:
-    """What the table says of a program for one kind of person ("root", "user")."""
+    """What the table says of a program for one kind of person ("root", "user in docker-filter")."""
     for person in someone(kind, account()):
-        if not (program.outside == "user" and kind == "root"):
+        if not (program.outside == "user" and person.uid == 0):
             control = outside(person, program)
             if control.verdict is not Verdict.WORKS:
                 return control
@@ -244,6 +244,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="PATTERN", help="programs with this in their name")
     parser.add_argument("--as", dest="kind", choices=("root", "user"), help="both, where root")
     parser.add_argument("--plan", default="", metavar="KIND", help="as sandbox.plan")
+    parser.add_argument("--in", dest="where", default="", metavar="NAME", help="as scripts/test")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the table, as JSON")
     options = parser.parse_args()
     mine = ["root", "user"] if os.geteuid() == 0 else ["user"]
@@ -260,7 +261,8 @@ def main() -> int:
         for kind in kinds:
             lacking = ", ".join(program.missing)
             seen = Seen(Verdict.LEFT_OUT, 0, f"missing: {lacking}") if lacking else None
-            seen = seen or compare(kind, program, options.plan)
+            where = f" in {options.where}" if options.where else ""
+            seen = seen or compare(kind + where, program, options.plan)
             cells.append(seen)
             rows.append({"program": program.name, "person": kind, **asdict(seen)})
             if seen.verdict is Verdict.BROKEN or (seen.why and not lacking):

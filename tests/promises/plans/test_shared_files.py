@@ -61,11 +61,18 @@ def memory():
     return found
 attempt("pool", pool)
 attempt("memory", memory)
+def rebuilt():  # opened again by its name, as a process that was not forked does
+    from _multiprocessing import SemLock, sem_unlink
+    one = SemLock(1, 0, 1, "/mp-again", False)
+    SemLock._rebuild(one.handle, 1, 1, "/mp-again").release()
+    sem_unlink("/mp-again")
+    return one.acquire(True, 5)
+attempt("rebuilt", rebuilt)
 attempt("lock", lambda: Lock().acquire())
 attempt("left", lambda: str(os.listdir(os.environ["TMPDIR"] + "/.shm")))
 """
     told = inside(person, code)
-    assert told == {"pool": 5050, "memory": 7, "lock": True, "left": "[]"}
+    assert told == {"pool": 5050, "memory": 7, "rebuilt": True, "lock": True, "left": "[]"}
 
 
 def test_nothing_of_the_hosts_is_reached(person: Person, hosts: Path) -> None:

@@ -113,6 +113,15 @@ def test_what_the_kernel_would_keep_is_not_had_or_looked_at(machine: str) -> Non
 
 
 @machines
+def test_a_process_stays_one_whose_addresses_can_be_read(machine: str) -> None:
+    """Where nobody reads them, it may shut itself off."""
+    for option, value, error in ((4, 0, errno.EPERM), (4, 1, 0), (15, 0, 0)):  # PR_SET_DUMPABLE
+        assert refused(machine, "prctl", option, value) == error
+        assert refused(machine, "prctl", option, value, found=OLD) in (0, error)
+    assert refused(machine, "prctl", 4, 0, found=Unshared(abi=7, scopes=True)) == 0
+
+
+@machines
 def test_an_older_landlock_is_made_up_for(machine: str) -> None:
     """Before Linux 6.2 it knows no truncation, before 6.12 no signals."""
     for found, error in ((OLD, errno.EACCES), (ALL, 0)):

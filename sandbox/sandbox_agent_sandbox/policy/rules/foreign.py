@@ -32,6 +32,7 @@ _ROUTES = (
 """Options of sockets, by level, that lead packets elsewhere than to their address. ip(7)"""
 _RLIMIT_LOCKS = 10
 _PRIO_USER, _IOPRIO_WHO_USER = 2, 3
+_PR_SET_DUMPABLE = 4
 _F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
 _FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
 _CLONE_THREAD = 0x10000
@@ -82,11 +83,23 @@ def foreign_refusals(network: str, found: Unshared, *, unix: bool) -> tuple[Refu
     """
     entries = [*_limits(), *_priorities(), *_other_memory(), *_kept_by_the_kernel(found)]
     entries += _sockets(network, unix=unix)
+    if found.broker:
+        entries.append(_readable())
     if found.abi < _TRUNCATE_ABI:
         entries += _truncation()
     if not found.scopes:
         entries += _signals()
     return tuple(entries)
+
+
+def _readable() -> Refusal:
+    """gpg-agent and ssh-agent ask for it, and go on without."""
+    return Refusal(
+        "prctl",
+        errno.EPERM,
+        "nobody could read the address that such a process connects or binds a socket to",
+        when=(Condition(0, (_PR_SET_DUMPABLE,)), Condition(1, (0,))),
+    )
 
 
 def _limits() -> tuple[Refusal, ...]:

@@ -32,7 +32,7 @@ _X86_64 = {
     "listen": 50, "setsockopt": 54, "fork": 57, "vfork": 58, "kill": 62, "semget": 64, "semop": 65,
     "semctl": 66, "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "fcntl": 72,
     "truncate": 76, "link": 86, "unlink": 87, "rt_sigqueueinfo": 129, "setpriority": 141,
-    "sched_setparam": 142, "sched_setscheduler": 144, "setrlimit": 160, "tkill": 200,
+    "prctl": 157, "sched_setparam": 142, "sched_setscheduler": 144, "setrlimit": 160, "tkill": 200,
     "sched_setaffinity": 203, "semtimedop": 220, "tgkill": 234, "mq_open": 240, "mq_unlink": 241,
     "mq_timedsend": 242, "mq_timedreceive": 243, "mq_notify": 244, "mq_getsetattr": 245,
     "migrate_pages": 256, "move_pages": 279, "rt_tgsigqueueinfo": 297, "prlimit64": 302,
@@ -49,7 +49,7 @@ _AARCH64 = {
     "fanotify_init": 262, "fanotify_mark": 263, "open_by_handle_at": 265, "setns": 268,
     "finit_module": 273, "renameat2": 276, "bpf": 280, "userfaultfd": 282, "kexec_file_load": 294,
     # Those of plans without namespaces.
-    "fcntl": 25, "unlinkat": 35, "linkat": 37, "truncate": 45, "sched_setparam": 118,
+    "fcntl": 25, "unlinkat": 35, "linkat": 37, "truncate": 45, "sched_setparam": 118, "prctl": 167,
     "sched_setscheduler": 119, "sched_setaffinity": 122, "kill": 129, "tkill": 130, "tgkill": 131,
     "rt_sigqueueinfo": 138, "setpriority": 140, "setrlimit": 164, "mq_open": 180, "mq_unlink": 181,
     "mq_timedsend": 182, "mq_timedreceive": 183, "mq_notify": 184, "mq_getsetattr": 185,

@@ -31,9 +31,10 @@ FLAGS_AT = {NUMBERS[name]: at for name, at in (("open", 1), ("openat", 2)) if na
 """Which argument has the flags."""
 FLAGS = (
     (os.O_ACCMODE | os.O_CREAT | os.O_EXCL, os.O_RDWR | os.O_CREAT | os.O_EXCL),
-    (os.O_ACCMODE | os.O_NOFOLLOW | os.O_CLOEXEC, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC),
+    (os.O_ACCMODE | os.O_NOFOLLOW, os.O_RDWR | os.O_NOFOLLOW),
 )
-"""Masks, and what is left of the flags: of a new semaphore, and of everything else."""
+"""Masks, and what is left of the flags: of a new semaphore, and of everything else. glibc opens an
+existing semaphore with O_CLOEXEC in some versions only."""
 
 _LINK, _LINKAT = NUMBERS.get("link", -1), NUMBERS.get("linkat", -1)
 _UNLINK, _UNLINKAT = NUMBERS.get("unlink", -1), NUMBERS.get("unlinkat", -1)
