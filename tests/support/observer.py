@@ -15,7 +15,7 @@ import secrets
 import select
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -31,6 +31,8 @@ class Process:
     command: str
     start: int
     """Clock ticks since boot; with the pid it tells a process from a later one of that number."""
+    name: str = field(default="", compare=False)
+    """What it calls itself (PR_SET_NAME), or the file that it executes. It may change."""
 
 
 def new_mark() -> str:
@@ -65,6 +67,7 @@ def look(pid: int) -> Process | None:
         namespace_pids=nspid,
         command=command or f"[{name.decode(errors='replace')}]",
         start=int(fields[19]),
+        name=name.decode(errors="replace"),
     )
 
 

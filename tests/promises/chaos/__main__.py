@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import leaks
 import paths
+from environments import ENVIRONMENTS
 
 from chaos.report import ENOUGH, FULL
 from chaos.runner import BOTH, ROOT, USER, Runner, say
@@ -43,6 +44,7 @@ def main() -> int:
         dest="place",
         default="",
         metavar="NAME",
+        choices=[one.name for one in ENVIRONMENTS.values() if not one.in_container],
         help="a host of tests/support/environments",
     )
     parser.add_argument("--replay", metavar="SEED:ROUND", help="one round, and those it builds on")
@@ -58,6 +60,10 @@ def main() -> int:
     kind = options.kind or (BOTH if os.geteuid() == 0 else USER)
     if kind != USER and os.geteuid() != 0:
         parser.error("only root can make rounds as root; use --as user")
+    if options.place and (why := cannot_be(options.place, kind)):
+        parser.error(f"--in {options.place}: {why}")
+    if options.place and (options.prove or options.ci):
+        parser.error("--in goes with rounds and with --replay")
     leaks.become_subreaper()
     posts = options.umpires or len(os.sched_getaffinity(0)) + 1
     if options.prove:
@@ -84,7 +90,12 @@ def main() -> int:
     seconds = time.monotonic() - begin
     print(f"\n{seconds:.0f} s, {seconds / max(1, report.rounds) * 1000:.0f} ms a round")
     early = report.rounds < options.rounds
-    data = {**header(seed, kind, posts), "asked": options.rounds, "ended_early": early}
+    data = {
+        **header(seed, kind, posts),
+        "in": options.place,
+        "asked": options.rounds,
+        "ended_early": early,
+    }
     data |= {"seconds": round(seconds, 1), **report.as_json()}
     if options.out is not None:
         options.out.write_text(json.dumps(data, indent=1) + "\n")
@@ -94,6 +105,17 @@ def main() -> int:
     if stopped_by and not report.violations:
         return 128 + stopped_by[0]
     return 1 if report.violations or thin or not report.rounds else 0
+
+
+def cannot_be(place: str, kind: str) -> str:
+    """Why no rounds can be made in this host as these users; "" if they can."""
+    there = ENVIRONMENTS[place]
+    without = [
+        one for one in (ROOT, USER) if kind in (one, BOTH) and not there.plan(root=one == ROOT)
+    ]
+    if without:
+        return f"there is no sandbox for {' and '.join(without)}; use --as"
+    return there.missing()
 
 
 def cancels(options: argparse.Namespace, kind: str, posts: int) -> int:

@@ -65,6 +65,9 @@ class Report:
         self.slowest: dict[str, list[tuple[float, int, str, str]]] = {}
         self.rates: dict[str, list[int]] = {}
         self.violations: list[dict[str, Any]] = []
+        self.together = 0
+        self.exceptions: list[dict[str, Any]] = []
+        self.left_out: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
 
     def add(self, verdict: Verdict, identity: str) -> None:
@@ -72,6 +75,11 @@ class Report:
         self.by_identity[identity] += 1
         self.commands += verdict["command"]
         self.notes.update(verdict["notes"])
+        self.together += verdict["together"]
+        if verdict["excepted"]:
+            self.exceptions.append(
+                {"round": verdict["round"], "as": identity, "left": verdict["excepted"]}
+            )
         for rate, (good, number) in verdict["rates"].items():
             row = self.rates.setdefault(rate, [0, 0])
             row[0] += good
@@ -151,6 +159,9 @@ class Report:
             "aimed": {f"{a} x {b}": self.aimed[a, b] for a, b in LEGAL["phase x cause"]},
             "fewest_hits": {table: least for table, (least, _) in self.fewest().items()},
             "notes": dict(self.notes),
+            "left_out": dict(self.left_out),
+            "killed_together": self.together,
+            "exceptions": self.exceptions,
             "violations": self.violations,
         }
 
@@ -165,6 +176,7 @@ class Report:
             f" {len(self.violations)} violations",
             f"struck a call or a request in flight: {data['in_flight_share']:.1%}; the run was over"
             f" before the strike: {self.missed}",
+            *self._apart(),
             "",
             f"{'milliseconds beyond the rung':28} " + " ".join(f"{c:>7}" for c in columns),
         ]
@@ -182,6 +194,16 @@ class Report:
             lines.append(f"{table}: {len(LEGAL[table])} legal pairs, fewest hits {least}: {shown}")
         lines += ["", *self._table("phase x cause")]
         return "\n".join(lines)
+
+    def _apart(self) -> Iterable[str]:
+        """What is no violation, and is told all the same."""
+        if self.together:
+            yield (
+                f"agent, spawner, supervisors and starters killed in one moment: {self.together};"
+                f" of these left something until the next start: {len(self.exceptions)}"
+            )
+        for why, rounds in self.left_out.items():
+            yield f"left out: {rounds} rounds: {why}"
 
     def _table(self, name: str) -> Iterable[str]:
         rows = list(dict.fromkeys(pair[0] for pair in LEGAL[name]))

@@ -15,7 +15,7 @@ from typing import Any
 
 import observer
 
-from chaos import checks, disk, resuming, strikes
+from chaos import checks, disk, keepers, resuming, strikes
 from chaos.agent import STDERR
 from chaos.asked import Provider
 from chaos.doors import Command, Door, Embedded, Gone
@@ -192,34 +192,43 @@ class Umpire:
         assert seen.strike.at is not None
         if not door.await_death(10):
             raise Gone
-        end = seen.strike.at + HANG
+        together = keepers.STARTER in seen.strike.together  # else no tool can be left
+        end = seen.strike.at + (checks.AGENT_BOUND + checks.NOISE if together else HANG)
         while seen.lasting or seen.gone_ms is None:
             # What a look does not find was gone when the look began.
             seen.gone_ms = (time.monotonic() - seen.strike.at) * 1000
-            seen.lasting = self._strays(door, seen, alive=False)
-            if not seen.lasting or time.monotonic() > end:
-                return
+            left = self._look(door, seen, alive=False)
+            seen.lasting = list(map(_show, left))
+            if not left or time.monotonic() > end:
+                break
+        if seen.lasting and together and not any(map(keepers.is_leaving, left)):
+            # Nobody was left to end them. Whoever resumes the run starts a sandbox, which does.
+            seen.excepted, seen.lasting, seen.gone_ms = seen.lasting, [], None
 
     def _strays(self, door: Door, seen: Seen, *, alive: bool) -> list[str]:
         """Who should not be there. A living agent may keep a spawner and its init, no more."""
         found = self._look(door, seen, alive=alive)
-        if found and alive and seen.plan.cause in {Cause.KILL_SPAWNER, *KILLS_MODEL}:
+        gone = {Cause.KILL_SPAWNER, *KILLS_MODEL}
+        if keepers.WITHOUT_NAMESPACES:
+            gone.add(Cause.KILL_INIT)  # it is the spawner
+        if found and alive and (seen.plan.cause in gone or all(map(keepers.is_leaving, found))):
             # Init is no process of a call. Orphaned, it is on its way out, in the agent's bound. So
-            # is the spawner of a model process whose replacement is being made.
+            # is the spawner of a model process whose replacement is being made, and a supervisor
+            # that has given the proof: it exits.
             with contextlib.suppress(AssertionError):
                 observer.eventually(
                     lambda: not self._look(door, seen, alive=alive), checks.AGENT_BOUND
                 )
-            left = set(self._look(door, seen, alive=alive))
-            found = [one for one in found if one in left or "sleep" in one]
-        return found
+            left = {one.pid for one in self._look(door, seen, alive=alive)}
+            found = [one for one in found if one.pid in left or "sleep" in one.command]
+        return list(map(_show, found))
 
-    def _look(self, door: Door, seen: Seen, *, alive: bool) -> list[str]:
+    def _look(self, door: Door, seen: Seen, *, alive: bool) -> list[observer.Process]:
         marks = [use.mark for use in seen.plan.uses]
         everything = observer.everything()
         parents = {process.pid: process for process in everything}
         found = []
-        kept = {1: 0, 2: 0}
+        kept = dict.fromkeys(keepers.KEPT, 0)
         own, sandboxes = set(), 1
         if self._provider is not None:
             sandboxes = 2  # the tools' and the model process's, which may have none just now
@@ -229,7 +238,7 @@ class Umpire:
         for process in everything:
             above = list(_ancestors(process, parents))
             if any(mark in process.command for mark in marks) and process.pid != os.getpid():
-                found.append(_show(process))
+                found.append(process)
             elif os.getpid() in above:
                 depth = above.index(door.pid) + 1 if door.pid in above else -1
                 if process.pid == door.pid and isinstance(door, Embedded):
@@ -238,9 +247,9 @@ class Umpire:
                     kept[depth] += 1
                     if kept[depth] <= sandboxes:
                         continue
-                elif process.pid in own:
+                elif process.pid in own or (alive and keepers.is_reaper(process)):
                     continue
-                found.append(_show(process))
+                found.append(process)
         return found
 
     def _resume(self, folder: Path) -> list[str]:
@@ -288,7 +297,7 @@ class Umpire:
         for _ in range(3):
             left = observer.descendants(os.getpid())
             for process in left:
-                strikes.send(process, signal.SIGKILL)
+                keepers.send(process, signal.SIGKILL)
             with observer.watching(left) as handles:
                 observer.wait_gone(handles, 5)
             with contextlib.suppress(ChildProcessError):
@@ -313,6 +322,8 @@ def _verdict(seen: Seen, session: Session) -> Verdict:
         "hit": _tools_hit(seen, at),
         "in_flight": at is not None and bool(seen.open_calls_at(at)),
         "violations": violations,
+        "together": keepers.STARTER in seen.strike.together,
+        "excepted": seen.excepted,
         "notes": seen.notes,
         "latency": _latency(seen),
         "rates": checks.rates(seen),

@@ -138,7 +138,7 @@ class Runner:
         finally:
             post.close()
         self._take(answer, kind, session)
-        return answer["verdicts"] if answer else []
+        return answer.get("verdicts", []) if answer else []
 
     def _sessions(self, kind: str) -> Iterator[Session]:
         for session in sessions(self.seed):
@@ -207,6 +207,9 @@ class Runner:
             why = answer["bug"] if answer else "the umpire died"
             number = session.rounds[0].number
             self._violation({"round": number, "violations": [f"chaos itself: {why}"]}, kind)
+            return
+        if "left_out" in answer:
+            self.report.left_out[answer["left_out"]] += len(session.rounds)
             return
         for verdict in answer["verdicts"]:
             self.report.add(verdict, kind)

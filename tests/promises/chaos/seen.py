@@ -22,6 +22,7 @@ class Seen:
     begun, or the command started. returned: when `run()` returned or the command had ended.
     closed: when `close()` had returned, if it was part of the round. lasting: processes that should
     not have been there at that moment. gone_ms: after the agent's death, until nothing was left.
+    excepted: what was left because all that kept the agent's calls were killed with it.
     asks: a provider; requests: how often for the turn that was to be struck.
     """
 
@@ -41,6 +42,7 @@ class Seen:
     record: dict[str, Any] | None = None
     lasting: list[str] = field(default_factory=list)
     gone_ms: float | None = None
+    excepted: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stderr: str = ""

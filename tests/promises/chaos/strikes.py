@@ -15,7 +15,8 @@ from pathlib import Path
 import observer
 from sandbox_agent.embedding.control import request_interrupt
 
-from chaos import disk, memory
+from chaos import disk, keepers, memory
+from chaos.keepers import send
 from chaos.plan import KILLS_MODEL, READER, STOPS_MODEL, Cause, Round
 
 VERIFY_COMMAND = "sh .chaos/verify.sh"
@@ -56,12 +57,20 @@ DEPTH = {
 }
 """How far below the agent the victim lives: agent, spawner, init, call's init, worker."""
 
-if os.environ.get("SANDBOX_AGENT_TEST_PLAN") == "no_namespaces":
+if keepers.WITHOUT_NAMESPACES:
     # There it is: agent, spawner, supervisor, starter, worker. The spawner is what init is in the
     # other plans, and a supervisor is what the call's init is.
     for cause, depth in DEPTH.items():
         if depth in (2, 3):
             DEPTH[cause] = depth - 1
+
+OR_STARTER = frozenset({Cause.KILL_CALL_INIT, Cause.STOP_INIT, Cause.STOP_MODEL_INIT})
+"""Causes that strike, without namespaces, every other time a starter: it has no cause of its own.
+Spawners have another one."""
+
+TOGETHER = 3
+"""Without namespaces, one in so many kills of an agent is a kill of all that keep its calls, too.
+Promise 7 has one exception, and this is it: DESIGN.md and sandbox/README.md name it."""
 
 
 @dataclass
@@ -69,7 +78,8 @@ class Strike:
     """What was done. at: when the first blow fell. flagged: when the run was told to stop, by
     somebody whose word counts from then on. victims: who was killed or stopped. thawed: when the
     disk went on. limited: the soft limits to give back, by pid. ended_for_memory: whether the
-    kernel has ended a process of the sandbox because memory ran out."""
+    kernel has ended a process of the sandbox because memory ran out. together: the names of those
+    who kept the agent's calls and were killed in the same moment."""
 
     at: float | None = None
     flagged: float | None = None
@@ -81,6 +91,7 @@ class Strike:
     thawed: float | None = None
     limited: dict[int, tuple[int, int]] = field(default_factory=dict)
     ended_for_memory: bool = False
+    together: list[str] = field(default_factory=list)
 
 
 def by_depth(root: int) -> dict[int, list[observer.Process]]:
@@ -112,22 +123,12 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def send(process: observer.Process, number: int) -> bool:
-    """Signals exactly this process. False when it is gone."""
-    with observer.watching([process]) as handles:
-        for handle in handles:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(handle, number)
-                return True
-    return False
-
-
 def find_victim(agent: int, plan: Round, patience: float = 0.1) -> observer.Process | None:
     """One of those that the cause is about, or of the deepest that there are above them."""
     deadline = time.monotonic() + patience
     while True:
         levels = by_depth(agent)
-        candidates = [one for one in levels.get(DEPTH[plan.cause], ()) if not _is_reaper(one)]
+        candidates = _candidates(levels, plan)
         if not candidates and time.monotonic() > deadline and levels:
             candidates = levels[max(level for level in levels)]
         if candidates:
@@ -136,11 +137,15 @@ def find_victim(agent: int, plan: Round, patience: float = 0.1) -> observer.Proc
             return None
 
 
-def _is_reaper(process: observer.Process) -> bool:
-    """Whether it only looks for what earlier sandboxes have left, which is over in a moment."""
-    with contextlib.suppress(OSError), open(f"/proc/{process.pid}/comm") as file:
-        return file.read().strip() == "sandbox-reaper"
-    return False
+def _candidates(levels: dict[int, list[observer.Process]], plan: Round) -> list[observer.Process]:
+    if _strikes_starter(plan):
+        every = itertools.chain.from_iterable(levels.values())
+        return [one for one in every if one.name == keepers.STARTER]
+    return [one for one in levels.get(DEPTH[plan.cause], ()) if not keepers.is_reaper(one)]
+
+
+def _strikes_starter(plan: Round) -> bool:
+    return keepers.WITHOUT_NAMESPACES and plan.cause in OR_STARTER and bool(plan.choice % 2)
 
 
 def models_own(agent: int) -> list[observer.Process]:
@@ -166,7 +171,7 @@ def find_model(agent: int, plan: Round, patience: float = 0.1) -> observer.Proce
     while len(found := models_own(agent)) < 4:
         if time.monotonic() > deadline:
             return None
-    return found[DEPTH[plan.cause] - 1]
+    return found[2 if _strikes_starter(plan) else DEPTH[plan.cause] - 1]
 
 
 Ask = Callable[..., None]
@@ -226,6 +231,9 @@ def strike(
                 ask(done, "interrupt")
         case Cause.KILL_AGENT:
             done.at = done.flagged = time.monotonic()
+            if keepers.WITHOUT_NAMESPACES and not plan.choice % TOGETHER:
+                done.together = keepers.kill_together(agent)
+                done.at = done.flagged = time.monotonic()
             _kill(agent, signal.SIGKILL)
         case Cause.FREEZE_AND_KILL_AGENT:
             done.frozen = list(itertools.chain.from_iterable(by_depth(agent).values()))

@@ -14,6 +14,7 @@ from pathlib import Path
 import broken_copy
 import paths
 import pytest
+from environments import ENVIRONMENTS
 
 from chaos.plan import (
     COMMAND,
@@ -21,6 +22,7 @@ from chaos.plan import (
     LEGAL,
     LEGAL_PHASES,
     UNDER_WAY,
+    Cause,
     Phase,
     Round,
     Tool,
@@ -29,9 +31,12 @@ from chaos.plan import (
 from chaos.report import ENOUGH, FULL
 from chaos.runner import ROOT, USER, Runner
 from chaos.sabotage import VARIANTS, Sabotage
+from chaos.strikes import TOGETHER
 
 SEED = 4
 ROUNDS = 14
+PLACE = "docker-filter"
+"""A host where sandboxes have no namespaces, for any user."""
 
 
 def rounds(seed: int, count: int) -> list[Round]:
@@ -63,6 +68,28 @@ def test_every_promise_holds_while_a_provider_is_asked() -> None:
     assert [violation["violations"] for violation in runner.report.violations] == []
     assert [verdict["phase"] for verdict in verdicts] == [Phase.MODEL] * len(verdicts)
     assert len(verdicts) >= 2
+
+
+def test_what_the_design_excepts_is_counted_apart_and_ended_by_the_next_start() -> None:
+    """Without namespaces: an agent is killed, and in the same moment all that keep its calls."""
+    if why := ENVIRONMENTS[PLACE].missing():
+        pytest.skip(f"needs {PLACE}: {why}")
+    number = next(
+        plan.number
+        for session in sessions(SEED)
+        for plan in session.rounds[:1]
+        if (plan.cause, plan.phase) == (Cause.KILL_AGENT, Phase.IN_FLIGHT)
+        and not plan.choice % TOGETHER
+        and plan.ready
+        and Tool.DAEMONISER in {use.tool for use in plan.uses}
+        and plan.parallel >= len(plan.uses)
+    )
+    runner = Runner(SEED, USER, 1, most=0, place=PLACE)
+    runner.replay(number)
+    assert [violation["violations"] for violation in runner.report.violations] == []
+    assert runner.report.together == 1
+    [exception] = runner.report.exceptions
+    assert exception["left"], "somebody still ended what its keepers could not"
 
 
 def test_a_round_replays_from_its_seed() -> None:

@@ -23,6 +23,7 @@ def main() -> None:
     import sandbox_agent_sandbox.host.cell  # noqa: F401
     from sandbox_agent_sandbox.policy.probe import host_facts
 
+    from chaos.disk import CannotMount
     from chaos.rounds import Umpire
 
     host_facts()
@@ -33,6 +34,8 @@ def main() -> None:
         session = msgspec.json.decode(line, type=Session)
         try:
             answer: dict[str, Any] = {"verdicts": umpire.play(session)}
+        except CannotMount:
+            answer = {"left_out": f"{session.rounds[0].cause}: no disk can be mounted here"}
         except Exception:
             answer = {"bug": traceback.format_exc(), "verdicts": []}
         os.write(out, msgspec.json.encode(answer) + b"\n")
