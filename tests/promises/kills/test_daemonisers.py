@@ -62,7 +62,7 @@ DAEMONISERS = [
         "mkdir -m 700 $TMPDIR/s; export SCREENDIR=$TMPDIR/s; screen -dmS it sleep 300.{mark}",
         "screen -S it -Q select .",
         "SCREEN ",
-        "terminals",
+        "terminals by their paths",
     ),
     Daemoniser(
         "redis-server",
@@ -90,6 +90,8 @@ DAEMONISERS = [
 
 TRIES = {
     "terminals": "python3 -c 'import os; os.openpty()' && id -un",
+    "terminals by their paths": "python3 -c 'import os; path = os.ttyname(os.openpty()[1]);"
+    " os.open(path, os.O_RDWR | os.O_NOCTTY)'",
     "path sockets": "python3 -c 'import socket; socket.socket(socket.AF_UNIX)'",
 }
 """Commands that succeed where a daemon's need is met."""
