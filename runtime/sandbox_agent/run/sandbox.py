@@ -5,7 +5,6 @@ The one place where the runtime opens a cell.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from functools import partial
@@ -120,7 +119,7 @@ class ConversationSandbox:
     async def _build(self, seen: Seen) -> None:
         # Imported here: pydantic, psutil and the kernel's parts are no use to a process that only
         # reads journals or is a tool inside the walls.
-        from sandbox_agent_sandbox.policy.kinds.build import build
+        from sandbox_agent_sandbox.policy.kinds.build import apart, build
         from sandbox_agent_sandbox.policy.probe import host_facts
 
         facts = host_facts()
@@ -138,8 +137,7 @@ class ConversationSandbox:
         except NoPlan as failure:
             from sandbox_agent_sandbox.diagnosis.plans import with_change
 
-            loop = asyncio.get_running_loop()  # what the host refuses is tried in children
-            raise await loop.run_in_executor(None, with_change, failure, policy) from None
+            raise await apart(with_change, failure, policy) from None
         self.plan = cell.plan
         if why := cell.no_image:
             notify(f"the size of the tools' /tmp is watched only (best effort): {why}")

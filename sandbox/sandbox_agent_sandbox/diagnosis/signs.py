@@ -12,16 +12,13 @@ from typing import NamedTuple
 import msgspec
 
 from sandbox_agent_sandbox.errors import SandboxUnavailable
-from sandbox_agent_sandbox.import_roots import import_roots
-from sandbox_agent_sandbox.policy.probe import interpreter
+from sandbox_agent_sandbox.policy.probe import run_child
 
 _MAPPING = {"CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SETFCAP": 31}
 """What root needs to write the id maps of a user namespace. user_namespaces(7)"""
 _CAP_SYS_ADMIN = 21
 _MOUNTS = 1 << 22
 """Bytes of the list of mounts that are read. A host with many containers has long ones."""
-_LIMIT = 30
-"""Seconds for all attempts."""
 
 _SETTINGS = (
     "user/max_user_namespaces",
@@ -135,15 +132,7 @@ def _attempts() -> dict[str, int]:
         "from sandbox_agent_sandbox.diagnosis.attempts import main; main()"
     )
     try:
-        ran = subprocess.run(
-            [interpreter(), "-I", "-S", "-B", "-c", program, ":".join(import_roots())],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_LIMIT,
-            check=False,
-            env={},
-        )
-        return msgspec.json.decode(ran.stdout, type=dict[str, int])
+        return msgspec.json.decode(run_child(program, {})[0], type=dict[str, int])
     except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
         raise SandboxUnavailable(f"what this host refuses could not be tried: {error}") from error
 

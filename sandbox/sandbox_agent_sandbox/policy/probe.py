@@ -12,10 +12,13 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -24,6 +27,8 @@ from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.import_roots import import_roots
 from sandbox_agent_sandbox.limits.places import find_places
 from sandbox_agent_sandbox.plan import ControlGroups, Unshared
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -230,20 +235,22 @@ def probe(workspace: Path | None = None) -> list[Check]:
     workspace: the folder whose file system must do idmapped mounts; None for the current folder.
     Raises SandboxUnavailable where there is no Python to start a sandbox with.
     """
-    checks = [
-        Check(
-            "Linux",
-            sys.platform == "linux" and _release() >= (5, 12),
-            platform.release(),
-            "Linux 5.12 or newer",
-        )
-    ]
+    return list(checks(workspace))
+
+
+def checks(workspace: Path | None = None) -> Iterator[Check]:
+    """As `probe`, one after another: who knows enough need not wait for the rest."""
+    yield Check(
+        "Linux",
+        sys.platform == "linux" and _release() >= (5, 12),
+        platform.release(),
+        "Linux 5.12 or newer",
+    )
     for name, (code, hint, needed) in _CHECKS.items():
         if "idmapped" in name and os.geteuid() != 0:
             continue
         why = try_in_child(code, {"WORKSPACE": str(workspace or Path.cwd())})
-        checks.append(Check(name, not why, why or "works", hint, needed))
-    return checks
+        yield Check(name, not why, why or "works", hint, needed)
 
 
 def try_in_child(code: str, environment: Mapping[str, str]) -> str:
@@ -252,17 +259,77 @@ def try_in_child(code: str, environment: Mapping[str, str]) -> str:
     code: it finds `os`, `sys`, `unshare`, and our system calls as `s`. Raises SandboxUnavailable
     where there is no Python to start a sandbox with.
     """
-    ran = subprocess.run(
-        [interpreter(), "-I", "-S", "-B", "-c", _PRELUDE + code + _LAST, ":".join(import_roots())],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-        env=dict(environment),
-    )
-    errors = ran.stderr.strip().splitlines()
-    return "" if ran.stdout.strip() == "works" else (errors or ["died"])[-1]
+    out, errors = run_child(_PRELUDE + code + _LAST, dict(environment))
+    lines = errors.decode(errors="replace").strip().splitlines()
+    return "" if out.strip() == b"works" else (lines or ["died"])[-1]
+
+
+class Abandoned(Exception):
+    """Nobody waits any more for what was being tried."""
+
+
+class Trials:
+    """What one thread tries in children. Another one may `abandon` it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._is_abandoned = False
+
+    def during(self, work: Callable[..., T], *arguments: object) -> T:
+        """Do the work in this thread. Its children are the trials."""
+        token = _TRIALS.set(self)
+        try:
+            return work(*arguments)
+        finally:
+            _TRIALS.reset(token)
+
+    def abandon(self) -> None:
+        """End the child of now. No other one is started, and the work gets Abandoned."""
+        with self._lock:
+            self._is_abandoned = True
+            if self._child is not None:
+                self._child.kill()
+
+    def run(self, argv: list[str], environment: dict[str, str]) -> tuple[bytes, bytes]:
+        """Start a child and wait for its end. Returns what it wrote."""
+        with self._lock:
+            if self._is_abandoned:
+                raise Abandoned
+            child = self._child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+            )
+        with child:
+            try:
+                written = child.communicate(timeout=_TRIAL_SECONDS)
+            except BaseException:
+                child.kill()
+                raise
+            finally:
+                with self._lock:
+                    self._child = None
+                    is_abandoned = self._is_abandoned
+        if is_abandoned:
+            raise Abandoned
+        return written
+
+
+_TRIALS: ContextVar[Trials | None] = ContextVar("trials", default=None)
+_TRIAL_SECONDS = 20.0
+
+
+def run_child(code: str, environment: dict[str, str]) -> tuple[bytes, bytes]:
+    """Run a program of Python's in a child, with the folders of our packages as its argument.
+
+    Returns what it wrote to standard output and error. Raises SandboxUnavailable where there is no
+    Python to start a sandbox with, TimeoutExpired, and Abandoned where this thread's `Trials` are.
+    """
+    argv = [interpreter(), "-I", "-S", "-B", "-c", code, ":".join(import_roots())]
+    return (_TRIALS.get() or Trials()).run(argv, environment)
 
 
 def _release() -> tuple[int, ...]:
@@ -275,7 +342,6 @@ _TRIAL = (
     "from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals; reset_signals(); "
     "from sandbox_agent_sandbox.inside.unshared.trial import main; main()"
 )
-_TRIAL_SECONDS = 20.0
 
 
 @cache
@@ -286,14 +352,6 @@ def host_can() -> Unshared:
     Raises SandboxUnavailable where there is no Python to start a child with.
     """
     try:
-        ran = subprocess.run(
-            [interpreter(), "-I", "-S", "-B", "-c", _TRIAL, ":".join(import_roots())],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_TRIAL_SECONDS,
-            check=False,
-            env={},
-        )
-        return msgspec.json.decode(ran.stdout, type=Unshared)
+        return msgspec.json.decode(run_child(_TRIAL, {})[0], type=Unshared)
     except (OSError, subprocess.TimeoutExpired, msgspec.DecodeError):
         return Unshared()

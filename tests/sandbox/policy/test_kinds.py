@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import observer
 import pytest
 from sandbox_agent_sandbox.errors import NoPlan, SandboxUnavailable
+from sandbox_agent_sandbox.import_roots import import_roots
 from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.kinds import choose as choosing
-from sandbox_agent_sandbox.policy.kinds.build import build
+from sandbox_agent_sandbox.policy.kinds.build import apart, build
 from sandbox_agent_sandbox.policy.kinds.choose import choose, choose_again, choose_at_once, found
 from sandbox_agent_sandbox.policy.kinds.found import Found
 from sandbox_agent_sandbox.policy.policy import Policy
-from sandbox_agent_sandbox.policy.probe import host_facts
+from sandbox_agent_sandbox.policy.probe import host_facts, try_in_child
 from sandbox_agent_sandbox.steps import Step
 from sandboxes import run
 
@@ -123,3 +131,45 @@ def test_this_host_can_do_what_it_is_found_to_do() -> None:
     tried = {kind: found(kind, host_facts()) for kind in PlanKind}
     assert tried[FULL].works
     assert all(one.works or one.why for one in tried.values())
+
+
+def test_who_is_interrupted_while_kinds_are_tried_waits_for_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its end a loop waits for its threads, and the thread for the child."""
+    mark = observer.new_mark()
+    slow = tmp_path / "python3"
+    slow.write_text(f"#!/bin/sh\nexec sleep 300.{mark}\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+
+    async def main() -> None:
+        trial = asyncio.create_task(apart(try_in_child, "", {}))
+        await asyncio.to_thread(observer.eventually, lambda: observer.marked(mark), 20)
+        trial.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trial
+
+    begin = time.monotonic()
+    asyncio.run(main())
+    assert time.monotonic() - begin < 10
+    assert observer.marked(mark) == []
+
+
+@pytest.mark.parametrize("trial", ["_works(signal.pause)", "_other_user()"])
+def test_a_trial_leaves_nobody_when_it_is_killed(trial: str) -> None:
+    if os.geteuid() != 0 and "user" in trial:
+        pytest.skip("needs root")
+    code = (
+        f"import os, signal, sys; sys.path[:0] = {import_roots()!r}; "
+        "from sandbox_agent_sandbox.inside.unshared.trial import _works, _other_user; "
+        "os.kill = lambda pid, number: os.write(1, b'up\\n') and signal.pause(); "
+        "os.waitpid = os.kill; "
+        f"{trial}"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"up\n"
+        below = observer.eventually(lambda: observer.descendants(process.pid), 20)
+        process.kill()
+    with observer.watching(below) as handles:
+        assert observer.wait_gone(handles, 10)[1] == []

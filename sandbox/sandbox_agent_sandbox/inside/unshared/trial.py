@@ -32,6 +32,7 @@ _SEEN, _TAKEN = 42, 43
 
 def main() -> None:
     """Try everything, and write an `Unshared` to standard output, as JSON."""
+    _end_with_parent()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(15)
     abi = landlock_abi()
@@ -50,8 +51,20 @@ def main() -> None:
     sys.stdout.buffer.write(msgspec.json.encode(found))
 
 
-def _works(trial: Callable[[], bool]) -> bool:
+def _fork() -> int:
+    """A child that ends with this process, whatever ends that: a trial may wait for ever."""
     child = os.fork()
+    if child == 0:
+        _end_with_parent()
+    return child
+
+
+def _end_with_parent() -> None:
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _works(trial: Callable[[], bool]) -> bool:
+    child = _fork()
     if child == 0:
         works = False
         with suppress(BaseException):
@@ -92,12 +105,13 @@ def _restrict(files: int, scopes: int) -> None:
 def _other_user() -> bool:
     """Whether a child can become another user, and be ended."""
     ready, told = os.pipe()
-    child = os.fork()
+    child = _fork()
     if child == 0:
         try:
             os.setgroups([])
             os.setresgid(_OTHER_USER, _OTHER_USER, _OTHER_USER)
             os.setresuid(_OTHER_USER, _OTHER_USER, _OTHER_USER)
+            _end_with_parent()  # another user has taken it away. prctl(2)
             os.write(told, b"x")
             signal.pause()
         finally:
@@ -127,7 +141,7 @@ def _notifications() -> tuple[bool, bool, bool]:
     if number is None:
         return False, False, False
     ours, theirs = socket.socketpair()
-    child = os.fork()
+    child = _fork()
     if child == 0:
         ours.close()
         with suppress(BaseException):

@@ -10,7 +10,7 @@ from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.kinds.choose import choose, choose_again, choose_at_once
 from sandbox_agent_sandbox.policy.policy import Policy
-from sandbox_agent_sandbox.policy.probe import HostFacts
+from sandbox_agent_sandbox.policy.probe import HostFacts, Trials
 
 
 class Opens(Protocol):
@@ -20,6 +20,7 @@ class Opens(Protocol):
 
 
 T = TypeVar("T", bound=Opens)
+R = TypeVar("R")
 
 
 async def build(policy: Policy, facts: HostFacts, make: Callable[[PlanKind], T]) -> T:
@@ -28,15 +29,28 @@ async def build(policy: Policy, facts: HostFacts, make: Callable[[PlanKind], T])
 
     Raises NoPlan where no kind can be done, and what `make` and `open` raise.
     """
-    loop = asyncio.get_running_loop()
     kind = choose_at_once(policy)
     if kind is None:
-        kind = await loop.run_in_executor(None, choose, policy, facts)
+        kind = await apart(choose, policy, facts)
     while True:
         cell = make(kind)
         try:
             await cell.open()
             return cell
         except SandboxUnavailable as failure:
-            # Children are tried, each for some 20 ms.
-            kind = await loop.run_in_executor(None, choose_again, policy, facts, kind, failure)
+            kind = await apart(choose_again, policy, facts, kind, failure)
+
+
+async def apart(work: Callable[..., R], *arguments: object) -> R:
+    """Do in a thread what tries things in children, for each takes 20 ms and more.
+
+    If the awaiting task is cancelled, the children are ended. Else an interrupt would have to wait
+    for all of them: at its end a loop waits for the threads of its executor.
+    """
+    trials = Trials()
+    loop = asyncio.get_running_loop()
+    try:
+        return await loop.run_in_executor(None, trials.during, work, *arguments)
+    except asyncio.CancelledError:
+        trials.abandon()
+        raise
