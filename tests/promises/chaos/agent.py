@@ -29,6 +29,7 @@ from sandbox_agent.journal.history import AssistantMessage, ToolMessage
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import Model, ModelCall, ModelTurn
 from sandbox_agent.models.provider import ProviderModel
+from sandbox_agent_sandbox.host.disk.sandbox_disk import REMOVAL
 
 from chaos import slow, tools
 from chaos.asked import ORDER, Provider
@@ -52,6 +53,9 @@ SLOW = 0.6
 
 PIECES, BETWEEN = 200, 0.004
 """Of an answer that is streamed; the second in seconds."""
+
+REMOVED = 10.0
+"""Seconds in which a sandbox's files are removed, on a machine with much to do."""
 
 GAP_LEAD = 0.4
 """Seconds that the calls before such a gap may take when its budget is to be spent in it."""
@@ -414,6 +418,10 @@ class Agent:
         return len(os.listdir("/proc/self/fd")), threading.active_count()
 
     def _compare(self, before: tuple[int, int]) -> None:
+        # What a sandbox had on a slow disk is removed after it, by threads that programs wait for.
+        for thread in threading.enumerate():
+            if thread.name == REMOVAL:
+                thread.join(REMOVED)
         after = self._resources()
         # What the interpreter opens for itself once: random device, an executor's thread.
         if after[0] > before[0] + 2 or after[1] > before[1] + 2:

@@ -13,8 +13,8 @@ from sandbox_agent.journal.file import parse_journal
 from sandbox_agent.journal.history import ToolMessage
 from sandbox_agent.journal.state import state_of
 
-from chaos.plan import AGENT_DIES, COMMAND, KILLS_MODEL, STOPS_MODEL, Cause, Phase, Tool
-from chaos.seen import Event, Seen
+from chaos.plan import AGENT_DIES, COMMAND, KILLS_MODEL, STOPS_MODEL, Cause, Phase, Tool, Use
+from chaos.seen import Event, Seen, flagged_at
 
 BOUND = 0.150
 """Seconds that the promise gives beyond grace and term."""
@@ -249,8 +249,8 @@ def started(seen: Seen) -> Iterator[str]:
         if note and acknowledged is None and end is not None and end["started"] == "yes":
             yield f"started: {call}: its end says yes, the journal never said started"
         if note is None and acknowledged is not None and end is not None and left_alone:
-            time = end["monotonic"] - acknowledged["monotonic"]
-            if time > START_NOISE:  # enough to write in, and nobody took it from the tool
+            taken = _taken_at(use, end)
+            if taken - acknowledged["monotonic"] > START_NOISE:  # enough to write in
                 yield f"started: {call} ({use.tool}) is said to have started, and never ran"
         at = seen.strike.cancelled.get(call, flagged)
         if note and "t" in note and at is not None and note["t"] > at + START_NOISE:
@@ -259,6 +259,13 @@ def started(seen: Seen) -> Iterator[str]:
     for call, count in Counter(event["call"] for event in seen.of("started")).items():
         if count != 1:
             yield f"started: {call} was started {count} times"
+
+
+def _taken_at(use: Use, end: Event) -> float:
+    """Until when a call's tool could go on: a shell gets SIGINT with the flag."""
+    ended = float(end["monotonic"])
+    flagged = flagged_at(end)
+    return min(ended, flagged) if use.tool is Tool.SHELL and flagged is not None else ended
 
 
 def outcomes(seen: Seen) -> Iterator[str]:

@@ -110,7 +110,7 @@ class Seen:
             requests = [e for e in self.of("cancel_requested") if e["reason"] == "budget"]
             return float(requests[0]["monotonic"]) if requests else None
         if self.plan.cause is Cause.TIMEOUT:
-            times = [_flagged_at(e) for e in self.of("ended") if e["outcome"] == "timeout"]
+            times = [flagged_at(e) for e in self.of("ended") if e["outcome"] == "timeout"]
             return min((time for time in times if time is not None), default=None)
         return self.strike.at
 
@@ -155,7 +155,7 @@ class Seen:
         return event is not None and event["monotonic"] <= at
 
 
-def _flagged_at(ended: Event) -> float | None:
+def flagged_at(ended: Event) -> float | None:
     """The host's own clock for the flag of a call that was ended by one."""
     rungs = ended["rungs_ms"]
     return float(ended["monotonic"]) - rungs["ended"] / 1000 if "ended" in rungs else None
