@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +235,7 @@ class Agent:
                 return conversation.cancel_call(order["call"])
             case "task_cancel" | "cancel_storm":
                 # In `run()`, the task is the loop's own business: nobody else can cancel it.
+                self._await(lambda: self._task is not None)
                 if self._task is None:
                     return "no task"
                 loop, task = self._task
@@ -244,6 +245,7 @@ class Agent:
                 with contextlib.suppress(RuntimeError):  # too late: the loop is closed
                     loop.call_soon_threadsafe(cancel)
             case "close":
+                self._await_run(conversation)
                 return [str(survivor) for survivor in conversation.close()]
         return None
 
@@ -303,10 +305,14 @@ class Agent:
         self._next.acquire()
 
     def _await_run(self, conversation: Conversation) -> None:
-        """Without a run to strike, `interrupt` and `pause` do nothing, as they promise. A strike
-        at the opening is meant for the run that has been announced, and may come before it."""
+        """Without a run to strike, `interrupt`, `pause` and `close` leave the next one alone, as
+        they promise. A strike at the opening is meant for the run that has been announced, and may
+        come before it."""
+        self._await(lambda: conversation._run is not self._run_before)
+
+    def _await(self, found: Callable[[], bool]) -> None:
         end = time.monotonic() + RUN_COMES
-        while conversation._run is self._run_before and time.monotonic() < end:
+        while not found() and time.monotonic() < end:
             time.sleep(0.0002)  # between looks: nothing announces a run before it is there
 
     def _run(self, conversation: Conversation) -> tuple[RunResult | None, BaseException | None]:
