@@ -7,9 +7,11 @@ Forks do not pass it: while a call waits to be heard, a signal with a handler en
 which programs do not expect of fork(2). dash said "Cannot fork" at each SIGCHLD. So a storm of
 short-lived processes is not refused; without a scope it is ended by the rounds alone.
 
-To let a call go on after a look is safe here for two reasons. Arguments that are numbers were
-copied before the look. And the pids that have to be guarded, those of the keepers, cannot become
-free meanwhile. A pid that becomes free and is another's a moment later is what remains.
+A number may be another process's a moment after the look. So the supervisor sends a signal itself,
+by a pidfd that it has opened before the look; the receiver sees it as the sender. A call goes on
+only where the kernel looks again: at what is the caller's own, at a group, whose members are all of
+one session, and, by Landlock, at ptrace(2) and its like. sigqueue(3) to others is refused: what it
+sends along lies in the memory of the tool.
 
 The supervisor never waits for a tool, and reads no memory of one.
 """
@@ -27,7 +29,7 @@ import struct
 from collections.abc import Collection
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
-from sandbox_agent_sandbox.inside.unshared.kernel import filter_with_listener
+from sandbox_agent_sandbox.inside.unshared.kernel import filter_with_listener, signal_thread
 from sandbox_agent_sandbox.inside.unshared.reach import below, is_below, send_below
 from sandbox_agent_sandbox.inside.unshared.view import notify, shared_files
 from sandbox_agent_sandbox.inside.unshared.view.broker import Broker
@@ -47,7 +49,9 @@ _NUMBERS = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(platform.machine(), {})
 
 _KILL, _TKILL = _NUMBERS.get("kill", -1), _NUMBERS.get("tkill", -1)
 _PTRACE, _BY_PIDFD = _NUMBERS.get("ptrace", -1), _NUMBERS.get("pidfd_send_signal", -1)
-_GETFD = _NUMBERS.get("pidfd_getfd", -1)
+_GETFD, _TGKILL = _NUMBERS.get("pidfd_getfd", -1), _NUMBERS.get("tgkill", -1)
+_QUEUED = (_NUMBERS.get("rt_sigqueueinfo", -1), _NUMBERS.get("rt_tgsigqueueinfo", -1))
+_LAST_SIGNAL = 64
 _SIGNALS = frozenset(_NUMBERS.values())
 _ATTACH, _SEIZE = 16, 0x4206
 """PTRACE_ATTACH, PTRACE_SEIZE. All other requests are about tracees."""
@@ -172,10 +176,39 @@ class Gate:
             if asked.arguments[0] not in (_ATTACH, _SEIZE):
                 return None
             first = ctypes.c_int(asked.arguments[1] & 0xFFFFFFFF).value
-        if asked.number == _TKILL:
-            first = notify.process_of(first)
-        allowed = first not in self._kept and is_below(first, os.getpid())
-        return None if allowed else errno.EPERM
+        process = notify.process_of(first)
+        if process == notify.process_of(asked.thread) and asked.number != _TKILL:
+            return None
+        if asked.number in (_KILL, _TKILL, _TGKILL):
+            return self._send(asked, process)
+        allowed = process not in self._kept and is_below(process, os.getpid())
+        return errno.EPERM if asked.number in _QUEUED or not allowed else None
+
+    def _send(self, asked: Notification, process: int) -> int:
+        """Send a signal in the place of the caller. Returns the errno for it, or 0."""
+        thread, number = asked.arguments[0], asked.arguments[1]
+        if asked.number == _TGKILL:
+            thread, number = asked.arguments[1], asked.arguments[2]
+        thread, number = (ctypes.c_int(one & 0xFFFFFFFF).value for one in (thread, number))
+        if not 0 <= number <= _LAST_SIGNAL:
+            return errno.EINVAL
+        try:
+            pidfd = os.pidfd_open(process)
+        except OSError:  # process_of: -1 for one that has ended
+            return errno.ESRCH
+        try:
+            if process in self._kept or not is_below(process, os.getpid()):
+                return errno.EPERM
+            if asked.number == _KILL or thread == process:
+                signal.pidfd_send_signal(pidfd, number)
+            else:
+                # Another process with this number would have to have this thread, too.
+                signal_thread(process, thread, number)
+        except OSError as error:
+            return error.errno or errno.ESRCH
+        finally:
+            os.close(pidfd)
+        return 0
 
     def _judge_group(self, asked: Notification, first: int) -> int | None:
         members = [pid for pid in below(os.getpid()) if pid not in self._kept]

@@ -22,6 +22,7 @@ WALL = 0x40000000
 
 _SYS_CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220}.get(platform.machine(), -1)
 _SYS_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277}.get(platform.machine(), -1)
+_SYS_TGKILL = {"x86_64": 234, "aarch64": 131, "riscv64": 131}.get(platform.machine(), -1)
 
 _SECCOMP_SET_MODE_FILTER = 1
 _NEW_LISTENER, _WAIT_KILLABLE_RECV = 1 << 3, 1 << 5
@@ -79,6 +80,13 @@ def read_signals(descriptor: int) -> list[Sent]:
     except BlockingIOError:
         return []
     return [Sent(number, code, sender) for number, _, code, sender, _ in _SIGINFO.iter_unpack(data)]
+
+
+def signal_thread(process: int, thread: int, number: int) -> None:
+    """A signal to a thread of a process. tgkill(2)"""
+    if _libc.syscall(ctypes.c_long(_SYS_TGKILL), process, thread, number) < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"tgkill: {os.strerror(error)}")
 
 
 def filter_with_listener(address: int) -> int:

@@ -18,10 +18,6 @@ _ROOTS = (
     "root's files: what only root may read in folders that are shown, such as /usr and /proc, where"
     " tools are root"
 )
-_REUSED = (
-    "reused numbers: before Linux 6.12, a signal to a process that has just ended may reach another"
-    " one of yours that has its number now"
-)
 
 LEFT_OPEN: Mapping[PlanKind, tuple[str, ...]] = {
     PlanKind.FULL: (),
@@ -40,7 +36,6 @@ LEFT_OPEN: Mapping[PlanKind, tuple[str, ...]] = {
         _ROOTS,
         "shared counts: tools can use up inotify instances, watches of epoll, buffers of pipes and"
         " terminals (kernel.pty.max) while they run",
-        _REUSED,
         "processes after three kills at once: where the spawner, the supervisor and the starter of"
         " a call get SIGKILL in the same moment, its processes live on until your next sandbox"
         " starts",
@@ -51,12 +46,10 @@ LEFT_OPEN: Mapping[PlanKind, tuple[str, ...]] = {
 
 def left_open(plan: Plan) -> list[str]:
     """What a plan leaves open: without the servers that its policy does not let tools start, and
-    without what is for other users and other kernels."""
-    scopes = plan.unshared is not None and plan.unshared.scopes
+    without what is for root's tools only."""
     shut = {
         _LOOPBACK: plan.network != "loopback",
         _ROOTS: plan.identity.outside_uid != 0,
-        _REUSED: scopes,
     }
     return [one for one in LEFT_OPEN[plan.kind] if not shut.get(one)]
 
