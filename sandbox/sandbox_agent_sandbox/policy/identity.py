@@ -37,8 +37,8 @@ def identity_for(kind: PlanKind, facts: HostFacts, workspace: Path | None) -> Id
             if not can_reach(path, *other):
                 raise SandboxUnavailable(
                     f"tools would run as the owner of the workspace (uid {other[0]}), who does not"
-                    f" reach {path}; hint: install sandbox-agent where that user reaches it (in"
-                    " /opt or /usr/local), or give the workspace to root (chown)"
+                    f" reach {path}; hint: install it where that user reaches it (in /opt or"
+                    " /usr/local), or give the workspace to root (chown)"
                 )
         return Identity(*other, *other)
     if not facts.can_mount and (other is None or not facts.can_map):
