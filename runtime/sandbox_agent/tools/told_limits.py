@@ -27,7 +27,7 @@ _EACH = (
 WITHOUT_NAMESPACES = (
     "Files: what the user does not show to the tools is there and cannot be opened (Permission"
     " denied); so are /tmp, /var/tmp and /dev/shm. Temporary files go to the folder that TMPDIR"
-    " names."
+    " names. screen does not work and does not say so: use tmux."
 )
 """For all tools, where the host has no namespaces."""
 
