@@ -122,7 +122,7 @@ async def _try_all(cell: Cell, ground: Ground, kept: PutBack) -> Tried:
         raise SandboxUnavailable(f"the trials could not be made: {_said(at_once)}")
     tried: dict[str, str] = msgspec.json.decode(at_once.content, type=dict[str, str])
     if ground.undone:
-        _look_whether_back(kept, ground, tried)
+        look_whether_back(kept, ground, tried)
     timeout, cpu_time, output = await asyncio.gather(
         _call(cell, ground, "sleep_on", {"seconds": 10.0}, timeout=_TIMEOUT),
         _call(cell, ground, "burn", {"seconds": 2 * _CPU_TIME + 1}),
@@ -163,7 +163,7 @@ async def _try_all(cell: Cell, ground: Ground, kept: PutBack) -> Tried:
     return tried
 
 
-def _look_whether_back(kept: PutBack, ground: Ground, tried: dict[str, str]) -> None:
+def look_whether_back(kept: PutBack, ground: Ground, tried: dict[str, str]) -> None:
     """As after the call of a run: what the trial inside has changed must be told, and undone."""
     told = dict(kept.check())
     for name, path in (("protect", ground.protected), ("protect_defaults", ground.guarded)):

@@ -177,7 +177,7 @@ def _system_calls(plan: Plan) -> Standing:
 
 
 def _landlock(plan: Plan) -> Standing:
-    if plan.unshared is not None:
+    if plan.unshared is not None and plan.unshared.abi:
         scopes = "" if plan.unshared.scopes else "; signals are looked at by the call's supervisor"
         return Standing(Level.ENFORCED, f"Landlock, version {plan.unshared.abi}: the view{scopes}")
     # Imported here: ctypes takes 5 ms, and only `doctor` asks.

@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import fields as fields_of
 from msgspec.structs import replace
 from sandbox_agent_sandbox.diagnosis import trials
-from sandbox_agent_sandbox.diagnosis.trials import nothing_kept, try_everything, with_trials
+from sandbox_agent_sandbox.diagnosis.trials import (
+    look_whether_back,
+    nothing_kept,
+    try_everything,
+    with_trials,
+)
+from sandbox_agent_sandbox.inside.tools.trials import Ground
 from sandbox_agent_sandbox.plan import Bind, Landlock, Plan, Private
 from sandbox_agent_sandbox.policy.levels import FIELDS, LAYERS, Level
+from sandbox_agent_sandbox.protection.put_back import PutBack
 from sandboxes import run
 
 PART_OF_BUILDING = {"capabilities", "other processes", "limits.timeout", "limits.output"}
@@ -27,6 +35,26 @@ def test_every_wall_holds_here() -> None:
     found = {fact.name: fact for fact in with_trials(plan, tried)}
     assert all(fact.level is not Level.MISSING for fact in found.values())
     assert set(Path(tempfile.gettempdir()).iterdir()) == before
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_what_is_put_back_is_looked_at_afterwards(tmp_path: Path, is_kept: bool) -> None:
+    """Where there are no mounts: as a tool left it, and as the host finds it."""
+    paths = {name: tmp_path / name for name in ("protected", "guarded")}
+    for path in paths.values():
+        path.write_text("content")
+    kept = PutBack([*map(str, paths.values())] if is_kept else [])
+    for path in paths.values():
+        path.write_text("changed by a tool")
+    fields = {field.name: field.type for field in fields_of(Ground)}
+    ground = Ground(**{name: FILLER[kind] for name, kind in fields.items() if kind in FILLER})
+    ground = replace(ground, **{name: str(path) for name, path in paths.items()})
+    tried = {"protect": "", "protect_defaults": ""}
+    look_whether_back(kept, ground, tried)
+    assert all(bool(what) is not is_kept for what in tried.values())
+
+
+FILLER: dict[object, Any] = {str: "", int: 0, dict[str, str]: {}}
 
 
 def without_walls(plan: Plan, ground: str) -> Plan:
