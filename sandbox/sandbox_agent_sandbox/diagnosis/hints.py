@@ -38,6 +38,11 @@ _NO_NETWORK = re.compile(
     re.IGNORECASE,
 )
 _NO_FAMILY = re.compile(r"address family not supported|eafnosupport", re.IGNORECASE)
+_AS_ROOT = re.compile(
+    r"(?:cannot|must not|not|refus\w*|n't) (?:to )?(?:be )?(?:run|running|start|started|execut\w+)"
+    r" as (?:the )?['\"]?root\b|root['\"]? execution of .{1,40} is not permitted",
+    re.IGNORECASE,
+)
 _NAMESPACES = re.compile(
     r"\b(?:unshare|clone|setns|u?mount)(?: failed|\(|:)|\bnamespaces?\b", re.IGNORECASE
 )
@@ -122,6 +127,12 @@ def _without_namespaces(plan: Plan, line: str) -> str:
         return (
             f"tools have no such sockets here (sandbox.network: {plan.network}), because this host"
             f" has no namespaces{how if plan.network == 'none' else ''}"
+        )
+    if plan.identity.outside_uid == 0 and _AS_ROOT.search(line):
+        return (
+            "tools are root here, without any capability, because the workspace is root's and this"
+            " host has no namespaces; hint: give the workspace to an ordinary user (chown): then"
+            " tools run as that user"
         )
     heard = plan.unshared is not None and plan.unshared.broker
     if "_multiprocessing.SemLock(" not in line or heard:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from a_plan import plan
 from sandbox_agent_sandbox.diagnosis.hints import hint_for
-from sandbox_agent_sandbox.plan import PlanKind, Unshared
+from sandbox_agent_sandbox.plan import Identity, PlanKind, Unshared
 
 WORK = "/home/you/project"
 
@@ -123,3 +123,17 @@ def test_without_mounts_what_is_closed_is_explained(printed: str, hint: str) -> 
     without = msgspec.structs.replace(plan(), kind=PlanKind.NO_NAMESPACES, unshared=Unshared(abi=7))
     found = hint_for(without, WORK, printed)
     assert hint in found if hint else not found
+
+
+def test_what_refuses_to_run_as_root_is_explained_where_tools_are_root() -> None:
+    without = msgspec.structs.replace(plan(), kind=PlanKind.NO_NAMESPACES, unshared=Unshared(abi=7))
+    root = msgspec.structs.replace(without, identity=Identity(0, 0, 0, 0))
+    for printed in (
+        "initdb: error: cannot be run as root",
+        '"root" execution of the PostgreSQL server is not permitted.',
+        "[ERROR] mysqld must not be run as root!",
+        "Refusing to run as root",
+    ):
+        assert "hint: give the workspace to an ordinary user" in hint_for(root, WORK, printed)
+        assert not hint_for(without, WORK, printed)
+    assert not hint_for(root, WORK, "running as root")
