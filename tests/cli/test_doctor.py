@@ -61,16 +61,30 @@ def test_the_record_of_a_run_has_the_levels_that_doctor_names(person: Person) ->
 
 
 def test_run_and_doctor_agree_where_the_host_refuses(person: Person) -> None:
-    """A host without namespaces; and root without capabilities, for whom every check of a single
-    step may work, and building a sandbox does not."""
-    powerless = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
-    for before in (REFUSE, *([powerless] if person.uid == 0 else [])):
-        code, found = doctor(person, before=before)
-        assert (code, found["works"]) == (5, False)
-        assert {fact["level"] for fact in (*found["fields"], *found["layers"])} == {"missing"}
-        ran = person.run([*before, AGENT, "exec", "--", "true"])
-        assert ran.returncode == 125
-        assert found["error"] and found["error"] in ran.stderr
+    code, found = doctor(person, before=REFUSE)
+    assert (code, found["works"]) == (5, False)
+    assert {fact["level"] for fact in (*found["fields"], *found["layers"])} == {"missing"}
+    ran = person.run([*REFUSE, AGENT, "exec", "--", "true"])
+    assert ran.returncode == 125
+    assert found["error"] and found["error"] in ran.stderr
+
+
+def test_root_without_capabilities_has_the_weakest_plan(tmp_path: Path) -> None:
+    """Every check of a single step may work for it, and building a sandbox of namespaces does not.
+    Nothing but a look now and then limits its processes: no RLIMIT_NPROC binds root."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    powerless = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", AGENT]
+    doctored, ran = (
+        subprocess.run([*powerless, *words], cwd=tmp_path, capture_output=True, text=True)
+        for words in (["doctor", "--json"], ["exec", "--out", "runs", "--", "true"])
+    )
+    assert (doctored.returncode, ran.returncode) == (0, 0), doctored.stderr + ran.stderr
+    found = json.loads(doctored.stdout)
+    assert (found["works"], found["plan"]) == (True, "no_namespaces")
+    levels = {fact["name"]: fact["level"] for fact in found["fields"]}
+    assert levels["limits.processes"] == "restored"
+    assert "no_namespaces" in ran.stderr
 
 
 def test_a_tmp_that_is_only_watched_after_all_is_named_so(tmp_path: Path) -> None:

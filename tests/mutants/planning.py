@@ -5,6 +5,8 @@ from __future__ import annotations
 from mutants.mutant import SANDBOX, mutant
 
 _PLAN = f"{SANDBOX}/policy/make_plan.py"
+_MASKS = f"{SANDBOX}/policy/masks.py"
+_NAMED_PATHS = f"{SANDBOX}/policy/named_paths.py"
 _ENVIRONMENT = f"{SANDBOX}/policy/environment.py"
 _POLICY = f"{SANDBOX}/policy/policy.py"
 _GOLDEN = "sandbox/policy/test_make_plan.py"
@@ -110,7 +112,7 @@ MUTANTS = (
     mutant(
         "records in reach of the tools are not hidden",
         _GOLDEN,
-        _PLAN,
+        _MASKS,
         "        yield Mask(str(real), True, reason=MaskedFor.RECORDS)\n",
         "",
     ),
@@ -125,7 +127,7 @@ MUTANTS = (
         "a link that tools can replace may be protected",
         _REFUSED,
         _PLAN,
-        '_refuse_link("protect", workspace / path, view.writable)',
+        'refuse_link("protect", workspace / path, view.writable)',
         "pass",
     ),
     mutant(
@@ -180,14 +182,14 @@ MUTANTS = (
     mutant(
         "/proc can be shared",
         _REFUSED,
-        _PLAN,
+        _NAMED_PATHS,
         'if is_inside_any(str(real), KERNEL_FOLDERS) or real == Path("/"):',
         'if real == Path("/"):',
     ),
     mutant(
         "what is to be hidden and does not exist yet is left as it is",
         _REFUSED,
-        _PLAN,
+        _MASKS,
         "        if not os.path.exists(real):\n            raise PolicyError(\n",
         "        if not os.path.exists(real):\n            continue\n"
         "        if not path:\n            raise PolicyError(\n",
@@ -195,7 +197,7 @@ MUTANTS = (
     mutant(
         "records may lie in the workspace's own folder",
         _REFUSED,
-        _PLAN,
+        _MASKS,
         "        if real == workspace or real in workspace.parents:\n"
         "            raise PolicyError(\n",
         "        if real == workspace.root:\n            raise PolicyError(\n",
@@ -274,7 +276,7 @@ MUTANTS = (
         "a hint tells which files exist outside",
         "sandbox/diagnosis/test_hints.py",
         f"{SANDBOX}/diagnosis/hints.py",
-        "        if found.access in accesses:",
-        "        if found.access in accesses and os.path.exists(found.real):",
+        "        if answer.access in accesses:",
+        "        if answer.access in accesses and os.path.exists(answer.real):",
     ),
 )

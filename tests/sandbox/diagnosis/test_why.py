@@ -42,9 +42,9 @@ def test_a_path_is_explained(path: str, access: Access, real: str | None) -> Non
 @pytest.mark.parametrize(
     ("path", "access", "words"),
     [
-        ("/home/you/work", Access.WRITABLE, "can be written"),
-        ("/home/you/work/tests/test_a.py", Access.PROTECTED, "is put back after each call"),
-        ("/home/you/work/secret/key", Access.WRITABLE, "nothing can be hidden"),
+        ("/home/you/project", Access.WRITABLE, "can be written"),
+        ("/home/you/project/tests/test_a.py", Access.PROTECTED, "is put back after each call"),
+        ("/home/you/project/secret/key", Access.WRITABLE, "nothing can be hidden"),
         ("/home/you/.ssh", Access.ABSENT, "cannot be opened: the policy does not name it"),
         ("/home/you", Access.LEADING, "cannot be opened: it only leads"),
         ("/usr/bin/env", Access.READABLE, "is shown read-only"),
@@ -56,7 +56,7 @@ def test_a_path_is_explained(path: str, access: Access, real: str | None) -> Non
 def test_without_namespaces_everything_is_there_and_shut(
     path: str, access: Access, words: str
 ) -> None:
-    secret, judge = "/home/you/work/secret", "/home/you/work/tests"
+    secret, judge = "/home/you/project/secret", "/home/you/project/tests"
     how = Unshared(abi=7, shown=(secret,), undone=(judge,))
     unshared = replace(plan(), kind=PlanKind.NO_NAMESPACES, unshared=how)
     found = why(unshared, path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import socket
 import time
@@ -133,6 +134,8 @@ def fill(
     return f"{size} bytes fitted into {folder}"
 
 
+_ENDED_WITHIN = 10.0
+"""Seconds in which what looks at processes now and then must have ended one."""
 _PACE = 0.05
 """Seconds between two files of `fill` when it goes on slowly."""
 
@@ -238,6 +241,8 @@ def _processes(ground: Ground) -> str:
                 os.read(reading, 1)  # until the parent closes its end
                 os._exit(0)
             children.append(pid)
+        if _one_is_ended(children):
+            return ""
     except OSError as error:
         return _unless(error, errno.EAGAIN) if children else "no process can be started"
     finally:
@@ -246,6 +251,16 @@ def _processes(ground: Ground) -> str:
         for pid in children:
             os.waitpid(pid, 0)
     return f"{len(children)} more processes could be started"
+
+
+def _one_is_ended(children: list[int]) -> bool:
+    """Whether something ends one of these processes in time, as it is where the limit is looked at
+    now and then."""
+    newest = os.pidfd_open(children[-1])
+    try:
+        return bool(select.select([newest], [], [], _ENDED_WITHIN)[0])
+    finally:
+        os.close(newest)
 
 
 def _open_files(ground: Ground) -> str:
