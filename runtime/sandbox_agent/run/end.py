@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import msgspec
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_sandbox.outcome import StartedState, Survivor
+from sandbox_agent_sandbox.protection.finding import PROTECTED
 
 from sandbox_agent.errors import AgentFailed, exit_code_of
 from sandbox_agent.exit_codes import ExitCode
@@ -86,9 +87,12 @@ _MISSES = re.compile(
 )
 
 
-def fresh_view_hint(ended: Ended | None) -> str:
-    """What to add to the failure of a `verify` command that may have missed what a call installed
-    in a folder of the sandbox's own; "" otherwise."""
+def verify_hint(ended: Ended | None) -> str:
+    """What to add to the failure of a `verify` command: that it changed what it judges by, or that
+    it may have missed what a call installed in a folder of the sandbox's own; "" otherwise."""
+    changed = () if ended is None else (one for one in ended.restored if one.what == PROTECTED)
+    if path := next((one.path for one in changed), ""):
+        return f" (it changed {path}, which is protected)"
     if ended is None or not ended.exit_status:
         return ""
     if ended.exit_status not in (126, 127) and not _MISSES.search(ended.content):

@@ -33,8 +33,8 @@ from sandbox_agent.run.end import (
     Unmade,
     end_by_answer,
     end_by_error,
-    fresh_view_hint,
     not_made,
+    verify_hint,
     verify_unmade,
 )
 from sandbox_agent.run.record_writer import RecordWriter
@@ -288,7 +288,7 @@ class Loop:
             if not passed:
                 failed.append(command)
                 call = self._state.calls.get(call_id)  # None if it was stopped before it began
-                hint = hint or fresh_view_hint(None if call is None else call.ended)
+                hint = hint or verify_hint(None if call is None else call.ended)
         remark = self._setup.model.review(self._state)
         if failed:
             return End(Status.FAILED, "verify failed: " + "; ".join(failed) + hint + remark)

@@ -29,6 +29,10 @@ programs make such paths long. unix(7)"""
 _TEMPORARY = {"TMUX_TMPDIR": "/tmp", "JDK_JAVA_OPTIONS": "-Djava.io.tmpdir=/tmp"}
 """For programs that look for no TMPDIR. A worker puts its own folder in the place of /tmp."""
 
+_NO_CACHES = {"PYTHONDONTWRITEBYTECODE": "1"}
+"""Where what is protected can be written, Python would put `__pycache__` in it: a change, which is
+undone, and with which no `verify` command passes. A read-only mount refuses it without a word."""
+
 
 def without_mounts(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
     """The plan, changed for a host without namespaces. hidden: as in `make_plan`.
@@ -74,7 +78,7 @@ def without_mounts(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
         plan,
         pins=(),
         files=_files(plan, own),
-        environment={**_TEMPORARY, **plan.environment},
+        environment={**_TEMPORARY, **(_NO_CACHES if own.undone else {}), **plan.environment},
         landlock=Landlock(carved.rules, plan.landlock.tcp),
         system_calls=compile_unshared(machine, network, own, owner_is_root=root, unix=unix),
         private=_private(plan, view),
