@@ -23,8 +23,11 @@ os.execv(sys.argv[1], sys.argv[1:])
 def test_two_in_each_other_work_and_the_seventeenth_layer_is_named(person: Person) -> None:
     person.write(person.work / "policy.yaml", "plan: no_namespaces\n")
     one = [AGENT, "exec", "--policy", "policy.yaml", "--"]
-    done = person.run([*one, *one, "sh", "-c", "echo inside; ls -A ~; touch made"])
-    assert (done.returncode, done.stdout.split()) == (0, ["inside", ".config"]), done.stderr
+    text = "echo inside; ls -A ~; touch made; ls /proc/$PPID/fd || echo shut"
+    done = person.run([*one, *one, "sh", "-c", text])
+    said = done.stdout.split()
+    # The worker, which is its parent, would else lend it the pipe for its verdict.
+    assert (done.returncode, said) == (0, ["inside", ".config", "shut"]), done.stderr
     assert (person.work / "made").exists()
     done = person.run([*one, "/usr/bin/python3", "-c", DEEP, *one, "true"])
     assert done.returncode == 125, done.stderr

@@ -10,6 +10,7 @@ from sandbox_agent_sandbox.plan import Unshared
 from sandbox_agent_sandbox.policy.rules.bpf import ARCHITECTURES
 from sandbox_agent_sandbox.policy.rules.foreign import compile_unshared, looked_at
 from sandbox_agent_sandbox.policy.rules.numbers import NUMBERS
+from sandbox_agent_sandbox.privileges import SHUT_BY_US
 
 ALLOW, ERROR = 0x7FFF0000, 0x00050000
 UNIX, INET, INET6, NETLINK, VSOCK = 1, 2, 10, 16, 40
@@ -119,6 +120,9 @@ def test_a_process_stays_one_whose_addresses_can_be_read(machine: str) -> None:
         assert refused(machine, "prctl", option, value) == error
         assert refused(machine, "prctl", option, value, found=OLD) in (0, error)
     assert refused(machine, "prctl", 4, 0, found=Unshared(abi=7, scopes=True)) == 0
+    # The keepers of a sandbox in this one.
+    assert refused(machine, "prctl", 4, 0, SHUT_BY_US) == 0
+    assert refused(machine, "prctl", 4, 0, 1) == errno.EPERM
 
 
 @machines

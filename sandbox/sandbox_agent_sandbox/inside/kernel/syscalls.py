@@ -11,6 +11,8 @@ import os
 import platform
 import struct
 
+from sandbox_agent_sandbox.privileges import SHUT_BY_US
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
@@ -243,6 +245,12 @@ def prctl(option: int, argument: int = 0, third: int = 0) -> int:
         ),
         f"prctl({option}, {argument})",
     )
+
+
+def shut_itself() -> None:
+    """Keep other processes of this user from the memory and the descriptors of this one.
+    PR_SET_DUMPABLE(2const)"""
+    prctl(PR_SET_DUMPABLE, 0, SHUT_BY_US)
 
 
 class Filter:

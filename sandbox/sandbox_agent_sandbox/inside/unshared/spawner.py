@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> NoReturn:
     be_first_to_die(OWN)
     os.setsid()
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.shut_itself()
     control = socket.socket(fileno=control_fd)
     for fd in (plan_fd, control_fd, board_fd, host_fd):
         os.set_inheritable(fd, False)

@@ -80,7 +80,7 @@ def main(charge: Charge) -> NoReturn:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGCONT)
         syscalls.set_process_name("sandbox-call")
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        syscalls.shut_itself()
         _Supervisor(charge).supervise()
         os._exit(0)
     except BaseException as error:

@@ -27,4 +27,4 @@ def shut_be_first_to_die(score: int) -> None:
     try:
         be_first_to_die(score)
     finally:
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        syscalls.shut_itself()

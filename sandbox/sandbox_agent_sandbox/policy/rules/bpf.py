@@ -125,15 +125,12 @@ def _leaf(number: int, entries: Sequence[Refusal]) -> list[Instruction]:
 
 def _conditional(entry: Refusal) -> list[Instruction]:
     """Code that refuses if the entry says so, and else goes on behind itself."""
-    refuse: Instruction = (_RETURN, 0, 0, _ERROR | entry.error)
-    if entry.when:
-        return [*_unless_all(entry.when, 1), refuse]
-    body: list[Instruction] = [refuse]
+    body: list[Instruction] = [(_RETURN, 0, 0, _ERROR | entry.error)]
     for alternative in reversed(entry.unless):
         # If all tests hold, jump over all that follows.
         tests = _unless_all(alternative, 1)
         body = [*tests, (_JUMP, 0, 0, len(body)), *body]
-    return body
+    return [*_unless_all(entry.when, len(body)), *body]
 
 
 def _unless_all(tests: Sequence[Condition], skipped: int) -> list[Instruction]:

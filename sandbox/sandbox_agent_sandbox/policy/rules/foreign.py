@@ -16,6 +16,7 @@ from sandbox_agent_sandbox.plan import Unshared
 from sandbox_agent_sandbox.policy.rules.bpf import Condition, Refusal, compile_refusals, has
 from sandbox_agent_sandbox.policy.rules.numbers import NUMBERS
 from sandbox_agent_sandbox.policy.rules.seccomp import refusals
+from sandbox_agent_sandbox.privileges import SHUT_BY_US
 
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _STREAM, _SEQPACKET, _TYPE = 1, 5, 0xF
@@ -99,6 +100,7 @@ def _readable() -> Refusal:
         errno.EPERM,
         "nobody could read the address that such a process connects or binds a socket to",
         when=(Condition(0, (_PR_SET_DUMPABLE,)), Condition(1, (0,))),
+        unless=((Condition(2, (SHUT_BY_US,)),),),
     )
 
 
