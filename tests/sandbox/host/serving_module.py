@@ -41,6 +41,8 @@ def answer(end: Any, asked: Any) -> None:
             for number in range(200):
                 said(end, asked, str(number).encode())
                 time.sleep(0.01)
+        case b"dumpable":  # PR_GET_DUMPABLE(2const)
+            asked.body = str(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)).encode()
         case b"size":
             asked.body = str(len(asked.body)).encode()
     with WRITING:

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import kinds
 import pytest
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import FunctionRef
@@ -20,6 +21,7 @@ from sandbox_agent_sandbox.errors import SandboxBroken
 from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.host.session import Answer, Patience, Session
 from sandbox_agent_sandbox.outcome import Rung
+from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import host_facts
@@ -33,10 +35,9 @@ HURRIED = Patience(0.2, 60)
 
 
 @contextlib.asynccontextmanager
-async def cell_without_workspace() -> AsyncIterator[Cell]:
-    plan = make_plan(
-        Policy(), host_facts(), workspace=None, tool_paths=[Path(__file__).resolve().parent]
-    )
+async def cell_without_workspace(kind: PlanKind = kinds.IN_FORCE) -> AsyncIterator[Cell]:
+    here = Path(__file__).resolve().parent
+    plan = make_plan(Policy(), host_facts(), workspace=None, tool_paths=[here], kind=kind)
     cell = Cell(plan, grace=60, term=60)
     await cell.open()
     try:
@@ -68,6 +69,18 @@ def test_a_request_of_any_size_gets_its_answer(size: int) -> None:
         async with a_session() as session:
             answer = await session.ask(b"size " + b"x" * size, LONG)
             assert answer == Answer(str(size + 5).encode())
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", [kinds.IN_FORCE, PlanKind.NO_NAMESPACES])
+def test_nobody_can_look_into_who_serves(kind: PlanKind) -> None:
+    """It may hold keys. Without namespaces it could not say so itself."""
+
+    async def main() -> None:
+        async with cell_without_workspace(kind) as cell:
+            session = await cell.session(FUNCTION, {})
+            assert (await session.ask(b"dumpable", LONG)).body == b"0"
 
     run(main)
 

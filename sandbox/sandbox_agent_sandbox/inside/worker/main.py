@@ -163,10 +163,13 @@ def _serve(
     os.environ.update({name: move(value) for name, value in message.env.items()})
     sys.path[:] = plan.import_path
     _enter(move(message.cwd))
-    if not isinstance(message, Call) or not _is_ours(message.function):
+    if isinstance(message, Describe) or (
+        isinstance(message, Call) and not _is_ours(message.function)
+    ):
         # As after any exec: else /proc/self belongs to root, and the tool cannot read it. The
         # worker of a command stays as it is: what the command starts could otherwise open the
-        # outbox by /proc/PID/fd, and report a result of its own. proc_pid_fd(5)
+        # outbox by /proc/PID/fd, and report a result of its own. So does one that serves: it may
+        # hold keys. proc_pid_fd(5)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     if isinstance(message, Describe):
         outbox.send(Described(describe_all(message.functions)))

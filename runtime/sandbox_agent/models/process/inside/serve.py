@@ -12,7 +12,6 @@ from typing import NoReturn
 
 import msgspec
 from sandbox_agent_ipc.model_messages import Ask, Failure, FailureKind, Piece
-from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.worker.serving import SessionRequest, SessionServer
 
 from sandbox_agent.models.process.inside import completion
@@ -27,7 +26,6 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def serve(end: SessionServer) -> None:
     """Serves until the host closes the session. Never returns: unloading litellm takes a second."""
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     completion.load()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
