@@ -22,8 +22,9 @@ WORKER_FAILED = 70
 
 
 END_ORDER = signal.SIGUSR1
-"""From the host to a supervisor, where there are no namespaces: end the call. To the spawner: end
-all calls, and exit. A standard signal keeps its sender also where no more signals can be queued."""
+"""From the host to a call's init: kill all others of its namespace, exit. To a supervisor, where
+there are no namespaces, the same for the call; to the spawner there: end all calls, and exit. A
+standard signal keeps its sender also where no more signals can be queued."""
 
 
 class WorkerEnd(NamedTuple):

@@ -75,10 +75,20 @@ class CallProcess:
         else:
             self.abort_sandbox()
 
+    def insist(self) -> None:
+        """SIGKILL to an init that has not followed the order to end."""
+        if self.process is not None:
+            self.process.insist()
+
     @property
     def has_ended(self) -> bool:
         """Whether none of its processes is left, or none was made."""
         return self.process is None or self.process.has_ended
+
+    def find_survivors(self, process: Process) -> tuple[Survivor, ...]:
+        """Name what is left of it, after a wait. Empty only where its end is proven by now."""
+        self.survivors = process.survivors()
+        return self.survivors
 
     def worker_end(self) -> WorkerEnd:
         """How the worker ended, as far as its init reported before it died."""

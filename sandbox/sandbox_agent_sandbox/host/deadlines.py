@@ -27,6 +27,9 @@ class Deadlines(msgspec.Struct, frozen=True):
     finish: float = 0.25
     """A worker may take so long to exit after its result. Then its namespace is killed."""
 
+    order: float = 0.25
+    """After the order to end a call's namespace. Then its init gets SIGKILL."""
+
     proof: float = 5.0
     """After SIGKILL. Processes that still exist then are reported as survivors."""
 

@@ -9,7 +9,8 @@ own: the supervisor's thread calls it with the time (CLOCK_MONOTONIC seconds) an
 
 flagged: the slot's word has changed and the worker is woken; a shell command's group gets SIGINT.
 term: SIGTERM to the call's init, which passes it on to all of its namespace, then SIGCONT.
-kill: SIGKILL to the call's init; the kernel kills the namespace with it.
+kill: the call's init is told to SIGKILL all of its namespace; then the kernel kills the namespace
+with init, which gets SIGKILL itself if that takes long.
 ended: the pidfd proves that the namespace is empty, or that takes too long and the survivors are
 named.
 """
@@ -53,7 +54,10 @@ class Target(Protocol):
         """Deliver SIGTERM; nothing when there is no process yet."""
 
     def kill(self) -> None:
-        """Deliver SIGKILL, to the process that must die so that the call ends."""
+        """End all processes of the call by SIGKILL."""
+
+    def insist(self) -> None:
+        """Deliver SIGKILL itself, to the process that must die so that the call ends."""
 
 
 class Ladder:
@@ -73,6 +77,7 @@ class Ladder:
         self._next: float | None = now + deadlines.start
         self._timeout: float | None = None
         self._hurried = False
+        self._insisted = False
         self.state = State.STARTING
         self.born = False
         self.flagged_at: float | None = None
@@ -154,6 +159,10 @@ class Ladder:
         while self._next is not None and now >= self._next:
             if self.state is State.FLAGGED:
                 self._take_term(now)
+            elif self.state is State.KILL and not self._insisted:
+                self._insisted = True
+                self._next += self._deadlines.proof
+                self._target.insist()
             elif self.state is State.KILL:
                 self._next = None
                 return True
@@ -196,7 +205,7 @@ class Ladder:
         self._move(State.KILL)
         if flagged:
             self.rungs[Rung.KILL] = now
-        self._next = now + self._deadlines.proof
+        self._next = now + self._deadlines.order
         self._timeout = None
         self._target.kill()
 

@@ -49,6 +49,9 @@ class Process:
         """SIGKILL."""
         self._signal(signal.SIGKILL)
 
+    def insist(self) -> None:
+        """SIGKILL, where `kill` is an order that was not followed in time."""
+
     def _signal(self, number: signal.Signals) -> None:
         # psutil compares creation times before it signals. Where it cannot look, the pidfd is the
         # only reference that stays right.
@@ -97,7 +100,14 @@ class Process:
             os.close(end)
 
     def survivors(self) -> tuple[Survivor, ...]:
-        """Processes of the tree that still exist. Not zombies: they run and hold nothing."""
+        """Processes of the tree that still exist, after a wait for the proof of its end. Not
+        zombies: they run and hold nothing. Empty only where the end is proven by now."""
+        found = self._running()
+        if not found and not self.has_ended:
+            found = (Survivor(self.pid, "(its end is not proven)"),)
+        return found
+
+    def _running(self) -> tuple[Survivor, ...]:
         found = []
         try:
             tree = [self._process, *self._process.children(recursive=True)] if self._process else []
@@ -114,6 +124,24 @@ class Process:
             except (psutil.Error, OSError):
                 continue
         return tuple(found)
+
+
+class CallInit(Process):
+    """The init of a call's pid namespace.
+
+    SIGKILL would end it and then all others, and it could be long before it comes to that: it has
+    to give its memory back first, with locks that a storm of forks holds most of the time. So
+    `kill` gives it the order to kill the others before. pid_namespaces(7)
+    """
+
+    def kill(self) -> None:
+        """The order to end the namespace, and SIGCONT so that a stopped init can follow it."""
+        self._signal(END_ORDER)
+        self._signal(signal.SIGCONT)
+
+    def insist(self) -> None:
+        """SIGKILL: nothing keeps it from that."""
+        self._signal(signal.SIGKILL)
 
 
 class Keeper(Process):
@@ -150,6 +178,10 @@ class Keeper(Process):
             for pid in marked(self._mark):
                 kill_marked(pid, (self._mark,))
 
+    def insist(self) -> None:
+        """The order again."""
+        self.kill()
+
     def close(self) -> None:
         """Let go of it. A supervisor exits just after it has given the proof: wait for that, so
         that no process is there any more. One that was stopped in between ends with its spawner."""
@@ -158,11 +190,11 @@ class Keeper(Process):
         for fd in {self.pidfd, self._handle}:
             os.close(fd)
 
-    def survivors(self) -> tuple[Survivor, ...]:
+    def _running(self) -> tuple[Survivor, ...]:
         """As of any process; if it was killed, what has its mark."""
         from sandbox_agent_sandbox.inside.unshared.tag import marked
 
-        found = super().survivors()
+        found = super()._running()
         if not found and self._mark:
             found = tuple(Survivor(pid, _command(pid)) for pid in marked(self._mark))
         return found

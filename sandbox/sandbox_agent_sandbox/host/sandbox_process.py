@@ -36,7 +36,7 @@ from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.disk.sandbox_disk import SandboxDisk
 from sandbox_agent_sandbox.host.launch import Launch, explain, launch, why_failed
-from sandbox_agent_sandbox.host.process import Keeper, Process
+from sandbox_agent_sandbox.host.process import CallInit, Keeper, Process
 from sandbox_agent_sandbox.host.sandbox_state import SandboxState, State
 from sandbox_agent_sandbox.limits.groups import CallGroup, Counts, SandboxGroups
 from sandbox_agent_sandbox.limits.places import own_oom_kills
@@ -81,7 +81,7 @@ class SandboxProcess:
         self._groups: SandboxGroups | None = None
         self._launch: Launch | None = None
         self._init: Process | None = None
-        self.held_as: type[Process] = Keeper if plan.kind is PlanKind.NO_NAMESPACES else Process
+        self.held_as: type[Process] = Keeper if plan.kind is PlanKind.NO_NAMESPACES else CallInit
         """Init and the calls' inits, or what stands in their place."""
         self.state = SandboxState(deadlines)
         self.on_open: OnOpen = _nothing
@@ -229,7 +229,7 @@ class SandboxProcess:
             return
         if isinstance(message, InitBorn):
             check_protocol(message.protocol, "the sandbox's spawner")
-            self._init = self.held_as.of(descriptors[:1], 0)
+            self._init = (Keeper if self.held_as is Keeper else Process).of(descriptors[:1], 0)
             self.disk.born(descriptors[1:], message.area, message.why)
             self._epoll.register(self._init.pidfd, select.EPOLLIN)
             self.state.init_born()

@@ -352,10 +352,10 @@ class Supervisor:
         """Give everything of a call back. Idempotent; proven: its namespace is empty."""
         if self._calls.pop(call_process.id, None) is None:
             return
-        call_process.ladder.end(time.monotonic(), proven=proven)
         process = call_process.process
         if process is not None and not proven:
-            call_process.survivors = process.survivors()
+            proven = not call_process.find_survivors(process)
+        call_process.ladder.end(time.monotonic(), proven=proven)
         if process is not None and call_process.session is None:
             for request in self._all():
                 if request.session is call_process:

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
-from sandbox_agent_sandbox.call_status import report_failure, report_status
+from sandbox_agent_sandbox.call_status import END_ORDER, report_failure, report_status
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.procs import FreshProc
@@ -25,12 +25,18 @@ from sandbox_agent_sandbox.inside.worker.main import POKE, POKE_INTERVAL, run_wo
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 
-_HANDLED = {signal.SIGTERM, signal.SIGCHLD}
+_ASKED = {signal.SIGTERM, END_ORDER}
+_HANDLED = {*_ASKED, signal.SIGCHLD}
 
 _FOREVER = 365 * 86400.0
 
 REAPED_AT_ONCE = 32
 """Processes that are collected between two looks at signals and messages."""
+
+_BREATH = 0.005
+"""Seconds between two such looks while there are more to collect. A storm of short-lived processes
+must not use up this process's share of the processor: the kernel would then let it wait for its
+turn to die, and the others end after it only. sched(7), pid_namespaces(7)"""
 
 
 def main(
@@ -91,21 +97,25 @@ def _reap_until_over(worker: int, status_pipe: int) -> None:
     poked = time.monotonic()
     while True:
         poking = terminating and not reaped
-        pause = 0 if more else POKE_INTERVAL if poking else _FOREVER
-        info = signal.sigtimedwait(_HANDLED, pause)
+        pause = _BREATH if more else POKE_INTERVAL if poking else _FOREVER
+        info = signal.sigtimedwait(_ASKED if more else _HANDLED, pause)
         if poking and time.monotonic() - poked >= POKE_INTERVAL:
             poked = time.monotonic()
             with suppress(ProcessLookupError):
                 os.kill(worker, POKE)
-        # si_pid is 0 only for a sender outside this namespace: a tool's own SIGTERM is ignored.
-        if info is not None and info.si_signo == signal.SIGTERM and info.si_pid == 0:
+        # si_pid is 0 only for a sender outside this namespace: a tool's own signal is ignored.
+        asked = info.si_signo if info is not None and info.si_pid == 0 else None
+        if asked == END_ORDER:
+            # All at once, before this process gives its memory back. For that it needs locks that
+            # every fork of a storm takes, and the kernel kills the others only after it.
+            os.kill(-1, signal.SIGKILL)
+            os._exit(1)
+        if asked == signal.SIGTERM:
             terminating = True
             # CONT after TERM: a stopped process handles SIGTERM only once it runs.
             for number in (signal.SIGTERM, signal.SIGCONT):
                 with suppress(ProcessLookupError):
                     os.kill(-1, number)
-        # A storm of short-lived processes must not keep this loop from the next SIGTERM. Of two
-        # pending signals the one with the lower number comes first: SIGTERM. signal(7)
         more = True
         for _ in range(REAPED_AT_ONCE):
             try:

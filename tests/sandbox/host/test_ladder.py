@@ -27,6 +27,9 @@ class Signals:
     def kill(self) -> None:
         self.sent.append("KILL")
 
+    def insist(self) -> None:
+        self.sent.append("KILL, again")
+
 
 def a_ladder(*, born: bool = True) -> tuple[Ladder, Signals]:
     signals = Signals()
@@ -123,13 +126,18 @@ def test_a_late_clock_takes_all_rungs_that_are_due_in_order() -> None:
     assert signals.sent == ["TERM", "KILL"]
 
 
-def test_the_wait_for_proof_ends() -> None:
-    ladder, _ = a_ladder()
+def test_an_order_to_end_that_is_not_followed_becomes_sigkill_and_then_the_wait_ends() -> None:
+    ladder, signals = a_ladder()
     ladder.flag(0.0)
     ladder.tick(2.0)
     ladder.tick(3.0)
-    assert not ladder.tick(3.0 + DEADLINES.proof - 0.01)
-    assert ladder.tick(3.0 + DEADLINES.proof)
+    assert not ladder.tick(3.0 + DEADLINES.order - 0.01)
+    assert signals.sent == ["TERM", "KILL"]
+    for _ in range(2):
+        assert not ladder.tick(3.0 + DEADLINES.order)
+        assert signals.sent == ["TERM", "KILL", "KILL, again"]
+    assert not ladder.tick(3.0 + DEADLINES.order + DEADLINES.proof - 0.01)
+    assert ladder.tick(3.0 + DEADLINES.order + DEADLINES.proof)
 
 
 def test_ended_is_the_end() -> None:

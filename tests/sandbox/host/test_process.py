@@ -1,0 +1,53 @@
+"""A process that the host holds: what is said of one whose end is not proven."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+from sandbox_agent_sandbox.host import process as module
+from sandbox_agent_sandbox.host.process import CallInit, Process
+from sandbox_agent_sandbox.outcome import Survivor
+
+
+@pytest.mark.parametrize("held_as", [Process, CallInit])
+def test_what_cannot_be_listed_is_a_survivor_until_its_end_is_proven(
+    held_as: type[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a /proc that is mounted with hidepid."""
+    with subprocess.Popen(["sleep", "60"]) as child:
+        with monkeypatch.context() as patch:
+            patch.setattr(module.psutil, "Process", _nothing_is_shown)
+            held = held_as(os.pidfd_open(child.pid))
+        try:
+            assert held.survivors() == (Survivor(child.pid, "(its end is not proven)"),)
+            child.kill()
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            assert held.survivors() == ()
+        finally:
+            child.kill()
+            held.close()
+
+
+def test_the_order_reaches_a_stopped_init_and_sigkill_one_that_ignores_it() -> None:
+    text = "trap '' USR1; echo up; while :; do sleep 1; done"
+    with subprocess.Popen(["sh", "-c", text], stdout=subprocess.PIPE) as child:
+        held = CallInit(os.pidfd_open(child.pid))
+        try:
+            assert child.stdout is not None and child.stdout.readline() == b"up\n"
+            child.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+            held.kill()
+            assert os.waitid(os.P_PID, child.pid, os.WCONTINUED) is not None
+            assert not held.has_ended
+            held.insist()
+            assert child.wait(timeout=20) == -signal.SIGKILL
+        finally:
+            child.kill()
+            held.close()
+
+
+def _nothing_is_shown(pid: int) -> object:
+    raise module.psutil.NoSuchProcess(pid)
