@@ -69,11 +69,18 @@ class CallProcess:
             self.process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL to the call's init. If there is none yet, the sandbox has to be ended."""
+        """End its processes by SIGKILL, see `CallInit`. If there is none yet, the sandbox has to be
+        ended."""
         if self.process is not None:
             self.process.kill()
         else:
             self.abort_sandbox()
+
+    def close(self) -> None:
+        """The sandbox is closed. The order to end comes before init's SIGKILL: see `CallInit`."""
+        self.flag(CancelReason.CLOSED)
+        if self.process is not None:
+            self.process.kill()
 
     def insist(self) -> None:
         """SIGKILL to an init that has not followed the order to end."""

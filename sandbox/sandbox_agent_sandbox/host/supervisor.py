@@ -387,7 +387,7 @@ class Supervisor:
     def _close(self, now: float) -> None:
         if self._sandbox.state.close(now):
             for call_process in self._all():
-                call_process.flag(CancelReason.CLOSED)
+                call_process.close()
             self._sandbox.kill()
 
     def _clean_up(self) -> None:

@@ -94,6 +94,8 @@ def main(
         os.umask(starters_umask)  # the workers inherit it, and what tools create has it
         send_datagram(host.control, InitHello(PROTOCOL))
         _serve(plan, area, host, watch, proc)
+        # All at once, before this process gives its memory back: see `call_init`.
+        _signal_all(signal.SIGKILL)
     except BaseException as error:
         os.write(2, f"sandbox init: {type(error).__name__}: {error}\n".encode())
     finally:
