@@ -129,7 +129,9 @@ def judge_all(mutants: Sequence[Mutant], jobs: int) -> Iterator[Verdict]:
 def _judge(mutant: Mutant, folder: Path, clean: Path, servers: SimpleQueue[Server]) -> Verdict:
     if mutant.changes:
         for root in broken_copy.ROOTS:
-            shutil.copytree(clean / root, folder / root, copy_function=os.link)
+            # A server may just be writing byte code: its file has another name until it is whole.
+            ignored = shutil.ignore_patterns("*.pyc.*")
+            shutil.copytree(clean / root, folder / root, ignore=ignored, copy_function=os.link)
         for name, text in broken_copy.changed(mutant.name, mutant.changes).items():
             (folder / name).unlink()  # the others' too
             (folder / name).write_text(text)
