@@ -74,10 +74,12 @@ def test_root_without_capabilities_has_the_weakest_plan(tmp_path: Path) -> None:
     Nothing but a look now and then limits its processes: no RLIMIT_NPROC binds root."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
+    work = tmp_path / "work"
+    work.mkdir()
     powerless = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", AGENT]
     doctored, ran = (
-        subprocess.run([*powerless, *words], cwd=tmp_path, capture_output=True, text=True)
-        for words in (["doctor", "--json"], ["exec", "--out", "runs", "--", "true"])
+        subprocess.run([*powerless, *words], cwd=work, capture_output=True, text=True)
+        for words in (["doctor", "--json"], ["exec", "--out", str(tmp_path / "runs"), "--", "true"])
     )
     assert (doctored.returncode, ran.returncode) == (0, 0), doctored.stderr + ran.stderr
     found = json.loads(doctored.stdout)

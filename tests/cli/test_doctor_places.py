@@ -81,7 +81,8 @@ def test_doctor_says_it_with_the_plan_that_is_left(kind: str) -> None:
         assert {name for name, level in levels.items() if level == "missing"} <= {"hide"}
         layers = {fact["name"] for fact in found["layers"] if fact["level"] == "missing"}
         assert layers <= {"namespaces", "other processes"}
-        assert len(found["left_open"]) == 4  # without the servers of network: loopback
+        assert found["left_open"]
+        assert not [one for one in found["left_open"] if "loopback" in one]  # the policy has none
 
 
 @pytest.mark.parametrize("kind", ["user in docker-filter"])

@@ -348,7 +348,6 @@ def test_whoever_starts_a_program_outside_the_walls_is_known() -> None:
         "sandbox_agent.cli",
         "sandbox_agent.cli.verbs.init",
         "sandbox_agent_sandbox.diagnosis.attempts",
-        "sandbox_agent_sandbox.diagnosis.signs",
         "sandbox_agent_sandbox.host.launch",
         "sandbox_agent_sandbox.policy.probe",
     }

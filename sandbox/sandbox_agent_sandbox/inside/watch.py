@@ -78,12 +78,15 @@ class Watch:
         self._held: dict[tuple[int, int], int] = {}
         self._memfds_at = 0.0
         watched = plan.limits.memory, plan.limits.call_memory, plan.limits.processes
+        self._looks_at_memory = plan.groups is None
         self._proc = -1
         # RLIMIT_NPROC does not bind uid 0, in whatever namespace, and where all processes of a user
         # count it is not exact. getrlimit(2)
-        self._bounds_numbers = plan.identity.outside_uid == 0 or plan.counts_user
+        counted = plan.groups is not None and bool(plan.groups.processes)
+        self._bounds_numbers = (plan.identity.outside_uid == 0 or plan.counts_user) and not counted
         self._keepers = 2 if plan.kind is PlanKind.NO_NAMESPACES else 1
-        if plan.groups is None and any(limit is not None for limit in watched):
+        bounded = self._bounds_numbers and plan.limits.processes is not None
+        if bounded or (plan.groups is None and any(limit is not None for limit in watched)):
             self._proc = _every_process() if proc < 0 else proc
         self._folders = [path for path in own if _is_in_memory(path)]
 
@@ -125,6 +128,8 @@ class Watch:
         by_call = self._by_call()
         everything = [process for processes in by_call.values() for process in processes]
         near = self._look_at_numbers(everything, by_call)
+        if not self._looks_at_memory:
+            return near
         if now - self._memfds_at >= _FILES_PAUSE:
             self._memfds_at, self._held = now, {}
             self._memfds = self._memfds_of(everything)

@@ -155,7 +155,7 @@ class Case:
 def check_restarts(request: Request, why: str) -> None:
     """One repetition, with this reason; none for ""."""
     said = [f"the model process was replaced: {why}"] if why else []
-    assert request.restarts() == said
+    assert request.restarts() == said, (request.restarts(), said)
 
 
 def found(who: Who) -> list[observer.Process]:

@@ -35,13 +35,8 @@ UNDISTURBED: dict[When, Told] = {
     When.AFTER_TERM: Told(STOPPED, "it ended with exit code 0"),
     When.AT_EXIT: Told(WHOLE),
 }
-"""When it is let go on. What is stopped is not needed as long as the model process lives."""
-
-WITHOUT_REAPER: dict[When, Told] = {
-    **UNDISTURBED,
-    When.AFTER_TERM: Told(STOPPED, LOST),
-}
-"""When its own init is stopped, and so does not see its end: only SIGKILL is left after SIGTERM."""
+"""When it is let go on. What is stopped is not needed as long as the model process lives. A stopped
+init goes on at the order to end, and tells how the process ended."""
 
 
 def cases() -> list[Death]:
@@ -50,8 +45,7 @@ def cases() -> list[Death]:
 
 def expected(death: Death) -> Told:
     if death.how is How.SIGSTOP:
-        table = WITHOUT_REAPER if death.who is Who.MODEL_CALL_INIT else UNDISTURBED
-        return table[death.when]
+        return UNDISTURBED[death.when]
     return KILLED[death.when]  # starved, it goes on as long as the model process does
 
 

@@ -53,9 +53,12 @@ def main() -> None:
 
 def _fork() -> int:
     """A child that ends with this process, whatever ends that: a trial may wait for ever."""
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
         _end_with_parent()
+        if os.getppid() != parent:
+            os._exit(1)  # it had ended before
     return child
 
 
