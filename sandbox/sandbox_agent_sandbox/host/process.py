@@ -103,9 +103,12 @@ class Process:
         """Processes of the tree that still exist, after a wait for the proof of its end. Not
         zombies: they run and hold nothing. Empty only where the end is proven by now."""
         found = self._running()
-        if not found and not self.has_ended:
+        if not found and not self._is_over():
             found = (Survivor(self.pid, "(its end is not proven)"),)
         return found
+
+    def _is_over(self) -> bool:
+        return self.has_ended
 
     def _running(self) -> tuple[Survivor, ...]:
         found = []
@@ -189,6 +192,11 @@ class Keeper(Process):
             _wait_for(self._handle, _EXIT)
         for fd in {self.pidfd, self._handle}:
             os.close(fd)
+
+    def _is_over(self) -> bool:
+        # Where the spawner was killed as well, nobody is left to give the proof. Then it is that no
+        # process has the mark, which no tool can take off.
+        return self.has_ended or (bool(self._mark) and _wait_for(self._handle, 0))
 
     def _running(self) -> tuple[Survivor, ...]:
         """As of any process; if it was killed, what has its mark."""

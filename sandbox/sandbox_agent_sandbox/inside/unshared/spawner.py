@@ -66,6 +66,8 @@ from sandbox_agent_sandbox.steps import Step
 
 _REAPING = 0.5
 """Seconds in which a start ends what earlier sandboxes have left."""
+_LAST_REAPING = 0.2
+"""Seconds that are left for that when the sandbox ends. A short run would leave it undone."""
 _SWEEP_PAUSE = 0.001
 _LONGEST_SWEEP_PAUSE = 0.02
 
@@ -229,6 +231,7 @@ class _Calls:
         for call in self._calls.values():
             orders.send(call.pidfd, orders.END)
         if self.reaper:
+            select.select([os.pidfd_open(self.reaper)], [], [], _LAST_REAPING)
             os.kill(self.reaper, signal.SIGKILL)
             os.waitpid(self.reaper, WALL)
             self.reaper = 0
