@@ -24,6 +24,9 @@ LIMIT = 1200
 """Seconds. The whole table takes two minutes on two processors with nothing else to do."""
 SAMPLE = "SIGKILL or SIGSTOP or natural"
 """What CI has time for."""
+TRACED = "handshake"
+"""These cases trace a spawner, which shuts itself. Root without CAP_SYS_PTRACE, as in Docker's
+containers, may not, unless it comes first. A full plan has them all. ptrace(2)"""
 
 
 @pytest.mark.timeout(LIMIT)
@@ -32,6 +35,9 @@ def test_the_table_of_kills_holds(person: Person) -> None:
     files = FILES[person.place.plan(root=person.uid == 0)]
     argv = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"]
     argv += [f"tests/promises/kills/{name}.py" for name in files]
-    argv += [] if skips.is_soak() else ["-k", SAMPLE]
+    chosen = "" if skips.is_soak() else f"({SAMPLE})"
+    if person.uid == 0:
+        chosen = f"{chosen} and not {TRACED}" if chosen else f"not {TRACED}"
+    argv += ["-k", chosen] if chosen else []
     ran = person.run(argv, cwd=CHECKOUT, timeout=LIMIT - 30)
     assert ran.returncode == 0, ran.stdout[-10_000:]
