@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sandbox_agent_sandbox.plan import Mask, MaskedFor, Private, PrivateKind
+from sandbox_agent_sandbox.plan import Identity, Mask, MaskedFor, Private, PrivateKind
 from sandbox_agent_sandbox.policy.policy import Limits
 from sandbox_agent_sandbox.policy.private import SMALL, WITHOUT_DISK, place_private
 from sandbox_agent_sandbox.policy.probe import disks, host_facts
@@ -19,8 +19,8 @@ def view(tmp_path: Path) -> View:
     for name in ("work", "state"):
         (tmp_path / name).mkdir()
     facts = replace(host_facts(), disks=(tmp_path / "state/base",), maker="")
-    work = str(tmp_path / "work")
-    return View(facts, None, work, [work])  # type: ignore[arg-type]
+    work, own = str(tmp_path / "work"), (os.geteuid(), os.getegid())
+    return View(facts, Identity(*own, *own), work, [work])
 
 
 def among(view: View, *folders: Path, maker: str = "", **limits: object) -> Private:
