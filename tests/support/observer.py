@@ -184,6 +184,12 @@ def wait_gone(handles: dict[int, Process], timeout: float) -> tuple[float, list[
     return time.monotonic() - begin, list(waiting.values())
 
 
+def patience() -> float:
+    """How much longer than a bound something may take here: a machine that has more to do than it
+    has processors takes longer. `scripts/bench` measures it where nothing else runs."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1) * 2)
+
+
 def eventually(look: Callable[[], T], timeout: float) -> T:
     """The first true thing that `look` returns, asked every 2 ms until `timeout` seconds are over.
 

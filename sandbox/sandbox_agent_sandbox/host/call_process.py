@@ -92,10 +92,11 @@ class CallProcess:
         """Whether none of its processes is left, or none was made."""
         return self.process is None or self.process.has_ended
 
-    def find_survivors(self, process: Process) -> tuple[Survivor, ...]:
-        """Name what is left of it, after a wait. Empty only where its end is proven by now."""
+    def find_survivors(self, process: Process) -> bool:
+        """Name what is left of it, after a wait. Returns whether its end is proven by now: a list
+        without names alone is no proof."""
         self.survivors = process.survivors()
-        return self.survivors
+        return not self.survivors and process.has_ended
 
     def worker_end(self) -> WorkerEnd:
         """How the worker ended, as far as its init reported before it died."""

@@ -100,14 +100,15 @@ class Process:
             os.close(end)
 
     def survivors(self) -> tuple[Survivor, ...]:
-        """Processes of the tree that still exist, after a wait for the proof of its end. Not
-        zombies: they run and hold nothing. Empty only where the end is proven by now."""
+        """Processes of the tree that still exist, after a wait for the proof of its end. Zombies
+        are left out: they run and hold nothing. Empty only where `_is_over` is sure of the end."""
         found = self._running()
         if not found and not self._is_over():
             found = (Survivor(self.pid, "(its end is not proven)"),)
         return found
 
     def _is_over(self) -> bool:
+        """Whether an empty list of survivors can be believed."""
         return self.has_ended
 
     def _running(self) -> tuple[Survivor, ...]:
@@ -194,8 +195,8 @@ class Keeper(Process):
             os.close(fd)
 
     def _is_over(self) -> bool:
-        # Where the spawner was killed as well, nobody is left to give the proof. Then it is that no
-        # process has the mark, which no tool can take off.
+        # Where the spawner was killed as well, nobody is left to give the proof. An empty list is
+        # believed then, because every process of the call has the mark, and no tool can remove it.
         return self.has_ended or (bool(self._mark) and _wait_for(self._handle, 0))
 
     def _running(self) -> tuple[Survivor, ...]:

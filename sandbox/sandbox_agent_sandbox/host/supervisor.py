@@ -354,7 +354,7 @@ class Supervisor:
             return
         process = call_process.process
         if process is not None and not proven:
-            proven = not call_process.find_survivors(process)
+            proven = call_process.find_survivors(process)
         call_process.ladder.end(time.monotonic(), proven=proven)
         if process is not None and call_process.session is None:
             for request in self._all():

@@ -34,9 +34,9 @@ REAPED_AT_ONCE = 32
 """Processes that are collected between two looks at signals and messages."""
 
 _BREATH = 0.005
-"""Seconds between two such looks while there are more to collect. A storm of short-lived processes
-must not use up this process's share of the processor: the kernel would then let it wait for its
-turn to die, and the others end after it only. sched(7), pid_namespaces(7)"""
+"""Seconds between two such looks while there are more to collect. Without this pause a storm of
+short-lived processes makes init use up its share of the processor. The kernel then lets init wait
+for its turn to end, and the others end only after it. sched(7), pid_namespaces(7)"""
 
 
 def main(
@@ -108,7 +108,8 @@ def _reap_until_over(worker: int, status_pipe: int) -> None:
         if asked == END_ORDER:
             # All at once, before this process gives its memory back. For that it needs locks that
             # every fork of a storm takes, and the kernel kills the others only after it.
-            os.kill(-1, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # no other process is left
+                os.kill(-1, signal.SIGKILL)
             os._exit(1)
         if asked == signal.SIGTERM:
             terminating = True

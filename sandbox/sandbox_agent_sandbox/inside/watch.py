@@ -157,13 +157,14 @@ class Watch:
     def _end_newest(
         self, number: int, everything: list[_Process], by_call: dict[int, list[_Process]]
     ) -> None:
-        """End so many processes and threads, where RLIMIT_NPROC does not bind: as uid 0 outside.
+        """End so many processes and threads, where RLIMIT_NPROC does not bind: as uid 0 outside. Of
+        those that began in the same tick of the clock, the one with the highest pid is the newest.
 
         One that has ended already goes with the end of its parent, whose heir takes note of it.
         """
         tools = {process.pid: process for process in everything if process.pid not in by_call}
         ended: set[int] = set()
-        for newest in sorted(tools.values(), key=lambda process: process.start, reverse=True):
+        for newest in sorted(tools.values(), key=lambda one: (one.start, one.pid), reverse=True):
             if number <= 0:
                 break
             number -= newest.threads

@@ -90,9 +90,10 @@ def test_an_agent_dies(tmp_path: Path, death: Death) -> None:
         said, error = agent.communicate(timeout=30)
         ended = time.monotonic()
         with observer.watching([*kin, *sandboxed()]) as handles:
-            _, left = observer.wait_gone(handles, BOUND)
+            bound = BOUND * observer.patience()
+            _, left = observer.wait_gone(handles, bound)
         assert left == []
-        assert time.monotonic() - ended < BOUND + 0.05
+        assert time.monotonic() - ended < bound + 0.05
         assert observer.marked(mark) == []
     expected = TABLE[death.when, death.how]
     assert agent.returncode == expected.code, error
@@ -129,7 +130,7 @@ def test_who_is_stopped_at_birth_ends_with_the_agent(tmp_path: Path, generations
         assert struck[0] in [one.pid for one in kin]
         agent.kill()
     with observer.watching([*kin, *sandboxed()]) as handles:
-        _, left = observer.wait_gone(handles, BOUND * 4)
+        _, left = observer.wait_gone(handles, BOUND * 4 * observer.patience())
     assert left == []
 
 

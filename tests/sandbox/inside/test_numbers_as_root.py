@@ -46,7 +46,13 @@ def test_roots_processes_beyond_the_limit_are_ended(tmp_path: Path) -> None:
         await cell.open()
         try:
             call_id, call = await with_tools_up(cell, tmp_path, f"exec {PYTHON} -S -c '{FORKING}'")
-            await asyncio.to_thread(observer.eventually, lambda: count(tmp_path) <= MOST + 4, 20)
+            left = await asyncio.to_thread(
+                observer.eventually,
+                lambda: (found := started(tmp_path))[MOST + 4 :] == [] and found,
+                20,
+            )
+            # The newest were ended, also of those that began in one tick of the clock.
+            assert left == list(range(left[0], left[0] + len(left)))
             cell.cancel(call_id, CancelReason.INTERRUPT)
             return await call
         finally:
@@ -55,12 +61,14 @@ def test_roots_processes_beyond_the_limit_are_ended(tmp_path: Path) -> None:
     assert [met.limit for met in run(main).limits] == ["processes"]
 
 
-def count(workspace: Path) -> int:
-    """The processes below this one that have the working folder of the call."""
-    found = 0
+def started(workspace: Path) -> list[int]:
+    """The processes below this one that have the working folder of the call, by their numbers in
+    its namespace, in their order."""
+    found = []
     for one in observer.descendants(os.getpid()):
         try:
-            found += os.readlink(f"/proc/{one.pid}/cwd") == str(workspace)
+            if os.readlink(f"/proc/{one.pid}/cwd") == str(workspace):
+                found.append(one.namespace_pids[-1])
         except OSError:
             continue
-    return found
+    return sorted(found)

@@ -256,11 +256,14 @@ def _processes(ground: Ground) -> str:
 def _one_is_ended(children: list[int]) -> bool:
     """Whether something ends one of these processes in time, as it is where the limit is looked at
     now and then."""
-    newest = os.pidfd_open(children[-1])
+    ends: list[int] = []
     try:
-        return bool(select.select([newest], [], [], _ENDED_WITHIN)[0])
+        for pid in children:
+            ends.append(os.pidfd_open(pid))
+        return bool(select.select(ends, [], [], _ENDED_WITHIN)[0])
     finally:
-        os.close(newest)
+        for end in ends:
+            os.close(end)
 
 
 def _open_files(ground: Ground) -> str:

@@ -78,16 +78,11 @@ def test_nothing_outlives_who_is_killed(
             kill(keeping["sandbox-call"][0], signal.SIGCONT)  # nobody else would wake it up
         assert observer.eventually(lambda: not alive(mine), 10), alive(mine)
         took = time.monotonic() - began
-        assert took < BOUND * patience(), f"{took * 1000:.0f} ms"
+        assert took < BOUND * observer.patience(), f"{took * 1000:.0f} ms"
 
 
 def is_keeper(pid: int, keeping: dict[str, list[int]]) -> bool:
     return any(pid in pids for pids in keeping.values())
-
-
-def patience() -> float:
-    """A machine with more to do than it has processors takes longer."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1) * 2)
 
 
 @contextmanager
