@@ -25,7 +25,8 @@ LIMIT = 1500
 SAMPLE = "SIGKILL or SIGSTOP or natural"
 """What CI has time for."""
 TRACED = "handshake"
-"""These cases trace a spawner, which shuts itself. Root without CAP_SYS_PTRACE may not. ptrace(2)"""
+"""These cases trace a spawner, which shuts itself: for root without CAP_SYS_PTRACE a refused act.
+ptrace(2)"""
 NOT_TRACED = ("docker-filter", "masked-proc")
 """Environments whose root has no CAP_SYS_PTRACE, as in Docker's containers."""
 
