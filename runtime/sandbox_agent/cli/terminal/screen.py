@@ -83,16 +83,16 @@ class Screen:
         """Queues what has changed. at_once: even if the terminal has not taken what came before."""
         if self._stream.error is not None or not (at_once or self._stream.is_idle):
             return
-        columns, rows = self._size()
         look = self._look()
         hide = hide or not in_foreground(self._stream.fd)
-        new = [] if hide else frame(self._run, now, rows, look)
+        new = [] if hide else frame(self._run, now, self._size()[1], look)
         if not self._above and new == self._shown:
             return
         body = self._take_above()
         for line in new:
             body += self._painter.paint(line).encode("utf-8", "backslashreplace") + b"\n"
-        self._stream.note(_replaced(_height(self._shown, columns), body))
+        # Asked last: painting takes a while, in which the terminal may become narrower.
+        self._stream.note(_replaced(_height(self._shown, self._size()[0]), body))
         self._shown = new
 
     def _put(self, data: bytes) -> None:
