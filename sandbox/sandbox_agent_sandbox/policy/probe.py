@@ -269,15 +269,17 @@ class Abandoned(Exception):
 
 
 class Trials:
-    """What one thread tries in children. Another one may `abandon` it."""
+    """What a thread, and those that it starts in its own context, try in children. Another one may
+    `abandon` it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._children: set[subprocess.Popen[bytes]] = set()
         self._is_abandoned = False
 
     def during(self, work: Callable[..., T], *arguments: object) -> T:
-        """Do the work in this thread. Its children are the trials."""
+        """Do the work in this thread. Its children are the trials, and those of other threads that
+        it starts with `contextvars.copy_context`."""
         token = _TRIALS.set(self)
         try:
             return work(*arguments)
@@ -285,24 +287,25 @@ class Trials:
             _TRIALS.reset(token)
 
     def abandon(self) -> None:
-        """End the child of now. No other one is started, and the work gets Abandoned."""
+        """End the children of now. No other one is started, and the work gets Abandoned."""
         with self._lock:
             self._is_abandoned = True
-            if self._child is not None:
-                self._child.kill()
+            for child in self._children:
+                child.kill()
 
     def run(self, argv: list[str], environment: dict[str, str]) -> tuple[bytes, bytes]:
         """Start a child and wait for its end. Returns what it wrote."""
         with self._lock:
             if self._is_abandoned:
                 raise Abandoned
-            child = self._child = subprocess.Popen(
+            child = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment,
             )
+            self._children.add(child)
         with child:
             try:
                 written = child.communicate(timeout=_TRIAL_SECONDS)
@@ -311,7 +314,7 @@ class Trials:
                 raise
             finally:
                 with self._lock:
-                    self._child = None
+                    self._children.discard(child)
                     is_abandoned = self._is_abandoned
         if is_abandoned:
             raise Abandoned

@@ -21,7 +21,7 @@ from sandbox_agent_sandbox.policy.kinds.build import apart, build
 from sandbox_agent_sandbox.policy.kinds.choose import choose, choose_again, choose_at_once, found
 from sandbox_agent_sandbox.policy.kinds.found import Found
 from sandbox_agent_sandbox.policy.policy import Policy
-from sandbox_agent_sandbox.policy.probe import host_facts, try_in_child
+from sandbox_agent_sandbox.policy.probe import host_can, host_facts, try_in_child
 from sandbox_agent_sandbox.steps import Step
 from sandboxes import run
 
@@ -133,10 +133,12 @@ def test_this_host_can_do_what_it_is_found_to_do() -> None:
     assert all(one.works or one.why for one in tried.values())
 
 
+@pytest.mark.parametrize("children", [1, 2])
 def test_who_is_interrupted_while_kinds_are_tried_waits_for_no_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, children: int
 ) -> None:
-    """At its end a loop waits for its threads, and the thread for the child."""
+    """At its end a loop waits for its threads, and each thread for its child."""
+    host_can.cache_clear()
     mark = observer.new_mark()
     slow = tmp_path / "python3"
     slow.write_text(f"#!/bin/sh\nexec sleep 300.{mark}\n")
@@ -144,8 +146,11 @@ def test_who_is_interrupted_while_kinds_are_tried_waits_for_no_trial(
     monkeypatch.setattr(sys, "executable", str(slow))
 
     async def main() -> None:
-        trial = asyncio.create_task(apart(try_in_child, "", {}))
-        await asyncio.to_thread(observer.eventually, lambda: observer.marked(mark), 20)
+        work = (try_in_child, "", {}) if children == 1 else (choosing._try_at_once, host_facts())
+        trial = asyncio.create_task(apart(*work))
+        await asyncio.to_thread(
+            observer.eventually, lambda: len(observer.marked(mark)) == children, 20
+        )
         trial.cancel()
         with pytest.raises(asyncio.CancelledError):
             await trial

@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 
 from sandbox_agent_sandbox.errors import NoPlan, SandboxUnavailable
 from sandbox_agent_sandbox.plan import PlanKind
@@ -103,7 +104,11 @@ def _looking_ahead(facts: HostFacts) -> Iterator[None]:
         with suppress(Exception):  # it is tried again where it is needed
             found(PlanKind.NO_NAMESPACES, facts)
 
-    thread = threading.Thread(target=look, name="sandbox-agent look ahead", daemon=True)
+    # A thread has a context of its own, and in another one `Trials` could not end its child.
+    run = copy_context().run
+    thread = threading.Thread(
+        target=run, args=(look,), name="sandbox-agent look ahead", daemon=True
+    )
     if PlanKind.NO_NAMESPACES not in _known:
         thread.start()
     try:
