@@ -219,7 +219,6 @@ _PRELUDE = (
     "import os, sys; sys.path[:0] = sys.argv[1].split(':'); "
     "from sandbox_agent_sandbox.inside.kernel import syscalls as s; unshare = s.unshare; "
     "from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals; reset_signals(); "
-    "s.prctl(s.PR_SET_PDEATHSIG, 9); "
     "uid, gid = os.geteuid(), os.getegid(); "
     # Not by a file object: what a buffer cannot write when it is collected is no error to anybody.
     "put = lambda path, text: os.write(os.open(path, os.O_WRONLY), text.encode()); "
@@ -325,13 +324,23 @@ _TRIALS: ContextVar[Trials | None] = ContextVar("trials", default=None)
 _TRIAL_SECONDS = 20.0
 
 
+_TIED = (
+    # PR_SET_PDEATHSIG comes first: until then the child would outlive its parent.
+    "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
+    # A parent that died before that sends no signal any more.
+    "import os, sys; os.getppid() == int(sys.argv.pop()) or sys.exit(); "
+)
+
+
 def run_child(code: str, environment: dict[str, str]) -> tuple[bytes, bytes]:
-    """Run a program of Python's in a child, with the folders of our packages as its argument.
+    """Run a program of Python's in a child that ends with this thread, with the folders of our
+    packages as its argument.
 
     Returns what it wrote to standard output and error. Raises SandboxUnavailable where there is no
     Python to start a sandbox with, TimeoutExpired, and Abandoned where this thread's `Trials` are.
     """
-    argv = [interpreter(), "-I", "-S", "-B", "-c", code, ":".join(import_roots())]
+    argv = [interpreter(), "-I", "-S", "-B", "-c", _TIED + code, ":".join(import_roots())]
+    argv.append(str(os.getpid()))
     return (_TRIALS.get() or Trials()).run(argv, environment)
 
 

@@ -161,6 +161,32 @@ def test_who_is_interrupted_while_kinds_are_tried_waits_for_no_trial(
     assert observer.marked(mark) == []
 
 
+def test_a_trial_whose_parent_has_died_tries_nothing(tmp_path: Path) -> None:
+    """Also if its Python had not begun by then."""
+    slow = tmp_path / "python3"
+    slow.write_text(
+        f'#!/bin/sh\ncd {tmp_path}; echo $$ >begun; read -r _ <go; exec {sys.executable} "$@"\n'
+    )
+    slow.chmod(0o755)
+    os.mkfifo(tmp_path / "go")
+    text = (
+        f"import sys; sys.executable = {str(slow)!r}; "
+        "from sandbox_agent_sandbox.policy.probe import try_in_child; "
+        "try_in_child(\"open('tried', 'w')\", {})"
+    )
+    with subprocess.Popen([sys.executable, "-c", text]) as parent:
+        begun = tmp_path / "begun"
+        pid = observer.eventually(lambda: begun.exists() and begun.read_text(), 20)
+        child = observer.look(int(pid))
+        assert child is not None
+        parent.kill()
+        parent.wait(20)
+    with observer.watching([child]) as handles:
+        (tmp_path / "go").write_text("\n")
+        assert observer.wait_gone(handles, 20)[1] == []
+    assert not (tmp_path / "tried").exists()
+
+
 @pytest.mark.parametrize("trial", ["_works(signal.pause)", "_other_user()"])
 def test_a_trial_leaves_nobody_when_it_is_killed(trial: str) -> None:
     if os.geteuid() != 0 and "user" in trial:
