@@ -17,6 +17,9 @@ from sandbox_agent_sandbox.outcome import Survivor
 _EXIT = 0.05
 """Seconds in which a process exits that has nothing else to do."""
 
+_AGAIN = 0.1
+"""Seconds after which a keeper is ordered to end once more."""
+
 
 class Process:
     """A process, held by its pidfd: a reused pid is noticed.
@@ -185,6 +188,18 @@ class Keeper(Process):
     def insist(self) -> None:
         """The order again."""
         self.kill()
+
+    def kill_and_wait(self, limit: float) -> bool:
+        """The order to end, now and then, until the end is proven, for at most `limit` seconds.
+        Once is not enough: a keeper that is stopped just after it does not follow it."""
+        deadline = time.monotonic() + limit
+        while True:
+            self.kill()
+            left = deadline - time.monotonic()
+            if _wait_for(self.pidfd, max(0.0, min(left, _AGAIN))):
+                return True
+            if left <= _AGAIN:
+                return False
 
     def close(self) -> None:
         """Let go of it. A supervisor exits just after it has given the proof: wait for that, so

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from sandbox_agent_sandbox.host import process as module
-from sandbox_agent_sandbox.host.process import CallInit, Process
+from sandbox_agent_sandbox.host.process import CallInit, Keeper, Process
 from sandbox_agent_sandbox.outcome import Survivor
 
 
@@ -44,6 +44,20 @@ def test_the_order_reaches_a_stopped_init_and_sigkill_one_that_ignores_it() -> N
             assert not held.has_ended
             held.insist()
             assert child.wait(timeout=20) == -signal.SIGKILL
+        finally:
+            child.kill()
+            held.close()
+
+
+def test_a_keeper_that_lost_the_order_is_given_it_again() -> None:
+    """As one that is stopped just after it."""
+    text = "trap 'n=x$n; [ $n = x ] || exit' USR1; echo up; while :; do sleep 0.01; done"
+    with subprocess.Popen(["sh", "-c", text], stdout=subprocess.PIPE) as child:
+        held = Keeper(os.pidfd_open(child.pid), os.pidfd_open(child.pid), 0)
+        try:
+            assert child.stdout is not None and child.stdout.readline() == b"up\n"
+            assert held.kill_and_wait(20)
+            assert child.wait(timeout=20) == 0
         finally:
             child.kill()
             held.close()
