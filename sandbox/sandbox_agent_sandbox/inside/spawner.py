@@ -29,23 +29,17 @@ from sandbox_agent_ipc.messages import PROTOCOL, InitBorn, InitFailed
 from sandbox_agent_sandbox import privileges
 from sandbox_agent_sandbox.inside import init
 from sandbox_agent_sandbox.inside.init import HostEnds
-from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel import dispositions, syscalls
 from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals
 from sandbox_agent_sandbox.inside.kernel.fork_apart import fork_apart
-from sandbox_agent_sandbox.inside.tools import shell  # noqa: F401
-
-# Imported before the first fork, so that every worker shares the pages.
+from sandbox_agent_sandbox.inside.prepare import prepare
 from sandbox_agent_sandbox.inside.walls.idmap import NoUserNamespace
 from sandbox_agent_sandbox.inside.walls.mounts import open_trees
 from sandbox_agent_sandbox.inside.walls.namespaces import enter_namespaces, switch_user, write_maps
 from sandbox_agent_sandbox.inside.walls.oom_score import OWN, be_first_to_die
 from sandbox_agent_sandbox.inside.walls.private import Area, make_area, open_area
-from sandbox_agent_sandbox.inside.worker import invoke  # noqa: F401
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
-
-IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
-"""The last two by Python itself: a write then fails with EPIPE or EFBIG. signal(7)"""
 
 
 class StepFailed(Exception):
@@ -73,7 +67,7 @@ def main(arguments: list[str]) -> None:
     plan_fd, control_fd, board_fd, host_fd = (int(argument) for argument in arguments)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.set_process_name("sandbox-spawner")
-    reset_signals(IGNORED)  # the thread that started us blocks all
+    reset_signals(dispositions.OWN)  # the thread that started us blocks all
     be_first_to_die(OWN)
     os.setsid()  # before any fork_apart, whose orphans must not be adopted within this session
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
@@ -82,6 +76,7 @@ def main(arguments: list[str]) -> None:
         os.set_inheritable(fd, False)
     with os.fdopen(plan_fd, "rb") as file:
         plan = msgspec.msgpack.decode(file.read(), type=Plan)
+    prepare()
     gc.collect()
     gc.freeze()
     try:

@@ -17,7 +17,6 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NoReturn
 
 import msgspec
@@ -38,13 +37,11 @@ from sandbox_agent_ipc.messages import (
     ToInit,
 )
 
-from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel import dispositions, syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals
-from sandbox_agent_sandbox.inside.spawner import IGNORED, StepFailed, leave_keyring
-
-# Imported before the first fork, so that every worker shares the pages.
-from sandbox_agent_sandbox.inside.tools import shell  # noqa: F401
+from sandbox_agent_sandbox.inside.prepare import prepare, prepare_for
+from sandbox_agent_sandbox.inside.spawner import StepFailed, leave_keyring
 from sandbox_agent_sandbox.inside.unshared import orders, supervisor
 from sandbox_agent_sandbox.inside.unshared.counting import with_room
 from sandbox_agent_sandbox.inside.unshared.kernel import WALL, fork_unnoticed
@@ -60,7 +57,6 @@ from sandbox_agent_sandbox.inside.walls.oom_score import OWN, be_first_to_die
 from sandbox_agent_sandbox.inside.walls.private import Area
 from sandbox_agent_sandbox.inside.walls.seccomp import make_filter
 from sandbox_agent_sandbox.inside.watch import Watch
-from sandbox_agent_sandbox.inside.worker import invoke  # noqa: F401
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 
@@ -79,7 +75,7 @@ def main(arguments: list[str]) -> NoReturn:
     """
     plan_fd, control_fd, board_fd, host_fd = (int(argument) for argument in arguments)
     syscalls.set_process_name("sandbox-spawner")
-    reset_signals((*IGNORED, signal.SIGCHLD))
+    reset_signals(dispositions.CHANGED)
     signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     be_first_to_die(OWN)
     os.setsid()
@@ -110,6 +106,8 @@ def main(arguments: list[str]) -> NoReturn:
         send_datagram(control, InitFailed(PROTOCOL, step, str(error), number, hint))
         sys.exit(1)
     make_filter(plan.system_calls)
+    prepare()
+    prepare_for(plan)
     gc.collect()
     gc.freeze()
     # From the first call on its end must not be the end of what it keeps. Until then it is SIGKILL.
@@ -153,8 +151,7 @@ def _say_born(control: socket.socket, area: Area) -> None:
         os.close(pidfd)
 
 
-@dataclass
-class _Call:
+class _Call(msgspec.Struct):
     """One call. pid, pidfd: of its supervisor. proof: the eventfd that says that it is over.
 
     channel: to the supervisor. waits: the supervisor has not begun, for the sandbox stands still.
