@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import observer
 import pytest
 from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.inside.walls.landlock import OLDEST, landlock_abi
-from sandbox_agent_sandbox.outcome import Outcome
+from sandbox_agent_sandbox.outcome import CallResult, Outcome
 from sandboxes import command, function, run, sandbox, until
 
 NOT_INHERITED = {
@@ -71,6 +72,20 @@ def signals() -> dict[str, str]:
     with open("/proc/self/status") as file:
         lines = [line.rstrip() for line in file if line.startswith(("Sig", "Cap"))]
     return dict(line.split(":\t", 1) for line in lines)
+
+
+def streams() -> dict:
+    found = {}
+    for name, stream in (("out", sys.stdout), ("err", sys.stderr)):
+        print("first", name, file=stream, end="")
+        raw = stream.buffer.raw
+        found[name] = [
+            stream.fileno(), stream.name, stream.mode, stream.encoding, stream.errors,
+            stream.line_buffering, stream.seekable(), stream.isatty(), stream.newlines,
+            raw.name, raw.mode, raw.closefd, raw.seekable(),
+        ]
+    found["same"] = sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__
+    return found
 
 
 def spoil() -> str:
@@ -190,11 +205,8 @@ def test_what_keeps_a_call_can_gain_no_capability_and_shows_no_environment(
 
 
 def pids_of_keepers() -> list[int]:
-    below, names = [os.getpid()], ("sandbox-init", "sandbox-call")
-    for pid in below:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            below += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
-    return [pid for pid in below if Path(f"/proc/{pid}/comm").read_text().strip() in names]
+    names = ("sandbox-init", "sandbox-call")
+    return [one.pid for one in observer.descendants(os.getpid()) if one.name in names]
 
 
 def environment_of(pid: int) -> bytes:
@@ -245,6 +257,25 @@ def test_the_variables_of_a_call_are_its_own(tmp_path: Path, plan: str) -> None:
             return [(await cell.call(request)).output for request in requests]
 
     assert run(main) == ["-a-k\n", "1-b-k\n", "-a-k\n"]
+
+
+def test_the_streams_of_a_tool_are_those_of_a_pipe_and_its_own(tmp_path: Path, plan: str) -> None:
+    tmp_path.chmod(0o777)
+    (tmp_path / "wanted.py").write_text(TOOLS)
+
+    async def main() -> list[CallResult]:
+        async with sandbox(tmp_path, plan=plan) as cell:
+            request = function(tmp_path, "wanted", "streams", {})
+            again = function(tmp_path, "wanted", "streams", {})
+            return [await cell.call(request), await cell.call(again)]
+
+    for result in run(main):
+        assert result.output == "first outfirst err"
+        found = json.loads(result.content)
+        for fd, name in ((1, "out"), (2, "err")):
+            text = [fd, fd, "w", "utf-8", "backslashreplace", True, False, False, None]
+            assert found[name] == [*text, fd, "wb", False, False]
+        assert found["same"]
 
 
 def test_a_path_of_a_tool_is_read_though_pathlib_comes_with_the_tool(tmp_path: Path) -> None:
