@@ -20,14 +20,9 @@ from sandboxes import command, function, run, sandbox, until
 
 NOT_INHERITED = {
     *("threading", "random", "secrets", "pathlib", "dataclasses", "inspect", "typing_extensions"),
-    *("ast", "dis", "queue", "hashlib", "urllib", "ipaddress", "fnmatch", "tempfile", "subprocess"),
-    *(
-        "asyncio",
-        "logging",
-        "concurrent",
-        "sandbox_agent_ipc.board",
-        "sandbox_agent_ipc.after_fork",
-    ),
+    *("ast", "dis", "queue", "hashlib", "urllib", "ipaddress", "fnmatch", "tempfile"),
+    *("asyncio", "logging", "concurrent", "subprocess"),
+    *("sandbox_agent_ipc.board", "sandbox_agent_ipc.after_fork"),
 }
 
 TOOLS = """
@@ -103,12 +98,23 @@ def spoil() -> str:
     return "spoilt"
 
 
+def with_typed_dict(x: "Asked") -> str:
+    return f"read {x} {'typing_extensions' in sys.modules}"
+
+
 def with_path(where: "Path", kind: "Annotated[str, 'what']" = "x") -> str:
     return f"{type(where).__name__} {kind}"
 
 
 from pathlib import Path
 from typing import Annotated
+
+from typing_extensions import NotRequired, Required, TypedDict
+
+
+class Asked(TypedDict, total=False):
+    a: Required[int]
+    b: NotRequired[str]
 """
 
 
@@ -257,6 +263,15 @@ def test_the_variables_of_a_call_are_its_own(tmp_path: Path, plan: str) -> None:
             return [(await cell.call(request)).output for request in requests]
 
     assert run(main) == ["-a-k\n", "1-b-k\n", "-a-k\n"]
+
+
+def test_types_of_typing_extensions_are_read_though_msgspec_was_imported_without(
+    tmp_path: Path,
+) -> None:
+    [found] = outcomes(tmp_path, "full", "with_typed_dict", x={"a": 1})
+    assert found == "read {'a': 1} True"
+    with pytest.raises(AssertionError, match="missing required field `a`"):
+        outcomes(tmp_path, "full", "with_typed_dict", x={"b": "text"})
 
 
 def test_the_streams_of_a_tool_are_those_of_a_pipe_and_its_own(tmp_path: Path, plan: str) -> None:
