@@ -93,6 +93,18 @@ FACADES = {"sandbox_agent", "sandbox_agent_sandbox"}
 INSIDE = "sandbox_agent_sandbox.inside"
 """What runs inside the walls: the price of every call includes its imports."""
 
+FORK_BASE = tuple(
+    f"{INSIDE}.{name}" for name in ("spawner", "unshared.spawner", "shared_proc", "worker.serving")
+)
+"""What is imported before a call's processes are forked, with all that these import at once."""
+
+NOT_IN_FORK_BASE = {
+    *("threading", "random", "secrets", "pathlib", "dataclasses", "inspect", "typing_extensions"),
+    *("queue", "tempfile", "subprocess", "concurrent", "logging", "ipaddress", "urllib", "ast"),
+}
+"""What a worker may import once it runs a tool, and not before. The first line is costly, the
+second imports the first, or is imported by it."""
+
 HOST_ENDS = {f"sandbox_agent_ipc.{name}" for name in ("aio", "cancel_shield", "futures")}
 """Host ends in a package that children import too: they cost asyncio."""
 
@@ -205,6 +217,26 @@ def what_runs_inside_uses_only_the_shared_modules_at_the_top(sources: Sources) -
     for name in sorted(inside(sources)):
         if not within(name, INSIDE) and not is_shared(sources, name):
             yield f"{name} is dragged inside the walls"
+
+
+def what_every_fork_of_a_call_copies_is_lean(sources: Sources) -> Iterator[str]:
+    """Each call forks twice from what the spawner has imported: the at-fork hooks of `threading`
+    and `random` run each time, and each page is mapped each time."""
+    queue, seen = list(FORK_BASE), set()
+    while queue:
+        name = queue.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        functions = list(sources[name].functions())
+        for found in sources.imports(name):
+            inner = any(f.lineno <= found.line <= (f.end_lineno or 0) for f in functions)
+            if found.typing_only or inner:
+                continue
+            if top(found.module) in NOT_IN_FORK_BASE:
+                yield complain(sources, name, found, "each fork of a call would pay for it")
+            elif found.module in sources:
+                queue.append(found.module)
 
 
 def the_facade_and_the_decorator_are_light(sources: Sources) -> Iterator[str]:
@@ -340,6 +372,12 @@ PLANTED: dict[Rule, tuple[tuple[str, str], ...]] = {
     what_runs_inside_uses_only_the_shared_modules_at_the_top: (
         (_MOUNTS, "from sandbox_agent_sandbox.policy import policy"),
         (_PLAN, "import sandbox_agent_sandbox.host.process"),
+    ),
+    what_every_fork_of_a_call_copies_is_lean: (
+        (_MOUNTS, "import threading"),
+        ("sandbox_agent_ipc.token", "from random import random"),
+        ("sandbox_agent_sandbox.inside.tools.globs", "from pathlib import Path"),
+        ("sandbox_agent_sandbox.inside.unshared.view.sockets", "from queue import SimpleQueue"),
     ),
     the_facade_and_the_decorator_are_light: (
         ("sandbox_agent", "import msgspec"),

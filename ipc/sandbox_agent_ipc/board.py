@@ -1,6 +1,7 @@
 """The cancel board: one page of shared memory that the host writes and other processes only read.
+What children have of it is in `board_view`.
 
-Each call has a slot of 64 bytes: the state word (see `slot_word`), the deadline (CLOCK_MONOTONIC
+Each call has a slot of 64 bytes: the state word (`cancel_reason`), the deadline (CLOCK_MONOTONIC
 nanoseconds), and the call's id for debuggers. The deadline is for information: a call acts on
 nothing but the word.
 
@@ -19,15 +20,11 @@ import threading
 
 from . import memfd
 from .after_fork import call_after_fork
-from .cancel_reason import CancelReason
+from .board_view import SIZE, SLOTS, WORDS_PER_SLOT
+from .cancel_reason import CancelReason, cancelled_word, idle_word, live_word
 from .errors import BoardFull, IpcError
 from .shortage import explained, is_shortage
-from .slot_word import cancelled_word, idle_word, live_word
-from .token import CallToken
 
-SLOTS = 64
-SIZE = 4096
-_WORDS_PER_SLOT = SIZE // SLOTS // 8
 _ID_BYTES = 48
 
 _kept_mapped: list[mmap.mmap] = []
@@ -68,7 +65,7 @@ class Board:
                     f"all {SLOTS} slots of the cancel board are taken; wait for a call to end"
                 )
             index = self._free.pop()
-            first = index * _WORDS_PER_SLOT
+            first = index * WORDS_PER_SLOT
             live = live_word(self._generations[index])
             start = (first + 2) * 8
             name = call_id.encode("utf-8", "replace")[:_ID_BYTES]
@@ -121,7 +118,7 @@ class Board:
             # released. It cannot reach the next call's word.
             slot._cell.release()
             self._generations[slot.index] += 1
-            self._words[slot.index * _WORDS_PER_SLOT] = idle_word(self._generations[slot.index])
+            self._words[slot.index * WORDS_PER_SLOT] = idle_word(self._generations[slot.index])
             self._free.append(slot.index)
 
 
@@ -180,30 +177,6 @@ class Slot:
         with a new generation. False takes it out of service for ever.
         """
         self._board._release(self, proven_dead)
-
-
-class BoardView:
-    """A child's end: the same page, read-only.
-
-    fd: the board's descriptor. The mapping keeps its own duplicate; `fd` may be closed.
-    Make the view after closing descriptors in bulk, or that closes the duplicate.
-    Raises IpcError when the descriptor is no cancel board.
-    """
-
-    def __init__(self, fd: int) -> None:
-        try:
-            self._words = memoryview(mmap.mmap(fd, SIZE, access=mmap.ACCESS_READ)).cast("Q")
-        except (OSError, ValueError) as error:
-            raise IpcError(f"descriptor {fd} is no cancel board: {error}") from error
-
-    def token(self, slot: int, word: int, wake_fd: int) -> CallToken:
-        """The token of the call that holds `slot` with the live word `word`; see `CallToken`.
-
-        Raises IpcError when there is no such slot.
-        """
-        if not 0 <= slot < SLOTS:
-            raise IpcError(f"slot {slot} is not on the cancel board (0 to {SLOTS - 1})")
-        return CallToken(self._words, slot * _WORDS_PER_SLOT, word, wake_fd)
 
 
 def _make_page() -> tuple[int, mmap.mmap]:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from .cancel_reason import CancelReason as CancelReason
-from .slot_word import reason_in
+from .cancel_reason import reason_in
 
 LOST_WAKE_PAUSE = 0.02
 """Seconds between looks at the flag once the wake-up is lost: the wake pipe was ready without the

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sandbox_agent_ipc.board import SLOTS, Board, BoardView, Slot
+from sandbox_agent_ipc.board import Board, Slot
+from sandbox_agent_ipc.board_view import SLOTS, BoardView
+from sandbox_agent_ipc.cancel_reason import cancelled_word, idle_word, live_word, reason_in
 from sandbox_agent_ipc.errors import BoardFull, IpcError
-from sandbox_agent_ipc.slot_word import cancelled_word, idle_word, live_word, reason_in
 from sandbox_agent_ipc.token import CallToken, CancelReason
 
 

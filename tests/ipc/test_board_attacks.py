@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sandbox_agent_ipc.board import SIZE, Board, BoardView
+from sandbox_agent_ipc.board import Board
+from sandbox_agent_ipc.board_view import SIZE, BoardView
 from sandbox_agent_ipc.errors import IpcError
 from sandbox_agent_ipc.token import CancelReason, RunToken
 

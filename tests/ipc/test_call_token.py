@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sandbox_agent_ipc.board import Board, BoardView, Slot
+from sandbox_agent_ipc.board import Board, Slot
+from sandbox_agent_ipc.board_view import BoardView
 from sandbox_agent_ipc.token import CallToken, Cancelled, CancelReason, CancelToken, RunToken
 
 DEADLINE = 20.0

@@ -11,8 +11,8 @@ import sandbox_agent_ipc
 from sandbox_agent_ipc import errors
 
 LIGHT = [
-    "after_fork", "board", "channel", "codec", "errors", "framing", "memfd", "messages",
-    "model_messages", "cancel_reason", "shortage", "slot_word", "token",
+    "after_fork", "board", "board_view", "channel", "codec", "errors", "framing", "memfd",
+    "messages", "model_messages", "cancel_reason", "shortage", "token",
 ]  # fmt: skip
 HEAVY = [
     "asyncio", "concurrent", "ctypes", "hypothesis", "litellm", "logging",

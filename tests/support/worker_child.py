@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 import msgspec
 import observer
 import psutil
-from sandbox_agent_ipc.board import Board, BoardView
+from sandbox_agent_ipc.board import Board
+from sandbox_agent_ipc.board_view import BoardView
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.token import CallToken, Cancelled
 from sandbox_agent_sandbox.inside.worker.main import POKE, POKE_INTERVAL

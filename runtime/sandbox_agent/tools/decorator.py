@@ -1,11 +1,11 @@
-"""`@tool`: marks a function as a tool. Standard library only: tools import it inside the walls."""
+"""`@tool`: marks a function as a tool. Standard library only: tools import it inside the walls, and
+each call pays for it, so no `dataclasses` either (7 ms)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -16,8 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What the providers of models accept as a tool's name. A worker checks it too."""
 
 
-@dataclass(frozen=True)
-class ToolMark:
+class ToolMark(NamedTuple):
     """What `@tool` leaves on a function. name: for the model; None for the function's own.
     exclusive: no other call of a turn runs while a call of this tool does."""
 

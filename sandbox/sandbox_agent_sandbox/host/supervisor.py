@@ -19,7 +19,7 @@ from sandbox_agent_ipc.errors import IpcError
 from sandbox_agent_ipc.messages import CallFailed, Frozen, OverLimit
 
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
-from sandbox_agent_sandbox.host.call_process import CallProcess
+from sandbox_agent_sandbox.host.call_process import CallProcess, InFlight
 from sandbox_agent_sandbox.host.command_queue import Command, CommandQueue
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
@@ -40,34 +40,38 @@ _CATCHING_UP = 2.0
 class Supervisor:
     """Starts, watches and ends one sandbox and its calls. Any thread may call its methods.
 
-    plan: what to build. board_fd: of the cancel board. grace, term: seconds from the flag to
-    SIGTERM, and from there to SIGKILL. Raises OSError when there is no descriptor left.
+    board_fd: of the cancel board. grace, term: seconds from the flag to SIGTERM, and from there to
+    SIGKILL. Raises OSError when there is no descriptor left.
     """
 
-    def __init__(
-        self, plan: Plan, board_fd: int, *, grace: float, term: float, deadlines: Deadlines
-    ) -> None:
+    def __init__(self, board_fd: int, *, grace: float, term: float, deadlines: Deadlines) -> None:
         self.deadlines = deadlines
         self._grace = grace
         self._term = term
         self._commands = CommandQueue()
-        self._calls: dict[str, CallProcess] = {}
+        self._calls = InFlight()
         self._by_pidfd: dict[int, CallProcess] = {}
-        self._idle = threading.Condition()
-        self._active = 0
         self._epoll = select.epoll()
         told = self._on_message, self._on_init_ended, self.strike
-        self._sandbox = SandboxProcess(plan, board_fd, deadlines, self._epoll, *told)
+        self._sandbox = SandboxProcess(board_fd, deadlines, self._epoll, *told)
         self._frozen = threading.Event()
         self._frozen_at: float | None = None
         self._thread = threading.Thread(target=self._main, name="sandbox-agent ladder", daemon=True)
 
     # --- for any thread ----------------------------------------------------------------------
 
-    def open(self, on_open: OnOpen) -> None:
-        """Begin to build the sandbox."""
-        self._sandbox.on_open = on_open
+    def launch(self) -> None:
+        """Start the spawner, which waits for the plan. Raises RuntimeError where no thread can be
+        started."""
         self._thread.start()
+
+    def open(self, plan: Plan, on_open: OnOpen) -> None:
+        """Begin to build the sandbox, after `launch`. on_open may be called more than once."""
+        self._sandbox.on_open = on_open
+        self._commands.add(lambda now: self._sandbox.build(plan))
+        if self._sandbox.state.state is State.CLOSED:
+            # Perhaps the thread ended before it saw the command, and has nothing to report to.
+            on_open(self.failure)
 
     @property
     def failure(self) -> SandboxError | None:
@@ -77,7 +81,8 @@ class Supervisor:
     @property
     def no_image(self) -> str:
         """Why /tmp is a folder, where it was planned as a file system of a fixed size; or ""."""
-        return self._sandbox.disk.no_image
+        disk = self._sandbox.disk
+        return "" if disk is None else disk.no_image
 
     def start(
         self, call_process: CallProcess, channels: list[Descriptor], timeout: float | None
@@ -147,7 +152,7 @@ class Supervisor:
         """SIGTERM as soon as it is flagged: one call, or every call in flight. Takes no lock."""
 
         def escalate(now: float) -> None:
-            for call_process in self._all():
+            for call_process in self._calls.all():
                 if call_id is None or call_process.id == call_id:
                     call_process.ladder.escalate(now)
 
@@ -170,7 +175,7 @@ class Supervisor:
         """SIGKILL to every call in flight, because they met this limit together."""
 
         def strike(now: float) -> None:
-            for call_process in self._all():
+            for call_process in self._calls.all():
                 call_process.met.append(met)
                 call_process.failure = call_process.failure or f"limit: {met.text}"
                 call_process.ladder.abort(now)
@@ -199,7 +204,7 @@ class Supervisor:
         def thaw(now: float) -> None:
             since, self._frozen_at = self._frozen_at, None
             if since is not None:
-                for call_process in self._all():
+                for call_process in self._calls.all():
                     call_process.shift(now - since)
             self._sandbox.thaw()
 
@@ -212,10 +217,7 @@ class Supervisor:
 
     def wait_idle(self, timeout: float | None, call_id: str | None = None) -> bool:
         """Block until no call, or not this one, is in flight. False after `timeout` seconds."""
-        with self._idle:
-            if call_id is not None:
-                return self._idle.wait_for(lambda: call_id not in self._calls, timeout)
-            return self._idle.wait_for(lambda: self._active == 0, timeout)
+        return self._calls.wait_until_over(timeout, call_id)
 
     def close(self) -> tuple[Survivor, ...]:
         """End the sandbox and everything in it; block until that is proven or given up."""
@@ -241,18 +243,12 @@ class Supervisor:
         return Ladder(call_process, grace=grace, term=term, deadlines=self.deadlines, now=now)
 
     def _add(self, call_process: CallProcess, command: Command) -> None:
-        with self._idle:
-            self._active += 1
-        self._calls[call_process.id] = call_process
+        self._calls.add(call_process)
         self._commands.add(command)
         if self._sandbox.state.state is State.CLOSED:
             # Perhaps the thread ended before it saw the call, and nothing will run the command.
             call_process.failure = "the sandbox was closed"
             self._end_call(call_process, proven=True)
-
-    def _all(self) -> list[CallProcess]:
-        # One step of the interpreter: other threads add calls at any moment.
-        return list(self._calls.values())
 
     # --- the thread ------------------------------------------------------------------------
 
@@ -279,7 +275,7 @@ class Supervisor:
         return is_over or self._sandbox.state.has_no_proof_to_come(time.monotonic())
 
     def _step(self) -> None:
-        deadlines = [call_process.ladder.deadline for call_process in self._all()]
+        deadlines = [call_process.ladder.deadline for call_process in self._calls.all()]
         due = min((time for time in deadlines if time is not None), default=inf)
         due = min(due, self._sandbox.state.deadline)
         wait = -1 if due == inf else max(0.0, due - time.monotonic())
@@ -301,7 +297,7 @@ class Supervisor:
 
     def _catch_up(self, now: float) -> None:
         """After a standstill, messages that came meanwhile are read first: of sessions, of init."""
-        for request in self._all():
+        for request in self._calls.all():
             times_out = request.ladder.times_out
             if request.session is not None and times_out is not None and times_out <= now:
                 request.ladder.prolong(now + _CATCHING_UP)
@@ -309,7 +305,7 @@ class Supervisor:
 
     def _tick(self, now: float) -> None:
         self._sandbox.tick(now)
-        for call_process in self._all():
+        for call_process in self._calls.all():
             times_out = call_process.ladder.times_out
             if times_out is not None and now >= times_out:
                 call_process.flag(CancelReason.TIMEOUT)
@@ -350,14 +346,14 @@ class Supervisor:
 
     def _end_call(self, call_process: CallProcess, *, proven: bool) -> None:
         """Give everything of a call back. Idempotent; proven: its namespace is empty."""
-        if self._calls.pop(call_process.id, None) is None:
+        if not self._calls.take_out(call_process):
             return
         process = call_process.process
         if process is not None and not proven:
             proven = call_process.find_survivors(process)
         call_process.ladder.end(time.monotonic(), proven=proven)
         if process is not None and call_process.session is None:
-            for request in self._all():
+            for request in self._calls.all():
                 if request.session is call_process:
                     request.failure = "its session has ended"
                     self._end_call(request, proven=proven)
@@ -366,15 +362,13 @@ class Supervisor:
             process.close()
         self._sandbox.end_call(call_process, empty=proven)
         call_process.slot.release(proven)
-        with self._idle:
-            self._active -= 1
-            self._idle.notify_all()
+        self._calls.is_over()
         call_process.on_ended()
 
     def _on_init_ended(self) -> None:
         """Calls that were asked for will never be born. The others have ended with init; without
         namespaces their supervisors end them now."""
-        for call_process in self._all():
+        for call_process in self._calls.all():
             if call_process.process is None:
                 why = "the sandbox died before the call's processes were made"
                 call_process.failure = call_process.failure or why
@@ -386,14 +380,14 @@ class Supervisor:
 
     def _close(self, now: float) -> None:
         if self._sandbox.state.close(now):
-            for call_process in self._all():
+            for call_process in self._calls.all():
                 call_process.close()
             self._sandbox.kill()
 
     def _clean_up(self) -> None:
         """The thread's last act: nothing of the sandbox stays, and nothing waits for it in vain."""
         proven = self._sandbox.end()
-        for call_process in self._all():
+        for call_process in self._calls.all():
             call_process.failure = call_process.failure or "the sandbox is gone"
             self._end_call(call_process, proven=proven and call_process.has_ended)
         self._sandbox.release()

@@ -34,6 +34,7 @@ from sandbox_agent_ipc.messages import (
 from sandbox_agent_sandbox.inside import call_init
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
+from sandbox_agent_sandbox.inside.prepare import prepare_for
 from sandbox_agent_sandbox.inside.procs import FreshProc
 from sandbox_agent_sandbox.inside.walls.landlock import SharedRuleset
 from sandbox_agent_sandbox.inside.walls.mounts import build_root, open_trees
@@ -118,6 +119,7 @@ def _serve(plan: Plan, area: Area | None, host: HostEnds, watch: Watch, proc: Fr
     # What each worker loads is made once, here, and inherited.
     rulesets = SharedRuleset(plan.landlock)
     make_filter(plan.system_calls)
+    prepare_for(plan)
     gc.collect()
     gc.freeze()
     poll = select.poll()

@@ -16,9 +16,9 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from pathlib import Path
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel.small_files import read_text
 from sandbox_agent_sandbox.inside.procs import FreshProc
 from sandbox_agent_sandbox.inside.walls.proc import bind_proc
 from sandbox_agent_sandbox.inside.watch import Tell, Watch
@@ -103,7 +103,7 @@ class _Watch(Watch):
         pidfd = os.pidfd_open(init)
         try:
             # Pid is a number of the /proc that is read. pidfd_open(2)
-            text = Path(f"/proc/self/fdinfo/{pidfd}").read_text()
+            text = read_text(f"/proc/self/fdinfo/{pidfd}")
         finally:
             os.close(pidfd)
         self._shown[init] = int(_line(text, "Pid"))
@@ -137,7 +137,7 @@ def _comes_from(pid: int, init: int, parents: dict[int, int]) -> bool:
 
 
 def _namespace_pids(name: str) -> list[int]:
-    return [int(one) for one in _line(Path(f"/proc/{name}/status").read_text(), "NSpid").split()]
+    return [int(one) for one in _line(read_text(f"/proc/{name}/status"), "NSpid").split()]
 
 
 def _line(text: str, name: str) -> str:

@@ -17,7 +17,8 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.plan import Plan, PlanKind
@@ -42,8 +43,7 @@ Tell = Callable[[str, str, str], object]
 """Called with a call's id, the name of the limit, and what is done about it."""
 
 
-@dataclass
-class _Process:
+class _Process(msgspec.Struct):
     """start: in clock ticks since boot; with the pid it names one process. is_dead: it has ended,
     and counts until its parent takes note of that. folder: below /proc, with the files that tell of
     its memory and descriptors: of a thread where the first one has ended."""

@@ -5,14 +5,25 @@ from __future__ import annotations
 import signal
 from collections.abc import Collection
 
+OWN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+"""What the spawner ignores, and all that comes from it until it is a worker. The last two by Python
+itself: a write then fails with EPIPE or EFBIG. signal(7)"""
 
-def reset_signals(ignored: Collection[int] = ()) -> None:
+CHANGED = (*OWN, signal.SIGCHLD)
+"""What may have another action than the default one in a process that comes from a spawner: init,
+the supervisors and the starters change SIGCHLD too."""
+
+
+def reset_signals(ignored: Collection[int] = (), among: Collection[int] | None = None) -> None:
     """Ignore the signals of `ignored`, give all others their default action, and block none.
+    among: those that may have another one, where that is known; None for all.
 
     An exec keeps what is ignored and what is blocked (signal(7)): under nohup(1), in a background
     job, or in a program that ignores SIGCHLD, so that waitpid(2) would give no status. The mask
     comes last: a signal that is pending meets what was set here.
     """
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    if among is None:
+        among = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    for number in among:
         signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

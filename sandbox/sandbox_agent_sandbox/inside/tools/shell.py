@@ -13,7 +13,6 @@ import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -131,8 +130,7 @@ def exec_argv(argv: list[str], cwd: str | None = None, *, token: CancelToken) ->
         os.close(null)
 
 
-@dataclass
-class _Child:
+class _Child(msgspec.Struct):
     """A started command, the leader of its process group.
 
     pidfd: readable once it has ended. None if no descriptor was free: the command already runs

@@ -17,7 +17,6 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NoReturn
 
 import msgspec
@@ -38,13 +37,12 @@ from sandbox_agent_ipc.messages import (
     ToInit,
 )
 
-from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.init import HostEnds
+from sandbox_agent_sandbox.inside.kernel import dispositions, syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals
-from sandbox_agent_sandbox.inside.spawner import IGNORED, StepFailed, leave_keyring
-
-# Imported before the first fork, so that every worker shares the pages.
-from sandbox_agent_sandbox.inside.tools import shell  # noqa: F401
+from sandbox_agent_sandbox.inside.prepare import prepare_for
+from sandbox_agent_sandbox.inside.spawner import StepFailed, leave_keyring
 from sandbox_agent_sandbox.inside.unshared import orders, supervisor
 from sandbox_agent_sandbox.inside.unshared.counting import with_room
 from sandbox_agent_sandbox.inside.unshared.kernel import WALL, fork_unnoticed
@@ -56,11 +54,9 @@ from sandbox_agent_sandbox.inside.unshared.view.owned import Owned
 from sandbox_agent_sandbox.inside.unshared.view.places import Own
 from sandbox_agent_sandbox.inside.unshared.view.rules import make_ruleset
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
-from sandbox_agent_sandbox.inside.walls.oom_score import OWN, be_first_to_die
 from sandbox_agent_sandbox.inside.walls.private import Area
 from sandbox_agent_sandbox.inside.walls.seccomp import make_filter
 from sandbox_agent_sandbox.inside.watch import Watch
-from sandbox_agent_sandbox.inside.worker import invoke  # noqa: F401
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 
@@ -72,24 +68,12 @@ _SWEEP_PAUSE = 0.001
 _LONGEST_SWEEP_PAUSE = 0.02
 
 
-def main(arguments: list[str]) -> NoReturn:
-    """Serve one sandbox until the host hangs up or dies.
-
-    arguments: as of `inside.spawner`.
-    """
-    plan_fd, control_fd, board_fd, host_fd = (int(argument) for argument in arguments)
-    syscalls.set_process_name("sandbox-spawner")
-    reset_signals((*IGNORED, signal.SIGCHLD))
+def main(plan: Plan, host: HostEnds) -> NoReturn:
+    """Serve one sandbox until the host hangs up or dies. `inside.spawner` has begun."""
+    control, board_fd, host_fd = host
+    reset_signals(dispositions.CHANGED)
     signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
-    be_first_to_die(OWN)
-    os.setsid()
-    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     syscalls.shut_itself()
-    control = socket.socket(fileno=control_fd)
-    for fd in (plan_fd, control_fd, board_fd, host_fd):
-        os.set_inheritable(fd, False)
-    with os.fdopen(plan_fd, "rb") as file:
-        plan = msgspec.msgpack.decode(file.read(), type=Plan)
     owned: Owned | None = None
     try:
         step = Step.KEYRING
@@ -110,6 +94,7 @@ def main(arguments: list[str]) -> NoReturn:
         send_datagram(control, InitFailed(PROTOCOL, step, str(error), number, hint))
         sys.exit(1)
     make_filter(plan.system_calls)
+    prepare_for(plan)
     gc.collect()
     gc.freeze()
     # From the first call on its end must not be the end of what it keeps. Until then it is SIGKILL.
@@ -153,8 +138,7 @@ def _say_born(control: socket.socket, area: Area) -> None:
         os.close(pidfd)
 
 
-@dataclass
-class _Call:
+class _Call(msgspec.Struct):
     """One call. pid, pidfd: of its supervisor. proof: the eventfd that says that it is over.
 
     channel: to the supervisor. waits: the supervisor has not begun, for the sandbox stands still.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import resource
-import secrets
 import signal
 import time
 from collections.abc import Collection, Mapping
@@ -36,7 +35,8 @@ class Marks:
     """The marks of one sandbox. To make it marks this process as the keeper of its calls."""
 
     def __init__(self) -> None:
-        chance = secrets.randbits(_MAGIC_SHIFT - _SANDBOX_SHIFT)
+        # Not by `secrets`, which imports `random`: each fork would pay for its at-fork hook.
+        chance = int.from_bytes(os.urandom(4), "little") % (1 << (_MAGIC_SHIFT - _SANDBOX_SHIFT))
         self._first = (_MAGIC << _MAGIC_SHIFT) | (chance << _SANDBOX_SHIFT)
         self._given = 0
         self._can = _lower(self._first | _KEEPER)

@@ -8,10 +8,10 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.fork_apart import fork_apart
+from sandbox_agent_sandbox.inside.kernel.small_files import read_bytes, write_text
 from sandbox_agent_sandbox.plan import Bind, Identity
 
 _IDS = 0xFFFFFFFF
@@ -62,8 +62,8 @@ def mapping_namespace(uid_map: str, gid_map: str) -> Iterator[int]:
         number = int(os.read(ready[0], 8) or errno.EPERM)
         if number:
             raise NoUserNamespace(number, f"unshare(CLONE_NEWUSER): {os.strerror(number)}")
-        Path(f"/proc/{child}/uid_map").write_text(uid_map)
-        Path(f"/proc/{child}/gid_map").write_text(gid_map)
+        write_text(f"/proc/{child}/uid_map", uid_map)
+        write_text(f"/proc/{child}/gid_map", gid_map)
         fd = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         try:
             yield fd
@@ -100,7 +100,7 @@ def map_owner(tree: int, bind: Bind, identity: Identity) -> None:
 def _file_system(path: str) -> str:
     """The type of the file system that a path is on, such as "overlay". proc_pid_mountinfo(5)."""
     found, kind = "", "a file system"
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+    for line in read_bytes("/proc/self/mountinfo").splitlines():
         words = list(map(os.fsdecode, line.split()))
         point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[4])
         if len(point) >= len(found) and f"{path}/".startswith(f"{point.rstrip('/')}/"):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from pathlib import Path
 
 from sandbox_agent_sandbox import privileges
 from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel.small_files import read_text, write_text
 from sandbox_agent_sandbox.plan import Identity
 
 _ALWAYS = (
@@ -31,11 +31,10 @@ def write_maps(pid: int, identity: Identity) -> None:
     The writer must be in the parent namespace. There root may map any id; who has no capability may
     map its own id only, and its own group only after setgroups is denied. user_namespaces(7).
     """
-    process = Path("/proc", str(pid))
     if not privileges.has(privileges.SETGID):
-        (process / "setgroups").write_text("deny")
-    (process / "uid_map").write_text(f"{identity.inside_uid} {identity.outside_uid} 1")
-    (process / "gid_map").write_text(f"{identity.inside_gid} {identity.outside_gid} 1")
+        write_text(f"/proc/{pid}/setgroups", "deny")
+    write_text(f"/proc/{pid}/uid_map", f"{identity.inside_uid} {identity.outside_uid} 1")
+    write_text(f"/proc/{pid}/gid_map", f"{identity.inside_gid} {identity.outside_gid} 1")
 
 
 def switch_user(identity: Identity) -> None:
@@ -45,7 +44,7 @@ def switch_user(identity: Identity) -> None:
     ordinary user the ids stay the same, and setgroups is denied. So ask setgroups, not the ids: an
     id without a mapping shows as 65534, and the workspace's owner may have that id too.
     """
-    if Path("/proc/self/setgroups").read_text().strip() == "allow":
+    if read_text("/proc/self/setgroups").strip() == "allow":
         os.setgroups([])
     os.setresgid(identity.inside_gid, identity.inside_gid, identity.inside_gid)
     os.setresuid(identity.inside_uid, identity.inside_uid, identity.inside_uid)
@@ -57,9 +56,8 @@ def limit_the_namespace() -> None:
 
     The limits hold for the writer's namespace. namespaces(7), /proc/sys/user, inotify(7).
     """
-    limits = Path("/proc/sys/user")
-    (limits / "max_user_namespaces").write_text("0")
+    write_text("/proc/sys/user/max_user_namespaces", "0")
     for name in ("instances", "watches"):
         with suppress(FileNotFoundError):  # a kernel without inotify
-            most = int(Path(f"/proc/sys/fs/inotify/max_user_{name}").read_text())
-            (limits / f"max_inotify_{name}").write_text(str(most // 2))
+            most = int(read_text(f"/proc/sys/fs/inotify/max_user_{name}"))
+            write_text(f"/proc/sys/user/max_inotify_{name}", str(most // 2))

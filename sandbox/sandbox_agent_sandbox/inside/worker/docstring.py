@@ -6,7 +6,6 @@ that is guessed wrongly must lose nothing.
 
 from __future__ import annotations
 
-import inspect
 import re
 
 _PARAMETER_SECTIONS = {
@@ -25,6 +24,8 @@ _REST_PARAMETER_FIELDS = {"param", "parameter", "arg", "argument", "key", "keywo
 
 def read_docstring(text: str | None) -> tuple[str, dict[str, str]]:
     """The description, and parameter -> its description. Sections such as Returns are left out."""
+    import inspect  # here: a call does without it
+
     lines = inspect.cleandoc(text or "").splitlines()
     description: list[str] = []
     found: dict[str, str] = {}

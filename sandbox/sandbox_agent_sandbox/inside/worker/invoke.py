@@ -5,9 +5,9 @@ The worker only reports. The host decides the call's outcome.
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Sequence
+from types import CoroutineType
 from typing import Any
 
 import msgspec
@@ -49,6 +49,25 @@ class _BadArguments(Exception):
     """The model's arguments do not fit. The model reads the message."""
 
 
+_BOUND: dict[FunctionRef, tuple[Callable[..., Any], ArgumentsType]] = {}
+"""Our own tools that were bound before the first call."""
+
+
+def bind(function: Callable[..., Any]) -> FunctionRef:
+    """Read the signature of one of our own tools, once for all workers that come from this process.
+
+    Returns how a call names it.
+    """
+    reference = FunctionRef(function.__module__, function.__qualname__)
+    _BOUND[reference] = function, read_signature(function)
+    return reference
+
+
+def _bound(reference: FunctionRef) -> tuple[Callable[..., Any], ArgumentsType]:
+    function = load(reference)
+    return function, read_signature(function)
+
+
 def invoke(call: Call, arguments: bytes, token: CallToken, started: Callable[[], object]) -> Result:
     """Run a call's tool in this thread. Everything that the tool does becomes a Result.
 
@@ -58,8 +77,7 @@ def invoke(call: Call, arguments: bytes, token: CallToken, started: Callable[[],
     """
     begun = False
     try:
-        function = load(call.function)
-        signature = read_signature(function)
+        function, signature = _BOUND.get(call.function) or _bound(call.function)
         positional, by_name = _read(signature, arguments, token)
         begun = True  # before `started`: a Cancelled in between must not become "skipped"
         started()
@@ -119,7 +137,7 @@ def _run(
     function: Callable[..., Any], positional: list[Any], by_name: dict[str, Any], token: CallToken
 ) -> Any:
     value = function(*positional, **by_name)
-    if inspect.iscoroutine(value):
+    if isinstance(value, CoroutineType):
         # Here, since few tools are async: asyncio is the slowest import of a worker.
         from sandbox_agent_sandbox.inside.worker.run_async import run_async
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -85,6 +83,8 @@ def load(reference: FunctionRef) -> Callable[..., Any]:
 def _needs_object(owner: type, name: str) -> bool:
     """Whether this is a method, its own or inherited, in Python or in C: its first parameter is an
     object, which no model can give."""
+    import inspect  # here: few tools are attributes of a class
+
     plain = inspect.getattr_static(owner, name, None)
     return inspect.isfunction(plain) or (
         inspect.ismethoddescriptor(plain)
@@ -101,7 +101,8 @@ def _script(file: str) -> ModuleType:
     if known is not None:
         return known
     # Compiled here, not by an importer, which would leave a __pycache__ beside the script.
-    code = compile(Path(file).read_bytes(), file, "exec")
+    with open(file, "rb") as source:
+        code = compile(source.read(), file, "exec")
     _arrange_path(os.path.dirname(file))  # the script's own imports come from there
     module = ModuleType(MAIN)
     module.__file__ = file

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 import msgspec
-from sandbox_agent_ipc.board import BoardView
+from sandbox_agent_ipc.board_view import BoardView
 from sandbox_agent_ipc.channel import Inbox, Outbox, read_arguments
 from sandbox_agent_ipc.errors import IpcError
 from sandbox_agent_ipc.messages import (
@@ -37,7 +37,7 @@ from sandbox_agent_sandbox.call_status import WORKER_FAILED
 from sandbox_agent_sandbox.capture import MODEL_BYTES
 from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
-from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals
+from sandbox_agent_sandbox.inside.kernel.dispositions import CHANGED, reset_signals
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only, standard_streams
 from sandbox_agent_sandbox.inside.walls.landlock import make_ruleset, restrict_access
@@ -45,6 +45,7 @@ from sandbox_agent_sandbox.inside.walls.rlimits import apply_rlimits
 from sandbox_agent_sandbox.inside.walls.seccomp import filter_system_calls
 from sandbox_agent_sandbox.inside.worker import leftovers
 from sandbox_agent_sandbox.inside.worker.call_facts import CallFacts, set_facts
+from sandbox_agent_sandbox.inside.worker.environment import take_environment
 from sandbox_agent_sandbox.inside.worker.invoke import NotStarted, describe_all, invoke
 from sandbox_agent_sandbox.inside.worker.serving import serve
 from sandbox_agent_sandbox.inside.worker.tool_result import why_short
@@ -139,7 +140,7 @@ def _seal(plan: Plan, descriptors: CallDescriptors, board_fd: int) -> None:
 def begin_afresh() -> None:
     """Signals and Python's streams as in a new process."""
     # Signals that the host ignores (nohup, a background job's SIGINT) are not ignored in here.
-    reset_signals()
+    reset_signals(among=CHANGED)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Line buffered: what a tool has printed must have left the process when SIGKILL comes.
     sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
@@ -159,8 +160,7 @@ def _serve(
     outbox.send(Ready(PROTOCOL))
     inbox = Inbox(socket.socket(fileno=descriptors.inbox))
     message, received = inbox.receive(ToWorker)
-    os.environ.clear()
-    os.environ.update({name: move(value) for name, value in message.env.items()})
+    take_environment({name: move(value) for name, value in message.env.items()})
     sys.path[:] = plan.import_path
     _enter(move(message.cwd))
     if isinstance(message, Describe) or (

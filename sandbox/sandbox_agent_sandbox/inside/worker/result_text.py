@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import PurePath
 from types import TracebackType
 from typing import Any
 
@@ -104,4 +104,6 @@ def _is_ours(at: TracebackType) -> bool:
 
 
 def _plain(value: Any) -> str:
-    return str(value) if isinstance(value, PurePath) else repr(value)
+    pathlib = sys.modules.get("pathlib")  # without it there is no path
+    is_path = pathlib is not None and isinstance(value, pathlib.PurePath)
+    return str(value) if is_path else repr(value)

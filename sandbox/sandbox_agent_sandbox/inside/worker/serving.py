@@ -12,7 +12,7 @@ import signal
 import socket
 from importlib import import_module
 
-from sandbox_agent_ipc.board import BoardView
+from sandbox_agent_ipc.board_view import BoardView
 from sandbox_agent_ipc.channel import Inbox, Outbox, read_arguments
 from sandbox_agent_ipc.errors import ChannelClosed
 from sandbox_agent_ipc.messages import Done, Reply, Request, Serve, Serving

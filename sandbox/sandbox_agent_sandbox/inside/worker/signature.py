@@ -6,14 +6,12 @@ One mechanism for both, so that the schema and the accepted arguments cannot dif
 from __future__ import annotations
 
 import functools
-import inspect
 import re
+import sys
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path, PosixPath, PurePath, PurePosixPath
-from types import NoneType, SimpleNamespace, UnionType
-from typing import Any, TypeVar
+from types import MethodType, NoneType, SimpleNamespace, UnionType
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from sandbox_agent_ipc.messages import FunctionRef, ToolSpec
@@ -21,6 +19,13 @@ from sandbox_agent_ipc.token import CancelToken
 
 from sandbox_agent_sandbox.errors import SandboxError
 from sandbox_agent_sandbox.inside.worker.docstring import read_docstring
+from sandbox_agent_sandbox.inside.worker.parameters import (
+    EMPTY,
+    RawParameter,
+    is_generator,
+    is_path,
+    raw_parameters,
+)
 from sandbox_agent_sandbox.inside.worker.result_text import has_non_finite
 from sandbox_agent_sandbox.inside.worker.schema import object_schema
 
@@ -36,7 +41,6 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_PATHS = (Path, PosixPath, PurePath, PurePosixPath)
 _ABSENT = object()
 """Stands in a decoded Struct for an argument that was not given: the function then gets its own
 default object, and never a copy of it."""
@@ -46,8 +50,7 @@ class SignatureError(SandboxError):
     """A function whose signature a model cannot use. The message has the parameter and the hint."""
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One parameter.
 
     is_token: it receives the call's token, and the model never sees it.
@@ -63,8 +66,7 @@ class Parameter:
     description: str = ""
 
 
-@dataclass(frozen=True)
-class ArgumentsType:
+class ArgumentsType(NamedTuple):
     """How to read one tool's arguments. struct: the msgspec type of the JSON object."""
 
     name: str
@@ -109,10 +111,10 @@ def read_signature(function: Callable[..., Any]) -> ArgumentsType:
     name = tool_name(function)
     if isinstance(function, type):
         raise SignatureError(f"{name} is a class; a tool is a function")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if is_generator(function):
         raise SignatureError(f"{name} is a generator; a tool returns its result, e.g. a list")
     try:
-        found = inspect.signature(function).parameters.values()
+        found = raw_parameters(function)
     except (TypeError, ValueError) as error:
         raise SignatureError(f"{name} has no readable signature: {error}") from error
     hints = _hints(name, function, {p.name: p.annotation for p in found})
@@ -180,11 +182,11 @@ def _hints(name: str, function: Any, annotations: dict[str, Any]) -> dict[str, A
     The return annotation is left out: there a name may exist for type checkers alone.
     """
     written = _innermost(function)
-    if not hasattr(written, "__globals__") and not inspect.ismethod(written):
+    if not hasattr(written, "__globals__") and not isinstance(written, MethodType):
         written = type(written).__call__
     while hasattr(written, "__wrapped__"):
         written = written.__wrapped__
-    wanted = {k: v for k, v in annotations.items() if v is not inspect.Parameter.empty}
+    wanted = {k: v for k, v in annotations.items() if v is not EMPTY}
     holder: Any = SimpleNamespace(
         __annotations__=wanted, __globals__=getattr(written, "__globals__", {})
     )
@@ -202,16 +204,16 @@ def _hints(name: str, function: Any, annotations: dict[str, Any]) -> dict[str, A
         ) from error
 
 
-def _parameter(tool: str, found: inspect.Parameter, hints: dict[str, Any]) -> Parameter:
-    if found.kind in (found.VAR_POSITIONAL, found.VAR_KEYWORD):
+def _parameter(tool: str, found: RawParameter, hints: dict[str, Any]) -> Parameter:
+    if found.kind in ("*", "**"):
         raise SignatureError(
-            f"{tool} takes {str(found).split(':')[0]}, which has no JSON Schema; "
+            f"{tool} takes {found.kind}{found.name}, which has no JSON Schema; "
             "name its parameters, or take one list or dict"
         )
     annotation = hints.get(found.name, Any)
     if annotation is object:
         annotation = Any
-    required = found.default is found.empty
+    required = found.default is EMPTY
     default = None if required else found.default
     is_token = _is_token(annotation)
     text = _annotated_text(annotation)
@@ -222,7 +224,7 @@ def _parameter(tool: str, found: inspect.Parameter, hints: dict[str, Any]) -> Pa
         name=found.name,
         type=annotation,
         required=required,
-        positional_only=found.kind is found.POSITIONAL_ONLY,
+        positional_only=found.kind == "positional only",
         is_token=is_token,
         default=default,
         description=text,
@@ -302,7 +304,7 @@ def _shown(annotation: Any) -> str:
 def _custom_schema(custom: type) -> dict[str, Any]:
     if custom is object:
         return {"type": ["null", "boolean", "number", "string", "array", "object"]}
-    if custom in _PATHS:
+    if is_path(custom):
         return {"type": "string"}
     raise TypeError(f"{custom.__qualname__} has no JSON form")
 
@@ -310,7 +312,7 @@ def _custom_schema(custom: type) -> dict[str, Any]:
 def _decode_custom(custom: type, value: Any) -> Any:
     if custom is object:
         return value
-    if custom not in _PATHS:
+    if not is_path(custom):
         raise TypeError(f"{custom.__qualname__} has no JSON form")
     if not isinstance(value, str):
         raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
@@ -330,6 +332,7 @@ def _show_default(shown: dict[str, Any], default: Any) -> None:
 
 
 def _encode_path(value: Any) -> str:
-    if isinstance(value, PurePath):
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is not None and isinstance(value, pathlib.PurePath):
         return str(value)
     raise NotImplementedError

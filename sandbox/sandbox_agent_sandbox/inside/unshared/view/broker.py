@@ -16,8 +16,8 @@ import errno
 import fcntl
 import os
 import sys
+from _queue import SimpleQueue  # not from `queue`, which imports `threading`
 from contextlib import suppress
-from queue import SimpleQueue
 
 from sandbox_agent_sandbox.inside.unshared.view import notify
 from sandbox_agent_sandbox.inside.unshared.view.made import Made

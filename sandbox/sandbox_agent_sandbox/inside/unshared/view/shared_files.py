@@ -17,7 +17,7 @@ import errno
 import fcntl
 import os
 import stat
-from queue import SimpleQueue
+from _queue import SimpleQueue  # not from `queue`, which imports `threading`
 
 from sandbox_agent_sandbox.inside.unshared.view import notify
 from sandbox_agent_sandbox.inside.unshared.view.notify import NUMBERS, Notification

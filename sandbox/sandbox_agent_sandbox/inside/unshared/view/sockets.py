@@ -19,8 +19,8 @@ import os
 import socket
 import stat
 import struct
+from _queue import SimpleQueue  # not from `queue`, which imports `threading`
 from collections.abc import Callable
-from queue import SimpleQueue
 
 from sandbox_agent_sandbox.inside.unshared.view import notify
 from sandbox_agent_sandbox.inside.unshared.view.listening import Listening

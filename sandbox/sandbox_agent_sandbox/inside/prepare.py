@@ -1,0 +1,80 @@
+"""What is the same for every call, and is made once in the process that their workers come from.
+
+Nothing that a tool does changes it for the next call: it lies in the memory of the spawner and of
+init, which run no foreign code, and each worker has a copy of its own.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from sandbox_agent_ipc.cancel_reason import live_word
+from sandbox_agent_ipc.codec import decode, encode
+from sandbox_agent_ipc.messages import (
+    PROTOCOL,
+    Call,
+    CallBorn,
+    FunctionRef,
+    NewCall,
+    Ready,
+    Result,
+    Started,
+    ToInit,
+    ToWorker,
+)
+from sandbox_agent_ipc.token import CallToken
+
+from sandbox_agent_sandbox.inside.tools import files, finding, searching, shell, writing
+from sandbox_agent_sandbox.inside.walls.capabilities import empty_bounding_set
+from sandbox_agent_sandbox.inside.worker.environment import take_environment
+from sandbox_agent_sandbox.inside.worker.invoke import bind, invoke
+from sandbox_agent_sandbox.plan import Plan
+
+_TOOLS = (
+    shell.shell,
+    shell.exec_argv,
+    files.read_file,
+    files.list_files,
+    finding.find_files,
+    searching.search_files,
+    writing.write_file,
+    writing.edit_file,
+)
+
+_REHEARSALS = 10
+"""After some rounds the interpreter has specialised the code (PEP 659). It writes to the code for
+that, and what it writes to after a fork is copied, page by page."""
+
+
+def prepare() -> None:
+    """For the spawner: bind our own tools to their signatures, and play an empty call."""
+    for tool in _TOOLS:
+        bind(tool)
+    nothing = bind(_nothing)
+    for _ in range(_REHEARSALS):
+        _rehearse(nothing)
+
+
+def prepare_for(plan: Plan) -> None:
+    """For the process that forks the workers' parents, once it has built the sandbox."""
+    empty_bounding_set()
+    with suppress(ValueError):  # what no environment can hold: each call says so
+        take_environment(plan.environment)
+
+
+def _rehearse(function: FunctionRef) -> None:
+    word = live_word(1)
+    decode(encode(NewCall("")), ToInit)
+    encode(CallBorn(""))
+    encode(Ready(PROTOCOL))
+    call = Call("", 0, word, function, b"{}", "/", {}, 1 << 20)
+    message = decode(encode(call), ToWorker)
+    words = memoryview(word.to_bytes(8, "little") + bytes(8)).cast("Q")
+    token = CallToken(words, 0, word, -1)
+    result = invoke(message, b'{"text": "x"}', token, lambda: encode(Started()))
+    encode(result)
+    assert type(result) is Result and result.content == "x", result
+
+
+def _nothing(text: str, limit: int | None = None) -> str:
+    return text
