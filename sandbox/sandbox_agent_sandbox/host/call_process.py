@@ -63,6 +63,11 @@ class CallProcess:
         self.ladder.shift(seconds)
         self.slot.shift_deadline(seconds)
 
+    def prepare(self) -> None:
+        """Import what signals to its processes need, before they are needed."""
+        if self.process is not None:
+            self.process.prepare()
+
     def terminate(self) -> None:
         """SIGTERM to the call's init, if there is one yet."""
         if self.process is not None:
