@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.kinds.choose import choose, choose_again, choose_at_once
-from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts, Trials
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.policy.any_policy import AnyPolicy
 
 
 class Opens(Protocol):
@@ -23,7 +25,7 @@ T = TypeVar("T", bound=Opens)
 R = TypeVar("R")
 
 
-async def build(policy: Policy, facts: HostFacts, make: Callable[[PlanKind], T]) -> T:
+async def build(policy: AnyPolicy, facts: HostFacts, make: Callable[[PlanKind], T]) -> T:
     """Open what `make` makes for a kind of plan. Where this host cannot do the kind, `make` is
     called again with the next one.
 
