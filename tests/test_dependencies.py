@@ -93,7 +93,7 @@ FACADES = {"sandbox_agent", "sandbox_agent_sandbox"}
 INSIDE = "sandbox_agent_sandbox.inside"
 """What runs inside the walls: the price of every call includes its imports."""
 
-HOST_ENDS = {f"sandbox_agent_ipc.{name}" for name in ("aio", "cancel_shield", "futures")}
+HOST_ENDS = {f"sandbox_agent_ipc.{name}" for name in ("aio", "cancel_shield", "futures", "loops")}
 """Host ends in a package that children import too: they cost asyncio."""
 
 BY_NAME = {

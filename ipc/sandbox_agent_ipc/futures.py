@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .loops import running_loop
 from .token import RunToken
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 def resolve(future: asyncio.Future[None]) -> None:
@@ -36,7 +39,7 @@ def cancellation(token: RunToken | None) -> Iterator[asyncio.Future[None]]:
 
     When the block is left the token no longer refers to the future.
     """
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
     cancelled: asyncio.Future[None] = loop.create_future()
     if token is None:
         yield cancelled

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from sandbox_agent_ipc.loops import cancelled_errors, running_loop
 
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.plan import PlanKind
@@ -50,9 +51,9 @@ async def apart(work: Callable[..., R], *arguments: object) -> R:
     for all of them: at its end a loop waits for the threads of its executor.
     """
     trials = Trials()
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
     try:
         return await loop.run_in_executor(None, trials.during, work, *arguments)
-    except asyncio.CancelledError:
+    except cancelled_errors():
         trials.abandon()
         raise
