@@ -53,6 +53,7 @@ ORDER = (
     "sandbox_agent_sandbox.diagnosis",
     "sandbox_agent.first_imports",
     "sandbox_agent.source_root",
+    "sandbox_agent.lean_imports",
     "sandbox_agent.exit_codes",
     "sandbox_agent.errors",
     "sandbox_agent.embedding",
@@ -69,6 +70,7 @@ ORDER = (
     "sandbox_agent.reports.terminal",
     "sandbox_agent.reports.ci",
     "sandbox_agent.run",
+    "sandbox_agent.lone",
     "sandbox_agent.box",
     "sandbox_agent.resume",
     "sandbox_agent.stream",
@@ -93,7 +95,7 @@ FACADES = {"sandbox_agent", "sandbox_agent_sandbox"}
 INSIDE = "sandbox_agent_sandbox.inside"
 """What runs inside the walls: the price of every call includes its imports."""
 
-HOST_ENDS = {f"sandbox_agent_ipc.{name}" for name in ("aio", "cancel_shield", "futures", "loops")}
+HOST_ENDS = {f"sandbox_agent_ipc.{name}" for name in ("aio", "cancel_shield", "futures")}
 """Host ends in a package that children import too: they cost asyncio."""
 
 BY_NAME = {

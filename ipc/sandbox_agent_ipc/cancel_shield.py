@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .loops import cancelled_errors, running_loop, wait
+from .futures import cancelled_errors, running_loop, wait
 
 if TYPE_CHECKING:
     import asyncio

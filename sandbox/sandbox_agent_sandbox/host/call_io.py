@@ -11,8 +11,7 @@ from sandbox_agent_ipc.board import Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.channel import send_with_body
 from sandbox_agent_ipc.errors import IpcError
-from sandbox_agent_ipc.futures import cancellation
-from sandbox_agent_ipc.loops import is_future, wait
+from sandbox_agent_ipc.futures import cancellation, is_future, wait
 from sandbox_agent_ipc.messages import (
     Call,
     Describe,

@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING
 from sandbox_agent_ipc.board import Board, Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.errors import BoardFull, IpcError
-from sandbox_agent_ipc.futures import call_soon, cancellation, resolve
-from sandbox_agent_ipc.loops import cancelled_errors, running_loop, wait
+from sandbox_agent_ipc.futures import (
+    call_soon,
+    cancellation,
+    cancelled_errors,
+    resolve,
+    running_loop,
+    wait,
+)
 from sandbox_agent_ipc.messages import (
     Call,
     Describe,

@@ -16,8 +16,7 @@ from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.codec import check_protocol
 from sandbox_agent_ipc.errors import ProtocolError, TornFrame
-from sandbox_agent_ipc.futures import call_soon, resolve
-from sandbox_agent_ipc.loops import running_loop
+from sandbox_agent_ipc.futures import call_soon, resolve, running_loop
 from sandbox_agent_ipc.messages import Ready
 from sandbox_agent_ipc.token import RunToken
 

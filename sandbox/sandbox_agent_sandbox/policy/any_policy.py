@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox_agent_sandbox.policy.plain import PlainLimits, PlainPolicy
+from sandbox_agent_sandbox.policy.fields.plain import PlainLimits, PlainPolicy
 from sandbox_agent_sandbox.policy.policy import Limits, Policy
 
 AnyPolicy = Policy | PlainPolicy

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandbox_agent_sandbox.errors import PolicyError
-from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
 from sandbox_agent_sandbox.policy.probe import HostFacts
 from sandbox_agent_sandbox.policy.view import HOME, View
 from sandbox_agent_sandbox.utf8 import is_utf8
@@ -120,6 +119,9 @@ def _inherited(policy: AnyPolicy, view: View) -> dict[str, str]:
                     " that to sandbox.read"
                 )
         elif policy.network == "host" and _PROXIES.fullmatch(name):
+            # Imported here, since few environments have a proxy.
+            from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
+
             if "@" not in value and looks_secret("", value) is None:
                 inherited[name] = value
             else:

@@ -5,7 +5,7 @@ folders (`/usr`, `/etc` without secrets), the interpreter, the programs of $PATH
 what `read` and `write` name. There is no network. The environment is an allow-list.
 
 A field that this version does not enforce is refused, never ignored. The defaults are those of
-`plain`, where planning finds them without pydantic.
+`fields.plain`, where planning finds them without pydantic.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.policy.fields.explain import dotted, explain
-from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
-from sandbox_agent_sandbox.policy.fields.types import Count, Duration, PolicyPath, Size
-from sandbox_agent_sandbox.policy.levels import known_field
-from sandbox_agent_sandbox.policy.plain import (
+from sandbox_agent_sandbox.policy.fields.plain import (
     POLICY,
     PlainEnv,
     PlainLimits,
     PlainPolicy,
 )
+from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
+from sandbox_agent_sandbox.policy.fields.types import Count, Duration, PolicyPath, Size
+from sandbox_agent_sandbox.policy.levels import known_field
 
 DegradedField = Annotated[str, AfterValidator(known_field)]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sandbox_agent_sandbox.policy.plain import POLICY, PlainEnv, PlainLimits, PlainPolicy
+from sandbox_agent_sandbox.policy.fields.plain import POLICY, PlainEnv, PlainLimits, PlainPolicy
 from sandbox_agent_sandbox.policy.policy import EnvPolicy, Limits, Policy, plain
 
 

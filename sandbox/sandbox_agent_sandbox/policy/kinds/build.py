@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from sandbox_agent_ipc.loops import cancelled_errors, running_loop
+from sandbox_agent_ipc.futures import cancelled_errors, running_loop
 
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.plan import PlanKind

@@ -16,12 +16,14 @@ import pytest
 from sandbox_agent_ipc.aio import OutputReader
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
-from sandbox_agent_ipc.futures import call_soon, cancellation, resolve
-from sandbox_agent_ipc.loops import (
+from sandbox_agent_ipc.futures import (
     LoneCancelled,
     LoneLoop,
+    call_soon,
+    cancellation,
     cancelled_errors,
     is_future,
+    resolve,
     running_loop,
     wait,
 )
@@ -163,18 +165,18 @@ def test_a_callback_that_fails_is_said_and_ends_nothing(lone: LoneLoop) -> None:
 
 def test_a_closed_loop_refuses_as_asyncios_does(lone: LoneLoop) -> None:
     lone.close()
-    assert not call_soon(lone, resolve, lone.create_future())  # type: ignore[arg-type]
+    assert not call_soon(lone, resolve, lone.create_future())
 
 
 def test_it_needs_no_asyncio() -> None:
     text = (
         "import sys\n"
-        "from sandbox_agent_ipc import aio, cancel_shield, futures, loops\n"
+        "from sandbox_agent_ipc import aio, cancel_shield, futures\n"
         "async def work():\n"
-        "    await loops.wait([], timeout=0)\n"
-        "loop = loops.LoneLoop()\n"
+        "    await futures.wait([], timeout=0)\n"
+        "loop = futures.LoneLoop()\n"
         "loop.run(work())\n"
-        "loops.cancelled_errors()\n"
+        "futures.cancelled_errors()\n"
         "assert 'asyncio' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", text], check=True, timeout=60)
