@@ -11,10 +11,9 @@ import msgspec
 from sandbox_agent_sandbox.utf8 import is_utf8
 
 from sandbox_agent.config.notices import notices
-from sandbox_agent.config.workspace import existing_folder, refuse_home
 from sandbox_agent.embedding.warn import notify
 from sandbox_agent.errors import ConfigError
-from sandbox_agent.first_imports import guard_below, take_left_out
+from sandbox_agent.first_imports import take_left_out
 from sandbox_agent.journal.events import AgentsFile, AnyEvent, RecordedSettings, SegmentStarted
 from sandbox_agent.journal.folder import hidden_from_tools, is_run_id
 from sandbox_agent.journal.recorder import OnEvent, Recorder
@@ -54,15 +53,6 @@ class Setup(msgspec.Struct, frozen=True):
     host: ConversationSandbox
     recorder: Recorder
     name: str | None
-
-
-def usable_workspace(path: Path, *, allow_home: bool, write: Sequence[Path]) -> Path:
-    """A workspace as an absolute path. From now on our own code imports nothing from it, nor from
-    what else tools can write. Raises ConfigError if it cannot be one."""
-    workspace = existing_folder(path)
-    refuse_home(workspace, allowed=allow_home)
-    guard_below([os.path.realpath(path) for path in (workspace, *write)])
-    return workspace
 
 
 def put_together(

@@ -16,6 +16,7 @@ from sandbox_agent.config.settings import (
     as_record,
     settings_from,
 )
+from sandbox_agent.config.workspace import usable_workspace
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.events import RecordedSettings
 from sandbox_agent.journal.recorder import OnEvent, Recorder
@@ -23,7 +24,7 @@ from sandbox_agent.models import Model, OnDelta
 from sandbox_agent.run.call import OnOutput
 from sandbox_agent.run.parts import Callbacks as Callbacks
 from sandbox_agent.run.parts import Setup as Setup
-from sandbox_agent.run.parts import put_together, task_paths, usable_workspace
+from sandbox_agent.run.parts import put_together, task_paths
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.policy.policy import Policy
