@@ -29,7 +29,7 @@ from sandbox_agent_sandbox.policy.fields.types import Count, Duration, PolicyPat
 from sandbox_agent_sandbox.policy.policy import Policy, Strict, not_enforced
 
 from sandbox_agent.config.functions import FunctionPlace, place_of
-from sandbox_agent.config.plain import MAX_PERIOD, SETTINGS
+from sandbox_agent.config.plain import SETTINGS
 from sandbox_agent.errors import JournalError
 
 BUILT_IN_TOOLS = ("shell", "files")
@@ -204,10 +204,10 @@ class Interrupt(ConfigModel):
 
     _prefix = ("interrupt",)
 
-    grace: Annotated[Duration, Field(le=MAX_PERIOD)] = SETTINGS.interrupt.grace
+    grace: Annotated[Duration, Field(le=3600)] = SETTINGS.interrupt.grace
     """From the cancel flag (SIGINT for a shell command) to SIGTERM."""
 
-    term: Annotated[Duration, Field(le=MAX_PERIOD)] = SETTINGS.interrupt.term
+    term: Annotated[Duration, Field(le=3600)] = SETTINGS.interrupt.term
     """From SIGTERM to SIGKILL."""
 
     if TYPE_CHECKING:

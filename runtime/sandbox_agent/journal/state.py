@@ -74,7 +74,7 @@ class CallState(msgspec.Struct, frozen=True, gc=False):
         return self.brief if self.stored is None else self.stored.load()
 
 
-class RunState(msgspec.Struct):
+class RunState(msgspec.Struct, dict=True, weakref=True):
     """The state of a run. `apply` events in their order.
 
     conversation: user messages and model turns, in order. user_messages: how many are the user's.

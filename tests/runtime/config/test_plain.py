@@ -6,9 +6,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sandbox_agent import Budgets, Interrupt, Limits, Policy, Settings, ToolChoice, Workspace
+from sandbox_agent import (
+    Budgets,
+    ConfigError,
+    Interrupt,
+    Limits,
+    Policy,
+    Settings,
+    ToolChoice,
+    Workspace,
+)
 from sandbox_agent.config.functions import FunctionPlace
 from sandbox_agent.config.plain import (
+    MAX_PERIOD,
     PlainBudgets,
     PlainInterrupt,
     PlainSettings,
@@ -58,6 +68,12 @@ def test_their_record_is_that_of_the_same_settings_that_people_wrote() -> None:
     )
     assert plain_record(settings) == as_record(written)
     assert list(plain_record(settings)) == list(as_record(written))
+
+
+def test_the_longest_grace_period_is_that_of_people_who_write_one() -> None:
+    assert Interrupt(grace=MAX_PERIOD).grace == MAX_PERIOD
+    with pytest.raises(ConfigError, match="grace"):
+        Interrupt(grace=MAX_PERIOD + 1)
 
 
 def test_the_tool_of_exec_is_described_as_a_worker_would() -> None:
