@@ -38,7 +38,6 @@ from sandbox_agent_sandbox.policy.fields.plain import (
     PlainLimits,
     PlainPolicy,
 )
-from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
 from sandbox_agent_sandbox.policy.fields.types import Count, Duration, PolicyPath, Size
 from sandbox_agent_sandbox.policy.levels import known_field
 
@@ -173,6 +172,9 @@ def _variable_value(value: str) -> str:
 
 def _no_secrets(variables: dict[str, str]) -> dict[str, str]:
     """Refuse values that look like secrets: the policy is part of every run's record."""
+    # Imported here, since few policies set variables.
+    from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
+
     found = {name: why for name in variables if (why := looks_secret(name, variables[name]))}
     if not found:
         return variables
