@@ -54,9 +54,10 @@ class Process:
         """SIGKILL, where `kill` is an order that was not followed in time."""
 
     def prepare(self) -> None:
-        """Import what signals need, and look. A call that is flagged may have to be signalled
-        soon."""
-        self._known()
+        """Import what signals need. A call that is flagged may have to be signalled soon; most end
+        by themselves, so the process is looked at when it is signalled."""
+        with suppress(ImportError, OSError, MemoryError):
+            import psutil  # noqa: F401
 
     def _signal(self, number: signal.Signals) -> None:
         """By the pidfd: the sandbox's own process is no tool's, and ends with each sandbox."""
