@@ -18,17 +18,17 @@ from sandbox_agent_sandbox.plan import PlanKind
 AGENT = str(BIN / "sandbox-agent")
 STOP, KILL = signal.SIGSTOP, signal.SIGKILL
 ENDS = {
-    ("worker", KILL): (137, "crashed", None),
-    ("worker", STOP): (130, "cancelled", "term"),
-    ("spawner", KILL): (125, "crashed", None),
-    ("spawner", STOP): (130, "cancelled", "flag"),
-    ("call", KILL): (125, "crashed", None),
-    ("call", STOP): (130, "cancelled", "term"),
-    ("init", KILL): (125, "crashed", None),
-    ("init", STOP): (130, "cancelled", "flag"),
+    ("worker", KILL): (137, "crashed"),
+    ("worker", STOP): (130, "cancelled"),
+    ("spawner", KILL): (125, "crashed"),
+    ("spawner", STOP): (130, "cancelled"),
+    ("call", KILL): (125, "crashed"),
+    ("call", STOP): (130, "cancelled"),
+    ("init", KILL): (125, "crashed"),
+    ("init", STOP): (130, "cancelled"),
 }
-"""By who is struck, and how: the exit code, the outcome and the rung of the call. After STOP the
-command gets SIGINT."""
+"""By who is struck, and how: the exit code and the outcome of the call. After STOP the command gets
+SIGINT. A slow machine may come to SIGKILL: `killed`."""
 CASES = [one for one in ENDS if kinds.IN_FORCE is not PlanKind.NO_NAMESPACES or "r" in one[0]]
 """Without namespaces there is neither init."""
 BOUND = 0.25
@@ -81,13 +81,16 @@ def test_whoever_dies_or_stops_inside_the_end_is_told_and_nothing_is_left(
                 agent.send_signal(signal.SIGINT)
             _, err = agent.communicate(timeout=30)
             _, lasting = observer.wait_gone(handles, BOUND * observer.patience())
-    code, outcome, rung = ENDS[who, number]
+    code, outcome = ENDS[who, number]
     assert agent.returncode == code, err
     assert lasting == [] and observer.marked(mark) == []
     events, result = record(person)
     assert result is not None and result["exit_code"] == code
     [ended] = [event for event in events if event["event"] == "ended"]
-    assert (ended["started"], ended["outcome"], ended["rung"]) == ("yes", outcome, rung)
+    assert ended["started"] == "yes"
+    if ended["rung"] == "kill":
+        outcome = "killed"
+    assert (ended["outcome"], ended["rung"] is None) == (outcome, number == KILL)
     assert events[-1]["event"] == "segment_ended"
 
 
@@ -124,11 +127,9 @@ def test_struck_at_any_instant_it_leaves_nothing_and_every_journal_is_true(
             _, lasting = observer.wait_gone(handles, BOUND * observer.patience())
     assert lasting == [] and observer.marked(mark) == []
     code = agent.returncode
-    # One that was not ready for signals yet dies of the first.
-    assert code in {128 + number for number in strikes} | {-number for number in strikes}, err
-    runs = person.folder / "runs"
-    if not runs.exists() or not os.listdir(runs):
-        return  # it had not begun
+    if not list((person.folder / "runs").glob("*/journal.jsonl")):
+        return  # it had not begun: perhaps not even Python had
+    assert code in {128 + number for number in strikes} | {-signal.SIGKILL}, err
     events, result = record(person)
     told = [event["event"] for event in events]
     assert [kind for kind in told if kind != STOPPING] == [kind for kind in ORDER if kind in told]
