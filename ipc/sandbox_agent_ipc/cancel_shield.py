@@ -7,10 +7,14 @@ work is asked to stop, the waiting goes on, and CancelledError is raised at the 
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .futures import cancelled_errors, running_loop, wait
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class CancelShield:
@@ -40,10 +44,9 @@ class CancelShield:
         The futures themselves are not cancelled. timeout: seconds, over all cancellations.
         """
         items = set(futures)
-        clock = asyncio.get_running_loop().time
+        clock = running_loop().time
         deadline = math.inf if timeout is None else clock() + timeout
         enough = any if first else all
-        when = asyncio.FIRST_COMPLETED if first else asyncio.ALL_COMPLETED
         # The items are looked at after each cancellation. An anyio scope cancels its task in every
         # turn of the loop, and each cancellation replaces the wake-up that says that all is done.
         while items and not enough(item.done() for item in items):
@@ -52,12 +55,12 @@ class CancelShield:
                 break
             try:
                 limit = None if left == math.inf else left
-                await asyncio.wait(items, timeout=limit, return_when=when)
-            except asyncio.CancelledError as cancellation:
+                await wait(items, timeout=limit, first=first)
+            except cancelled_errors() as cancellation:
                 self.absorb(cancellation)
         return {item for item in items if item.done()}
 
-    def absorb(self, cancellation: asyncio.CancelledError) -> None:
+    def absorb(self, cancellation: BaseException) -> None:
         """Keep a cancellation for `raise_cancelled`, and ask the work to stop.
 
         Keeps its arguments and not its frames. An anyio scope takes back only a cancellation with
@@ -71,4 +74,6 @@ class CancelShield:
     def raise_cancelled(self) -> None:
         """Raise CancelledError if a cancellation was absorbed."""
         if self._arguments is not None:
+            import asyncio
+
             raise asyncio.CancelledError(*self._arguments)

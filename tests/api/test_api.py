@@ -102,7 +102,7 @@ CHANGED: dict[str, tuple[broken_copy.Change, str]] = {
         "commands: --version is gone",
     ),
     "a default of a task file is another": (
-        (f"{_RUNTIME}/config/settings.py", "ge=2)] | None = 5\n", "ge=2)] | None = 6\n"),
+        (f"{_RUNTIME}/config/plain.py", "repeats: int | None = 5\n", "repeats: int | None = 6\n"),
         "task file: budgets.repeats is now: ",
     ),
 }

@@ -69,12 +69,13 @@ def seconds(person: Person, argv: Sequence[str]) -> float:
     return taken
 
 
-def look(person: Person, arguments: Sequence[str]) -> Look:
-    """Runs `sandbox-agent ARGUMENTS` and reports what it was at its end."""
+def look(person: Person, arguments: Sequence[str], code: int = 0) -> Look:
+    """Runs `sandbox-agent ARGUMENTS`, which must end with this code, and reports what it was at its
+    end."""
     report = person.folder / "look.json"
     argv = [PYTHON, "-c", LOOK_AT_ITSELF, str(report), *arguments]
     done = subprocess.run(argv, cwd=person.work, env=person.environment(), capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
+    assert done.returncode == code, done.stderr.decode()
     found = json.loads(report.read_text())
     os.unlink(report)
     return Look(found["peak_kib"] * 1024, frozenset(found["modules"]))

@@ -25,6 +25,23 @@ def test_a_one_call_run_is_small_and_imports_no_litellm(me: Person) -> None:
     assert not [name for name in seen.modules if name.startswith(view)]
 
 
+def test_exec_imports_nothing_that_it_can_do_without(me: Person) -> None:
+    seen = costs.look(me, ["exec", "--", "/bin/true"])
+    heavy = {"pydantic", "yaml", "asyncio", "psutil", "litellm", "sandbox_agent.conversation"}
+    slow = {"logging", "concurrent", "inspect", "dataclasses", "typing_extensions", "shutil"}
+    assert not (heavy | slow) & seen.modules
+
+
+def test_exec_has_what_a_policy_file_and_a_signal_need(me: Person) -> None:
+    """What is left out at first is there when it is needed."""
+    policy = me.folder / "policy.yaml"
+    policy.write_text("env: {set: {GREETING: hello}}\n")
+    text = 'test "$GREETING" = hello && trap "" TERM INT && sleep 60'
+    arguments = ["--policy", str(policy), "--timeout", "0.1s", "--grace", "0", "--", "sh", "-c"]
+    seen = costs.look(me, ["exec", *arguments, text], code=124)
+    assert {"pydantic", "yaml", "psutil"} <= seen.modules
+
+
 def test_help_imports_nothing_heavy(me: Person) -> None:
     seen = costs.look(me, ["--help"])
     assert not {"pydantic", "psutil", "rich", "asyncio", "yaml", "litellm"} & seen.modules

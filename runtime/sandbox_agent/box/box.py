@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 import msgspec
 from sandbox_agent_ipc.after_fork import call_after_fork
@@ -48,7 +48,7 @@ from sandbox_agent.run.stop_decision import StopDecision
 from sandbox_agent.tools.arguments import BadArguments, read_arguments
 
 if TYPE_CHECKING:
-    from sandbox_agent_sandbox.policy.policy import Policy
+    from sandbox_agent_sandbox.policy.policy import Limits, Policy
 
 _MARGIN = 1.0
 """Seconds beyond grace and term in which the ladder proves that a call has ended."""
@@ -228,7 +228,7 @@ class Box:
         settings, host = self._setup.settings, self._host
         self._caller_of_open()
         assert host.plan is not None and host.registry is not None
-        limits = settings.sandbox.limits
+        limits = cast("Limits", settings.sandbox.limits)  # `make_setup` gives no other
         return Surroundings(settings.workspace.path, limits, host.plan, host.registry)
 
     @property

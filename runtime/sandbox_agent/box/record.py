@@ -22,7 +22,7 @@ from sandbox_agent.journal.history import Message
 from sandbox_agent.journal.lookup import BOX
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import Model, ModelTurn, OnDelta
-from sandbox_agent.run.budget import BudgetTracker
+from sandbox_agent.run.budget import Used
 from sandbox_agent.run.end import End
 from sandbox_agent.run.record_writer import RecordWriter
 from sandbox_agent.run.run_journal import RunJournal
@@ -60,8 +60,7 @@ class BoxRecord:
         self._lock = threading.Lock()
         self._turns = itertools.count(1)
         self._control: Control | None = None
-        budget = BudgetTracker(setup.settings.budgets, None)
-        self._writer = RecordWriter(setup, 1, self.journal, budget) if keeps else None
+        self._writer = RecordWriter(setup, 1, self.journal, Used()) if keeps else None
 
     def begin(self, interrupt: Callable[[], object]) -> None:
         """Make the folder and the first record. interrupt: what `sandbox-agent cancel` does.

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 from sandbox_agent_ipc import memfd
@@ -22,7 +22,6 @@ from sandbox_agent_sandbox.host.request import OnOutput
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.policy.fields.explain import suggest
 from sandbox_agent_sandbox.policy.fields.units import parse_duration
-from sandbox_agent_sandbox.policy.policy import Limits
 from sandbox_agent_sandbox.utf8 import is_utf8
 
 from sandbox_agent.config.functions import FunctionPlace, place_of
@@ -30,9 +29,12 @@ from sandbox_agent.embedding.blocking import in_executor
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.events import ToolEntry
 from sandbox_agent.run.call import Request
+from sandbox_agent.tools.exec_tool import EXEC
 from sandbox_agent.tools.registry import Registry, time_for
 
-EXEC = FunctionRef("sandbox_agent_sandbox.inside.tools.shell", "exec_argv")
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.policy.policy import Limits
+
 _LARGE = 1 << 20
 """Bytes of standard input that are written in a thread, because it takes a while."""
 _SEALS = memfd.F_SEAL_WRITE | memfd.F_SEAL_GROW | memfd.F_SEAL_SHRINK | memfd.F_SEAL_SEAL

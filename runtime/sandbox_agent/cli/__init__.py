@@ -8,6 +8,7 @@ the run (see `signals`).
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from sandbox_agent_ipc.shortage import MEMORY, shortage_of
 
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.exit_codes import ExitCode, by_signal
+from sandbox_agent.lean_imports import put_off_metadata
 
 if TYPE_CHECKING:
     from sandbox_agent.cli.console import Console
@@ -40,6 +42,8 @@ def command() -> NoReturn:
     Everything is written when `main` returns. To take the interpreter apart, module by module,
     would cost another 30 to 60 ms; of that, only what `atexit` was given is done.
     """
+    # What is imported stays, so looking for garbage meanwhile costs some ms and finds none.
+    gc.disable()
     code = main()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # None, broken or closed
@@ -107,6 +111,7 @@ def _finish(code: int, console: Console, signals: Signals) -> int:
 def _run(argv: list[str], console: Console, signals: Signals) -> int:
     # The search for pydantic's plugins reads the metadata of every installed package: 30 ms.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    put_off_metadata()
     failed, own_bug = None, int(ExitCode.INTERNAL)
     try:
         from sandbox_agent.cli.argument_parser import UsageError
@@ -119,6 +124,8 @@ def _run(argv: list[str], console: Console, signals: Signals) -> int:
             return error.code
         failed, own_bug = arguments.failed_code, arguments.bug_code
         verb = arguments.verb()
+        gc.freeze()
+        gc.enable()
         _look_for_descriptors()
         return verb(arguments.values, console, signals)
     except Exception as error:

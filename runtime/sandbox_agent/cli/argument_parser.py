@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from sandbox_agent.exit_codes import ExitCode
@@ -22,8 +25,23 @@ class UsageError(Exception):
 class Formatter(argparse.HelpFormatter):
     """Keeps the lines of a text that has several, such as the list of exit codes."""
 
+    def __init__(self, prog: str) -> None:
+        # argparse makes a formatter for each argument, and imports shutil for the width.
+        super().__init__(prog, width=_width() - 2)
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+def _width() -> int:
+    """Columns of the terminal, as shutil.get_terminal_size finds them."""
+    with suppress(KeyError, ValueError):
+        if (columns := int(os.environ["COLUMNS"])) > 0:
+            return columns
+    with suppress(AttributeError, OSError, ValueError):  # no standard output, or no terminal
+        if (columns := os.get_terminal_size(sys.__stdout__.fileno()).columns) > 0:  # type: ignore[union-attr]
+            return columns
+    return 80
 
 
 class Store(argparse.Action):

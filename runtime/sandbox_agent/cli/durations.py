@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sandbox_agent_sandbox.policy.fields.units import parse_duration
-
 from sandbox_agent.errors import ConfigError
 
 
@@ -14,6 +12,9 @@ def seconds_of(flag: str, text: str | None) -> float | None:
     """
     if text is None:
         return None
+    # Here, since few commands have one.
+    from sandbox_agent_sandbox.policy.fields.units import parse_duration
+
     try:
         return parse_duration(text)
     except ValueError as error:

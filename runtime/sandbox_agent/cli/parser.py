@@ -24,6 +24,8 @@ GROUPS: tuple[tuple[str, tuple[AddsVerb, ...]], ...] = (
 """The groups of `--help` in their order, and for each verb the function that adds it."""
 
 _PROGRAM = "sandbox-agent"
+_VERBS = "sandbox_agent.cli.verbs"
+_EXEC = f"{_VERBS}.exec"
 _EXAMPLES = (
     "init demo",
     "run demo/task.yaml",
@@ -57,6 +59,11 @@ class Arguments(NamedTuple):
 
     def verb(self) -> Verb:
         """The function of the verb. Imports the verb's module."""
+        if self.module == _EXEC:
+            # Here, since the other verbs need what is left out.
+            from sandbox_agent.lean_imports import import_msgspec
+
+            import_msgspec()
         verb: Verb = import_module(self.module).main
         return verb
 
@@ -82,8 +89,8 @@ def parse(argv: Sequence[str]) -> Arguments:
             raise UsageError(ExitCode.EXEC_FAILED, error.text) from None
         raise
     values.verb = name
-    module = f"sandbox_agent.cli.verbs.{values.module}"
-    if name == "exec":
+    module = f"{_VERBS}.{values.module}"
+    if module == _EXEC:
         return Arguments(values, module, ExitCode.EXEC_FAILED, ExitCode.EXEC_FAILED)
     return Arguments(values, module, None, ExitCode.INTERNAL)
 

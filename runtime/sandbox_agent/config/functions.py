@@ -6,7 +6,6 @@ be what stands under its name at the top of a module or script.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +68,8 @@ def place_of(function: Callable[..., Any]) -> FunctionPlace:
 
 
 def _needs_object(owner: type, name: str) -> bool:
+    import inspect  # here, since few tools are given as methods
+
     return not isinstance(inspect.getattr_static(owner, name), staticmethod | classmethod)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sandbox_agent_sandbox.policy.fields.explain import dotted
-from sandbox_agent_sandbox.policy.fields.secrets import secret_words, value_looks_secret, words_of
 
 TIMEOUT = 300.0
 """Seconds that a provider may be silent."""
@@ -120,6 +119,13 @@ def _refuse_secrets(params: Any, name: str = "") -> None:
 def _why_secret(name: str, value: Any) -> str | None:
     if value is None or isinstance(value, bool):
         return None
+    # Imported here, since few tasks have parameters.
+    from sandbox_agent_sandbox.policy.fields.secrets import (
+        secret_words,
+        value_looks_secret,
+        words_of,
+    )
+
     words = set(secret_words(words_of(name)))
     if _NUMBER.fullmatch(str(value)):
         # A password may be a number. A number of tokens, or the number of a token, is none.

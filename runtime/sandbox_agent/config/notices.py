@@ -6,12 +6,13 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sandbox_agent_sandbox.policy.policy import Policy
-from sandbox_agent_sandbox.protection.git_index import tracked_files
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.policy.any_policy import AnyPolicy
 
 
-def notices(policy: Policy, workspace: Path, environ: Mapping[str, str]) -> Iterator[str]:
+def notices(policy: AnyPolicy, workspace: Path, environ: Mapping[str, str]) -> Iterator[str]:
     """One text for each. workspace: absolute. environ: the environment outside."""
     for name in policy.env.pass_:
         if name not in environ:
@@ -19,6 +20,20 @@ def notices(policy: Policy, workspace: Path, environ: Mapping[str, str]) -> Iter
                 f"sandbox.env.pass: {name} is not set here, so the tools do not get it\n"
                 f"  hint: set it before the start, or remove it"
             )
+    if policy.hide or policy.protect:
+        yield from _of_tracked_files(policy, workspace)
+    if not policy.protect_defaults:
+        yield (
+            "sandbox.protect_defaults is false: tools can change what starts programs when you "
+            "work here later, such as hooks and settings of git, .envrc and .vscode\n"
+            "  hint: look at the list after the run; remove the line to have them protected"
+        )
+
+
+def _of_tracked_files(policy: AnyPolicy, workspace: Path) -> Iterator[str]:
+    # Imported here, since few policies name such paths.
+    from sandbox_agent_sandbox.protection.git_index import tracked_files
+
     for path in policy.hide:
         hidden = Path(os.path.realpath(workspace / path))
         tracked = tracked_files(hidden)
@@ -47,12 +62,6 @@ def notices(policy: Policy, workspace: Path, environ: Mapping[str, str]) -> Iter
             f"sandbox.protect: {linked[0]}{more} has other hard links: if one of them is in the "
             "workspace, tools can change the file by it\n"
             "  hint: make copies: cp -a --remove-destination, or protect the other names, too"
-        )
-    if not policy.protect_defaults:
-        yield (
-            "sandbox.protect_defaults is false: tools can change what starts programs when you "
-            "work here later, such as hooks and settings of git, .envrc and .vscode\n"
-            "  hint: look at the list after the run; remove the line to have them protected"
         )
 
 

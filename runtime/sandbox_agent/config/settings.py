@@ -1,7 +1,8 @@
 """What a conversation is made with: the one place where it is said, and where it is checked.
 
 A task file, a library call, a resumed and a replayed run all end in `Settings`. These models are
-also the documentation of a task file's fields; `sandbox-agent schema` prints them.
+also the documentation of a task file's fields; `sandbox-agent schema` prints them. The defaults
+are those of `plain`, where a run finds them without pydantic.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sandbox_agent_sandbox.policy.fields.types import Count, Duration, PolicyPat
 from sandbox_agent_sandbox.policy.policy import Policy, Strict, not_enforced
 
 from sandbox_agent.config.functions import FunctionPlace, place_of
+from sandbox_agent.config.plain import SETTINGS
 from sandbox_agent.errors import JournalError
 
 BUILT_IN_TOOLS = ("shell", "files")
@@ -81,13 +83,13 @@ Amount = Annotated[float, BeforeValidator(_amount), Field(gt=0)]
 class Workspace(ConfigModel):
     """The folder that the agent works in."""
 
-    path: PolicyPath = Path(".")
+    path: PolicyPath = SETTINGS.workspace.path
     """It appears inside the sandbox at the same path."""
 
-    mode: Literal["direct"] = "direct"
+    mode: Literal["direct"] = SETTINGS.workspace.mode
     """`direct`: what the tools write is written there at once."""
 
-    allow_home: bool = False
+    allow_home: bool = SETTINGS.workspace.allow_home
     """true: it may be your home folder, or hold it. Tools could then change what your shell, your
     editor and other programs run. The command line has to say so too (`--allow-home`)."""
 
@@ -202,15 +204,19 @@ class Interrupt(ConfigModel):
 
     _prefix = ("interrupt",)
 
-    grace: Annotated[Duration, Field(le=3600)] = 2.0
+    grace: Annotated[Duration, Field(le=3600)] = SETTINGS.interrupt.grace
     """From the cancel flag (SIGINT for a shell command) to SIGTERM."""
 
-    term: Annotated[Duration, Field(le=3600)] = 1.0
+    term: Annotated[Duration, Field(le=3600)] = SETTINGS.interrupt.term
     """From SIGTERM to SIGKILL."""
 
     if TYPE_CHECKING:
 
-        def __init__(self, grace: float | str = 2.0, term: float | str = 1.0) -> None: ...
+        def __init__(
+            self,
+            grace: float | str = SETTINGS.interrupt.grace,
+            term: float | str = SETTINGS.interrupt.term,
+        ) -> None: ...
 
 
 class Budgets(ConfigModel):
@@ -222,22 +228,22 @@ class Budgets(ConfigModel):
 
     _prefix = ("budgets",)
 
-    turns: Annotated[Count, Field(ge=1)] | None = None
+    turns: Annotated[Count, Field(ge=1)] | None = SETTINGS.budgets.turns
     """Answers of the model; null for no limit."""
 
-    time: Annotated[Duration, Field(gt=0)] | None = None
+    time: Annotated[Duration, Field(gt=0)] | None = SETTINGS.budgets.time
     """Wall time of a run; null for no limit."""
 
-    tokens: Annotated[Count, Field(ge=1)] | None = None
+    tokens: Annotated[Count, Field(ge=1)] | None = SETTINGS.budgets.tokens
     """Tokens that the model reads and writes, in all requests of a run together, as its provider
     counts them. If the provider does not count them, the run ends as an error. A scripted model
     uses none."""
 
-    cost_usd: Amount | None = None
+    cost_usd: Amount | None = SETTINGS.budgets.cost_usd
     """US dollars that the model's answers cost. If the price of the model is not known, the first
     answer ends the run as an error."""
 
-    repeats: Annotated[Count, Field(ge=2)] | None = 5
+    repeats: Annotated[Count, Field(ge=2)] | None = SETTINGS.budgets.repeats
     """How often in a row the model may make exactly the same calls with exactly the same results;
     then the run has failed. null for no limit, for instance for a model that polls."""
 
@@ -254,11 +260,11 @@ class Settings(ConfigModel):
     """What the model may call: `shell`, `files` (read_file, write_file, edit_file, list_files,
     find_files, search_files), and functions of installed modules or of the workspace's."""
 
-    instructions: Text | None = None
+    instructions: Text | None = SETTINGS.instructions
     """What the model is told beside the runtime's own system prompt, such as the style to write
     in."""
 
-    agents_md: bool = True
+    agents_md: bool = SETTINGS.agents_md
     """Whether the model is told what `AGENTS.md` of the workspace says, up to 32 KiB of it. You are
     warned if an earlier run may have written the file. The record names it."""
 
@@ -271,7 +277,7 @@ class Settings(ConfigModel):
     budgets: Budgets = Budgets()
     """Limits that end a run."""
 
-    parallel: Annotated[Count, Field(ge=1, le=64)] = 8
+    parallel: Annotated[Count, Field(ge=1, le=64)] = SETTINGS.parallel
     """How many calls may go at the same time."""
 
     verify: list[Text] = Field(default_factory=list)

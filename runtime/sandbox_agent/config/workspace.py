@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from sandbox_agent_sandbox.policy.paths import is_inside
 from sandbox_agent_sandbox.utf8 import is_utf8
 
 from sandbox_agent.errors import ConfigError
+from sandbox_agent.first_imports import guard_below
 
 
 def existing_folder(path: Path | str) -> Path:
@@ -45,6 +47,15 @@ def refuse_home(folder: Path, *, allowed: bool) -> None:
         hint="work in a folder of its own; if this is meant, the task file has to say"
         " `workspace: {path: ..., allow_home: true}`, and the command line --allow-home",
     )
+
+
+def usable_workspace(path: Path, *, allow_home: bool, write: Sequence[Path]) -> Path:
+    """A workspace as an absolute path. From now on our own code imports nothing from it, nor from
+    what else tools can write. Raises ConfigError if it cannot be one."""
+    workspace = existing_folder(path)
+    refuse_home(workspace, allowed=allow_home)
+    guard_below([os.path.realpath(path) for path in (workspace, *write)])
+    return workspace
 
 
 def problem_with(folder: Path) -> tuple[str, str] | None:

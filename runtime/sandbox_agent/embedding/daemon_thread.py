@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+import _thread
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from sandbox_agent_ipc.futures import call_soon, running_loop
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -19,8 +24,10 @@ class Background(Generic[T]):
     """
 
     def __init__(self, work: Callable[[], T], name: str) -> None:
-        self._future: Future[T] = Future()
         self._work = work
+        self._lock = _thread.allocate_lock()
+        self._settle: Callable[[asyncio.Future[T]], None] | None = None
+        self._waiting: list[asyncio.Future[T]] = []
         try:
             threading.Thread(target=self._run, name=f"sandbox-agent {name}", daemon=True).start()
         except RuntimeError:
@@ -28,14 +35,30 @@ class Background(Generic[T]):
 
     def _run(self) -> None:
         try:
-            self._future.set_result(self._work())
+            settle = partial(_set_result, self._work())
         except BaseException as error:
-            self._future.set_exception(error)
+            settle = partial(_set_exception, error)
+        with self._lock:
+            self._settle = settle
+        for future in self._waiting:
+            call_soon(future.get_loop(), settle, future)
 
     def result(self) -> asyncio.Future[T]:
         """A future of the running event loop. To cancel it leaves the work going."""
-        if self._future.done() and self._future.exception() is None:
-            done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-            done.set_result(self._future.result())
-            return done
-        return asyncio.shield(asyncio.wrap_future(self._future))
+        future: asyncio.Future[T] = running_loop().create_future()
+        with self._lock:
+            if self._settle is None:
+                self._waiting.append(future)
+                return future
+        self._settle(future)
+        return future
+
+
+def _set_result(result: T, future: asyncio.Future[T]) -> None:
+    if not future.done():  # it may have been cancelled
+        future.set_result(result)
+
+
+def _set_exception(error: BaseException, future: asyncio.Future[T]) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import warnings
 
-from sandbox_agent.embedding.log import LOGGER
+from sandbox_agent.embedding.log import log
 
 
 def complain(message: str) -> None:
     """Warn about a callback. Never raises, not even where warnings are errors: a callback that
     fails must not end the run."""
     try:
-        LOGGER.warning("%s", message)
+        log("warning", "%s", message)
         warnings.warn(message, RuntimeWarning, stacklevel=3)
     except Exception:
         return
@@ -23,5 +23,5 @@ def notify(message: str) -> None:
 
     Raises the warning where the program makes warnings errors: nothing has started yet.
     """
-    LOGGER.warning("%s", message)
+    log("warning", "%s", message)
     warnings.warn(message, UserWarning, stacklevel=3)

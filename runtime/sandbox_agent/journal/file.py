@@ -18,6 +18,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -47,7 +48,12 @@ ReadPart = Callable[[int, int], bytes]
 """Reads so many bytes (the second number) from an offset (the first). Fewer at the end."""
 
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+
+
+@cache
+def _decoder() -> msgspec.json.Decoder[AnyEvent]:
+    """Made when a journal is read: that takes some ms."""
+    return msgspec.json.Decoder(AnyEvent)
 
 
 class _Version(msgspec.Struct):
@@ -55,9 +61,6 @@ class _Version(msgspec.Struct):
 
     event: str
     version: int
-
-
-_version_decoder = msgspec.json.Decoder(_Version)
 
 
 def encode(event: AnyEvent) -> bytes:
@@ -337,7 +340,7 @@ def split_lines(read: ReadPart, size: int) -> Iterator[tuple[int, bytes]]:
 def decode_line(line: bytes, name: str, number: int) -> AnyEvent:
     """The event of a line. Raises JournalError if it is not one."""
     try:
-        return _decoder.decode(line)
+        return _decoder().decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise damaged(name, number, f"this line is not an event: {error}") from None
 
@@ -353,7 +356,7 @@ def damaged(name: str, number: int, what: str) -> JournalError:
 def check_version(line: bytes, name: str) -> None:
     """Raises JournalError if a first line is not that of a journal of this version."""
     try:
-        first = _version_decoder.decode(line)
+        first = msgspec.json.decode(line, type=_Version)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         first = None
     if first is None or first.event != "journal":

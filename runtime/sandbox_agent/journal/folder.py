@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -59,7 +58,7 @@ def is_run_id(name: str) -> bool:
 def new_run_id() -> str:
     """A new id. Ids sort by time: UTC to the millisecond, then random digits."""
     now = datetime.now(UTC)
-    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}-{secrets.token_hex(3)}"
+    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}-{os.urandom(3).hex()}"
 
 
 def make_run_folder(path: Path) -> None:

@@ -7,7 +7,6 @@ memory and the state that a later process computes from the file cannot differ.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, cast
 
@@ -75,8 +74,7 @@ class CallState(msgspec.Struct, frozen=True, gc=False):
         return self.brief if self.stored is None else self.stored.load()
 
 
-@dataclass
-class RunState:
+class RunState(msgspec.Struct, dict=True, weakref=True):
     """The state of a run. `apply` events in their order.
 
     conversation: user messages and model turns, in order. user_messages: how many are the user's.
@@ -90,17 +88,17 @@ class RunState:
     """
 
     opened: JournalOpened | None = None
-    conversation: Loaded[UserText | TurnTaken] = field(default_factory=Loaded)
+    conversation: Loaded[UserText | TurnTaken] = msgspec.field(default_factory=Loaded)
     user_messages: int = 0
     turns: int = 0
-    models: dict[int, str] = field(default_factory=dict)
-    calls: dict[str, CallState] = field(default_factory=dict)
-    verified: list[Verified] = field(default_factory=list)
+    models: dict[int, str] = msgspec.field(default_factory=dict)
+    calls: dict[str, CallState] = msgspec.field(default_factory=dict)
+    verified: list[Verified] = msgspec.field(default_factory=list)
     segment: SegmentStarted | None = None
     segment_end: SegmentEnded | None = None
-    _messages: list[Kept] = field(default_factory=list)
+    _messages: list[Kept] = msgspec.field(default_factory=list)
     _answers: int = 0
-    _places: dict[str, int] = field(default_factory=dict)
+    _places: dict[str, int] = msgspec.field(default_factory=dict)
     """The index in `_messages` of the result of each call without an end, by call id."""
     _last: UserText | TurnTaken | None = None
     """The last of the conversation."""

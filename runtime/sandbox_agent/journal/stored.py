@@ -7,7 +7,6 @@ of a run that is read from its journal keeps of a long event where it is, and no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
 import msgspec
@@ -22,8 +21,7 @@ LONG = 1024
 E = TypeVar("E", bound=AnyEvent)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """The journal that events are loaded from. name: for messages."""
 
     read: ReadPart

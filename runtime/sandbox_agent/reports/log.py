@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sandbox_agent_sandbox.outcome import Rung
 
-from sandbox_agent.embedding.log import LOGGER
+from sandbox_agent.embedding.log import log
 from sandbox_agent.journal.events import AnyEvent, Ended, SegmentEnded, SegmentStarted
 
 
@@ -16,15 +16,16 @@ def log_event(run: str, event: AnyEvent) -> None:
     """
     match event:
         case SegmentStarted():
-            LOGGER.info("run %s: started, model %s", run, event.settings.model)
+            log("info", "run %s: started, model %s", run, event.settings.model)
         case SegmentEnded():
             status, code, why = event.status, event.exit_code, event.reason
-            LOGGER.info("run %s: ended as %s, exit code %d: %s", run, status, code, why)
+            log("info", "run %s: ended as %s, exit code %d: %s", run, status, code, why)
         case Ended():
             if event.rung is Rung.KILL:
-                LOGGER.warning("run %s: %s was ended by SIGKILL", run, event.call)
+                log("warning", "run %s: %s was ended by SIGKILL", run, event.call)
             for survivor in event.survivors:
-                LOGGER.error(
+                log(
+                    "error",
                     "run %s: %s left pid %d, which could not be stopped: %s",
                     run,
                     event.call,

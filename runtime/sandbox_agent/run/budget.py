@@ -14,15 +14,19 @@ the replay, every turn counts, and the replay ends after turn 6.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from sandbox_agent.config.settings import Budgets
+from sandbox_agent.config.plain import PlainBudgets
 from sandbox_agent.errors import ModelError
 from sandbox_agent.journal.events import ToolCall
 from sandbox_agent.journal.history import ToolMessage
-from sandbox_agent.journal.recording import RecordedSegments
 from sandbox_agent.journal.usage import TokenUsage, rounded
 from sandbox_agent.models import ModelTurn
 from sandbox_agent.run.loop_detector import LoopDetector
+
+if TYPE_CHECKING:
+    from sandbox_agent.config.any_settings import AnyBudgets
+    from sandbox_agent.journal.recording import RecordedSegments
 
 
 class Used:
@@ -55,15 +59,15 @@ class BudgetTracker:
     used: what the whole run has used, for its record.
     """
 
-    def __init__(self, budgets: Budgets, recorded: RecordedSegments | None) -> None:
+    def __init__(self, budgets: AnyBudgets, recorded: RecordedSegments | None) -> None:
         self.used = Used()
         self._budgets = budgets
         self._turns_before = recorded.turns_before_last if recorded is not None else 0
         self._used_in_last_segment = Used()
         self._taken_over = frozenset(
             name
-            for name, value in budgets
-            if recorded is not None and value == getattr(recorded.budgets, name)
+            for name in PlainBudgets.__struct_fields__
+            if recorded is not None and getattr(budgets, name) == getattr(recorded.budgets, name)
         )
         self._loop_detector = LoopDetector(budgets.repeats)
 

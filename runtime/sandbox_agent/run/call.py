@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from sandbox_agent_ipc.futures import cancelled_errors
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import SandboxError
@@ -20,11 +20,10 @@ from sandbox_agent.journal.events import Dispatching, Ended, Started
 from sandbox_agent.journal.folder import OUTPUT_FOLDER
 from sandbox_agent.run.run_journal import RunJournal, not_written
 from sandbox_agent.run.truncate import MODEL_BYTES, cut
-from sandbox_agent.tools.killed_writes import remove_leftover
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.cell import Cell
-    from sandbox_agent_sandbox.policy.policy import Limits
+    from sandbox_agent_sandbox.policy.any_policy import AnyLimits
     from sandbox_agent_sandbox.protection.guard import Guard
 
 OnOutput = Callable[[str, str, bytes], object]
@@ -66,7 +65,7 @@ class _InFlight:
         self.on_output = on_output
         self.started = False
         self.result: CallResult | None = None
-        self.cancellation: asyncio.CancelledError | None = None
+        self.cancellation: BaseException | None = None
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -125,6 +124,11 @@ class Caller(msgspec.Struct, frozen=True):
     def clean_up(self, function: FunctionRef, outcome: Outcome, arguments: object) -> None:
         """Remove the temporary file that a file tool left, if it was killed."""
         path = arguments.get("path") if isinstance(arguments, Mapping) else None
+        if not isinstance(path, str):
+            return
+        # Imported here, since most calls name no file.
+        from sandbox_agent.tools.killed_writes import remove_leftover
+
         remove_leftover(function, outcome, path, str(self.workspace), self.writable)
 
     def skip(self, call_id: str, token: RunToken) -> Ended | None:
@@ -179,7 +183,7 @@ class Caller(msgspec.Struct, frozen=True):
                 ),
                 token=token,
             )
-        except asyncio.CancelledError as cancellation:
+        except cancelled_errors() as cancellation:
             # The task was cancelled, or the event loop is shutting down and cancels every task.
             # The cell stopped the call before it passed this on.
             state.cancellation = cancellation
@@ -273,7 +277,7 @@ def _is_more(asked: object, timeout: float | None) -> bool:
     return isinstance(asked, int | float) and timeout is not None and timeout < asked < 1e9
 
 
-def kept_output(limits: Limits) -> int:
+def kept_output(limits: AnyLimits) -> int:
     """Bytes of a call's output that are kept."""
     return 2**62 if limits.output is None else limits.output
 

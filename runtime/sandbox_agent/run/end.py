@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
 import msgspec
 from sandbox_agent_ipc.cancel_reason import CancelReason
@@ -30,8 +29,7 @@ _CUT_CALL = (
 )
 
 
-@dataclass(frozen=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """How a run ended. exit_code: None for the usual one of the status. error: that ended it."""
 
     status: Status
@@ -79,11 +77,10 @@ def verify_unmade(command: str, ended: Ended | None) -> End:
     return End(Status.ERROR, f"verify could not be started: {command}{why}", ExitCode.SANDBOX)
 
 
-_MISSES = re.compile(
+_MISSES = (
     r"No module named"
     r"|(/tmp/|/dev/shm).*(No such file|not found|cannot find)"
-    r"|(No such file|not found|cannot find).*(/tmp/|/dev/shm)",
-    re.IGNORECASE,
+    r"|(No such file|not found|cannot find).*(/tmp/|/dev/shm)"
 )
 
 
@@ -95,7 +92,7 @@ def verify_hint(ended: Ended | None) -> str:
         return f" (it changed {path}, which is protected)"
     if ended is None or not ended.exit_status:
         return ""
-    if ended.exit_status not in (126, 127) and not _MISSES.search(ended.content):
+    if ended.exit_status not in (126, 127) and not re.search(_MISSES, ended.content, re.IGNORECASE):
         return ""
     return " (verify does not see what calls left in their home folder, /tmp and /dev/shm)"
 
@@ -184,7 +181,7 @@ def end_by_stop(
             return End(Status.BUDGET, why)
         case CancelReason.FAILED:
             end = end_by_error(error) if error is not None else End(Status.ERROR, why)
-            return replace(end, status=Status.ERROR, reason=why or end.reason)
+            return msgspec.structs.replace(end, status=Status.ERROR, reason=why or end.reason)
         case _:
             return End(Status.INTERRUPTED, why or reason.value, exit_code)
 
@@ -196,4 +193,4 @@ def with_survivors(end: End, survivors: Iterable[Survivor]) -> End:
         return end
     status = Status.ERROR if end.status is Status.DONE else end.status
     reason = f"{end.reason}; could not be stopped: {names}"
-    return replace(end, status=status, reason=reason, exit_code=ExitCode.SURVIVORS)
+    return msgspec.structs.replace(end, status=status, reason=reason, exit_code=ExitCode.SURVIVORS)

@@ -6,7 +6,7 @@ What ends a run that was stopped, and what is written at the end, is not decided
 from __future__ import annotations
 
 import asyncio
-import os
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 from sandbox_agent_ipc.cancel_reason import CancelReason
@@ -20,12 +20,12 @@ from sandbox_agent.embedding.warn import complain
 from sandbox_agent.errors import AgentError, AgentFailed, ModelError
 from sandbox_agent.exit_codes import ExitCode
 from sandbox_agent.instructions.told import tell
-from sandbox_agent.journal.events import LENGTH, AgentsFile, SegmentStarted, ToolCall, TurnTaken
+from sandbox_agent.journal.events import LENGTH, AgentsFile, ToolCall, TurnTaken
 from sandbox_agent.journal.recording import RecordedSegments
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models import ModelCall, ModelDelta, ModelTurn
 from sandbox_agent.run.budget import BudgetTracker
-from sandbox_agent.run.call import Caller, kept_output
+from sandbox_agent.run.call import Caller
 from sandbox_agent.run.call_group import CallGroup
 from sandbox_agent.run.end import (
     STOPPED,
@@ -37,12 +37,15 @@ from sandbox_agent.run.end import (
     verify_hint,
     verify_unmade,
 )
+from sandbox_agent.run.parts import Setup, begin_segment, caller_for
 from sandbox_agent.run.record_writer import RecordWriter
 from sandbox_agent.run.run_journal import RunJournal, not_written
-from sandbox_agent.run.setup import Setup
 from sandbox_agent.run.time_budget import time_budget
 from sandbox_agent.tools.arguments import recordable, recordable_name
 from sandbox_agent.tools.registry import Registry
+
+if TYPE_CHECKING:
+    from sandbox_agent.config.settings import Settings
 
 _MODEL_MARGIN = 0.1
 """Seconds beyond grace and term in which a model has to end a request that was cancelled."""
@@ -61,6 +64,7 @@ class Loop:
         record: RecordWriter,
     ) -> None:
         self._setup = setup
+        self._settings = cast("Settings", setup.settings)  # of a `Conversation`
         self._host = setup.host
         self._journal = journal
         self._state = journal.state
@@ -89,7 +93,7 @@ class Loop:
             with time_budget(self._setup.settings.budgets.time, self._spend_time):
                 self._host.begin()
                 self._record.write_running()
-                self._setup.model.start(self._setup.settings.interrupt)
+                self._setup.model.start(self._settings.interrupt)
                 return await self._turns()
         except AgentFailed as error:
             end = end_by_error(error)
@@ -103,7 +107,7 @@ class Loop:
 
     async def _turns(self) -> End:
         setup, folder = self._setup, self._setup.recorder.folder
-        self._agents_md = tell(setup.model, setup.settings, folder, self._state)
+        self._agents_md = tell(setup.model, self._settings, folder, self._state)
         registry = await self._open()
         if registry is None:
             return STOPPED
@@ -157,7 +161,7 @@ class Loop:
                 return None
             raise
         finally:
-            self._begin_segment()
+            begin_segment(self._setup, self._journal, self._record.segment, self._agents_md)
         return registry
 
     async def _give_up(self, opening: asyncio.Task[Registry]) -> None:
@@ -179,19 +183,6 @@ class Loop:
             tool, ended = registry.get(call.tool), self._state.calls[call.id].ended
             if tool is not None and ended is not None:
                 self._caller().clean_up(tool.spec.function, ended.outcome, call.arguments)
-
-    def _begin_segment(self) -> None:
-        registry = self._host.registry
-        tools = registry.tools if registry is not None else ()
-        self._journal.record(
-            SegmentStarted,
-            number=self._record.segment,
-            pid=os.getpid(),
-            tools=tools,
-            plan=self._host.plan_summary(),
-            settings=self._setup.recorded,
-            agents_md=self._agents_md,
-        )
 
     async def _ask(self, registry: Registry) -> ModelTurn | None:
         """Ask the model for its next turn. None when the run was stopped before it came."""
@@ -296,21 +287,7 @@ class Loop:
         return End(Status.DONE, f"the agent is done{verified}{remark}")
 
     def _caller(self) -> Caller:
-        cell, limits = self._host.cell, self._setup.settings.sandbox.limits
-        assert cell is not None
-        return Caller(
-            cell=cell,
-            journal=self._journal,
-            folder=self._setup.recorder.folder,
-            workspace=self._setup.settings.workspace.path,
-            writable=self._host.writable(),
-            output_limit=kept_output(limits),
-            time_limit=limits.timeout,
-            on_output=self._setup.callbacks.on_output,
-            separate_output=self._setup.callbacks.separate_output,
-            stdin=self._setup.callbacks.stdin,
-            guard=self._host.guard,
-        )
+        return caller_for(self._setup, self._journal)
 
 
 def _checked(turn: ModelTurn) -> ModelTurn:

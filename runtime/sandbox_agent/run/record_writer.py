@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+import msgspec
 from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.protection.finding import Finding
 from sandbox_agent_sandbox.utf8 import without_surrogates
@@ -25,10 +25,10 @@ from sandbox_agent.journal.result_file import (
     verified_of,
 )
 from sandbox_agent.journal.status import Status
-from sandbox_agent.run.budget import BudgetTracker
+from sandbox_agent.run.budget import Used
 from sandbox_agent.run.end import End, end_by_error, end_by_stop, with_survivors
+from sandbox_agent.run.parts import Setup
 from sandbox_agent.run.run_journal import RunJournal, not_written
-from sandbox_agent.run.setup import Setup
 
 _SPARE_ROOM = 32 * 1024
 """Bytes for what a record gets at its end: a reason, `verify` commands, survivors."""
@@ -49,12 +49,12 @@ class RecordWriter:
         setup: Setup,
         segment: int,
         journal: RunJournal,
-        budget: BudgetTracker,
+        used: Used,
     ) -> None:
         self.segment = segment
         self._setup = setup
         self._journal = journal
-        self._budget = budget
+        self._used = used
         self._state = journal.state
         self._calls_before = len(self._state.calls)
         self._begun = time.monotonic()
@@ -153,7 +153,7 @@ class RecordWriter:
         if isinstance(end.error, NotRecorded):
             return end  # It says so already.
         reason = f"{lost}; the run itself ended as {end.status.value}: {end.reason}"
-        return replace(end_by_error(lost), reason=reason)
+        return msgspec.structs.replace(end_by_error(lost), reason=reason)
 
     def _decide(self, end: End) -> End:
         decision = self._journal.decision
@@ -175,7 +175,7 @@ class RecordWriter:
             "calls": record.usage.calls,
             "seconds": record.times.seconds,
             "survivors": record.survivors,
-            "usage": self._budget.used.usage,
+            "usage": self._used.usage,
             "findings": record.findings,
         }
 
@@ -184,7 +184,7 @@ class RecordWriter:
         of_calls = [survivor for call in calls if call.brief for survivor in call.brief.survivors]
         survivors = tuple(dict.fromkeys([*of_calls, *self.survivors]))
         begun = self._state.segment
-        end, used, host = with_survivors(end, survivors), self._budget.used, self._setup.host
+        end, used, host = with_survivors(end, survivors), self._used, self._setup.host
         return Record(
             run=self._setup.recorder.run,
             task=self._setup.name,

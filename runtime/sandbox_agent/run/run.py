@@ -28,17 +28,12 @@ from sandbox_agent.run.end import STOPPED, end_by_error
 from sandbox_agent.run.loop import Loop
 from sandbox_agent.run.record_writer import RecordWriter
 from sandbox_agent.run.run_journal import RunJournal
-from sandbox_agent.run.sandbox import NOT_LOOKED
+from sandbox_agent.run.sandbox import NOT_LOOKED, look_again
 from sandbox_agent.run.setup import Setup
 from sandbox_agent.run.stop_decision import StopDecision
 
 _MARGIN = 1.0
 """Seconds beyond grace and term in which the ladder proves that a call has ended."""
-_LOOK_SECONDS = 12.0
-_HASTE = 1.0
-"""Seconds in which the workspace is looked through after a run, and after one that was stopped."""
-_GLANCE = 0.25
-"""Seconds between two looks at whether to hurry."""
 
 
 class Run:
@@ -68,7 +63,7 @@ class Run:
         )
         self._calls = CallGroup(self._journal, setup.settings.parallel, self._home, self._shield)
         budget = BudgetTracker(setup.settings.budgets, setup.model.recorded)
-        self._record = RecordWriter(setup, segment, self._journal, budget)
+        self._record = RecordWriter(setup, segment, self._journal, budget.used)
         self._loop = Loop(setup, self._journal, self._calls, self._shield, budget, self._record)
         self.token.add_callback(partial(self._home.call_soon, self._on_stopped))
 
@@ -190,16 +185,10 @@ class Run:
     async def _look_again(self) -> None:
         """Look for what tools left in the workspace. All calls have ended, and the run's end is
         decided. A disk that hangs holds this up for some seconds only, and an interrupt ends it."""
-        looking = self._host.look_again(lambda: self._hurried)
-        if looking is None:
-            return
         self._record.findings = NOT_LOOKED
-        seconds = _HASTE if self.token.is_cancelled else _LOOK_SECONDS
-        found, until = looking.result(), time.monotonic() + seconds
-        while not found.done() and not self._hurried and time.monotonic() < until:
-            await self._shield.wait({found}, timeout=_GLANCE)
-        if found.done():
-            self._record.findings = found.result()
+        self._record.findings = await look_again(
+            self._host, lambda: self._hurried, self._shield, in_haste=self.token.is_cancelled
+        )
 
     def _on_stopped(self) -> None:
         self._loop.wake()

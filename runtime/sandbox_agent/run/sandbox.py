@@ -6,6 +6,7 @@ The one place where the runtime opens a cell.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import NoPlan, PolicyError, SandboxUnavailable
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
@@ -20,13 +22,11 @@ from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.policy.paths import is_inside_any
 from sandbox_agent_sandbox.protection.finding import Finding, FindingKind, listed
 
-from sandbox_agent.config.settings import Settings
 from sandbox_agent.embedding.daemon_thread import Background
-from sandbox_agent.embedding.log import LOGGER
+from sandbox_agent.embedding.log import log
 from sandbox_agent.embedding.warn import complain, notify
 from sandbox_agent.first_imports import guarded_folders, names_before
 from sandbox_agent.source_root import SOURCE_ROOT
-from sandbox_agent.tools.registry import Registry, import_roots, resolve
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.cell import Cell
@@ -35,10 +35,18 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.protection.guard import Guard
     from sandbox_agent_sandbox.protection.scan import Seen
 
+    from sandbox_agent.config.any_settings import AnySettings
+    from sandbox_agent.tools.registry import Registry
+
 _LOOK_SECONDS = 10.0
 """How long the folders of the tools are looked through after a run."""
 _LOOK_SECONDS_IN_HASTE = 0.5
 """The same after a run that was stopped."""
+_WAIT_SECONDS = 12.0
+_WAIT_SECONDS_IN_HASTE = 1.0
+"""How long the end of a run waits for that, and the end of one that was stopped."""
+_GLANCE = 0.25
+"""Seconds between two looks at whether to hurry."""
 NOT_LOOKED = (Finding(FindingKind.UNSEEN, "", "the workspace was not looked through to its end"),)
 """What is found where the disk does not answer in time."""
 
@@ -53,7 +61,7 @@ class ConversationSandbox:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: AnySettings,
         hidden: tuple[Path, ...],
         task_files: tuple[Path, ...] = (),
         deadlines: Deadlines = DEFAULT,
@@ -130,14 +138,25 @@ class ConversationSandbox:
         self._watch(seen)
         if self.registry is None:
             assert self.cell is not None and self.plan is not None
-            cell, cwd = self.cell, str(self._settings.workspace.path)
-            self.registry = await resolve(
-                self._settings.tools,
-                lambda references: cell.describe(references, cwd, token=token),
-                self._settings.sandbox.limits,
-                has_mounts=self.plan.unshared is None,
-            )
+            self.registry = await self._look_at_tools(self.cell, self.plan, token)
         return self.registry
+
+    async def _look_at_tools(self, cell: Cell, plan: Plan, token: RunToken) -> Registry:
+        from sandbox_agent.tools.registry import resolve
+
+        cwd = str(self._settings.workspace.path)
+        return await resolve(
+            self._settings.tools,
+            lambda references: cell.describe(references, cwd, token=token),
+            self._settings.sandbox.limits,
+            has_mounts=plan.unshared is None,
+        )
+
+    def _import_roots(self) -> list[Path]:
+        """The folders that the tools' modules are imported from."""
+        from sandbox_agent.tools.registry import import_roots
+
+        return import_roots(self._settings.tools, self._settings.workspace.path)
 
     async def _build(self, seen: Seen) -> None:
         # Imported here: pydantic, psutil and the kernel's parts are no use to a process that only
@@ -164,7 +183,7 @@ class ConversationSandbox:
         self.plan = cell.plan
         if why := cell.no_image:
             notify(f"the size of the tools' /tmp is watched only (best effort): {why}")
-        LOGGER.info("sandbox opened for %s", self._settings.workspace.path)
+        log("info", "sandbox opened for %s", self._settings.workspace.path)
 
     def _watch(self, seen: Seen) -> None:
         """Watch from here on, in this run, what tools leave behind."""
@@ -205,7 +224,7 @@ class ConversationSandbox:
             workspace=settings.workspace.path,
             hidden=self._hidden,
             # The first is for `from sandbox_agent import tool` in tools' modules.
-            tool_paths=[SOURCE_ROOT, *import_roots(settings.tools, settings.workspace.path)],
+            tool_paths=[SOURCE_ROOT, *self._import_roots()],
             task_files=self._task_files,
             seen=seen,
             kind=kind,
@@ -313,6 +332,25 @@ class ConversationSandbox:
     def survivors(self) -> tuple[Survivor, ...]:
         """What could not be stopped when a sandbox was closed."""
         return tuple(dict.fromkeys(self._survivors))
+
+
+async def look_again(
+    host: ConversationSandbox,
+    is_hurried: Callable[[], bool],
+    shield: CancelShield,
+    *,
+    in_haste: bool,
+) -> tuple[Finding, ...]:
+    """What is found, when all calls have ended and the run's end is decided. A disk that hangs
+    holds this up for some seconds only, and `is_hurried` ends it. in_haste: the run was stopped."""
+    looking = host.look_again(is_hurried)
+    if looking is None:
+        return ()
+    seconds = _WAIT_SECONDS_IN_HASTE if in_haste else _WAIT_SECONDS
+    found, until = looking.result(), time.monotonic() + seconds
+    while not found.done() and not is_hurried() and time.monotonic() < until:
+        await shield.wait({found}, timeout=_GLANCE)
+    return found.result() if found.done() else NOT_LOOKED
 
 
 def _look_again(guard: Guard, hurry: Callable[[], bool], patience: float) -> tuple[Finding, ...]:

@@ -3,17 +3,15 @@ of the model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
 
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.models import Model
 
 if TYPE_CHECKING:
-    from sandbox_agent.config.settings import Settings
+    from sandbox_agent.config.any_settings import AnySettings
 
 _SHORTEST = 8
 """Characters. Placeholders for a key that is not needed ("none", "EMPTY") are shorter, and many
@@ -23,7 +21,10 @@ variables have such a value."""
 def _free_texts(options: Mapping[str, Any]) -> Iterator[str]:
     """Texts of a model's options that may be anything. Of an address only its path: a placeholder
     for a key ("lm-studio") may also be the name of a host."""
-    yield urlsplit(str(options.get("api_base") or "")).path
+    if base := options.get("api_base"):
+        from urllib.parse import urlsplit
+
+        yield urlsplit(str(base)).path
     yield from _texts(options.get("params"))
 
 
@@ -39,20 +40,12 @@ def _texts(data: Any) -> Iterator[str]:
                 yield from _texts(item)
 
 
-def check_keys(settings: Settings, model: Model, environ: Mapping[str, str]) -> None:
+def check_keys(settings: AnySettings, model: Model, environ: Mapping[str, str]) -> None:
     """Raises ConfigError if a secret would get into the record, or the model's key to the tools.
 
     environ: the environment that holds the secrets.
     """
-    secrets = {
-        value: name
-        for name, value in environ.items()
-        if len(value) >= _SHORTEST and looks_secret(name, value)
-    }
-
-    def owner(text: str) -> str | None:
-        return next((whose for secret, whose in secrets.items() if secret in text), None)
-
+    owner = cache(partial(_owner, cache(partial(_secrets, environ))))
     for text in _free_texts(model.options):
         if (whose := owner(text)) is not None:
             raise ConfigError(
@@ -83,3 +76,20 @@ def check_keys(settings: Settings, model: Model, environ: Mapping[str, str]) -> 
                 field="sandbox.env.pass",
                 hint="remove it; give the tools a key in a variable of another name",
             )
+
+
+def _secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """The values of an environment that are secrets, with their names."""
+    # Imported here, since most runs have no text that could hold one.
+    from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
+
+    return {
+        value: name
+        for name, value in environ.items()
+        if len(value) >= _SHORTEST and looks_secret(name, value)
+    }
+
+
+def _owner(secrets: Callable[[], dict[str, str]], text: str) -> str | None:
+    """The variable whose secret stands in a text."""
+    return next((whose for secret, whose in secrets().items() if secret in text), None)

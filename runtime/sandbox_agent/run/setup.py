@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
-from sandbox_agent_sandbox.utf8 import is_utf8
 
-from sandbox_agent.config.notices import notices
 from sandbox_agent.config.settings import (
     Budgets,
     Interrupt,
@@ -19,18 +16,15 @@ from sandbox_agent.config.settings import (
     as_record,
     settings_from,
 )
-from sandbox_agent.config.workspace import existing_folder, refuse_home
-from sandbox_agent.embedding.warn import notify
+from sandbox_agent.config.workspace import usable_workspace
 from sandbox_agent.errors import ConfigError
-from sandbox_agent.first_imports import guard_below, take_left_out
-from sandbox_agent.journal.events import AnyEvent, RecordedSettings
-from sandbox_agent.journal.folder import hidden_from_tools, is_run_id
+from sandbox_agent.journal.events import RecordedSettings
 from sandbox_agent.journal.recorder import OnEvent, Recorder
 from sandbox_agent.models import Model, OnDelta
-from sandbox_agent.reports.log import log_event
 from sandbox_agent.run.call import OnOutput
-from sandbox_agent.run.sandbox import ConversationSandbox
-from sandbox_agent.run.secrets import check_keys
+from sandbox_agent.run.parts import Callbacks as Callbacks
+from sandbox_agent.run.parts import Setup as Setup
+from sandbox_agent.run.parts import put_together, task_paths
 
 if TYPE_CHECKING:
     from sandbox_agent_sandbox.policy.policy import Policy
@@ -56,33 +50,6 @@ class Options(TypedDict, total=False):
     separate_output: bool
     stdin: int | None
     task_files: Sequence[Path | str] | None
-
-
-class Callbacks(msgspec.Struct, frozen=True):
-    """How the embedding program takes part in a run. Not in the journal."""
-
-    durable: bool = False
-    on_event: OnEvent | None = None
-    on_output: OnOutput | None = None
-    on_delta: OnDelta | None = None
-    separate_output: bool = False
-    stdin: int | None = None
-
-
-class Setup(msgspec.Struct, frozen=True):
-    """What does not change between the runs of a conversation.
-
-    settings: checked, with the workspace as an absolute path. recorded: the same with the model, as
-    the journal keeps them.
-    """
-
-    model: Model
-    settings: Settings
-    recorded: RecordedSettings
-    callbacks: Callbacks
-    host: ConversationSandbox
-    recorder: Recorder
-    name: str | None
 
 
 def make_setup(
@@ -111,11 +78,12 @@ def make_setup(
     for unknown in given.keys() - Settings.model_fields:
         raise TypeError(f"an unexpected keyword argument {unknown!r}")
     settings = settings_from(given, None if recorded is None else recorded.task)
-    workspace = existing_folder(settings.workspace.path)
-    refuse_home(workspace, allowed=settings.workspace.allow_home)
-    moved = settings.workspace.model_copy(update={"path": workspace})
+    before = settings.workspace
+    workspace = usable_workspace(
+        before.path, allow_home=before.allow_home, write=settings.sandbox.write
+    )
+    moved = before.model_copy(update={"path": workspace})
     settings = settings.model_copy(update={"workspace": moved})
-    guard_below([os.path.realpath(path) for path in (workspace, *settings.sandbox.write)])
     if isinstance(model, str):
         # Imported here: it names every kind of model.
         from sandbox_agent.models.by_name import model_named
@@ -127,31 +95,16 @@ def make_setup(
             field="model",
             hint="give its name, such as openai/gpt-4o or scripted:steps.yaml, or a Model",
         )
-    check_keys(settings, model, os.environ)
-    if files := take_left_out():
-        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
-        notify(
-            f"not imported: {', '.join(files[:3])}{more}. Tools may write there, and Python, an"
-            " installed package or sandbox-agent has or looks for a module of that name\n"
-            "  hint: rename it, or remove it if you did not write it"
-        )
-    for notice in notices(settings.sandbox, workspace, os.environ):
-        notify(notice)
-    keep = RecordedSettings(model.name, model.options, as_record(settings), task_files)
-    _refuse_other_bytes(keep, name)
-    # Of a folder that the user has named, what lies beside it is no run.
-    output_dir = run_dir.parent if is_run_id(run_dir.name) else run_dir
-    hidden = hidden_from_tools(run_dir, output_dir, workspace)
-    return Setup(
-        model=model,
-        settings=settings,
-        recorded=keep,
-        callbacks=callbacks,
-        host=ConversationSandbox(settings, tuple(hidden), tuple(map(Path, task_files))),
-        recorder=recorder(
-            run_dir, name, _logged(run or run_dir.name, callbacks.on_event), keep, run
-        ),
-        name=name,
+    return put_together(
+        run_dir,
+        model,
+        name,
+        settings,
+        as_record(settings),
+        callbacks,
+        task_files,
+        recorder=recorder,
+        run=run,
     )
 
 
@@ -162,14 +115,7 @@ def _task_files(
         return () if recorded is None else recorded.task_files
     if isinstance(given, str) or not all(isinstance(one, Path | str) for one in given):
         raise ConfigError("must be a list of paths", field="task_files", hint="write [path]")
-    paths = [os.path.abspath(path) for path in given]
-    for path in paths:
-        if not is_utf8(path):
-            notify(
-                f"{os.fsencode(path)!r} is not UTF-8, so it is not protected from tools\n"
-                "  hint: rename it"
-            )
-    return tuple(filter(is_utf8, paths))
+    return task_paths(given)
 
 
 def refuse_empty(message: str) -> None:
@@ -195,28 +141,3 @@ def _check_callbacks(callbacks: Callbacks) -> None:
             raise ConfigError(
                 f"{value!r} cannot be called", field=field.name, hint="give a function, or None"
             )
-
-
-def _logged(run: str, on_event: OnEvent | None) -> OnEvent:
-    def tell(event: AnyEvent) -> None:
-        log_event(run, event)
-        if on_event is not None:
-            on_event(event)
-
-    return tell
-
-
-def _refuse_other_bytes(settings: RecordedSettings, name: str | None) -> None:
-    """The journal is UTF-8: it cannot name a file whose name is not, and holds no half of a
-    character."""
-    try:
-        msgspec.json.encode((settings, name))
-    except UnicodeEncodeError as error:
-        text = str(error.object)
-        try:
-            shown = repr(os.fsencode(text))
-        except UnicodeEncodeError:  # from a program: no file has such a name
-            shown = ascii(text)
-        raise ConfigError(
-            f"{shown} is not UTF-8, and the journal is", hint="rename it, or name another"
-        ) from None

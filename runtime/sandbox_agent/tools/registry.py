@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 from sandbox_agent_ipc.messages import FunctionRef, ToolProblem, ToolSpec
 
 from sandbox_agent.config.functions import FunctionPlace, show
-from sandbox_agent.config.settings import ToolChoice
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.events import ToolEntry
+from sandbox_agent.tools.exec_tool import EXEC, EXEC_SPEC
 
 if TYPE_CHECKING:
-    from sandbox_agent_sandbox.policy.policy import Limits
+    from sandbox_agent_sandbox.policy.any_policy import AnyLimits
+
+    from sandbox_agent.config.plain import PlainTool
+    from sandbox_agent.config.settings import ToolChoice
 
 _OURS = "sandbox_agent_sandbox.inside.tools"
 _FILES = {
@@ -101,9 +104,9 @@ def _seconds(asked: object) -> float | None:
 
 
 async def resolve(
-    choices: Sequence[ToolChoice],
+    choices: Sequence[ToolChoice] | Sequence[PlainTool],
     describe: Describe,
-    limits: Limits | None = None,
+    limits: AnyLimits | None = None,
     *,
     has_mounts: bool = True,
 ) -> Registry:
@@ -135,7 +138,7 @@ async def resolve(
     return Registry(tools)
 
 
-def _functions(choice: ToolChoice) -> list[tuple[FunctionRef, bool]]:
+def _functions(choice: ToolChoice | PlainTool) -> list[tuple[FunctionRef, bool]]:
     """The functions that a choice stands for, and whether each is known to be one of ours."""
     if isinstance(choice.tool, FunctionPlace):
         function = choice.tool.function
@@ -147,6 +150,8 @@ def _functions(choice: ToolChoice) -> list[tuple[FunctionRef, bool]]:
 
 
 def _described(reference: FunctionRef) -> ToolSpec:
+    if reference == EXEC:
+        return EXEC_SPEC
     from sandbox_agent_sandbox.inside.worker.signature import describe
 
     function = getattr(importlib.import_module(reference.module), reference.qualname)
@@ -162,7 +167,7 @@ def _checked(answer: ToolSpec | ToolProblem, hint: str) -> ToolSpec:
     return answer
 
 
-def _hint(choice: ToolChoice) -> str:
+def _hint(choice: ToolChoice | PlainTool) -> str:
     """What to do if a function cannot be a tool."""
     if isinstance(choice.tool, FunctionPlace) and choice.tool.root is not None:
         root = Path(choice.tool.root)
@@ -185,7 +190,9 @@ def _is_too_wide(folder: Path) -> bool:
     return real == home or real in home.parents
 
 
-def import_roots(choices: Sequence[ToolChoice], workspace: Path) -> list[Path]:
+def import_roots(
+    choices: Sequence[ToolChoice] | Sequence[PlainTool], workspace: Path
+) -> list[Path]:
     """Folders that workers must be able to import from, to find functions given as objects.
 
     The interpreter's own installation is not among them: it is always visible. Where a script lies

@@ -11,7 +11,7 @@ from sandbox_agent_sandbox.limits.struck import shown
 from sandbox_agent.journal.events import ToolEntry
 
 if TYPE_CHECKING:
-    from sandbox_agent_sandbox.policy.policy import Limits
+    from sandbox_agent_sandbox.policy.any_policy import AnyLimits
 
 _EACH = (
     ("memory", "{} of memory for all calls together"),
@@ -39,7 +39,7 @@ def with_remark(tool: ToolEntry, remark: str) -> ToolEntry:
     return msgspec.structs.replace(tool, spec=spec)
 
 
-def with_limits(tool: ToolEntry, limits: Limits) -> ToolEntry:
+def with_limits(tool: ToolEntry, limits: AnyLimits) -> ToolEntry:
     """The tool, with its limits at the end of its description. limits: of the policy."""
     text = "; ".join(_texts(tool, limits))
     if not text:
@@ -47,7 +47,7 @@ def with_limits(tool: ToolEntry, limits: Limits) -> ToolEntry:
     return with_remark(tool, f"Limits: {text}. A result names the limit that it met.")
 
 
-def _texts(tool: ToolEntry, limits: Limits) -> Iterator[str]:
+def _texts(tool: ToolEntry, limits: AnyLimits) -> Iterator[str]:
     times = [time for time in (tool.timeout, limits.timeout) if time is not None]
     if times:
         yield f"{shown('timeout', min(times))} a call, whatever it asks for"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,8 +19,10 @@ from sandbox_agent_sandbox.policy.kinds.full import full_by
 from sandbox_agent_sandbox.policy.kinds.left_open import LEFT_OPEN
 from sandbox_agent_sandbox.policy.levels import Level, facts
 from sandbox_agent_sandbox.policy.make_plan import make_plan
-from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import Check, host_facts
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.policy.any_policy import AnyPolicy
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -37,7 +40,7 @@ class Standing(msgspec.Struct, frozen=True):
     left_open: list[str]
 
 
-def standings(policy: Policy, workspace: Path, checks: Sequence[Check]) -> list[Standing]:
+def standings(policy: AnyPolicy, workspace: Path, checks: Sequence[Check]) -> list[Standing]:
     """Every kind, the strongest first. checks: of `probe`. Some children are started."""
     host = host_facts()
     tried: list[tuple[PlanKind, Found]] = [(PlanKind.FULL, full_by(checks))]
@@ -50,7 +53,7 @@ def standings(policy: Policy, workspace: Path, checks: Sequence[Check]) -> list[
     ]
 
 
-def _levels(policy: Policy, workspace: Path, kind: PlanKind) -> dict[str, Level]:
+def _levels(policy: AnyPolicy, workspace: Path, kind: PlanKind) -> dict[str, Level]:
     try:
         plan = make_plan(policy, host_facts(), workspace=workspace, kind=kind)
     except SandboxError:
@@ -58,7 +61,7 @@ def _levels(policy: Policy, workspace: Path, kind: PlanKind) -> dict[str, Level]
     return {fact.name: fact.level for fact in facts(plan)}
 
 
-def with_change(failure: NoPlan, policy: Policy) -> SandboxUnavailable:
+def with_change(failure: NoPlan, policy: AnyPolicy) -> SandboxUnavailable:
     """The failure, with the smallest change that makes a plan possible as its hint."""
     if policy.plan == PlanKind.NO_NAMESPACES.value:
         return failure  # what it lacks, namespaces do not give

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sandbox_agent_ipc.aio import OutputReader
 from sandbox_agent_ipc.board import Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.channel import send_with_body
 from sandbox_agent_ipc.errors import IpcError
-from sandbox_agent_ipc.futures import cancellation
+from sandbox_agent_ipc.futures import cancellation, is_future, wait
 from sandbox_agent_ipc.messages import (
     Call,
     Describe,
@@ -125,7 +124,7 @@ class CallIO(WorkerLink[CallState]):
         unordered = self._slot.reason is None
         if not shield.cancelled and token is not None and unordered and self._was_terminated():
             with cancellation(token) as cancelled:
-                await asyncio.wait([cancelled], timeout=TERM_WINDOW)
+                await wait([cancelled], timeout=TERM_WINDOW)
             self._late_reason = token.reason
         shield.raise_cancelled()
 
@@ -161,9 +160,10 @@ class CallIO(WorkerLink[CallState]):
             answer = request.on_output(stream, data)
             if answer is False:
                 reader.close()  # the writers get SIGPIPE, as when a pager is quit
-            elif isinstance(answer, asyncio.Future):
+            elif is_future(answer):
                 reader.pause()
-                answer.add_done_callback(lambda _: reader.resume())
+                waited: Any = answer
+                waited.add_done_callback(lambda _: reader.resume())
             return
         if capture.total > request.output_limit:
             reader.pause()

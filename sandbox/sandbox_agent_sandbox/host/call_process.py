@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from sandbox_agent_ipc.board import Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
@@ -19,7 +18,6 @@ from sandbox_agent_sandbox.limits.groups import CallGroup, Counts
 from sandbox_agent_sandbox.outcome import LimitMet, Survivor
 
 
-@dataclass(eq=False)
 class CallProcess:
     """The record of one call, from its request to the proof of its end.
 
@@ -32,22 +30,32 @@ class CallProcess:
     `on_ended` is called. From then on nothing changes any more.
     """
 
-    id: str
-    slot: Slot
-    wake: Descriptor
-    status: Descriptor
-    on_ended: Callable[[], object]
-    abort_sandbox: Callable[[], object]
-    session: CallProcess | None = None
-    fresh_view: bool = False
-    process: Process | None = None
-    ladder: Ladder = field(init=False)
-    survivors: tuple[Survivor, ...] = ()
-    failure: str = ""
-    group: CallGroup | None = None
-    counts: Counts = field(default_factory=Counts)
-    met: list[LimitMet] = field(default_factory=list)
-    full: tuple[LimitMet, ...] = ()
+    def __init__(
+        self,
+        id: str,
+        slot: Slot,
+        wake: Descriptor,
+        status: Descriptor,
+        on_ended: Callable[[], object],
+        abort_sandbox: Callable[[], object],
+        fresh_view: bool = False,
+    ) -> None:
+        self.id = id
+        self.slot = slot
+        self.wake = wake
+        self.status = status
+        self.on_ended = on_ended
+        self.abort_sandbox = abort_sandbox
+        self.session: CallProcess | None = None
+        self.fresh_view = fresh_view
+        self.process: Process | None = None
+        self.ladder: Ladder
+        self.survivors: tuple[Survivor, ...] = ()
+        self.failure = ""
+        self.group: CallGroup | None = None
+        self.counts = Counts()
+        self.met: list[LimitMet] = []
+        self.full: tuple[LimitMet, ...] = ()
 
     def flag(self, reason: CancelReason) -> None:
         """Change the word and wake the worker. No lock: safe in signal handlers."""
@@ -63,6 +71,11 @@ class CallProcess:
         """Its processes stood still for so long: what is due, and what it sees, comes later."""
         self.ladder.shift(seconds)
         self.slot.shift_deadline(seconds)
+
+    def prepare(self) -> None:
+        """Import what signals to its processes need, before they are needed."""
+        if self.process is not None:
+            self.process.prepare()
 
     def terminate(self) -> None:
         """SIGTERM to the call's init, if there is one yet."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandbox_agent_ipc.board import Board, Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.errors import BoardFull, IpcError
-from sandbox_agent_ipc.futures import call_soon, cancellation, resolve
+from sandbox_agent_ipc.futures import (
+    call_soon,
+    cancellation,
+    cancelled_errors,
+    resolve,
+    running_loop,
+    wait,
+)
 from sandbox_agent_ipc.messages import (
     Call,
     Describe,
@@ -31,11 +38,15 @@ from sandbox_agent_sandbox.host.call_io import CallIO
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.host.descriptors import Held
 from sandbox_agent_sandbox.host.request import CallRequest as CallRequest
-from sandbox_agent_sandbox.host.session import Session
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState, Survivor
 from sandbox_agent_sandbox.plan import Plan, as_built
 from sandbox_agent_sandbox.received import check_described
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from sandbox_agent_sandbox.host.session import Session
 
 
 class Cell:
@@ -101,7 +112,7 @@ class Cell:
     async def open(self) -> None:
         """Build the sandbox. Raises SandboxUnavailable where this host refuses a step."""
         plan = self._plan
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         done: asyncio.Future[SandboxError | None] = loop.create_future()
 
         def resolve(failure: SandboxError | None) -> None:
@@ -112,7 +123,7 @@ class Cell:
         self._supervisor.open(plan, partial(call_soon, loop, resolve))
         patience = self._supervisor.deadlines.open + self._supervisor.deadlines.launch
         while not done.done():
-            await asyncio.wait({done}, timeout=patience)
+            await wait({done}, timeout=patience)
             if not done.done():
                 self._supervisor.kill_stopped_spawner()
         failure = done.result()
@@ -194,6 +205,9 @@ class Cell:
         the plan's environment. Raises SandboxBroken when the worker does not begin to serve.
         """
         self._check()
+        # Imported here: a sandbox for tools has none.
+        from sandbox_agent_sandbox.host.session import Session
+
         session = Session(self._supervisor, self._claim_or_none, self._slot_is_free)
         environment = {**self._plan.environment, **env}
         await session.open(Serve(function, self._plan.workspace, environment))
@@ -312,7 +326,7 @@ class Cell:
             # The host looks after its last wait. The worker looks again before the tool's code.
             _look(token)
             await exchange.run(message(slot.index, slot.word), token)
-        except asyncio.CancelledError:
+        except cancelled_errors():
             request.on_cancelled(exchange.result())
             raise
         finally:
@@ -332,14 +346,14 @@ class Cell:
         while True:
             _look(token)
             # It waits before it looks: another loop's call may give its slot back in between.
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiter: asyncio.Future[None] = running_loop().create_future()
             self._slot_waiters.append(waiter)
             try:
                 deadline = 0 if timeout is None else int((time.monotonic() + timeout) * 1e9)
                 return self._board.claim(call_id, deadline)
             except BoardFull:
                 with cancellation(token) as cancelled:
-                    await asyncio.wait([waiter, cancelled], return_when=asyncio.FIRST_COMPLETED)
+                    await wait([waiter, cancelled], first=True)
             finally:
                 self._slot_waiters.remove(waiter)
 

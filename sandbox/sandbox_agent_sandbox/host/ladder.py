@@ -50,6 +50,10 @@ MOVES: dict[State, frozenset[State]] = {
 class Target(Protocol):
     """The processes that the ladder signals."""
 
+    def prepare(self) -> None:
+        """Get ready to signal. It may take some milliseconds, of which the grace period has
+        enough."""
+
     def terminate(self) -> None:
         """Deliver SIGTERM; nothing when there is no process yet."""
 
@@ -138,6 +142,7 @@ class Ladder:
             self.rungs[Rung.FLAG] = now
             self._next = now if self._hurried else now + self._grace
             self._timeout = None
+            self._target.prepare()
 
     def escalate(self, now: float) -> None:
         """A second interrupt: skip the rest of the grace period. A third one changes nothing.

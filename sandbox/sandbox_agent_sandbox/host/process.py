@@ -1,4 +1,8 @@
-"""One process, held by its pidfd. The only code that signals processes."""
+"""One process, held by its pidfd. The only code that signals processes.
+
+The pidfd is the identity of a process. psutil is imported when a call has to be signalled, or when
+a tree has to be listed: a command that ends by itself needs none of it, and it takes 10 ms.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,13 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-
-import psutil
+from typing import TYPE_CHECKING
 
 from sandbox_agent_sandbox.call_status import END_ORDER
 from sandbox_agent_sandbox.outcome import Survivor
+
+if TYPE_CHECKING:
+    import psutil
 
 _EXIT = 0.05
 """Seconds in which a process exits that has nothing else to do."""
@@ -32,11 +38,6 @@ class Process:
         self.pidfd = self._handle = pidfd
         self.pid = _pid_of(pidfd)
         self._process: psutil.Process | None = None
-        if self.pid > 0:
-            # This fails if the process has ended, if /proc is mounted with hidepid, or if no
-            # descriptor is left. Then the pidfd alone is used.
-            with suppress(psutil.Error, OSError):
-                self._process = psutil.Process(self.pid)
 
     @classmethod
     def of(cls, descriptors: Sequence[int], mark: int) -> Process:
@@ -55,15 +56,42 @@ class Process:
     def insist(self) -> None:
         """SIGKILL, where `kill` is an order that was not followed in time."""
 
+    def prepare(self) -> None:
+        """Import what signals need. A call that is flagged may have to be signalled soon; most end
+        by themselves, so the process is looked at when it is signalled."""
+        with suppress(ImportError, OSError, MemoryError):
+            import psutil  # noqa: F401
+
     def _signal(self, number: signal.Signals) -> None:
-        # psutil compares creation times before it signals. Where it cannot look, the pidfd is the
-        # only reference that stays right.
-        if self._process is not None:
-            with suppress(psutil.Error, OSError):
-                self._process.send_signal(number)
-                return
+        """By the pidfd: the sandbox's own process is no tool's, and ends with each sandbox."""
         with suppress(OSError):  # it has ended
             signal.pidfd_send_signal(self._handle, number)
+
+    def _signal_known(self, number: signal.Signals) -> None:
+        # psutil compares creation times before it signals. Where it cannot look, the pidfd is the
+        # only reference that stays right.
+        process = self._known()
+        if process is not None:
+            with suppress(_errors(), OSError):
+                process.send_signal(number)
+                return
+        Process._signal(self, number)
+
+    def _known(self) -> psutil.Process | None:
+        """The process as psutil knows it. None if it has ended, if /proc is mounted with hidepid,
+        or if the host has no descriptor or memory left to look or to import psutil. Then the pidfd
+        alone is used."""
+        if self._process is None and self.pid > 0:
+            with suppress(ImportError, OSError, MemoryError):
+                import psutil
+
+                with suppress(psutil.Error):
+                    process = psutil.Process(self.pid)
+                    # The pid was this process's at that moment only if it has not ended since:
+                    # until then its number is no other's. pidfd_open(2)
+                    if not _wait_for(self._handle, 0):
+                        self._process = process
+        return self._process
 
     @property
     def has_ended(self) -> bool:
@@ -83,16 +111,17 @@ class Process:
         """SIGKILL to the process and all its descendants that /proc shows, and wait for their ends,
         at most `limit` seconds. This is no proof: a process that starts meanwhile is missed."""
         tree: list[psutil.Process] = []
-        if self._process is not None:
-            with suppress(psutil.Error, OSError):
-                tree = self._process.children(recursive=True)
+        known = self._known()
+        if known is not None:
+            with suppress(_errors(), OSError):
+                tree = known.children(recursive=True)
         ends = []
         for process in tree:
-            with suppress(psutil.Error, OSError):
+            with suppress(_errors(), OSError):
                 ends.append(os.pidfd_open(process.pid))
         self.kill()
         for process in tree:
-            with suppress(psutil.Error, OSError):
+            with suppress(_errors(), OSError):
                 process.kill()
         deadline = time.monotonic() + limit
         poll = select.poll()
@@ -116,19 +145,20 @@ class Process:
 
     def _running(self) -> tuple[Survivor, ...]:
         found = []
+        known = self._known()
         try:
-            tree = [self._process, *self._process.children(recursive=True)] if self._process else []
-        except psutil.Error:
-            tree = []
+            tree = [known, *known.children(recursive=True)] if known is not None else []
         except OSError:  # no descriptor is left
             return (Survivor(self.pid, "(its processes cannot be listed)"),)
+        except _errors():
+            tree = []
         for process in tree:
             try:
-                if process is None or process.status() == psutil.STATUS_ZOMBIE:
+                if process.status() == _ZOMBIE:
                     continue
                 command = " ".join(process.cmdline()) or process.name()
                 found.append(Survivor(process.pid, command))
-            except (psutil.Error, OSError):
+            except (_errors(), OSError):
                 continue
         return tuple(found)
 
@@ -149,6 +179,9 @@ class CallInit(Process):
     def insist(self) -> None:
         """SIGKILL: nothing keeps it from that."""
         self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        self._signal_known(number)
 
 
 class Keeper(Process):
@@ -201,6 +234,12 @@ class Keeper(Process):
             if left <= _AGAIN:
                 return False
 
+    def _signal(self, number: signal.Signals) -> None:
+        if self._mark:
+            self._signal_known(number)
+        else:  # the spawner
+            super()._signal(number)
+
     def close(self) -> None:
         """Let go of it. A supervisor exits just after it has given the proof: wait for that, so
         that no process is there any more. One that was stopped in between ends with its spawner."""
@@ -225,10 +264,24 @@ class Keeper(Process):
 
 
 def _command(pid: int) -> str:
-    with suppress(psutil.Error, OSError):
-        process = psutil.Process(pid)
-        return " ".join(process.cmdline()) or process.name()
+    with suppress(ImportError, OSError):
+        import psutil
+
+        with suppress(psutil.Error):
+            process = psutil.Process(pid)
+            return " ".join(process.cmdline()) or process.name()
     return "(ended meanwhile)"
+
+
+_ZOMBIE = "zombie"
+"""`psutil.STATUS_ZOMBIE`."""
+
+
+def _errors() -> type[Exception]:
+    """The root of psutil's errors, where a process is known to it already."""
+    import psutil
+
+    return psutil.Error
 
 
 def _wait_for(fd: int, limit: float) -> bool:

@@ -5,11 +5,10 @@ It opens the channels, reads messages and output, waits, and reads what is left 
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from sandbox_agent_ipc.aio import MessageReader, OutputReader
 from sandbox_agent_ipc.board import Slot
@@ -17,7 +16,7 @@ from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.codec import check_protocol
 from sandbox_agent_ipc.errors import ProtocolError, TornFrame
-from sandbox_agent_ipc.futures import call_soon, resolve
+from sandbox_agent_ipc.futures import call_soon, resolve, running_loop
 from sandbox_agent_ipc.messages import Ready
 from sandbox_agent_ipc.token import RunToken
 
@@ -25,6 +24,9 @@ from sandbox_agent_sandbox.host.call_process import CallProcess
 from sandbox_agent_sandbox.host.descriptors import Channels, Descriptor
 from sandbox_agent_sandbox.host.launch import why_failed
 from sandbox_agent_sandbox.host.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    import asyncio
 
 S = TypeVar("S")
 
@@ -54,7 +56,7 @@ class WorkerLink(ABC, Generic[S]):
     def __init__(self, supervisor: Supervisor, state: S) -> None:
         self._supervisor = supervisor
         self._state = state
-        self._loop = asyncio.get_running_loop()
+        self._loop = running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._call_process: CallProcess | None = None
         self._readers: list[MessageReader | OutputReader] = []

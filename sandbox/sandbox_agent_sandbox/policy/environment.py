@@ -6,13 +6,15 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandbox_agent_sandbox.errors import PolicyError
-from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
-from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts
 from sandbox_agent_sandbox.policy.view import HOME, View
 from sandbox_agent_sandbox.utf8 import is_utf8
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.policy.any_policy import AnyPolicy
 
 _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -54,7 +56,7 @@ def show_certificates(view: View, network: str) -> None:
                 view.add_unseen(value)
 
 
-def make_environment(policy: Policy, view: View) -> dict[str, str]:
+def make_environment(policy: AnyPolicy, view: View) -> dict[str, str]:
     """What every tool gets. Notes what it does not get and might be expected to."""
     facts = view.facts
     environment = {
@@ -99,7 +101,7 @@ def _path(view: View) -> list[str]:
     return [*shown, f"{view.facts.prefix}/bin", *_SYSTEM_PATH]
 
 
-def _inherited(policy: Policy, view: View) -> dict[str, str]:
+def _inherited(policy: AnyPolicy, view: View) -> dict[str, str]:
     """The variables of the host that tools get without being asked for."""
     named = {*policy.env.pass_, *policy.env.set}
     inherited = {}
@@ -117,6 +119,9 @@ def _inherited(policy: Policy, view: View) -> dict[str, str]:
                     " that to sandbox.read"
                 )
         elif policy.network == "host" and _PROXIES.fullmatch(name):
+            # Imported here, since few environments have a proxy.
+            from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
+
             if "@" not in value and looks_secret("", value) is None:
                 inherited[name] = value
             else:

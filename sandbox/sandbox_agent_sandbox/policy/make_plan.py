@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -31,7 +32,6 @@ from sandbox_agent_sandbox.policy.identity import identity_for
 from sandbox_agent_sandbox.policy.masks import masks, masks_of_records
 from sandbox_agent_sandbox.policy.named_paths import refuse_link, resolve, workspace_folder
 from sandbox_agent_sandbox.policy.paths import is_inside, is_inside_any
-from sandbox_agent_sandbox.policy.policy import Limits, Policy
 from sandbox_agent_sandbox.policy.private import place_private
 from sandbox_agent_sandbox.policy.probe import HostFacts
 from sandbox_agent_sandbox.policy.programs import show_programs
@@ -42,12 +42,15 @@ from sandbox_agent_sandbox.policy.view import HOME, OWN_FOLDERS, View
 from sandbox_agent_sandbox.protection.binds import to_bind
 from sandbox_agent_sandbox.protection.scan import Seen, look
 
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.policy.any_policy import AnyLimits, AnyPolicy
+
 _TMP = Path("/tmp")
 """The sandbox's own. The working folder of a sandbox that has no workspace."""
 
 
 def make_plan(
-    policy: Policy,
+    policy: AnyPolicy,
     facts: HostFacts,
     *,
     workspace: Path | None,
@@ -127,7 +130,7 @@ def _of_kind(plan: Plan, view: View, hidden: Sequence[Path]) -> Plan:
     return without_mounts(plan, view, hidden)
 
 
-def _network(policy: Policy, kind: PlanKind) -> str:
+def _network(policy: AnyPolicy, kind: PlanKind) -> str:
     # A network namespace has a loopback interface in any case.
     own = kind is not PlanKind.NO_NAMESPACES and policy.network == "loopback"
     return "none" if own else policy.network
@@ -140,7 +143,7 @@ def _guard_code(view: View) -> None:
         view.guard(root)
 
 
-def _show_named(policy: Policy, workspace: Path | None, view: View) -> None:
+def _show_named(policy: AnyPolicy, workspace: Path | None, view: View) -> None:
     """What the policy names, and the workspace."""
     for path in policy.read:
         resolve(path, "read", view.writable)
@@ -151,7 +154,7 @@ def _show_named(policy: Policy, workspace: Path | None, view: View) -> None:
         view.add(path.absolute(), writable=True)
 
 
-def _refuse_contradictions(policy: Policy, workspace: Path | None, view: View) -> None:
+def _refuse_contradictions(policy: AnyPolicy, workspace: Path | None, view: View) -> None:
     """Refuse paths that contradict each other, and those that hold the workspace or, writable, the
     home folder."""
     if workspace is not None:
@@ -260,7 +263,7 @@ def _refuse_what_is_not_utf8(plan: Plan) -> None:
         ) from None
 
 
-def _protect(policy: Policy, workspace: Path, view: View) -> Iterator[Protected]:
+def _protect(policy: AnyPolicy, workspace: Path, view: View) -> Iterator[Protected]:
     for path in policy.protect:
         real = resolve(workspace / path, "protect", view.writable)
         refuse_link("protect", workspace / path, view.writable)
@@ -293,7 +296,7 @@ def _guard(
             yield path
 
 
-def _limits(limits: Limits) -> ResourceLimits:
+def _limits(limits: AnyLimits) -> ResourceLimits:
     return ResourceLimits(
         memory=limits.memory,
         call_memory=limits.call_memory,

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.plan import Mask, MaskedFor
 from sandbox_agent_sandbox.policy.git import is_tracked
 from sandbox_agent_sandbox.policy.named_paths import refuse_link
 from sandbox_agent_sandbox.policy.paths import is_inside
-from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.view import OWN_FOLDERS, View
 
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.policy.any_policy import AnyPolicy
 
-def masks(policy: Policy, workspace: Path, view: View) -> Iterator[Mask]:
+
+def masks(policy: AnyPolicy, workspace: Path, view: View) -> Iterator[Mask]:
     """Of what `hide` names."""
     for path in policy.hide:
         refuse_link("hide", workspace / path, view.writable)

@@ -4,7 +4,8 @@ What is not allowed here does not exist inside. The file system holds the system
 folders (`/usr`, `/etc` without secrets), the interpreter, the programs of $PATH, the workspace, and
 what `read` and `write` name. There is no network. The environment is an allow-list.
 
-A field that this version does not enforce is refused, never ignored.
+A field that this version does not enforce is refused, never ignored. The defaults are those of
+`fields.plain`, where planning finds them without pydantic.
 """
 
 from __future__ import annotations
@@ -31,12 +32,19 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.policy.fields.explain import dotted, explain
-from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
+from sandbox_agent_sandbox.policy.fields.plain import (
+    POLICY,
+    PlainEnv,
+    PlainLimits,
+    PlainPolicy,
+)
 from sandbox_agent_sandbox.policy.fields.types import Count, Duration, PolicyPath, Size
 from sandbox_agent_sandbox.policy.levels import known_field
 
 DegradedField = Annotated[str, AfterValidator(known_field)]
 
+
+_ENV, _LIMITS = POLICY.env, POLICY.limits
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -164,6 +172,9 @@ def _variable_value(value: str) -> str:
 
 def _no_secrets(variables: dict[str, str]) -> dict[str, str]:
     """Refuse values that look like secrets: the policy is part of every run's record."""
+    # Imported here, since few policies set variables.
+    from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
+
     found = {name: why for name in variables if (why := looks_secret(name, variables[name]))}
     if not found:
         return variables
@@ -198,12 +209,12 @@ class EnvPolicy(Strict):
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
     unenforced = {"secret": "secret variables (env.secret)"}
 
-    pass_: list[VariableName] = Field(default=[], alias="pass")
+    pass_: list[VariableName] = Field(default=_ENV.pass_, alias="pass")
     """Names of variables that tools get with the value that they have outside. You are warned of a
     name that is not set there. The record of a run holds the names alone. The variable with the
     model's key is refused."""
 
-    set: Annotated[dict[VariableName, VariableValue], AfterValidator(_no_secrets)] = {}
+    set: Annotated[dict[VariableName, VariableValue], AfterValidator(_no_secrets)] = _ENV.set
     """Variables that tools get with these values, also in place of the sandbox's own (HOME, PATH).
     The record of a run holds them. So a variable is refused whose name or value looks like a
     secret's (KEY, TOKEN, PASSWORD and the like), or whose value is a secret's outside: use `pass`
@@ -221,48 +232,48 @@ class Limits(Strict):
     """How much the tools may use; null lifts a limit. A limit that a call meets is named in its
     result, with its number. Where it says "per process", the kernel counts per process."""
 
-    timeout: Annotated[Duration, Field(gt=0)] | None = 120.0
+    timeout: Annotated[Duration, Field(gt=0)] | None = _LIMITS.timeout
     """Wall time of one call. When it is up, the call is stopped like an interrupted one, with
     outcome `timeout`."""
 
-    memory: Annotated[Size, Field(ge=32 * 2**20)] | None = 4 * 2**30
+    memory: Annotated[Size, Field(ge=32 * 2**20)] | None = _LIMITS.memory
     """All calls of the sandbox together, with what lies in /dev/shm. Beyond it the largest process
     is ended. The kernel counts in a control group where this user may make one (root). Elsewhere
     the sandbox's init looks ten times a second: best effort."""
 
-    call_memory: Annotated[Size, Field(ge=32 * 2**20)] | None = None
+    call_memory: Annotated[Size, Field(ge=32 * 2**20)] | None = _LIMITS.call_memory
     """One call, as `memory`."""
 
-    process_memory: Annotated[Size, Field(ge=32 * 2**20)] | None = None
+    process_memory: Annotated[Size, Field(ge=32 * 2**20)] | None = _LIMITS.process_memory
     """Per process: writable private memory (RLIMIT_DATA). Programs that reserve much more than they
     use fail with it, such as AddressSanitizer, and a JVM beside a small limit."""
 
-    processes: Annotated[Count, Field(ge=8)] | None = 1024
+    processes: Annotated[Count, Field(ge=8)] | None = _LIMITS.processes
     """Processes and threads of all calls of the sandbox together (control group, RLIMIT_NPROC)."""
 
-    cpu_time: Annotated[Duration, Field(ge=1)] | None = 3600.0
+    cpu_time: Annotated[Duration, Field(ge=1)] | None = _LIMITS.cpu_time
     """Per process: CPU time, rounded up to whole seconds (RLIMIT_CPU). SIGXCPU comes first, and
     SIGKILL one second later."""
 
-    open_files: Annotated[Count, Field(ge=32)] | None = 4096
+    open_files: Annotated[Count, Field(ge=32)] | None = _LIMITS.open_files
     """Per process: open descriptors (RLIMIT_NOFILE)."""
 
-    file_size: Size | None = 4 * 2**30
+    file_size: Size | None = _LIMITS.file_size
     """The largest file that can be written (RLIMIT_FSIZE)."""
 
-    tmp: Annotated[Size, Field(ge=2**20)] | None = 10 * 2**30
+    tmp: Annotated[Size, Field(ge=2**20)] | None = _LIMITS.tmp
     """Size of /tmp with the home folder in it; null for no limit. It is on the disk, and empty when
     a sandbox is built. Up to 16 MiB are in memory."""
 
-    shm: Annotated[Size, Field(ge=2**20)] | None = 256 * 2**20
+    shm: Annotated[Size, Field(ge=2**20)] | None = _LIMITS.shm
     """Size of /dev/shm, which is in memory; null for half of the machine's."""
 
-    disk: Annotated[Size, Field(ge=2**20)] | None = 20 * 2**30
+    disk: Annotated[Size, Field(ge=2**20)] | None = _LIMITS.disk
     """How much tools may add to the disks of the workspace and of `write`; null for no limit. The
     host watches it (best effort): it stops the calls that are going. A file counts as 4 KiB at
     least."""
 
-    output: Annotated[Size, Field(ge=1024)] | None = 2**20
+    output: Annotated[Size, Field(ge=1024)] | None = _LIMITS.output
     """Per call: how much is kept of what it prints, and as much of what it returns. The head and
     the tail are kept, with the number of bytes left out between them. null keeps all of it in the
     agent's memory."""
@@ -286,21 +297,21 @@ class Policy(Strict):
     workspace is readable and writable without being named.
     """
 
-    read: list[PolicyPath] = []
+    read: list[PolicyPath] = POLICY.read
     """Files and folders that are readable, beyond the defaults."""
 
-    write: list[PolicyPath] = []
+    write: list[PolicyPath] = POLICY.write
     """Files and folders that are readable and writable, beyond the workspace."""
 
-    hide: list[PolicyPath] = []
+    hide: list[PolicyPath] = POLICY.hide
     """Files and folders that are hidden, inside of what is readable otherwise. They are empty
     inside; what git tracks is shut as well."""
 
-    protect: list[PolicyPath] = []
+    protect: list[PolicyPath] = POLICY.protect
     """Files and folders that are readable and not writable, inside of what is writable otherwise:
     for instance the tests that `verify` runs."""
 
-    network: Literal["none", "loopback", "host"] = "none"
+    network: Literal["none", "loopback", "host"] = POLICY.network
     """`none`: only a loopback interface of the sandbox's own; without namespaces none at all.
     `loopback`: as `none`, for tools that need that interface. Without namespaces they have TCP on
     it, to servers that the same call has started; where that cannot be had, the run is refused.
@@ -312,19 +323,19 @@ class Policy(Strict):
     limits: Limits = Limits()
     """How much the tools may use."""
 
-    protect_defaults: bool = True
+    protect_defaults: bool = POLICY.protect_defaults
     """Whether files that may start programs later are kept from tools, where they are there when
     the run begins: hooks of git, files that shells, editors, agents and CI systems run, and the
     task file. What git tracks stays writable. New settings of git that start programs are undone
     after each call. What was changed all the same is listed after the run. A path in `write` stays
     writable. `false` turns all but the list off."""
 
-    plan: Literal["auto", "full", "shared_proc", "no_namespaces"] = "auto"
+    plan: Literal["auto", "full", "shared_proc", "no_namespaces"] = POLICY.plan
     """By what all of this is kept. `full`: namespaces. `shared_proc`: namespaces, where a container
     masks /proc. `no_namespaces`: Landlock and seccomp. `auto`: the first of them that this host can
     do. `doctor` shows what each of them keeps."""
 
-    allow_degraded: list[DegradedField] = []
+    allow_degraded: list[DegradedField] = POLICY.allow_degraded
     """Fields that this host need not keep, as `doctor` names them; `all` for every field. The run
     goes on without what is missing, and says so. Without this it ends with exit code 5."""
 
@@ -337,3 +348,11 @@ class Policy(Strict):
                 "write network: none, loopback or host",
             )
         return value
+
+
+def plain(policy: Policy) -> PlainPolicy:
+    """The same policy as plain data."""
+    values = {name: getattr(policy, name) for name in Policy.model_fields}
+    values["env"] = PlainEnv(policy.env.pass_, policy.env.set)
+    values["limits"] = PlainLimits(**dict(policy.limits))
+    return PlainPolicy(**values)

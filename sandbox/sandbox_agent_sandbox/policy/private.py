@@ -6,11 +6,14 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandbox_agent_sandbox.plan import Mask, MaskedFor, Private, PrivateKind
 from sandbox_agent_sandbox.policy.paths import is_inside_any
-from sandbox_agent_sandbox.policy.policy import Limits
 from sandbox_agent_sandbox.policy.view import View
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.policy.any_policy import AnyLimits
 
 SMALL = 16 * 2**20
 """Up to this size /tmp is in memory, where every user can have a size that binds. tmpfs(5)"""
@@ -24,7 +27,7 @@ _NOTE = (
 )
 
 
-def place_private(limits: Limits, view: View) -> Private:
+def place_private(limits: AnyLimits, view: View) -> Private:
     """Decide it. Adds a note where no folder on a disk can be used. Else hides that folder."""
     size, shared_memory = limits.tmp, _least(limits.shm, limits.memory, 2)
     without_disk = _least(WITHOUT_DISK, limits.memory, 4)

@@ -8,17 +8,14 @@ map.
 from __future__ import annotations
 
 import os
-import platform
 import re
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -28,11 +25,13 @@ from sandbox_agent_sandbox.import_roots import import_roots
 from sandbox_agent_sandbox.limits.places import find_places
 from sandbox_agent_sandbox.plan import ControlGroups, Unshared
 
+if TYPE_CHECKING:
+    import subprocess
+
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class HostFacts:
+class HostFacts(msgspec.Struct, frozen=True):
     """What a plan depends on, apart from the policy and the file system.
 
     uid, gid: of the agent. path: the entries of $PATH. prefix, base_prefix: this interpreter's
@@ -54,7 +53,7 @@ class HostFacts:
     code: tuple[Path, ...]
     import_path: tuple[str, ...]
     user: str = "agent"
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = {}
     root: Path = Path("/")
     machine: str = ""
     disks: tuple[Path, ...] = ()
@@ -242,7 +241,7 @@ def checks(workspace: Path | None = None) -> Iterator[Check]:
     yield Check(
         "Linux",
         sys.platform == "linux" and _release() >= (5, 12),
-        platform.release(),
+        os.uname().release,
         "Linux 5.12 or newer",
     )
     for name, (code, hint, needed) in _CHECKS.items():
@@ -294,6 +293,8 @@ class Trials:
 
     def run(self, argv: list[str], environment: dict[str, str]) -> tuple[bytes, bytes]:
         """Start a child and wait for its end. Returns what it wrote."""
+        import subprocess
+
         with self._lock:
             if self._is_abandoned:
                 raise Abandoned
@@ -345,7 +346,7 @@ def run_child(code: str, environment: dict[str, str]) -> tuple[bytes, bytes]:
 
 
 def _release() -> tuple[int, ...]:
-    parts = platform.release().split("-")[0].split(".")[:2]
+    parts = os.uname().release.split("-")[0].split(".")[:2]
     return tuple(int(part) for part in parts if part.isdigit())
 
 
@@ -363,6 +364,8 @@ def host_can() -> Unshared:
 
     Raises SandboxUnavailable where there is no Python to start a child with.
     """
+    import subprocess  # here: a full plan is made without a child
+
     try:
         return msgspec.json.decode(run_child(_TRIAL, {})[0], type=Unshared)
     except (OSError, subprocess.TimeoutExpired, msgspec.DecodeError):

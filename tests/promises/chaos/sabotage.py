@@ -446,8 +446,8 @@ VARIANTS = (
             ),
             (
                 f"{_IPC}/cancel_shield.py",
-                "                await asyncio.wait(items, timeout=limit, return_when=when)\n",
-                "                await asyncio.wait(items, timeout=limit, return_when=when)\n"
+                "                await wait(items, timeout=limit, first=first)\n",
+                "                await wait(items, timeout=limit, first=first)\n"
                 "                break\n",
             ),
         ),

@@ -21,6 +21,11 @@ class Signals:
 
     sent: list[str] = field(default_factory=list)
 
+    is_ready: bool = False
+
+    def prepare(self) -> None:
+        self.is_ready = True
+
     def terminate(self) -> None:
         self.sent.append("TERM")
 
@@ -42,6 +47,7 @@ def a_ladder(*, born: bool = True) -> tuple[Ladder, Signals]:
 def test_each_rung_comes_at_its_time_and_not_before() -> None:
     ladder, signals = a_ladder()
     ladder.flag(10.0)
+    assert signals.is_ready
     ladder.tick(11.999)
     assert signals.sent == []
     assert ladder.deadline == 12.0

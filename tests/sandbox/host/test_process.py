@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 
+import psutil
 import pytest
-from sandbox_agent_sandbox.host import process as module
 from sandbox_agent_sandbox.host.process import CallInit, Keeper, Process
 from sandbox_agent_sandbox.outcome import Survivor
 
@@ -18,9 +18,8 @@ def test_what_cannot_be_listed_is_a_survivor_until_its_end_is_proven(
 ) -> None:
     """As with a /proc that is mounted with hidepid."""
     with subprocess.Popen(["sleep", "60"]) as child:
-        with monkeypatch.context() as patch:
-            patch.setattr(module.psutil, "Process", _nothing_is_shown)
-            held = held_as(os.pidfd_open(child.pid))
+        monkeypatch.setattr(psutil, "Process", _nothing_is_shown)
+        held = held_as(os.pidfd_open(child.pid))
         try:
             assert held.survivors() == (Survivor(child.pid, "(its end is not proven)"),)
             child.kill()
@@ -63,5 +62,22 @@ def test_a_keeper_that_lost_the_order_is_given_it_again() -> None:
             held.close()
 
 
+def test_a_number_that_another_process_has_by_now_is_not_signalled() -> None:
+    """A pidfd knows it: psutil is asked for a process only while its pidfd says that it lives."""
+    with subprocess.Popen(["true"]) as child:
+        held = CallInit(os.pidfd_open(child.pid))
+        child.wait(timeout=20)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        held.pid = other.pid  # as if the kernel had given the number again
+        try:
+            held.terminate()
+            held.insist()
+            assert held.survivors() == ()
+            assert other.poll() is None
+        finally:
+            other.kill()
+            held.close()
+
+
 def _nothing_is_shown(pid: int) -> object:
-    raise module.psutil.NoSuchProcess(pid)
+    raise psutil.NoSuchProcess(pid)

@@ -4,7 +4,6 @@ such process, in whatever namespace. Without a control group the watch ends the 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 from pathlib import Path
 
@@ -36,7 +35,7 @@ signal.pause()
 
 def test_roots_processes_beyond_the_limit_are_ended(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    facts = dataclasses.replace(host_facts(), can_mount=False)
+    facts = msgspec.structs.replace(host_facts(), can_mount=False)
     policy = Policy(limits={"processes": MOST})
     plan = make_plan(policy, facts, workspace=tmp_path, kind=PlanKind.FULL)
     assert plan.identity.outside_uid == 0

@@ -3,12 +3,12 @@ beside what is next to it and works."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sandbox_agent_sandbox.errors import PolicyError
 from sandbox_agent_sandbox.plan import Mask, MaskedFor, Plan, Symlink
@@ -126,13 +126,13 @@ def test_a_folder_is_hidden_of_which_only_a_part_is_visible(top: Path) -> None:
     for name in ("home/.tools/bin", "home/.ssh"):
         (top / name).mkdir(parents=True)
     made = Policy(hide=[top / "home"])
-    host = dataclasses.replace(facts(top), path=(str(top / "home/.tools/bin"),))
+    host = msgspec.structs.replace(facts(top), path=(str(top / "home/.tools/bin"),))
     open_plan = make_plan(Policy(), host, workspace=top / "work")
     assert str(top / "home/.tools/bin") in shown(open_plan)
     assert make_plan(made, host, workspace=top / "work").masks == (Mask(str(top / "home"), True),)
     with refused(r"^hide: .*code would hide .*code/own, which the sandbox itself runs from"):
         (top / "code/own").mkdir()
-        inner = dataclasses.replace(host, code=(top / "code/own",))
+        inner = msgspec.structs.replace(host, code=(top / "code/own",))
         make_plan(Policy(hide=[top / "code"]), inner, workspace=top / "work")
 
 

@@ -3,11 +3,11 @@ version can do is found by trying it (`policy.probe.host_can`); here it is given
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from classic_bpf import bpf
+from msgspec.structs import replace
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.plan import Plan, PlanKind, Unshared
 from sandbox_agent_sandbox.policy.kinds.no_namespaces import try_no_namespaces

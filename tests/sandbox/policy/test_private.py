@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sandbox_agent_sandbox.plan import Identity, Mask, MaskedFor, Private, PrivateKind
 from sandbox_agent_sandbox.policy.policy import Limits
 from sandbox_agent_sandbox.policy.private import SMALL, WITHOUT_DISK, place_private

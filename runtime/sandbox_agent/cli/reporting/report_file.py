@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -63,7 +62,7 @@ class ReportFile:
         self._remove_spare()
 
     def _make_spare(self) -> int:
-        self._spare = f".{self._name[:64]}.{secrets.token_hex(4)}"
+        self._spare = f".{self._name[:64]}.{os.urandom(4).hex()}"
         return os.open(self._spare, _NEW, 0o666, dir_fd=self._folder)
 
     def _remove_spare(self) -> None:

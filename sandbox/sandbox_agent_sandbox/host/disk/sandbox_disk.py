@@ -3,12 +3,11 @@ thread of its own, because a disk may hang."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-
-import psutil
 
 from sandbox_agent_sandbox.host.disk.area import Area, remove_leftovers
 from sandbox_agent_sandbox.host.disk.filled import Filled, file_clock
@@ -17,6 +16,10 @@ from sandbox_agent_sandbox.plan import Plan, PrivateKind
 
 INTERVAL = 0.2
 """Seconds between two looks. What tools write meanwhile comes on top of a limit."""
+
+_LASTS = 5
+"""After so many looks the sandbox is no affair of a moment, so one of its calls may have to be
+signalled. This thread has the time for what that needs, and holds nothing up."""
 
 _SWEEP = 30.0
 """Seconds in which a sandbox that ends waits until what earlier ones have left is removed."""
@@ -120,7 +123,12 @@ class SandboxDisk:
             sweep.start()
         except RuntimeError:  # no more threads
             self._swept.set()
-        while not self._stopped.wait(INTERVAL):
+        for looks in itertools.count(1):
+            if self._stopped.wait(INTERVAL):
+                return
+            if looks == _LASTS:
+                with suppress(ImportError, OSError, MemoryError):
+                    import psutil  # noqa: F401
             for name, limit, filled in self._limits:
                 with suppress(OSError):  # a folder was taken away: the next call says so
                     added = filled.passed()
@@ -150,6 +158,9 @@ class SandboxDisk:
         """What the processes of the sandbox that are alive have written: also to files that have no
         name any more. proc_pid_io(5)"""
         total = 0
+        # Imported here: what a command of a moment writes is not asked for.
+        import psutil
+
         with suppress(psutil.Error, OSError):
             for process in psutil.Process(self._init).children(recursive=True):
                 with suppress(psutil.Error, OSError):

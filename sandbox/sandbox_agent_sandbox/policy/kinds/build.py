@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from sandbox_agent_ipc.futures import cancelled_errors, running_loop
 
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.kinds.choose import choose, choose_again, choose_at_once
-from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts, Trials
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.policy.any_policy import AnyPolicy
 
 
 class Opens(Protocol):
@@ -23,7 +26,7 @@ T = TypeVar("T", bound=Opens)
 R = TypeVar("R")
 
 
-async def build(policy: Policy, facts: HostFacts, make: Callable[[PlanKind], T]) -> T:
+async def build(policy: AnyPolicy, facts: HostFacts, make: Callable[[PlanKind], T]) -> T:
     """Open what `make` makes for a kind of plan. Where this host cannot do the kind, `make` is
     called again with the next one.
 
@@ -48,9 +51,9 @@ async def apart(work: Callable[..., R], *arguments: object) -> R:
     for all of them: at its end a loop waits for the threads of its executor.
     """
     trials = Trials()
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
     try:
         return await loop.run_in_executor(None, trials.during, work, *arguments)
-    except asyncio.CancelledError:
+    except cancelled_errors():
         trials.abandon()
         raise

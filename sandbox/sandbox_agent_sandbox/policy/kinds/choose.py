@@ -15,13 +15,16 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
+from typing import TYPE_CHECKING
 
 from sandbox_agent_sandbox.errors import NoPlan, SandboxUnavailable
 from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.kinds.found import Found
-from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import HostFacts
 from sandbox_agent_sandbox.steps import Step
+
+if TYPE_CHECKING:
+    from sandbox_agent_sandbox.policy.any_policy import AnyPolicy
 
 AUTO = "auto"
 
@@ -53,7 +56,7 @@ def _try(kind: PlanKind, facts: HostFacts) -> Found:
             return try_no_namespaces(facts)
 
 
-def choose_at_once(policy: Policy) -> PlanKind | None:
+def choose_at_once(policy: AnyPolicy) -> PlanKind | None:
     """The kind to build by where nothing has to be tried for it; else None."""
     wanted = _kinds(policy)[0]
     tried = policy.plan == AUTO and (wanted in _known or _is_masked())
@@ -73,7 +76,7 @@ def _device(path: str) -> int | None:
         return None
 
 
-def choose(policy: Policy, facts: HostFacts) -> PlanKind:
+def choose(policy: AnyPolicy, facts: HostFacts) -> PlanKind:
     """The kind that a sandbox is to be built by.
 
     Raises NoPlan, with all reasons, where this host can do none that the policy allows.
@@ -119,7 +122,7 @@ def _looking_ahead(facts: HostFacts) -> Iterator[None]:
 
 
 def choose_again(
-    policy: Policy, facts: HostFacts, kind: PlanKind, failure: SandboxUnavailable
+    policy: AnyPolicy, facts: HostFacts, kind: PlanKind, failure: SandboxUnavailable
 ) -> PlanKind:
     """The kind to build by when a sandbox of this kind could not be built.
 
@@ -165,7 +168,7 @@ _REFUSALS: Mapping[str, tuple[int, ...]] = {
 """The errors of each step that say so. unshare(2), user_namespaces(7), open_tree(2)"""
 
 
-def _kinds(policy: Policy) -> list[PlanKind]:
+def _kinds(policy: AnyPolicy) -> list[PlanKind]:
     """What the policy allows, the strongest first."""
     return list(PlanKind) if policy.plan == AUTO else [PlanKind(policy.plan)]
 

@@ -1,0 +1,1 @@
+"""A run of one call, without a conversation."""
