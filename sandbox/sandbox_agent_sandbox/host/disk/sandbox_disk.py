@@ -17,7 +17,7 @@ from sandbox_agent_sandbox.plan import Plan, PrivateKind
 INTERVAL = 0.2
 """Seconds between two looks. What tools write meanwhile comes on top of a limit."""
 
-_LASTS = 5
+_LASTS = 2
 """After so many looks the sandbox is no affair of a moment, so one of its calls may have to be
 signalled. This thread has the time for what that needs, and holds nothing up."""
 
