@@ -1,9 +1,9 @@
 """What one plan costs, in a process of its own: the host of one sandbox.
 
-    python measured_plan.py KIND FOLDER [FIGURE...]
+    python plan.py KIND FOLDER [FIGURE...]
 
 KIND: of the plan, as `sandbox.plan` has it. FIGURE: without any, all. It prints the seconds of each
-figure as a JSON object. `costs_plans.py` runs it with each plan in turns.
+figure as a JSON object. `bench/suites/plans.py` runs it with each plan in turns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "support"))
+sys.path.append(str(Path(__file__).resolve().parent.parent.parent / "support"))
 
 import paths
 
