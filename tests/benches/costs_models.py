@@ -31,10 +31,10 @@ BARE_IMPORT = "import litellm, os, time; print(time.monotonic(), flush=True); os
 # --- the first request --------------------------------------------------------------------------
 
 
-def first_request(rounds: int) -> tuple[list[float], list[float]]:
+def first_request(rounds: int, *, warm: bool = True) -> tuple[list[float], list[float]]:
     """Seconds from the start of a bare process until it has imported litellm, and from the start of
     `sandbox-agent run` until the provider has its first request. By turns, so that whatever else
-    the machine does falls on both."""
+    the machine does falls on both. warm: one round before the others is not counted."""
     import identity
     from provider import Answer, Stub
 
@@ -42,7 +42,7 @@ def first_request(rounds: int) -> tuple[list[float], list[float]]:
     with contextlib.contextmanager(identity.someone)("root") as me, Stub(Answer("Done.")) as stub:
         task = me.write(me.folder / "task.yaml", json.dumps(_task(me.work, stub.openai_base)))
         environ = me.environment(ENVIRON)
-        for number in range(rounds + 1):
+        for number in range(rounds + warm):
             begin = time.monotonic()
             argv = [sys.executable, "-c", BARE_IMPORT]
             out = subprocess.run(argv, env=environ, check=True, capture_output=True).stdout
@@ -51,7 +51,7 @@ def first_request(rounds: int) -> tuple[list[float], list[float]]:
             argv = [str(identity.BIN / "sandbox-agent"), "run", str(task)]
             subprocess.run(argv, env=environ, check=True, capture_output=True, cwd=me.work)
             ours.append(stub.requests[number].at - begin)
-    return bare[1:], ours[1:]  # the first has read the files
+    return bare[warm:], ours[warm:]
 
 
 def _task(workspace: Path, base: str) -> dict[str, Any]:

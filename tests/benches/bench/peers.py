@@ -24,12 +24,23 @@ PATIENCE = 600.0
 
 @dataclass(frozen=True)
 class Peer:
-    """A program that is installed. path: of its interpreter, or of the command itself. environ:
-    variables that it needs."""
+    """A program that is installed. path: of its interpreter, or of the command itself. folder: of
+    its environment."""
 
     name: str
     path: str
-    environ: Mapping[str, str]
+    folder: Path
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Variables that it needs: where Debian's packages were unpacked for it."""
+        if not (self.folder / "usr").is_dir():
+            return {}
+        libraries = [str(one) for one in (self.folder / "usr" / "lib").glob("*-linux-gnu")]
+        return {
+            "PATH": f"{self.folder / 'usr' / 'bin'}:{os.environ['PATH']}",
+            "LD_LIBRARY_PATH": ":".join(libraries),
+        }
 
 
 Installer = Callable[[str, Path], Peer]
@@ -84,37 +95,46 @@ def from_pypi(*packages: str, oldest: tuple[int, int] = (3, 11)) -> Installer:
         python = folder / "bin" / "python"
         options = ["--quiet", "--disable-pip-version-check"]
         _run(name, [python, "-m", "pip", "install", *options, *packages])
-        return Peer(name, str(python), {})
+        return Peer(name, str(python), folder)
 
     return install
 
 
-def from_npm(package: str, command: str, *needs: str) -> Installer:
-    """A command of a package of npm. needs: other commands that must be there."""
+def from_npm(package: str, command: str, debian: Mapping[str, str] | None = None) -> Installer:
+    """A command of a package of npm. debian: commands that it needs, each with the packages of
+    Debian that have it where it is not on the PATH."""
 
     def install(name: str, folder: Path) -> Peer:
+        needed = {need: of for need, of in (debian or {}).items() if shutil.which(need) is None}
         if found := shutil.which(command):
-            return Peer(name, found, {})
-        for need in needs:
-            if shutil.which(need) is None:
-                raise CannotMeasure(f"{name} cannot be used: it needs {need}, which is not there")
+            if needed:
+                raise CannotMeasure(f"{name} cannot be used: it needs {', '.join(needed)}")
+            return Peer(name, found, folder)
         _run(name, ["npm", "install", "--silent", "--no-fund", "--prefix", folder, package])
-        return Peer(name, str(folder / "node_modules" / ".bin" / command), {})
+        for packages in needed.values():
+            _unpack(name, packages.split(), folder)
+        return Peer(name, str(folder / "node_modules" / ".bin" / command), folder)
 
     return install
+
+
+def _unpack(name: str, packages: Sequence[str], folder: Path) -> None:
+    """Unpacks packages of Debian in a folder. Nothing of the system is changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _run(name, ["apt-get", "download", *packages], folder)
+    for package in folder.glob("*.deb"):
+        _run(name, ["dpkg-deb", "--extract", package, folder])
+        package.unlink()
 
 
 def bubblewrap(name: str, folder: Path) -> Peer:
     """bwrap of the PATH, or Debian's, unpacked in a folder."""
     if found := shutil.which("bwrap"):
-        return Peer(name, found, {})
-    folder.mkdir(parents=True, exist_ok=True)
-    _run(name, ["apt-get", "download", "bubblewrap"], folder)
-    for package in folder.glob("*.deb"):
-        _run(name, ["dpkg-deb", "--extract", package, folder])
+        return Peer(name, found, folder)
+    _unpack(name, ["bubblewrap"], folder)
     path = folder / "usr" / "bin" / "bwrap"
     _run(name, [path, "--version"])
-    return Peer(name, str(path), {})
+    return Peer(name, str(path), folder)
 
 
 INSTALLERS: Mapping[str, Installer] = {
@@ -124,7 +144,11 @@ INSTALLERS: Mapping[str, Installer] = {
     "Ray actor": from_pypi("ray"),
     "bubblewrap": bubblewrap,
     "codex": from_npm("@openai/codex", "codex"),
-    "sandbox-runtime": from_npm("@anthropic-ai/sandbox-runtime", "srt", "bwrap", "socat", "rg"),
+    "sandbox-runtime": from_npm(
+        "@anthropic-ai/sandbox-runtime",
+        "srt",
+        {"bwrap": "bubblewrap", "socat": "socat libwrap0", "rg": "ripgrep"},
+    ),
     "OpenHands SDK": from_pypi("openhands-sdk", oldest=(3, 12)),
 }
 """ProcessPoolExecutor is a peer, too. It is a part of Python, so it is always measured."""
@@ -157,7 +181,7 @@ class Peers:
         folder = KEPT / f"peer-{name.replace(' ', '-')}"
         path = folder / "path"
         if path.exists() and os.access(path.read_text(), os.X_OK):
-            return Peer(name, path.read_text(), {})
+            return Peer(name, path.read_text(), folder)
         print(f"making an environment for {name}", file=sys.stderr, flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         try:

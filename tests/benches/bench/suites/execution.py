@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,19 +75,18 @@ def _command(
     return measured
 
 
-def _peers(setting: Setting, homes: Path) -> list[tuple[str, list[str], Mapping[str, str] | None]]:
+def _peers(setting: Setting, homes: Path) -> list[tuple[str, list[str], Mapping[str, str]]]:
     """Those that are there: names, commands and variables."""
     work = setting.here.folder / "work"
-    found: list[tuple[str, list[str], Mapping[str, str] | None]] = []
-    bwrap = setting.peers.get("bubblewrap")
-    if bwrap:
+    found: list[tuple[str, list[str], Mapping[str, str]]] = []
+    if bwrap := setting.peers.get("bubblewrap"):
         for argv in ([TRUE], [setting.here.python, "-c", "pass"]):
             words = bubblewrap_command(bwrap.path, work, argv)
             name = " ".join(["bubblewrap:", Path(argv[0]).name, *argv[1:]])
-            found.append((name, words, None))
+            found.append((name, words, bwrap.environ))
     if codex := setting.peers.get("codex"):
         words = [codex.path, "sandbox", "-c", 'sandbox_mode="workspace-write"', "--", TRUE]
-        found.append(("codex: true", words, {"CODEX_HOME": str(homes)}))
+        found.append(("codex: true", words, {**codex.environ, "CODEX_HOME": str(homes)}))
     if runtime := setting.peers.get("sandbox-runtime"):
         settings = {
             "network": {"allowedDomains": [], "deniedDomains": []},
@@ -96,10 +94,6 @@ def _peers(setting: Setting, homes: Path) -> list[tuple[str, list[str], Mapping[
         }
         path = homes / "srt.json"
         path.write_text(json.dumps(settings))
-        environ = None
-        if bwrap and not shutil.which("bwrap"):
-            environ = {"PATH": f"{Path(bwrap.path).parent}:{setting.here.environ()['PATH']}"}
-        found.append(
-            ("sandbox-runtime: true", [runtime.path, "--settings", str(path), TRUE], environ)
-        )
+        words = [runtime.path, "--settings", str(path), TRUE]
+        found.append(("sandbox-runtime: true", words, runtime.environ))
     return found

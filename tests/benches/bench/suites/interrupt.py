@@ -108,7 +108,7 @@ def _struck(setting: Setting) -> None:
         "SIGKILL to nothing left": 0.250,
     }
     persons = ["root", "user"] if os.geteuid() == 0 else ["user"]
-    for kind in persons:
+    for kind in setting.size(persons, persons[-1:]):
         found: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(setting.times(5)):
             for name, seconds in _strikes(kind).items():

@@ -61,7 +61,7 @@ def _bare(here: Product, count: int) -> Callable[[], Figures]:
 
 
 def _first_request(setting: Setting) -> None:
-    bare, ours = costs_models.first_request(setting.times(4))
+    bare, ours = costs_models.first_request(setting.times(4), warm=not setting.quick)
     sheet = setting.sheet
     sheet.take("python -c 'import litellm'", Samples.of([bare]), "ms")
     plain = Samples.of([bare]).p50
