@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import observer
 import pytest
 from bench import command
 from bench.peers import INSTALLERS, Peers
@@ -73,6 +76,18 @@ def test_bad_input_ends_with_2_and_says_why(arguments: list[str], said: str) -> 
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_bench_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
+    """conftest.py looks for processes; all files of the bench are in its temporary folder."""
+    argv = [sys.executable, str(CHECKOUT / "scripts" / "bench"), "--quick", "calls"]
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environ) as process:
+        # The programs with the sandbox and the pool are children of the bench.
+        observer.eventually(lambda: len(observer.descendants(process.pid)) > 5, 60)
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(30) == 143
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_peer_that_cannot_be_had_is_skipped_with_one_note(

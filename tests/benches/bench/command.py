@@ -9,11 +9,13 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import alone
 import leaks
+import observer
 
 from bench import plots, results
 from bench.errors import BadInput, CannotMeasure
@@ -93,6 +95,21 @@ def own_folder() -> Iterator[Path]:
             yield folder
         finally:
             tempfile.tempdir = before
+            end_all()
+
+
+def end_all(limit: float = 10.0) -> None:
+    """Kills what is left of all that was started, should the bench be ended in the middle. Orphans
+    have come to us, so nothing is overlooked. limit: seconds."""
+    deadline = time.monotonic() + limit
+    while (left := observer.descendants(os.getpid())) and time.monotonic() < deadline:
+        for one in left:
+            with contextlib.suppress(OSError):
+                os.kill(one.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.01)
 
 
 def measure(options: argparse.Namespace, sheet: Sheet) -> None:

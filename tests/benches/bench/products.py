@@ -106,7 +106,12 @@ def run(
             )
         except OSError as error:
             raise CannotMeasure(f"{name}: {argv[0]} cannot be started: {error}") from None
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         wall = monotonic() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)

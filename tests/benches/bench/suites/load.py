@@ -81,8 +81,12 @@ def _program(product: Product, what: str, count: int) -> dict[str, float]:
         ) as process:
             assert process.stdout is not None
             length, last = 0, b""
-            while data := process.stdout.read(1 << 16):
-                length, last = length + len(data), data
+            try:
+                while data := process.stdout.read(1 << 16):
+                    length, last = length + len(data), data
+            except BaseException:
+                process.kill()
+                raise
         if process.returncode:
             errors.seek(0)
             said = errors.read().decode(errors="replace")[-2000:]
