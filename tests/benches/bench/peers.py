@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import CannotMeasure
-from bench.products import KEPT
+from bench.products import KEPT, making
 
 PATIENCE = 600.0
 """Seconds for one installation."""
@@ -62,7 +62,8 @@ def _run(name: str, argv: Sequence[str | Path], cwd: Path | None = None) -> None
         raise CannotMeasure(f"{name} cannot be installed: {error}") from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()
-        raise CannotMeasure(f"{name} cannot be installed: {argv[0]} said: {said[-1][:300]}")
+        command = Path(argv[0]).name
+        raise CannotMeasure(f"{name} cannot be installed: {command} said: {said[-1][:300]}")
 
 
 def _python(oldest: tuple[int, int]) -> str:
@@ -171,7 +172,8 @@ class Peers:
             return None
         if name not in self._found:
             try:
-                self._found[name] = self._installed(name)
+                with making():
+                    self._found[name] = self._installed(name)
             except CannotMeasure as error:
                 self._found[name] = None
                 self._note(f"skipped: {error}")

@@ -7,6 +7,7 @@ stay for the next time in the folder `bench` of this checkout's environment.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -130,7 +131,9 @@ def working_tree(folder: Path) -> Product:
 def other(ref: str, folder: Path) -> Product:
     """Another commit. Raises BadInput when there is no such commit, or it cannot be built."""
     commit = commit_of(ref)
-    return _product(ref[:12], _built(commit, ref), folder / "there", commit)
+    with making():
+        python = _built(commit, ref)
+    return _product(ref[:12], python, folder / "there", commit)
 
 
 def commit_of(ref: str) -> str:
@@ -154,6 +157,18 @@ def _product(name: str, python: str, folder: Path, commit: str = "") -> Product:
     for part in ("home", "work", "tmp", "state"):
         (folder / part).mkdir(parents=True)
     return Product(name, python, folder, commit)
+
+
+@contextlib.contextmanager
+def making() -> Iterator[None]:
+    """While environments are made, another bench waits: flock(2)."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    handle = os.open(KEPT, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _built(commit: str, ref: str) -> str:

@@ -12,7 +12,6 @@ import asyncio
 import json
 import os
 import signal
-import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -173,7 +172,7 @@ async def measure(kind: PlanKind, folder: Path, some: Sequence[str]) -> dict[str
     if wanted("open"):
         found["open"] = await opened()
     if wanted("call"):
-        found["call"] = [statistics.median(await timed(Bench.call, CALLS))]
+        found["call"] = await timed(Bench.call, CALLS)
     for count in COUNTS:
         if wanted(f"kill {count}"):
             found[f"kill {count}"] = await timed(killed(count), 1)

@@ -110,7 +110,7 @@ def _struck(setting: Setting) -> None:
     persons = ["root", "user"] if os.geteuid() == 0 else ["user"]
     for kind in setting.size(persons, persons[-1:]):
         found: dict[str, list[float]] = {name: [] for name in names}
-        for _ in range(setting.times(5)):
+        for _ in range(setting.times(3)):
             for name, seconds in _strikes(kind).items():
                 found[name].append(seconds)
         for name, bound in names.items():

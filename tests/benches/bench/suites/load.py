@@ -23,7 +23,7 @@ GRACE_AND_TERM = 0.6
 
 def measure(setting: Setting) -> None:
     calls = setting.size(1000, 20)
-    turns = setting.size(3000, 20)
+    turns = setting.size(2000, 20)
     conversations = setting.size(100, 3)
     size = setting.size(1 << 30, 1 << 24)
 
