@@ -1,6 +1,6 @@
 """What calls and system calls take in a sandbox.
 
-python walls.py each_call|system_calls FOLDER COUNT
+python walls.py system_calls FOLDER COUNT
 """
 
 from __future__ import annotations
@@ -30,19 +30,6 @@ with open("found", "w") as file:
     json.dump([fastest(os.getppid, 1000), fastest(open_and_close, 50)], file)
 """
 """The fastest of many short loops: what else the machine does only makes one slower."""
-
-
-def each_call(folder: Path, count: int) -> list[float]:
-    """Seconds of each of `count` calls in an open sandbox, by the record's own clock."""
-    with conversation(folder, [*[shell("true")] * (count + 1), FINAL]) as made:
-        assert made.run().exit_code == 0
-        lines = (made.run_dir / "journal.jsonl").read_text().splitlines()
-    events = [json.loads(line) for line in lines]
-    at = {
-        kind: [event["monotonic"] for event in events if event["event"] == kind]
-        for kind in ("dispatching", "ended")
-    }
-    return [end - begin for begin, end in zip(*at.values(), strict=True)][1:]
 
 
 def system_calls(folder: Path, count: int) -> list[float]:
