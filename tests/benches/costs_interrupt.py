@@ -337,6 +337,8 @@ def bare_kill(program: str, count: int, namespaces: int) -> float:
             taken = time.monotonic() - begin
         finally:
             for handle in handles:
+                with contextlib.suppress(ProcessLookupError):  # as a rule: it has ended
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
                 os.close(handle)
     assert observer.marked(mark) == []
     return taken

@@ -113,7 +113,7 @@ def end_all(limit: float = 10.0) -> None:
 
 
 def measure(options: argparse.Namespace, sheet: Sheet) -> None:
-    """Runs the suites. Raises BadInput and CannotMeasure."""
+    """Runs the suites. Raises BadInput."""
     wanted = list(INSTALLERS) if options.peers else options.peer
     with own_folder() as folder:
         setting = Setting(
@@ -126,7 +126,12 @@ def measure(options: argparse.Namespace, sheet: Sheet) -> None:
         )
         for name in options.suites or DEFAULT:
             sheet.begin(name)
-            importlib.import_module(f"bench.suites.{MODULES.get(name, name)}").measure(setting)
+            suite = importlib.import_module(f"bench.suites.{MODULES.get(name, name)}")
+            try:
+                suite.measure(setting)
+            except (CannotMeasure, AssertionError, OSError) as error:
+                # The others are measured all the same.
+                sheet.fail(f"{name}: the rest cannot be measured: {error or type(error).__name__}")
 
 
 MODULES = {"open": "opening", "exec": "execution"}
@@ -156,10 +161,10 @@ def main(arguments: Sequence[str], description: str) -> int:
         return _fail(str(error), 2)
     except (OSError, ValueError) as error:
         return _fail(str(error), 2 if options.source else 1)
-    except CannotMeasure as error:
-        return _fail(str(error), 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    if sheet.failures:
+        return _fail("\n".join(sheet.failures), 1)
     if sheet.missed:
         names = "\n  ".join(f"{one.suite}: {one.name}" for one in sheet.missed)
         return _fail(f"{len(sheet.missed)} of {len(sheet.results)} targets missed:\n  {names}", 1)

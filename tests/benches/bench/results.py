@@ -123,6 +123,7 @@ class Sheet:
     suite: str = ""
     results: list[Result] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     def begin(self, suite: str) -> None:
         self.suite = suite
@@ -182,6 +183,11 @@ class Sheet:
         """Keeps what was not measured, and why."""
         self.notes.append(text)
         self.say(f"note: {text}")
+
+    def fail(self, text: str) -> None:
+        """Keeps that a figure could not be taken which always can."""
+        self.failures.append(text)
+        self.note(text)
 
     @property
     def missed(self) -> list[Result]:
