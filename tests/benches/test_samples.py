@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from bench.errors import CannotMeasure
 from bench.results import Result, Sheet, at_least, at_most, ratio_at_most
 from bench.rounds import interleaved
 from bench.samples import Samples, noise_of, p99
@@ -66,6 +67,25 @@ def test_targets_are_bounds_of_the_value_or_of_the_ratio() -> None:
     assert Result("a", "b", 1.0, "", target=at_least(2)).met is False
     assert Result("a", "b", 1.0, "ms").met is None
     assert Result("a", "b", 99.0, "ms", target=at_most(1), judged=False).met is None
+
+
+def test_who_cannot_be_measured_takes_no_part_and_the_others_go_on() -> None:
+    def fails() -> dict[str, list[float]]:
+        raise CannotMeasure("a peer: exit 1")
+
+    def works() -> dict[str, list[float]]:
+        return {"figure": [1.0]}
+
+    notes: list[str] = []
+    contestants = {"ours": works, "a peer": fails, "another": works}
+    taken = interleaved("x", contestants, 2, give_up=notes.append)
+    assert notes == ["a peer: exit 1"]
+    assert {name: len(found["figure"].rounds) for name, found in taken.items()} == {
+        "ours": 2,
+        "another": 2,
+    }
+    with pytest.raises(CannotMeasure):
+        interleaved("x", {"ours": fails, "a peer": works}, 2, give_up=notes.append)
 
 
 def test_rounds_take_turns_and_the_first_is_not_counted() -> None:

@@ -72,16 +72,20 @@ def _processes(setting: Setting) -> None:
     taken = setting.interleaved("processes", contestants, setting.times(3))
     mine, sheet = taken[setting.here.name], setting.sheet
     names = {name: f"PSS: {name}" for name in PROCESSES}
-    for name, what in names.items():
+    for name, what in list(names.items()):
         if size := mine[name].p50:
             sheet.add(what, size / 1e6, "MB")
         else:
-            sheet.note(f"{what}: the kernel lets this user not look; run it as root")
-    if spares := mine["spares"].p50:
-        each = mine["spare bytes"].p50 / spares / 1e6
-        sheet.add("PSS: an unused spare worker with its init", each, "MB", target=at_most(5))
+            sheet.note(f"{what}: this user may not look; root may")
+            del names[name]
+    spares, size = mine["spares"].p50, mine["spare bytes"].p50
+    what = "PSS: an unused spare worker with its init"
+    if not spares:
+        sheet.note(f"{what}: an idle sandbox has none")
+    elif not size:
+        sheet.note(f"{what}: this user may not look; root may")
     else:
-        sheet.note("PSS of an unused spare worker: there is none in an idle sandbox")
+        sheet.add(what, size / spares / 1e6, "MB", target=at_most(5))
     setting.compare(taken, names, "MB")
 
 
