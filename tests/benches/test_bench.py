@@ -83,8 +83,11 @@ def test_a_bench_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
     argv = [sys.executable, str(CHECKOUT / "scripts" / "bench"), "--quick", "calls"]
     environ = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environ) as process:
-        # The programs with the sandbox and the pool are children of the bench.
-        observer.eventually(lambda: len(observer.descendants(process.pid)) > 5, 60)
+        assert process.stdout is not None
+        while not (line := process.stdout.readline()).startswith(b"calls"):
+            assert line, "it ended before it began with the calls"
+        # Below it are the program with the sandbox, its spawner, the sandbox's init, …
+        observer.eventually(lambda: len(observer.descendants(process.pid)) >= 3, 60)
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(30) == 143
     assert list(tmp_path.iterdir()) == []

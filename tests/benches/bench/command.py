@@ -6,18 +6,16 @@ import argparse
 import contextlib
 import importlib
 import os
-import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import alone
 import leaks
-import observer
 
 from bench import plots, results
+from bench.ending import end_all, on_signals, temporary_folder
 from bench.errors import BadInput, CannotMeasure
 from bench.peers import INSTALLERS, Peers
 from bench.products import other, working_tree
@@ -84,9 +82,8 @@ def options_of(arguments: Sequence[str], description: str) -> argparse.Namespace
 
 @contextlib.contextmanager
 def own_folder() -> Iterator[Path]:
-    """A temporary folder for everything, which is removed."""
-    with tempfile.TemporaryDirectory(prefix="sa-bench-") as name:
-        folder = Path(name)
+    """A temporary folder for everything."""
+    with temporary_folder() as folder:
         folder.chmod(0o711)  # persons that change their uid pass through, and cannot list it
         (folder / "tmp").mkdir()
         (folder / "tmp").chmod(0o1777)
@@ -96,20 +93,6 @@ def own_folder() -> Iterator[Path]:
         finally:
             tempfile.tempdir = before
             end_all()
-
-
-def end_all(limit: float = 10.0) -> None:
-    """Kills what is left of all that was started, should the bench be ended in the middle. Orphans
-    have come to us, so nothing is overlooked. limit: seconds."""
-    deadline = time.monotonic() + limit
-    while (left := observer.descendants(os.getpid())) and time.monotonic() < deadline:
-        for one in left:
-            with contextlib.suppress(OSError):
-                os.kill(one.pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        time.sleep(0.01)
 
 
 def measure(options: argparse.Namespace, sheet: Sheet) -> None:
@@ -144,25 +127,27 @@ def main(arguments: Sequence[str], description: str) -> int:
     options = options_of(arguments, description)
     if "plans" in options.suites:
         alone.enter(sys.argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is removed
     try:
         if options.source:
             return _draw(results.read(options.source), options.plots)
         leaks.become_subreaper()  # orphans come to us, not to pid 1: none is overlooked
         sheet = Sheet(judges=not options.quick)
+
+        def keep() -> None:
+            if options.json and sheet.results:
+                sheet.write(options.json)
+
+        on_signals(keep)
         try:
             measure(options, sheet)
         finally:
-            if options.json and sheet.results:
-                sheet.write(options.json)
+            keep()
         if options.plots:
             _draw([one.data() for one in sheet.results], options.plots)
     except BadInput as error:
         return _fail(str(error), 2)
     except (OSError, ValueError) as error:
         return _fail(str(error), 2 if options.source else 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
     if sheet.failures:
         return _fail("\n".join(sheet.failures), 1)
     if sheet.missed:

@@ -114,11 +114,16 @@ class Result:
         ).rstrip()
 
 
+def say_at_once(text: str) -> None:
+    """Prints a line as soon as it is known, to a pipe, too."""
+    print(text, flush=True)
+
+
 @dataclass
 class Sheet:
     """Collects the results and the notes of a run, and prints them as they come."""
 
-    say: Callable[[str], object] = print
+    say: Callable[[str], object] = say_at_once
     judges: bool = True
     suite: str = ""
     results: list[Result] = field(default_factory=list)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from bench.ending import temporary_folder
 from bench.peers import bubblewrap_command
 from bench.products import Product, run
 from bench.results import at_most, ratio_at_most
@@ -27,8 +27,8 @@ def measure(setting: Setting) -> None:
         BARE: _command(setting, BARE, [here.python, "-c", "pass"], count),
     }
     # codex wants a home that is not below /tmp.
-    with tempfile.TemporaryDirectory(prefix="sa-bench-", dir="/var/tmp") as homes:
-        for name, argv, environ in _peers(setting, Path(homes)):
+    with temporary_folder("/var/tmp") as homes:
+        for name, argv, environ in _peers(setting, homes):
             contestants[name] = _command(setting, name, argv, count, environ)
         taken = setting.interleaved("exec", contestants, setting.times(20))
     bare = taken[BARE]["wall"].p50
