@@ -20,10 +20,10 @@ FIELDS = {"suite", "name", "value", "unit", "baseline", "ratio", "target", "met"
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, str(CHECKOUT / "scripts" / "bench"), *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=300)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=600)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "suites",
     [("calls", "open", "exec", "journal", "memory"), ("interrupt", "load"), ("turns", "start")],
