@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import select
-import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import observer
 import sandbox_agent
+from bench.samples import median
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.token import RunToken
@@ -103,51 +98,15 @@ os.waitpid(child, 0)
 """A pid namespace whose init does nothing but reap. Prints init's pid."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """Figures in seconds, with what they are measured against."""
+class Row(NamedTuple):
+    """Figures in seconds. against: the median of what they are measured against. median_bound,
+    worst_bound: of the median and of the 99th percentile."""
 
     what: str
     figures: Sequence[float]
     against: float | None = None
     median_bound: float | None = None
     worst_bound: float | None = None
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.figures)
-
-    @property
-    def p99(self) -> float:
-        return sorted(self.figures)[max(0, math.ceil(len(self.figures) * 0.99) - 1)]
-
-    @property
-    def within(self) -> bool:
-        median, worst = self.median_bound, self.worst_bound
-        return (median is None or self.median <= median) and (worst is None or self.p99 <= worst)
-
-    def line(self) -> str:
-        ratio = "" if self.against is None else f"{self.median / self.against:8.1f} x"
-        over = "" if self.within else "  OVER"
-        bounds = [b for b in (self.median_bound, self.worst_bound) if b is not None]
-        bound = " / ".join(_ms(bound) for bound in bounds)
-        times = f"{_ms(self.median):>10} {_ms(self.p99):>10}"
-        return f"{self.what:58} {times} {bound:>18} {ratio:>10}{over}"
-
-    def data(self) -> dict[str, Any]:
-        return {
-            "what": self.what,
-            "unit": "ms",
-            "median": self.median * 1e3,
-            "p99": self.p99 * 1e3,
-            "rounds": len(self.figures),
-            "ratio": None if self.against is None else self.median / self.against,
-            "within": self.within,
-        }
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.3f} ms" if seconds < 0.001 else f"{seconds * 1e3:.1f} ms"
 
 
 # --- the flag -------------------------------------------------------------------------------
@@ -251,7 +210,7 @@ async def bench(workspace: Path, *, grace: float, term: float) -> Any:
 
 def flag_rows(workspace: Path, rounds: int) -> Iterator[Row]:
     pings = ping(max(200, rounds))
-    bare = statistics.median(pings)
+    bare = median(pings)
     yield Row("a bare socket ping, there and back", pings)
 
     async def main() -> tuple[list[float], list[float], list[float], list[float]]:
@@ -378,6 +337,8 @@ def bare_kill(program: str, count: int, namespaces: int) -> float:
             taken = time.monotonic() - begin
         finally:
             for handle in handles:
+                with contextlib.suppress(ProcessLookupError):  # as a rule: it has ended
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
                 os.close(handle)
     assert observer.marked(mark) == []
     return taken
@@ -394,138 +355,4 @@ def kill_rows(workspace: Path, rounds: int, count: int = 100, many: int = 16) ->
             ours = [killed(workspace, program, count, calls) for _ in range(times)]
             trees = f"{calls} x {count} {kind} processes"
             yield Row(f"{trees}: bare SIGKILL of init to empty", bare)
-            yield Row(
-                f"{trees}: KILL rung to proven dead", ours, statistics.median(bare), None, bound
-            )
-
-
-# --- many runs ------------------------------------------------------------------------------
-
-
-def _status() -> dict[str, str]:
-    """/proc/self/status (proc_pid_status(5))."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return dict(line.split(":", 1) for line in lines)
-
-
-@dataclass(frozen=True)
-class Holdings:
-    """What a process, and the host for it, holds."""
-
-    descriptors: int
-    threads: int
-    resident_kib: int
-    zombies: int
-    mounts: int
-    cgroups: int
-    files: int
-
-    @classmethod
-    def now(cls) -> Holdings:
-        status = _status()
-        mine = str(os.getpid())
-        zombies = 0
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                with contextlib.suppress(OSError):
-                    fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
-                    zombies += fields[0] == "Z" and fields[1] == mine
-        cgroups = 0
-        with contextlib.suppress(OSError):
-            lines = Path("/proc/cgroups").read_text().splitlines()[1:]
-            cgroups = sum(int(line.split()[2]) for line in lines)
-        return cls(
-            descriptors=len(os.listdir("/proc/self/fd")),
-            threads=int(status["Threads"]),
-            resident_kib=int(status["VmRSS"].split()[0]),
-            zombies=zombies,
-            mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
-            cgroups=cgroups,
-            files=sum(1 for _ in os.scandir(tempfile.gettempdir())),
-        )
-
-
-def interrupted_runs(folder: Path, runs: int, each: Callable[[int], object]) -> None:
-    """Conversations made, run, interrupted once their tool is up, and closed, one after another.
-
-    each: called after every one, with its number.
-    """
-    from sandbox_agent.conversation import Conversation
-    from sandbox_agent.models import ModelCall, ModelTurn
-    from sandbox_agent.models.scripted import ScriptedModel, Step
-
-    step = Step(ModelTurn("", (ModelCall("shell", {"command": "echo up; sleep 300 & sleep 300"}),)))
-    for number in range(1, runs + 1):
-        conversation = Conversation(
-            model=ScriptedModel([step]),
-            tools=["shell"],
-            workspace=folder,
-            output_dir=folder / "runs",
-            interrupt=(5, 1),
-            on_output=lambda *_: conversation.interrupt(),  # noqa: B023  (its own iteration's)
-        )
-        with conversation:
-            conversation.send_message("go")
-            result = conversation.run()
-        assert result.exit_code == 130, result
-        shutil.rmtree(conversation.run_dir)
-        each(number)
-
-
-WARM_UP = 20
-"""Runs until everything that is made once has been made."""
-
-
-def growth(folder: Path, runs: int, warm_up: int = WARM_UP) -> tuple[Holdings, Holdings]:
-    """What is held after the warm-up, and after `runs` more runs."""
-    seen: list[Holdings] = []
-
-    def uncounted() -> int:
-        """Threads of the kernel beyond those that `threading` counts."""
-        return int(_status()["Threads"]) - threading.active_count()
-
-    usual = uncounted()  # a worker of pytest-xdist has one
-
-    def each(number: int) -> None:
-        if number in (warm_up, warm_up + runs):
-            # join() waits for Python's part of a thread; the kernel has it a moment longer.
-            observer.eventually(lambda: uncounted() <= usual, 20)
-            seen.append(Holdings.now())
-
-    interrupted_runs(folder, warm_up + runs, each)
-    before, after = seen
-    return before, after
-
-
-# --- all of it ------------------------------------------------------------------------------
-
-
-def measure(rounds: int, runs: int) -> list[dict[str, Any]]:
-    """Measure and print everything. Returns the rows as data."""
-    folder = Path(tempfile.mkdtemp(prefix="costs-"))
-    folder.chmod(0o711)
-    workspace = folder / "work"
-    workspace.mkdir()
-    (folder / "tmp").mkdir()
-    before_us, tempfile.tempdir = tempfile.tempdir, str(folder / "tmp")  # counted below
-    data = []
-    print(f"\n{'':58} {'median':>10} {'p99':>10} {'bound':>18}     ratio")
-    try:
-        for rows in (
-            flag_rows(workspace, rounds * 40),
-            iter([arun_row(workspace, rounds * 10)]),
-            kill_rows(workspace, rounds),
-        ):
-            for row in rows:
-                print(row.line(), flush=True)
-                data.append(row.data())
-        before, after = growth(workspace, runs)
-        print(f"\nHeld after {WARM_UP} runs that were interrupted, and after {runs} more:")
-        for name in Holdings.__dataclass_fields__:
-            old, new = getattr(before, name), getattr(after, name)
-            print(f"  {name:14} {old:>8} {new:>8}  {new - old:+d}")
-            data.append({"what": f"growth of {name} in {runs} runs", "from": old, "to": new})
-    finally:
-        tempfile.tempdir = before_us
-        shutil.rmtree(folder)
-    return data
+            yield Row(f"{trees}: KILL rung to proven dead", ours, median(bare), None, bound)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import costs_interrupt
+import held
 import pytest
 from sandboxes import command, sandbox
 
@@ -17,7 +17,7 @@ from sandboxes import command, sandbox
 def test_twenty_interrupted_runs_leave_nothing_behind(tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
-    before, after = costs_interrupt.growth(work, 20, warm_up=10)
+    before, after = held.growth(work, 20, warm_up=10)
     # `scripts/bench` does a thousand runs, and also looks at the cgroups of the host.
     same = {"resident_kib": 0, "cgroups": 0}
     assert replace(after, **same) == replace(before, **same)

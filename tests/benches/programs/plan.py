@@ -1,9 +1,9 @@
 """What one plan costs, in a process of its own: the host of one sandbox.
 
-    python measured_plan.py KIND FOLDER [FIGURE...]
+    python plan.py KIND FOLDER [FIGURE...]
 
 KIND: of the plan, as `sandbox.plan` has it. FIGURE: without any, all. It prints the seconds of each
-figure as a JSON object. `costs_plans.py` runs it with each plan in turns.
+figure as a JSON object. `bench/suites/plans.py` runs it with each plan in turns.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import asyncio
 import json
 import os
 import signal
-import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "support"))
+sys.path.append(str(Path(__file__).resolve().parent.parent.parent / "support"))
 
 import paths
 
@@ -173,7 +172,7 @@ async def measure(kind: PlanKind, folder: Path, some: Sequence[str]) -> dict[str
     if wanted("open"):
         found["open"] = await opened()
     if wanted("call"):
-        found["call"] = [statistics.median(await timed(Bench.call, CALLS))]
+        found["call"] = await timed(Bench.call, CALLS)
     for count in COUNTS:
         if wanted(f"kill {count}"):
             found[f"kill {count}"] = await timed(killed(count), 1)

@@ -1,0 +1,1 @@
+"""The suites of `scripts/bench`. Each module has `measure(setting)`."""
