@@ -19,7 +19,7 @@ from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.import_roots import import_roots
 from sandbox_agent_sandbox.plan import Plan, PlanKind
-from sandbox_agent_sandbox.policy.probe import interpreter
+from sandbox_agent_sandbox.policy.probe import interpreter, parent_death_prefix
 from sandbox_agent_sandbox.steps import Step
 
 _BEGIN = (
@@ -41,9 +41,6 @@ if plan.kind == "{PlanKind.NO_NAMESPACES}":
     from sandbox_agent_sandbox.inside.unshared import spawner
 spawner.main(plan, host)
 """
-
-_SETPRIV = Path("/usr/bin/setpriv")
-"""Of util-linux. It sets the parent-death signal some 15 ms before a new Python can."""
 
 _FOLLOW_LIMIT = 0.25
 """Seconds in which a spawner exits after its init."""
@@ -143,15 +140,6 @@ def kill_before_exec(thread: int) -> None:
             pidfd.close()
 
 
-def _parent_death_prefix() -> list[str]:
-    """The command prefix that sets the parent-death signal, where this host has it. setpriv(1)."""
-    try:
-        able = b"pdeathsig" in _SETPRIV.read_bytes()  # since util-linux 2.33
-    except OSError:
-        able = False
-    return [str(_SETPRIV), "--pdeathsig", "KILL", "--"] if able else []
-
-
 def launch(board_fd: int) -> Launch:
     """Start the spawner, which waits for its plan. Call this from a thread that will outlive it.
     Raises OSError.
@@ -166,7 +154,7 @@ def launch(board_fd: int) -> Launch:
         log = Descriptor(os.memfd_create("sandbox-agent-spawner-log", os.MFD_CLOEXEC))
         host = Descriptor(os.pidfd_open(os.getpid()))
         passed = (theirs.number, board_fd, host.number)
-        command = [*_parent_death_prefix(), interpreter(), "-I", "-S", "-X", "utf8", "-c", _BOOT]
+        command = [*parent_death_prefix(), interpreter(), "-I", "-S", "-X", "utf8", "-c", _BOOT]
         process = subprocess.Popen(
             [*command, ":".join(import_roots()), *map(str, passed)],
             stdin=subprocess.DEVNULL,

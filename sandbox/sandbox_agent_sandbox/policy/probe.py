@@ -333,6 +333,20 @@ _TIED = (
 )
 
 
+_SETPRIV = Path("/usr/bin/setpriv")
+"""Of util-linux. It sets the parent-death signal some 15 ms before a new Python can."""
+
+
+@cache
+def parent_death_prefix() -> tuple[str, ...]:
+    """The command prefix that sets the parent-death signal, where this host has it. setpriv(1)"""
+    try:
+        able = b"pdeathsig" in _SETPRIV.read_bytes()  # since util-linux 2.33
+    except OSError:
+        able = False
+    return (str(_SETPRIV), "--pdeathsig", "KILL", "--") if able else ()
+
+
 def run_child(code: str, environment: dict[str, str]) -> tuple[bytes, bytes]:
     """Run a program of Python's in a child that ends with this thread, with the folders of our
     packages as its argument.
@@ -340,8 +354,8 @@ def run_child(code: str, environment: dict[str, str]) -> tuple[bytes, bytes]:
     Returns what it wrote to standard output and error. Raises SandboxUnavailable where there is no
     Python to start a sandbox with, TimeoutExpired, and Abandoned where this thread's `Trials` are.
     """
-    argv = [interpreter(), "-I", "-S", "-B", "-c", _TIED + code, ":".join(import_roots())]
-    argv.append(str(os.getpid()))
+    python = [*parent_death_prefix(), interpreter(), "-I", "-S", "-B", "-c", _TIED + code]
+    argv = [*python, ":".join(import_roots()), str(os.getpid())]
     return (_TRIALS.get() or Trials()).run(argv, environment)
 
 

@@ -166,9 +166,9 @@ VARIANTS = (
                 "",
             ),
             (
-                f"{_CELL}/host/launch.py",
-                'return [str(_SETPRIV), "--pdeathsig", "KILL", "--"] if able else []',
-                "return []",
+                f"{_CELL}/policy/probe.py",
+                'return (str(_SETPRIV), "--pdeathsig", "KILL", "--") if able else ()',
+                "return ()",
             ),
             (
                 f"{_CELL}/inside/spawner.py",
