@@ -89,6 +89,11 @@ class ConversationSandbox:
         if self._started is None and (self.cell is None or not self.cell.usable):
             self._start_cell()
 
+    def take(self, cell: Cell) -> None:
+        """A cell that was started before this was made: the first one to be built. From now on this
+        closes it."""
+        self._started = cell
+
     def _start_cell(self) -> None:
         """Where it cannot be started, the next one will say so."""
         cell: Cell | None = None

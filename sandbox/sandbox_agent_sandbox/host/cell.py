@@ -110,7 +110,10 @@ class Cell:
         self._planned = plan
 
     async def open(self) -> None:
-        """Build the sandbox. Raises SandboxUnavailable where this host refuses a step."""
+        """Build the sandbox. Raises SandboxUnavailable where this host refuses a step, CellClosed
+        after `close` or a `start` that failed."""
+        if self._closed:
+            raise CellClosed("this sandbox is closed; make another one")
         plan = self._plan
         loop = running_loop()
         done: asyncio.Future[SandboxError | None] = loop.create_future()

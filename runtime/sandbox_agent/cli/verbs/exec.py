@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.policy.fields.plain import POLICY, PlainPolicy
 from sandbox_agent_sandbox.utf8 import argument_text
 
@@ -34,6 +36,7 @@ from sandbox_agent.source_root import SANDBOX_ROOT
 from sandbox_agent.tools.exec_tool import EXEC
 
 if TYPE_CHECKING:
+    from sandbox_agent_sandbox.host.cell import Cell
     from sandbox_agent_sandbox.policy.policy import Policy
 
 
@@ -51,11 +54,27 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         console.error(str(error))
         return error.exit_code
     settings = _settings(arguments, _plain(policy, timeout, arguments.allow_degraded), workspace)
-    # Imported here: what is wrong with the command line is said without it. It takes longer than
-    # all before. So what can be started early is to be started before this line.
-    from sandbox_agent.cli.verbs.exec_run import run_command
+    # The sandbox's first process imports what it needs while this one does.
+    cell = _started_cell(settings.interrupt)
+    try:
+        # Imported here: what is wrong with the command line is said without it.
+        from sandbox_agent.cli.verbs.exec_run import run_command
 
-    return run_command(settings, argv, arguments, console, signals)
+        return run_command(settings, cell, argv, arguments, console, signals)
+    finally:
+        if cell is not None:
+            cell.close()  # again, if there was a run
+
+
+def _started_cell(interrupt: PlainInterrupt) -> Cell | None:
+    """None where it cannot be started. Then the run makes another one, and says why."""
+    from sandbox_agent_sandbox.host.cell import Cell
+
+    with suppress(SandboxUnavailable):
+        cell = Cell(grace=interrupt.grace, term=interrupt.term)
+        cell.start()
+        return cell
+    return None
 
 
 def _argv(given: list[str]) -> list[str]:

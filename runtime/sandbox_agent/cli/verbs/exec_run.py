@@ -34,11 +34,14 @@ from sandbox_agent.run.parts import Callbacks, put_together, task_paths
 if TYPE_CHECKING:
     from asyncio import Future
 
+    from sandbox_agent_sandbox.host.cell import Cell
+
 _STOPPED = (Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)
 
 
 def run_command(
     settings: PlainSettings,
+    cell: Cell | None,
     argv: Sequence[str],
     arguments: argparse.Namespace,
     console: Console,
@@ -50,9 +53,10 @@ def run_command(
     run_dir, _ = place_of_run(Path(arguments.out).absolute() if arguments.out else None, None)
     task_files = task_paths([arguments.policy] if arguments.policy else [])
     record = plain_record(settings)
-    run = LoneRun(
-        put_together(run_dir, Command(), COMMAND, settings, record, callbacks, task_files)
-    )
+    setup = put_together(run_dir, Command(), COMMAND, settings, record, callbacks, task_files)
+    if cell is not None:
+        setup.host.take(cell)
+    run = LoneRun(setup)
     signals.hold()
     try:
         result = _run(run, argv, arguments, signals)
