@@ -428,4 +428,4 @@ def _ancestors(process: observer.Process, known: dict[int, observer.Process]) ->
 
 
 def _show(process: observer.Process) -> str:
-    return f"{process.pid} (below {process.parent}): {process.command[:150]}"
+    return f"{process.pid} {process.name} (below {process.parent}): {process.command[:150]}"
