@@ -169,6 +169,7 @@ def test_a_trial_whose_parent_has_died_tries_nothing(tmp_path: Path) -> None:
     )
     slow.chmod(0o755)
     os.mkfifo(tmp_path / "go")
+    go = os.open(tmp_path / "go", os.O_RDWR)  # without a reader, too: setpriv(1) ends it at once
     text = (
         f"import sys; sys.executable = {str(slow)!r}; "
         "from sandbox_agent_sandbox.policy.probe import try_in_child; "
@@ -182,8 +183,9 @@ def test_a_trial_whose_parent_has_died_tries_nothing(tmp_path: Path) -> None:
         parent.kill()
         parent.wait(20)
     with observer.watching([child]) as handles:
-        (tmp_path / "go").write_text("\n")
+        os.write(go, b"\n")
         assert observer.wait_gone(handles, 20)[1] == []
+    os.close(go)
     assert not (tmp_path / "tried").exists()
 
 
