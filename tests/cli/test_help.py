@@ -60,6 +60,7 @@ def test_help_imports_nothing_but_argparse_and_its_like(argv: list[str]) -> None
         "sandbox_agent.cli.verb_arguments",
         "sandbox_agent.exit_codes",
         "sandbox_agent.first_imports",
+        "sandbox_agent.lean_imports",
     }
 
 
@@ -109,6 +110,15 @@ def test_the_help_lists_every_verb_in_a_group_and_shows_examples() -> None:
     assert examples(done.stdout)
     assert "\nexit codes:\n  0 " in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+def test_help_is_as_wide_as_the_terminal_says(columns: int) -> None:
+    argv = [Path(sys.executable).with_name("sandbox-agent"), "run", "--help"]
+    env = {**os.environ, "COLUMNS": str(columns)}
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, check=True)
+    longest = max(len(line) for line in done.stdout.splitlines() if line.startswith("  -"))
+    assert columns - 20 < longest < columns
 
 
 @pytest.mark.parametrize(("words", "same"), [(["help"], []), (["help", "run"], ["run"])])

@@ -25,7 +25,7 @@ from sandbox_agent_sandbox.policy.policy import Policy
 from striking import NAMES
 from table import How, When, Who
 
-GRACE, TERM = 0.15, 0.15
+GRACE, TERM = 0.15, 0.6
 BOUND = 0.15
 """Seconds beyond grace and term until an interrupted request must have returned."""
 SLOW = 4
