@@ -1,8 +1,9 @@
-"""One call's processes, from the host's side."""
+"""One call's processes, from the host's side, and the set of those that are in flight."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -106,3 +107,52 @@ class CallProcess:
         """Close the descriptors now, at the end of the call. Their owners refer to each other in a
         circle, which the garbage collector may find late, or never."""
         self.wake = self.status = Descriptor(-1)
+
+
+class InFlight:
+    """The calls of a sandbox that are not over, by id. Any thread may add and look. The thread
+    of the supervisor takes out. To look takes no lock: signal handlers do it."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, CallProcess] = {}
+        self._changed = threading.Condition()
+        self._active = 0
+
+    def __contains__(self, call_id: object) -> bool:
+        return call_id in self._calls
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def get(self, call_id: str) -> CallProcess | None:
+        """The call of this id, or None."""
+        return self._calls.get(call_id)
+
+    def all(self) -> list[CallProcess]:
+        """All of them now."""
+        # One step of the interpreter: other threads add calls at any moment.
+        return list(self._calls.values())
+
+    def add(self, call_process: CallProcess) -> None:
+        """A call begins."""
+        with self._changed:
+            self._active += 1
+        self._calls[call_process.id] = call_process
+
+    def take_out(self, call_process: CallProcess) -> bool:
+        """Nobody finds it any more. Returns False when that has been done before. `is_over` comes
+        later, once all that it held is given back."""
+        return self._calls.pop(call_process.id, None) is not None
+
+    def is_over(self) -> None:
+        """A call that was taken out is over: tell who waits."""
+        with self._changed:
+            self._active -= 1
+            self._changed.notify_all()
+
+    def wait_until_over(self, timeout: float | None, call_id: str | None = None) -> bool:
+        """Block until none, or not this one, is there. False after `timeout` seconds."""
+        with self._changed:
+            if call_id is not None:
+                return self._changed.wait_for(lambda: call_id not in self._calls, timeout)
+            return self._changed.wait_for(lambda: self._active == 0, timeout)

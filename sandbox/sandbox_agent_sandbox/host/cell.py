@@ -42,7 +42,8 @@ class Cell:
     """A sandbox and the calls in it.
 
     plan: what to build (`planning.make_plan`). grace, term: seconds from the flag to SIGTERM, and
-    from there to SIGKILL. deadlines: for what the sandbox does by itself.
+    from there to SIGKILL. deadlines: for what the sandbox does by itself. spares: how many calls'
+    processes to keep ready, see `spares`; `spares_note` says why there are fewer.
 
     Any thread may call `cancel`, `escalate`, `wait_idle` and `close`, and signal handlers may call
     the first two. `call` may be awaited in several event loops at the same time. The rest belongs
@@ -52,7 +53,13 @@ class Cell:
     """
 
     def __init__(
-        self, plan: Plan, *, grace: float, term: float, deadlines: Deadlines = DEFAULT
+        self,
+        plan: Plan,
+        *,
+        grace: float,
+        term: float,
+        deadlines: Deadlines = DEFAULT,
+        spares: int = 0,
     ) -> None:
         self._plan = plan
         try:
@@ -61,7 +68,7 @@ class Cell:
             raise SandboxUnavailable(str(error)) from error
         try:
             self._supervisor = Supervisor(
-                plan, self._board.fd, grace=grace, term=term, deadlines=deadlines
+                plan, self._board.fd, grace=grace, term=term, deadlines=deadlines, spares=spares
             )
         except OSError as error:
             self._board.close()
@@ -107,6 +114,11 @@ class Cell:
     def no_image(self) -> str:
         """Why /tmp is a folder, where it was planned as a file system of a fixed size; or ""."""
         return self._supervisor.no_image
+
+    @property
+    def spares_note(self) -> str:
+        """Why fewer spares are kept than were asked for; or ""."""
+        return self._supervisor.spares.note
 
     async def describe(
         self, functions: list[FunctionRef], cwd: str, *, token: RunToken | None = None
@@ -273,6 +285,21 @@ class Cell:
         token: RunToken | None,
         message: Callable[[int, int], Call | Describe],
     ) -> CallIO:
+        """Make a call; again, in the ordinary way, if its spare died before the tool began."""
+        suits = not request.fresh_view and not request.separate_output
+        exchange = await self._attempt(request, token, message, spare=suits)
+        if exchange.never_began:
+            exchange = await self._attempt(request, token, message, spare=False)
+        return exchange
+
+    async def _attempt(
+        self,
+        request: CallRequest,
+        token: RunToken | None,
+        message: Callable[[int, int], Call | Describe],
+        *,
+        spare: bool,
+    ) -> CallIO:
         slot = await self._claim(request.id, token, request.timeout)
         identity = self._plan.identity
         owner = (identity.outside_uid, identity.outside_gid)
@@ -281,7 +308,9 @@ class Cell:
         try:
             # The host looks after its last wait. The worker looks again before the tool's code.
             _look(token)
-            await exchange.run(message(slot.index, slot.word), token)
+            self._supervisor.spares.token = token
+            what = message(slot.index, slot.word)
+            await exchange.run(what, token, spare=spare and isinstance(what, Call))
         except asyncio.CancelledError:
             request.on_cancelled(exchange.result())
             raise

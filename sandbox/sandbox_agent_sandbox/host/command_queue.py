@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 
@@ -23,6 +24,7 @@ class CommandQueue:
 
     def __init__(self) -> None:
         self._commands: deque[Command] = deque()
+        self._sleeps_until = inf
         self._event = Descriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
 
     @property
@@ -35,6 +37,30 @@ class CommandQueue:
         self._commands.append(command)
         if wake:
             self.wake()
+
+    def add_for(self, due: float, command: Command) -> None:
+        """Add a command that has to run until then. What wakes the thread anyway runs it too."""
+        self.add(command, wake=False)
+        self.wake_for(due)
+
+    def wake_for(self, due: float | None) -> None:
+        """Wake the thread, unless it wakes by itself before `due`; None for never due."""
+        if due is not None and due < self._sleeps_until:
+            self.wake()
+
+    def sleep_until(self, next_due: Callable[[], float]) -> float:
+        """Until when the thread may sleep; infinity for as long as nothing happens. next_due: when
+        it has something to do, as far as it knows.
+
+        Infinity comes first, so that it is woken by those whom `next_due` does not see yet. A time
+        that was said stays: the next calls, which are due later, need not wake the thread then.
+        """
+        before, self._sleeps_until = self._sleeps_until, inf
+        due = next_due()
+        if time.monotonic() < before < due:
+            due = before
+        self._sleeps_until = due
+        return due
 
     def wake(self) -> None:
         """Have the commands run."""

@@ -10,6 +10,7 @@ import select
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 from sandbox_agent_ipc.channel import recv_datagram, send_datagram
 from sandbox_agent_ipc.codec import check_protocol
@@ -52,10 +53,21 @@ AboutCalls = CallBorn | CallFailed | Frozen | OverLimit
 """Messages of init that are about calls."""
 
 
+class Asked(Protocol):
+    """What init is asked for: the processes of a call, or of one to come."""
+
+    group: CallGroup | None
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def fresh_view(self) -> bool: ...
+
+
 class SandboxProcess:
     """One sandbox's spawner and init.
 
-    plan: what to build. board_fd: of the cancel board. epoll: watches the descriptors, see
+    plan: what is wanted. built: what is built, with room for spares. board_fd: of the cancel board. epoll: watches the descriptors, see
     `on_readable`. on_message: called with init's messages about calls, and their descriptors.
     on_init_ended: called when init and so every process of the sandbox has ended. strike: for a
     limit that all calls in flight have met, from any thread.
@@ -64,6 +76,7 @@ class SandboxProcess:
     def __init__(
         self,
         plan: Plan,
+        built: Plan,
         board_fd: int,
         deadlines: Deadlines,
         epoll: select.epoll,
@@ -72,6 +85,7 @@ class SandboxProcess:
         strike: Callable[[LimitMet], object],
     ) -> None:
         self._plan = plan
+        self._roomy = built
         self._board_fd = board_fd
         self._deadlines = deadlines
         self._epoll = epoll
@@ -97,10 +111,10 @@ class SandboxProcess:
         self.state.start(time.monotonic())
         step = Step.START
         try:
-            self._launch = launch(self._plan, self._board_fd)
+            self._launch = launch(self._roomy, self._board_fd)
             step = Step.GROUPS
-            if self._plan.groups is not None:  # made while the spawner imports its modules
-                self._groups = SandboxGroups(self._plan.groups, self._plan.limits)
+            if self._roomy.groups is not None:  # made while the spawner imports its modules
+                self._groups = SandboxGroups(self._roomy.groups, self._roomy.limits)
                 self._groups.adopt(self._launch.pid)
         except SandboxUnavailable as error:
             self.fail(error)
@@ -114,12 +128,16 @@ class SandboxProcess:
         self._epoll.register(self._launch.pidfd, select.EPOLLIN)
         return True
 
-    def begin_call(self, call_process: CallProcess, channels: list[Descriptor]) -> str:
-        """Have init make a call's processes. Returns why that cannot be, or ""."""
+    def begin_call(
+        self, call_process: Asked, channels: list[Descriptor], *, ahead: bool = False
+    ) -> str:
+        """Have init make a call's processes. Returns why that cannot be, or "". ahead: the call is
+        still to come."""
         numbers = [channel.number for channel in channels]
         try:
             if self._groups is not None:
-                call_process.group = self._groups.enter()
+                groups = self._groups
+                call_process.group = groups.enter_ahead() if ahead else groups.enter()
                 numbers += call_process.group.joins
             else:
                 call_process.group = CallGroup([], before=Counts(killed=own_oom_kills()))
@@ -128,6 +146,23 @@ class SandboxProcess:
             why = explained(error) if isinstance(error, OSError) else error
             return f"init does not take the call: {why}"
         return ""
+
+    def adopted(self) -> None:
+        """A call has what was begun ahead."""
+        if self._groups is not None:
+            self._groups.adopted()
+
+    def count_afresh(self, group: CallGroup | None) -> None:
+        """What was counted so far has nothing to do with what was begun ahead."""
+        if group is not None and self._groups is not None:
+            self._groups.count_afresh(group)
+        elif group is not None:
+            group.before = Counts(killed=own_oom_kills())
+
+    def give_back(self, group: CallGroup) -> None:
+        """What was begun ahead has ended, and no call had it."""
+        if self._groups is not None:
+            self._groups.give_back(group)
 
     def note_limit(self, call_process: CallProcess, over: OverLimit) -> None:
         """Init says that a call is over a limit."""

@@ -12,6 +12,7 @@ import select
 import signal
 import threading
 import time
+from contextlib import suppress
 from math import inf
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
@@ -19,7 +20,7 @@ from sandbox_agent_ipc.errors import IpcError
 from sandbox_agent_ipc.messages import CallFailed, Frozen, OverLimit
 
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
-from sandbox_agent_sandbox.host.call_process import CallProcess
+from sandbox_agent_sandbox.host.call_process import CallProcess, InFlight
 from sandbox_agent_sandbox.host.command_queue import Command, CommandQueue
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
@@ -27,6 +28,8 @@ from sandbox_agent_sandbox.host.ladder import Ladder
 from sandbox_agent_sandbox.host.launch import kill_before_exec, why_failed
 from sandbox_agent_sandbox.host.sandbox_process import AboutCalls, OnOpen, SandboxProcess
 from sandbox_agent_sandbox.host.sandbox_state import State
+from sandbox_agent_sandbox.host.spares import Spare, Spares, with_room
+from sandbox_agent_sandbox.limits.groups import Counts
 from sandbox_agent_sandbox.outcome import LimitMet, Survivor
 from sandbox_agent_sandbox.plan import Plan
 
@@ -41,23 +44,31 @@ class Supervisor:
     """Starts, watches and ends one sandbox and its calls. Any thread may call its methods.
 
     plan: what to build. board_fd: of the cancel board. grace, term: seconds from the flag to
-    SIGTERM, and from there to SIGKILL. Raises OSError when there is no descriptor left.
+    SIGTERM, and from there to SIGKILL. spares: how many are wanted. Raises OSError when there is no
+    descriptor left.
     """
 
     def __init__(
-        self, plan: Plan, board_fd: int, *, grace: float, term: float, deadlines: Deadlines
+        self,
+        plan: Plan,
+        board_fd: int,
+        *,
+        grace: float,
+        term: float,
+        deadlines: Deadlines,
+        spares: int = 0,
     ) -> None:
         self.deadlines = deadlines
         self._grace = grace
         self._term = term
         self._commands = CommandQueue()
-        self._calls: dict[str, CallProcess] = {}
+        self._calls = InFlight()
         self._by_pidfd: dict[int, CallProcess] = {}
-        self._idle = threading.Condition()
-        self._active = 0
         self._epoll = select.epoll()
         told = self._on_message, self._on_init_ended, self.strike
-        self._sandbox = SandboxProcess(plan, board_fd, deadlines, self._epoll, *told)
+        built = with_room(plan, spares)
+        self._sandbox = SandboxProcess(plan, built, board_fd, deadlines, self._epoll, *told)
+        self.spares = Spares(plan, self._sandbox, self._epoll, spares)
         self._frozen = threading.Event()
         self._frozen_at: float | None = None
         self._thread = threading.Thread(target=self._main, name="sandbox-agent ladder", daemon=True)
@@ -91,6 +102,26 @@ class Supervisor:
         call_process.ladder = self._ladder(call_process, self._grace, self._term, now)
         call_process.ladder.time_out_at(None if timeout is None else now + timeout)
         self._add(call_process, lambda now: self._start(call_process, channels))
+
+    def adopt(self, call_process: CallProcess, spare: Spare, timeout: float | None) -> None:
+        """Make a spare's processes those of a call, which may have its message from then on.
+
+        Call `look_after` once it has been sent. timeout: seconds from now.
+        """
+        now = self.spares.call_at = time.monotonic()
+        process = call_process.process = spare.process
+        assert process is not None
+        call_process.group = spare.group
+        call_process.ladder = self._ladder(call_process, self._grace, self._term, now)
+        call_process.ladder.time_out_at(None if timeout is None else now + timeout)
+        call_process.ladder.birth(now)
+        self.spares.adopted_by(spare, call_process)
+        self._by_pidfd[process.pidfd] = call_process
+        self._add(call_process, lambda now: self._sandbox.adopted(), wake=False)
+
+    def look_after(self, call_process: CallProcess) -> None:
+        """Let the supervisor's thread act on what is due of a call. Nothing, if it wakes before."""
+        self._commands.wake_for(call_process.ladder.deadline)
 
     def join(
         self,
@@ -147,7 +178,7 @@ class Supervisor:
         """SIGTERM as soon as it is flagged: one call, or every call in flight. Takes no lock."""
 
         def escalate(now: float) -> None:
-            for call_process in self._all():
+            for call_process in self._calls.all():
                 if call_id is None or call_process.id == call_id:
                     call_process.ladder.escalate(now)
 
@@ -155,7 +186,8 @@ class Supervisor:
 
     def finish(self, call_process: CallProcess) -> None:
         """The worker has sent its last message."""
-        self._commands.add(lambda now: call_process.ladder.finish(now))
+        due = time.monotonic() + self.deadlines.finish
+        self._commands.add_for(due, lambda now: call_process.ladder.finish(now))
 
     def abort(self, call_process: CallProcess, why: str) -> None:
         """The worker broke the protocol: SIGKILL."""
@@ -170,7 +202,7 @@ class Supervisor:
         """SIGKILL to every call in flight, because they met this limit together."""
 
         def strike(now: float) -> None:
-            for call_process in self._all():
+            for call_process in self._calls.all():
                 call_process.met.append(met)
                 call_process.failure = call_process.failure or f"limit: {met.text}"
                 call_process.ladder.abort(now)
@@ -199,7 +231,7 @@ class Supervisor:
         def thaw(now: float) -> None:
             since, self._frozen_at = self._frozen_at, None
             if since is not None:
-                for call_process in self._all():
+                for call_process in self._calls.all():
                     call_process.shift(now - since)
             self._sandbox.thaw()
 
@@ -212,10 +244,7 @@ class Supervisor:
 
     def wait_idle(self, timeout: float | None, call_id: str | None = None) -> bool:
         """Block until no call, or not this one, is in flight. False after `timeout` seconds."""
-        with self._idle:
-            if call_id is not None:
-                return self._idle.wait_for(lambda: call_id not in self._calls, timeout)
-            return self._idle.wait_for(lambda: self._active == 0, timeout)
+        return self._calls.wait_until_over(timeout, call_id)
 
     def close(self) -> tuple[Survivor, ...]:
         """End the sandbox and everything in it; block until that is proven or given up."""
@@ -240,19 +269,13 @@ class Supervisor:
     def _ladder(self, call_process: CallProcess, grace: float, term: float, now: float) -> Ladder:
         return Ladder(call_process, grace=grace, term=term, deadlines=self.deadlines, now=now)
 
-    def _add(self, call_process: CallProcess, command: Command) -> None:
-        with self._idle:
-            self._active += 1
-        self._calls[call_process.id] = call_process
-        self._commands.add(command)
+    def _add(self, call_process: CallProcess, command: Command, *, wake: bool = True) -> None:
+        self._calls.add(call_process)
+        self._commands.add(command, wake=wake)
         if self._sandbox.state.state is State.CLOSED:
             # Perhaps the thread ended before it saw the call, and nothing will run the command.
             call_process.failure = "the sandbox was closed"
-            self._end_call(call_process, proven=True)
-
-    def _all(self) -> list[CallProcess]:
-        # One step of the interpreter: other threads add calls at any moment.
-        return list(self._calls.values())
+            self._end_call(call_process, proven=call_process.has_ended)
 
     # --- the thread ------------------------------------------------------------------------
 
@@ -274,14 +297,12 @@ class Supervisor:
 
     def _is_done(self) -> bool:
         """Whether it is closing, and nothing is left that could still be proven to end."""
-        is_left = self._by_pidfd or self._sandbox.has_init
+        is_left = self._by_pidfd or self.spares.are_left or self._sandbox.has_init
         is_over = self._sandbox.state.state is State.CLOSING and not is_left
         return is_over or self._sandbox.state.has_no_proof_to_come(time.monotonic())
 
     def _step(self) -> None:
-        deadlines = [call_process.ladder.deadline for call_process in self._all()]
-        due = min((time for time in deadlines if time is not None), default=inf)
-        due = min(due, self._sandbox.state.deadline)
+        due = self._commands.sleep_until(self._next_due)
         wait = -1 if due == inf else max(0.0, due - time.monotonic())
         # Messages of init come first: they may say why a call has ended.
         for fd, _ in sorted(self._epoll.poll(wait), key=lambda event: event[0] in self._by_pidfd):
@@ -292,6 +313,7 @@ class Supervisor:
                 if fd in self._by_pidfd:
                     self._end_call(self._by_pidfd[fd], proven=True)
             else:
+                self.spares.on_readable(fd)
                 self._sandbox.on_readable(fd)
         now = time.monotonic()
         if now > due + _STANDSTILL:
@@ -299,9 +321,18 @@ class Supervisor:
         self._commands.run()
         self._tick(time.monotonic())
 
+    def _next_due(self) -> float:
+        deadlines = [call_process.ladder.deadline for call_process in self._calls.all()]
+        due = min((time for time in deadlines if time is not None), default=inf)
+        return min(due, self._sandbox.state.deadline, self.spares.due(frozen=self._is_frozen))
+
+    @property
+    def _is_frozen(self) -> bool:
+        return self._frozen_at is not None
+
     def _catch_up(self, now: float) -> None:
         """After a standstill, messages that came meanwhile are read first: of sessions, of init."""
-        for request in self._all():
+        for request in self._calls.all():
             times_out = request.ladder.times_out
             if request.session is not None and times_out is not None and times_out <= now:
                 request.ladder.prolong(now + _CATCHING_UP)
@@ -309,7 +340,8 @@ class Supervisor:
 
     def _tick(self, now: float) -> None:
         self._sandbox.tick(now)
-        for call_process in self._all():
+        self.spares.tick(now, frozen=self._is_frozen)
+        for call_process in self._calls.all():
             times_out = call_process.ladder.times_out
             if times_out is not None and now >= times_out:
                 call_process.flag(CancelReason.TIMEOUT)
@@ -318,6 +350,7 @@ class Supervisor:
                 self._end_call(call_process, proven=False)
 
     def _start(self, call_process: CallProcess, channels: list[Descriptor]) -> None:
+        self.spares.call_at = time.monotonic()
         # The sandbox's end may have been seen before this command, and have ended the call.
         if call_process.id in self._calls:
             why = str(self.failure or "the sandbox was closed")
@@ -333,7 +366,9 @@ class Supervisor:
         if isinstance(message, Frozen):
             self._frozen.set()
             return
-        call_process = self._calls.get(message.id)
+        if self.spares.on_message(message, descriptors):
+            return
+        call_process = self._calls.get(message.id) or self.spares.call_of(message.id)
         if call_process is None:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -350,31 +385,35 @@ class Supervisor:
 
     def _end_call(self, call_process: CallProcess, *, proven: bool) -> None:
         """Give everything of a call back. Idempotent; proven: its namespace is empty."""
-        if self._calls.pop(call_process.id, None) is None:
+        if not self._calls.take_out(call_process):
             return
         process = call_process.process
         if process is not None and not proven:
             proven = call_process.find_survivors(process)
         call_process.ladder.end(time.monotonic(), proven=proven)
         if process is not None and call_process.session is None:
-            for request in self._all():
+            for request in self._calls.all():
                 if request.session is call_process:
                     request.failure = "its session has ended"
                     self._end_call(request, proven=proven)
-            self._epoll.unregister(process.pidfd)
+            with suppress(ValueError):  # this thread is not the supervisor's, which has ended
+                self._epoll.unregister(process.pidfd)
             del self._by_pidfd[process.pidfd]
-            process.close()
         self._sandbox.end_call(call_process, empty=proven)
+        self.spares.call_at = time.monotonic()
+        if process is not None and call_process.session is None:
+            counted = call_process.counts != Counts()
+            self.spares.on_call_ended(process.pidfd, counted=counted)
+            process.close()
         call_process.slot.release(proven)
-        with self._idle:
-            self._active -= 1
-            self._idle.notify_all()
+        self._calls.is_over()
         call_process.on_ended()
 
     def _on_init_ended(self) -> None:
         """Calls that were asked for will never be born. The others have ended with init; without
         namespaces their supervisors end them now."""
-        for call_process in self._all():
+        self.spares.kill()
+        for call_process in self._calls.all():
             if call_process.process is None:
                 why = "the sandbox died before the call's processes were made"
                 call_process.failure = call_process.failure or why
@@ -386,15 +425,16 @@ class Supervisor:
 
     def _close(self, now: float) -> None:
         if self._sandbox.state.close(now):
-            for call_process in self._all():
+            for call_process in self._calls.all():
                 call_process.close()
             self._sandbox.kill()
 
     def _clean_up(self) -> None:
         """The thread's last act: nothing of the sandbox stays, and nothing waits for it in vain."""
         proven = self._sandbox.end()
-        for call_process in self._all():
+        for call_process in self._calls.all():
             call_process.failure = call_process.failure or "the sandbox is gone"
             self._end_call(call_process, proven=proven and call_process.has_ended)
+        self.spares.close()
         self._sandbox.release()
         self._epoll.close()

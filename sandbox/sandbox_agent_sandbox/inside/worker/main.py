@@ -47,6 +47,7 @@ from sandbox_agent_sandbox.inside.worker import leftovers
 from sandbox_agent_sandbox.inside.worker.call_facts import CallFacts, set_facts
 from sandbox_agent_sandbox.inside.worker.environment import take_environment
 from sandbox_agent_sandbox.inside.worker.invoke import NotStarted, describe_all, invoke
+from sandbox_agent_sandbox.inside.worker.rehearsal import is_spare, rehearse
 from sandbox_agent_sandbox.inside.worker.serving import serve
 from sandbox_agent_sandbox.inside.worker.tool_result import why_short
 from sandbox_agent_sandbox.plan import Plan
@@ -157,8 +158,10 @@ def _serve(
     others: Callable[[], list[int]],
     move: Callable[[str], str],
 ) -> None:
-    outbox.send(Ready(PROTOCOL))
     inbox = Inbox(socket.socket(fileno=descriptors.inbox))
+    if is_spare(inbox.sock):
+        rehearse(plan, board_fd, others, move)
+    outbox.send(Ready(PROTOCOL))
     message, received = inbox.receive(ToWorker)
     take_environment({name: move(value) for name, value in message.env.items()})
     sys.path[:] = plan.import_path
