@@ -64,6 +64,12 @@ class ToolProblem(msgspec.Struct, frozen=True, tag=True):
 # --- control socket ------------------------------------------------------------------------
 
 
+class Build(Message, frozen=True, tag="build"):
+    """Host to spawner, first: build this. With it comes a sealed memfd that holds the plan."""
+
+    protocol: int
+
+
 class InitBorn(Message, frozen=True, tag="init_born"):
     """Spawner to host, first message, with a pidfd of init, which waits until this is sent.
 
@@ -282,6 +288,7 @@ class Done(Message, frozen=True, tag="done"):
 
 
 FromInit = InitBorn | InitHello | InitFailed | CallBorn | CallFailed | Frozen | OverLimit
+ToSpawner = Build
 ToInit = NewCall | Freeze | Thaw
 FromWorker = Ready | Started | Result | Described
 ToWorker = Call | Describe | Serve

@@ -31,6 +31,7 @@ from sandbox_agent_ipc.messages import (
     ToInit,
     ToolSpec,
     ToSession,
+    ToSpawner,
     ToWorker,
 )
 
@@ -78,7 +79,7 @@ def values_of(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
 
 
 EVERY = {one: values_of(msgspec.inspect.type_info(one)) for one in Message.__subclasses__()}
-DIRECTIONS = [FromInit, ToInit, FromWorker, ToWorker, FromSession, ToSession]
+DIRECTIONS = [FromInit, ToSpawner, ToInit, FromWorker, ToWorker, FromSession, ToSession]
 any_message = st.one_of(*EVERY.values())
 
 

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +23,8 @@ import paths
 import pytest
 from sandbox_agent_ipc.board import Board
 from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.channel import big_arguments, send_datagram
+from sandbox_agent_ipc.messages import PROTOCOL, Build
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.host import launch
@@ -200,7 +201,7 @@ def test_somebody_who_holds_the_spawners_socket_open_delays_no_end(
 
     class Watched(subprocess.Popen[bytes]):
         def __init__(self, command: list[str], *, pass_fds: tuple[int, ...], **more: Any) -> None:
-            held.append(os.dup(pass_fds[1]))
+            held.append(os.dup(pass_fds[0]))
             super().__init__(command, pass_fds=pass_fds, **more)
             os.kill(self.pid, signal.SIGSTOP)  # so that nothing is built before its end
             spawners.append(self.pid)
@@ -336,19 +337,24 @@ def test_a_spawner_whose_host_died_before_it_was_tied_begins_nothing(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     board = Board()
     plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
-    with host, ours, theirs, tempfile.TemporaryFile() as file:
-        file.write(msgspec.msgpack.encode(plan))
-        file.seek(0)
+    with host, ours, theirs:
+        plan_fd = big_arguments(msgspec.msgpack.encode(plan))
+        send_datagram(ours, Build(PROTOCOL), [plan_fd])
+        os.close(plan_fd)
         pidfd = os.pidfd_open(host.pid)
         if not alive:
             host.kill()
             select.select([pidfd], [], [])
-        passed = (file.fileno(), theirs.fileno(), board.fd, pidfd)
+        passed = (theirs.fileno(), board.fd, pidfd)
         command = [sys.executable, "-I", "-S", "-c", launch._BOOT, ":".join(launch.import_roots())]
         spawner = subprocess.Popen([*command, *map(str, passed)], pass_fds=passed)
         theirs.close()
         ours.settimeout(30)
-        assert (ours.recv(1 << 16) != b"") is alive
+        try:
+            said = ours.recv(1 << 16)
+        except ConnectionResetError:  # it has not read its plan
+            said = b""
+        assert (said != b"") is alive
         host.kill()
         assert spawner.wait(30) == 0
         os.close(pidfd)

@@ -124,8 +124,8 @@ def pretend(patch: pytest.MonkeyPatch, *, abi: int | None = None, gate: bool = T
         begin += f"landlock.landlock_abi = lambda: {abi}; "
     if not gate:
         begin += "import sandbox_agent_sandbox.inside.unshared.gate as gate; gate._NUMBERS = {}; "
-    boot = launch._BOOT_UNSHARED.replace("from sandbox_agent", begin + "from sandbox_agent", 1)
-    patch.setattr(launch, "_BOOT_UNSHARED", boot)
+    boot = launch._BOOT.replace("from sandbox_agent", begin + "from sandbox_agent", 1)
+    patch.setattr(launch, "_BOOT", boot)
 
 
 KERNELS: dict[str, dict[str, Any]] = {

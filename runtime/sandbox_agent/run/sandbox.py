@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sandbox_agent_ipc.token import RunToken
-from sandbox_agent_sandbox.errors import NoPlan, PolicyError
+from sandbox_agent_sandbox.errors import NoPlan, PolicyError, SandboxUnavailable
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.policy.paths import is_inside_any
@@ -67,14 +68,32 @@ class ConversationSandbox:
         self.cell: Cell | None = None
         self.registry: Registry | None = None
         self._survivors: list[Survivor] = []
+        self._started: Cell | None = None
+        """A cell that waits for its plan."""
 
     def begin(self) -> None:
-        """A run begins. Look through the folders that its tools can write, in a thread, beside what
-        else comes before the first call."""
+        """A run begins. Start the sandbox's first process, and look through the folders that its
+        tools can write, in a thread, beside what else comes before the first call."""
         from sandbox_agent_sandbox.protection.scan import look
 
         self.guard = None
         self._looking = Background(partial(look, self._roots(), self._not_looked_at()), "look")
+        if self._started is None and (self.cell is None or not self.cell.usable):
+            self._start_cell()
+
+    def _start_cell(self) -> None:
+        """Where it cannot be started, the next one will say so."""
+        cell: Cell | None = None
+        with suppress(SandboxUnavailable):
+            cell = self._new_cell()
+            cell.start()
+            self._started = cell
+
+    def _new_cell(self) -> Cell:
+        from sandbox_agent_sandbox.host.cell import Cell
+
+        interrupt = self._settings.interrupt
+        return Cell(grace=interrupt.grace, term=interrupt.term, deadlines=self.deadlines)
 
     def _roots(self) -> list[str]:
         settings = self._settings
@@ -95,9 +114,13 @@ class ConversationSandbox:
         if self._looking is None:
             self.begin()
         assert self._looking is not None
-        seen = await self._looking.result()
+        try:
+            seen = await self._looking.result()
+        except BaseException:
+            self._drop_started()
+            raise
         if self.cell is not None and not self.cell.usable:
-            self.drop()
+            self._drop_cell()
         if self.cell is None:
             try:
                 await self._build(seen)
@@ -172,7 +195,6 @@ class ConversationSandbox:
         return () if guard is None else _look_again(guard, lambda: False, _LOOK_SECONDS_IN_HASTE)
 
     def _make(self, seen: Seen, facts: HostFacts, kind: PlanKind) -> tuple[Plan, Cell]:
-        from sandbox_agent_sandbox.host.cell import Cell
         from sandbox_agent_sandbox.policy.levels import refuse_missing
         from sandbox_agent_sandbox.policy.make_plan import make_plan
 
@@ -204,10 +226,10 @@ class ConversationSandbox:
                 "reached is not protected by default\n"
                 "  hint: name a smaller workspace"
             )
-        interrupt = settings.interrupt
-        return plan, Cell(
-            plan, grace=interrupt.grace, term=interrupt.term, deadlines=self.deadlines
-        )
+        cell = self._started or self._new_cell()
+        cell.set_plan(plan)
+        self.cell, self._started = cell, None  # in this order: one of them is closed by `drop`
+        return plan, cell
 
     def _make_hidden(self) -> None:
         """Make the folders of records that tools could make otherwise, and fill."""
@@ -267,10 +289,20 @@ class ConversationSandbox:
     def drop(self) -> None:
         """Close a sandbox that is of no use any more; the next `open` makes another. Blocks. If a
         signal handler raises in here, call this again."""
+        self._drop_started()
+        self._drop_cell()
+
+    def _drop_cell(self) -> None:
         cell = self.cell
         if cell is not None:
             self._survivors += cell.close()
             self.cell = None
+
+    def _drop_started(self) -> None:
+        cell = self._started
+        if cell is not None:
+            self._survivors += cell.close()
+            self._started = None
 
     def close(self) -> tuple[Survivor, ...]:
         """Close it for good. What could not be stopped, ever, is returned. Blocks; idempotent."""

@@ -41,34 +41,35 @@ from sandbox_agent_sandbox.received import check_described
 class Cell:
     """A sandbox and the calls in it.
 
-    plan: what to build (`planning.make_plan`). grace, term: seconds from the flag to SIGTERM, and
-    from there to SIGKILL. deadlines: for what the sandbox does by itself. spares: how many calls'
-    processes to keep ready, see `spares`; `spares_note` says why there are fewer.
+    plan: what to build (`policy.make_plan`); None where `set_plan` says so later. grace, term:
+    seconds from the flag to SIGTERM, and from there to SIGKILL. deadlines: for what the sandbox
+    does by itself. spares: how many calls' processes to keep ready, see `spares`; `spares_note`
+    says why there are fewer.
 
     Any thread may call `cancel`, `escalate`, `wait_idle` and `close`, and signal handlers may call
     the first two. `call` may be awaited in several event loops at the same time. The rest belongs
-    to one event loop at a time.
+    to one event loop at a time. `start` needs none.
 
     Raises SandboxUnavailable where the host has not even the few descriptors that it begins with.
     """
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Plan | None = None,
         *,
         grace: float,
         term: float,
         deadlines: Deadlines = DEFAULT,
         spares: int = 0,
     ) -> None:
-        self._plan = plan
+        self._planned = plan
         try:
             self._board = Board()
         except IpcError as error:
             raise SandboxUnavailable(str(error)) from error
         try:
             self._supervisor = Supervisor(
-                plan, self._board.fd, grace=grace, term=term, deadlines=deadlines, spares=spares
+                self._board.fd, grace=grace, term=term, deadlines=deadlines, spares=spares
             )
         except OSError as error:
             self._board.close()
@@ -76,11 +77,32 @@ class Cell:
         self._slot_waiters: deque[asyncio.Future[None]] = deque()
         self._descriptions = itertools.count(1)
         self._held: list[Held] = []
+        self._started = False
         self._opened = False
         self._closed = False
 
+    def start(self) -> None:
+        """Start the sandbox's first process, which needs no plan to begin with: what it imports
+        takes longer than to build the sandbox. Idempotent. `close` ends it.
+
+        Raises SandboxUnavailable where there is no room for a thread; what else fails, `open` says.
+        """
+        if self._started or self._closed:
+            return
+        try:
+            self._supervisor.launch()
+        except RuntimeError as error:
+            self.close()
+            raise SandboxUnavailable(f"the sandbox cannot be built: {explained(error)}") from None
+        self._started = True
+
+    def set_plan(self, plan: Plan) -> None:
+        """What to build. Before `open`."""
+        self._planned = plan
+
     async def open(self) -> None:
         """Build the sandbox. Raises SandboxUnavailable where this host refuses a step."""
+        plan = self._plan
         loop = asyncio.get_running_loop()
         done: asyncio.Future[SandboxError | None] = loop.create_future()
 
@@ -88,11 +110,8 @@ class Cell:
             if not done.done():
                 done.set_result(failure)
 
-        try:
-            self._supervisor.open(partial(call_soon, loop, resolve))
-        except RuntimeError as error:
-            self.close()
-            raise SandboxUnavailable(f"the sandbox cannot be built: {explained(error)}") from None
+        self.start()
+        self._supervisor.open(plan, partial(call_soon, loop, resolve))
         patience = self._supervisor.deadlines.open + self._supervisor.deadlines.launch
         while not done.done():
             await asyncio.wait({done}, timeout=patience)
@@ -103,11 +122,11 @@ class Cell:
             self.close()
             raise failure
         try:
-            self._held = [Held(bind.path) for bind in self._plan.binds if bind.writable]
+            self._held = [Held(bind.path) for bind in plan.binds if bind.writable]
         except OSError as error:
             self.close()
             raise SandboxUnavailable(f"the sandbox cannot be built: {explained(error)}") from error
-        self._plan = as_built(self._plan, self._supervisor.no_image)
+        self._planned = as_built(plan, self._supervisor.no_image)
         self._opened = True
 
     @property
@@ -237,6 +256,12 @@ class Cell:
     def plan(self) -> Plan:
         """What was built. It differs from what was planned where `no_image` says why."""
         return self._plan
+
+    @property
+    def _plan(self) -> Plan:
+        if self._planned is None:
+            raise CellClosed("this sandbox has no plan yet; set one")
+        return self._planned
 
     @property
     def usable(self) -> bool:

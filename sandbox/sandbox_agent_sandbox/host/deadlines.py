@@ -13,7 +13,7 @@ class Deadlines(msgspec.Struct, frozen=True):
     """
 
     open: float = 30.0
-    """Building a sandbox, from the start of the spawner until init is ready for calls."""
+    """Building a sandbox, from the plan until init is ready for calls."""
 
     launch: float = 0.25
     """A spawner of a closed sandbox may take so long from fork to exec. Then it is killed."""

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from sandbox_agent_ipc.messages import InitFailed
+from sandbox_agent_ipc.channel import big_arguments, send_datagram
+from sandbox_agent_ipc.messages import PROTOCOL, Build, InitFailed
 from sandbox_agent_ipc.shortage import SHORTAGES, shortage_in
 
 from sandbox_agent_sandbox.host.descriptors import Descriptor
@@ -33,10 +34,13 @@ _BEGIN = (
     "known = sys.modules; known['typing_extensions'] = None; import msgspec; "
     "del known['typing_extensions']; "
 )
-_BOOT = _BEGIN + "from sandbox_agent_sandbox.inside.spawner import main; main(sys.argv[1:])"
-_BOOT_UNSHARED = (
-    _BEGIN + "from sandbox_agent_sandbox.inside.unshared.spawner import main; main(sys.argv[1:])"
-)
+_BOOT = f"""{_BEGIN}
+from sandbox_agent_sandbox.inside import spawner
+plan, host = spawner.begin(sys.argv[1:])
+if plan.kind == "{PlanKind.NO_NAMESPACES}":
+    from sandbox_agent_sandbox.inside.unshared import spawner
+spawner.main(plan, host)
+"""
 
 _SETPRIV = Path("/usr/bin/setpriv")
 """Of util-linux. It sets the parent-death signal some 15 ms before a new Python can."""
@@ -62,6 +66,13 @@ class Launch:
     def pidfd(self) -> int:
         """Readable once the spawner has ended."""
         return self._pidfd.number
+
+    def send_plan(self, plan: Plan) -> None:
+        """Say what to build. The spawner reads this before anything else. Raises OSError, and
+        ChannelClosed if it has ended."""
+        # In a file, for it may be longer than a datagram. It is sealed, like every such file.
+        plan_file = Descriptor(big_arguments(msgspec.msgpack.encode(plan)))
+        send_datagram(self.control, Build(PROTOCOL), [plan_file.number])
 
     def last_words(self) -> str:
         """Why the spawner died, by the last line that it wrote; of a traceback, the exception."""
@@ -141,8 +152,9 @@ def _parent_death_prefix() -> list[str]:
     return [str(_SETPRIV), "--pdeathsig", "KILL", "--"] if able else []
 
 
-def launch(plan: Plan, board_fd: int) -> Launch:
-    """Start the spawner. Call this from a thread that will outlive it. Raises OSError.
+def launch(board_fd: int) -> Launch:
+    """Start the spawner, which waits for its plan. Call this from a thread that will outlive it.
+    Raises OSError.
 
     Python runs isolated (-I) and without `site` (-S): no environment variable, no user module and
     no .pth file of the host has an effect on the processes outside the walls.
@@ -152,13 +164,9 @@ def launch(plan: Plan, board_fd: int) -> Launch:
     try:
         ours.setblocking(False)  # a stopped init must not block the ladder
         log = Descriptor(os.memfd_create("sandbox-agent-spawner-log", os.MFD_CLOEXEC))
-        plan_file = Descriptor(os.memfd_create("sandbox-agent-plan", os.MFD_CLOEXEC))
         host = Descriptor(os.pidfd_open(os.getpid()))
-        os.write(plan_file.number, msgspec.msgpack.encode(plan))
-        os.lseek(plan_file.number, 0, os.SEEK_SET)
-        passed = (plan_file.number, theirs.number, board_fd, host.number)
-        boot = _BOOT_UNSHARED if plan.kind is PlanKind.NO_NAMESPACES else _BOOT
-        command = [*_parent_death_prefix(), interpreter(), "-I", "-S", "-X", "utf8", "-c", boot]
+        passed = (theirs.number, board_fd, host.number)
+        command = [*_parent_death_prefix(), interpreter(), "-I", "-S", "-X", "utf8", "-c", _BOOT]
         process = subprocess.Popen(
             [*command, ":".join(import_roots()), *map(str, passed)],
             stdin=subprocess.DEVNULL,

@@ -67,7 +67,7 @@ class Asked(Protocol):
 class SandboxProcess:
     """One sandbox's spawner and init.
 
-    plan: what is wanted. built: what is built, with room for spares. board_fd: of the cancel board. epoll: watches the descriptors, see
+    board_fd: of the cancel board. epoll: watches the descriptors, see
     `on_readable`. on_message: called with init's messages about calls, and their descriptors.
     on_init_ended: called when init and so every process of the sandbox has ended. strike: for a
     limit that all calls in flight have met, from any thread.
@@ -75,8 +75,6 @@ class SandboxProcess:
 
     def __init__(
         self,
-        plan: Plan,
-        built: Plan,
         board_fd: int,
         deadlines: Deadlines,
         epoll: select.epoll,
@@ -84,18 +82,20 @@ class SandboxProcess:
         on_init_ended: Callable[[], object],
         strike: Callable[[LimitMet], object],
     ) -> None:
-        self._plan = plan
-        self._roomy = built
+        self._plan: Plan | None = None
         self._board_fd = board_fd
         self._deadlines = deadlines
         self._epoll = epoll
         self._on_message = on_message
         self._on_init_ended = on_init_ended
-        self.disk = SandboxDisk(plan, strike)
+        self._strike = strike
+        self.disk: SandboxDisk | None = None
+        """None until there is a plan."""
+        self._freezes = False
         self._groups: SandboxGroups | None = None
         self._launch: Launch | None = None
         self._init: Process | None = None
-        self.held_as: type[Process] = Keeper if plan.kind is PlanKind.NO_NAMESPACES else CallInit
+        self.held_as: type[Process] = CallInit
         """Init and the calls' inits, or what stands in their place."""
         self.state = SandboxState(deadlines)
         self.on_open: OnOpen = _nothing
@@ -108,25 +108,49 @@ class SandboxProcess:
 
     def start(self) -> bool:
         """Start the spawner. Returns False, and the sandbox has failed, when that cannot be."""
-        self.state.start(time.monotonic())
-        step = Step.START
         try:
-            self._launch = launch(self._roomy, self._board_fd)
-            step = Step.GROUPS
-            if self._roomy.groups is not None:  # made while the spawner imports its modules
-                self._groups = SandboxGroups(self._roomy.groups, self._roomy.limits)
-                self._groups.adopt(self._launch.pid)
+            self._launch = launch(self._board_fd)
         except SandboxUnavailable as error:
             self.fail(error)
             return False
         except OSError as error:
-            why = why_failed(step, str(error), error.errno or 0)
-            self.fail(SandboxUnavailable(f"the sandbox cannot be built: {why}"))
+            self._fail_at(Step.START, error)
             return False
         self.state.spawner_started()
         self._epoll.register(self._launch.control.fileno(), select.EPOLLIN)
         self._epoll.register(self._launch.pidfd, select.EPOLLIN)
         return True
+
+    def build(self, plan: Plan, built: Plan) -> None:
+        """Have the spawner build this. What has failed or was closed before stays so. built: the
+        same with room for spares."""
+        if self.state.state is not State.WAITING:
+            if self.state.failure is not None:  # else it is about to come
+                self._report_open(self.state.failure)
+            return
+        assert self._launch is not None
+        self._plan = plan
+        self.disk = SandboxDisk(plan, self._strike)
+        if plan.kind is PlanKind.NO_NAMESPACES:
+            self.held_as = Keeper
+        step = Step.GROUPS
+        try:
+            if built.groups is not None:
+                self._groups = SandboxGroups(built.groups, built.limits)
+                self._groups.adopt(self._launch.pid)
+            step = Step.START
+            with suppress(ChannelClosed):  # it has ended, which is read next
+                self._launch.send_plan(built)
+        except OSError as error:
+            self._fail_at(step, error)
+            return
+        self.state.plan_sent(time.monotonic())
+        if self._freezes:
+            self.freeze()
+
+    def _fail_at(self, step: Step, error: OSError) -> None:
+        why = why_failed(step, str(error), error.errno or 0)
+        self.fail(SandboxUnavailable(f"the sandbox cannot be built: {why}"))
 
     def begin_call(
         self, call_process: Asked, channels: list[Descriptor], *, ahead: bool = False
@@ -166,13 +190,14 @@ class SandboxProcess:
 
     def note_limit(self, call_process: CallProcess, over: OverLimit) -> None:
         """Init says that a call is over a limit."""
+        assert self._plan is not None
         if over.limit in self._plan.limits.__struct_fields__:
             met = named(self._plan.limits, over.limit, over.what)
             call_process.met += [] if met is None else [met]
 
     def end_call(self, call_process: CallProcess, *, empty: bool) -> None:
         """A call is over. empty: none of its processes is left."""
-        call_process.full = self.disk.met()
+        call_process.full = () if self.disk is None else self.disk.met()
         group, call_process.group = call_process.group, None
         if group is not None and self._groups is not None:
             call_process.counts = self._groups.leave(group, empty=empty)
@@ -186,13 +211,20 @@ class SandboxProcess:
 
     def freeze(self) -> bool:
         """Ask init to stop every process. Returns whether it will confirm that: while the sandbox
-        is being built there is nothing to stop yet, and init reads this before any call."""
+        is being built there is nothing to stop yet, and init reads this before any call. Before
+        the plan nothing is sent: the spawner reads that first."""
+        self._freezes = True
+        if self.state.state is State.WAITING:
+            return False
         with suppress(OSError, IpcError):
             self._send(Freeze(), [])
         return self.has_init and not self.state.is_building
 
     def thaw(self) -> None:
         """Ask init to continue every process."""
+        self._freezes = False
+        if self.state.state is State.WAITING:
+            return
         with suppress(OSError, IpcError):
             self._send(Thaw(), [])
 
@@ -247,7 +279,8 @@ class SandboxProcess:
             self._init = None
         if self._launch is not None:
             self._launch.reap()
-        self.disk.close()
+        if self.disk is not None:
+            self.disk.close()
         if self._groups is not None:
             self._groups.close()
         self._report_open(self.state.failure)
@@ -265,6 +298,7 @@ class SandboxProcess:
         if isinstance(message, InitBorn):
             check_protocol(message.protocol, "the sandbox's spawner")
             self._init = (Keeper if self.held_as is Keeper else Process).of(descriptors[:1], 0)
+            assert self.disk is not None
             self.disk.born(descriptors[1:], message.area, message.why)
             self._epoll.register(self._init.pidfd, select.EPOLLIN)
             self.state.init_born()
@@ -292,7 +326,7 @@ class SandboxProcess:
                 self._on_message(message, descriptors)
 
     def _built(self) -> None:
-        assert self._init is not None
+        assert self._init is not None and self.disk is not None
         try:
             self.disk.watch(self._init.pid)
         except RuntimeError as error:

@@ -29,6 +29,7 @@ class State(Enum):
     """Where a sandbox is between its start and its end."""
 
     STARTING = "starting"
+    WAITING = "waiting for its plan"
     BUILDING = "building"
     ORPHANED = "orphaned"
     INIT_BORN = "init born"
@@ -41,7 +42,10 @@ class State(Enum):
 
 # Every state may become closed: that is what happens when the supervisor's thread meets a bug.
 MOVES: dict[State, frozenset[State]] = {
-    State.STARTING: frozenset({State.BUILDING, State.FAILED, State.CLOSED}),
+    State.STARTING: frozenset({State.WAITING, State.FAILED, State.CLOSED}),
+    State.WAITING: frozenset(
+        {State.BUILDING, State.ORPHANED, State.FAILED, State.ABANDONED, State.CLOSED}
+    ),
     State.BUILDING: frozenset(
         {State.ORPHANED, State.INIT_BORN, State.FAILED, State.ABANDONED, State.CLOSED}
     ),
@@ -103,17 +107,18 @@ class SandboxState:
         """Whether it was closed so long ago that what is still there counts as a survivor."""
         return self.state in _CLOSED and now >= self._proof_until
 
-    def start(self, now: float) -> None:
-        """The spawner is about to be started."""
-        self._build_until = now + self._deadlines.open
-
     def spawner_started(self) -> None:
-        """The spawner runs."""
+        """The spawner runs. It may wait for its plan for any time."""
+        self._move(State.WAITING)
+
+    def plan_sent(self, now: float) -> None:
+        """The spawner has its plan."""
+        self._build_until = now + self._deadlines.open
         self._move(State.BUILDING)
 
     def spawner_ended(self, now: float) -> None:
         """The spawner has ended. Once init has come that changes nothing."""
-        if self.state is State.BUILDING:
+        if self.state in (State.WAITING, State.BUILDING):
             self._move(State.ORPHANED)
         if self.state in _WITHOUT_SPAWNER:
             self._orphaned_until = now + self._deadlines.orphan
@@ -147,7 +152,7 @@ class SandboxState:
         if self.state in (State.ABANDONED, State.CLOSING):
             return False
         self._proof_until = now + self._deadlines.proof
-        without_init = self.state in (State.BUILDING, State.ORPHANED)
+        without_init = self.state in (State.WAITING, State.BUILDING, State.ORPHANED)
         self._move(State.ABANDONED if without_init else State.CLOSING)
         return True
 

@@ -94,14 +94,13 @@ class Spares:
     call began or ended, in CLOCK_MONOTONIC seconds. Any thread may look at and set these.
     """
 
-    def __init__(
-        self, plan: Plan, sandbox: SandboxProcess, epoll: select.epoll, wanted: int
-    ) -> None:
+    def __init__(self, sandbox: SandboxProcess, epoll: select.epoll, wanted: int) -> None:
         self._sandbox = sandbox
         self._epoll = epoll
         self._asked_for = wanted
-        self._wanted, self.note = bounded(wanted, plan)
-        self._owner = (plan.identity.outside_uid, plan.identity.outside_gid)
+        self._wanted = 0
+        self._owner: tuple[int, int] | None = None
+        self.note = ""
         self.token: RunToken | None = None
         self.call_at = 0.0
         self._numbers = itertools.count(1)
@@ -129,6 +128,20 @@ class Spares:
         return list(self._waiting)
 
     # --- for the supervisor's thread -----------------------------------------------------------
+
+    def prepare(self, plan: Plan) -> Plan:
+        """Spares for this plan will be wanted. Returns the plan with room for them in the limit of
+        processes, of which tools lose none by them."""
+        number, self.note = bounded(self._asked_for, plan)
+        self._wanted = number
+        self._owner = (plan.identity.outside_uid, plan.identity.outside_gid)
+        limits = plan.limits
+        if limits.processes is None or not number:
+            return plan
+        room = limits.processes + PROCESSES * number
+        return msgspec.structs.replace(
+            plan, limits=msgspec.structs.replace(limits, processes=room)
+        )
 
     def due(self, *, frozen: bool) -> float:
         """When the next one is to be made; infinity for not before something happens."""
@@ -262,16 +275,6 @@ def bounded(wanted: int, plan: Plan) -> tuple[int, str]:
         room, why = memory // _MEMORY, f"limits.memory has no room for more than {memory // _MEMORY}"
     number = max(0, min(wanted, room))
     return number, "" if number == wanted else _fewer(number, wanted, why)
-
-
-def with_room(plan: Plan, spares: int) -> Plan:
-    """The plan with room for spares in the limit of processes, of which tools lose none by them."""
-    processes = plan.limits.processes
-    number = bounded(spares, plan)[0]
-    if processes is None or not number:
-        return plan
-    limits = msgspec.structs.replace(plan.limits, processes=processes + PROCESSES * number)
-    return msgspec.structs.replace(plan, limits=limits)
 
 
 def _fewer(number: int, wanted: int, why: str) -> str:

@@ -28,7 +28,7 @@ from sandbox_agent_sandbox.host.ladder import Ladder
 from sandbox_agent_sandbox.host.launch import kill_before_exec, why_failed
 from sandbox_agent_sandbox.host.sandbox_process import AboutCalls, OnOpen, SandboxProcess
 from sandbox_agent_sandbox.host.sandbox_state import State
-from sandbox_agent_sandbox.host.spares import Spare, Spares, with_room
+from sandbox_agent_sandbox.host.spares import Spare, Spares
 from sandbox_agent_sandbox.limits.groups import Counts
 from sandbox_agent_sandbox.outcome import LimitMet, Survivor
 from sandbox_agent_sandbox.plan import Plan
@@ -43,20 +43,12 @@ _CATCHING_UP = 2.0
 class Supervisor:
     """Starts, watches and ends one sandbox and its calls. Any thread may call its methods.
 
-    plan: what to build. board_fd: of the cancel board. grace, term: seconds from the flag to
-    SIGTERM, and from there to SIGKILL. spares: how many are wanted. Raises OSError when there is no
-    descriptor left.
+    board_fd: of the cancel board. grace, term: seconds from the flag to SIGTERM, and from there to
+    SIGKILL. spares: how many are wanted. Raises OSError when there is no descriptor left.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        board_fd: int,
-        *,
-        grace: float,
-        term: float,
-        deadlines: Deadlines,
-        spares: int = 0,
+        self, board_fd: int, *, grace: float, term: float, deadlines: Deadlines, spares: int
     ) -> None:
         self.deadlines = deadlines
         self._grace = grace
@@ -66,19 +58,26 @@ class Supervisor:
         self._by_pidfd: dict[int, CallProcess] = {}
         self._epoll = select.epoll()
         told = self._on_message, self._on_init_ended, self.strike
-        built = with_room(plan, spares)
-        self._sandbox = SandboxProcess(plan, built, board_fd, deadlines, self._epoll, *told)
-        self.spares = Spares(plan, self._sandbox, self._epoll, spares)
+        self._sandbox = SandboxProcess(board_fd, deadlines, self._epoll, *told)
+        self.spares = Spares(self._sandbox, self._epoll, spares)
         self._frozen = threading.Event()
         self._frozen_at: float | None = None
         self._thread = threading.Thread(target=self._main, name="sandbox-agent ladder", daemon=True)
 
     # --- for any thread ----------------------------------------------------------------------
 
-    def open(self, on_open: OnOpen) -> None:
-        """Begin to build the sandbox."""
-        self._sandbox.on_open = on_open
+    def launch(self) -> None:
+        """Start the spawner, which waits for the plan. Raises RuntimeError where no thread can be
+        started."""
         self._thread.start()
+
+    def open(self, plan: Plan, on_open: OnOpen) -> None:
+        """Begin to build the sandbox, after `launch`. on_open may be called more than once."""
+        self._sandbox.on_open = on_open
+        self._commands.add(lambda now: self._sandbox.build(plan, self.spares.prepare(plan)))
+        if self._sandbox.state.state is State.CLOSED:
+            # Perhaps the thread ended before it saw the command, and has nothing to report to.
+            on_open(self.failure)
 
     @property
     def failure(self) -> SandboxError | None:
@@ -88,7 +87,8 @@ class Supervisor:
     @property
     def no_image(self) -> str:
         """Why /tmp is a folder, where it was planned as a file system of a fixed size; or ""."""
-        return self._sandbox.disk.no_image
+        disk = self._sandbox.disk
+        return "" if disk is None else disk.no_image
 
     def start(
         self, call_process: CallProcess, channels: list[Descriptor], timeout: float | None

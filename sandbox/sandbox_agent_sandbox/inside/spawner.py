@@ -1,4 +1,6 @@
 """The spawner: a clean, single-threaded program; the host's ladder thread starts one per sandbox.
+It is started before its plan is made, so that its imports cost no time. The plan comes over the
+control socket, and says by which kind of plan to go on: this one, or that of `unshared`.
 
 It stays in the host's namespaces as the parent of the sandbox's init. It writes the id maps, which
 only a process of the parent user namespace may do. It dies with the host's thread
@@ -23,8 +25,10 @@ from contextlib import suppress
 from typing import NoReturn
 
 import msgspec
-from sandbox_agent_ipc.channel import send_datagram
-from sandbox_agent_ipc.messages import PROTOCOL, InitBorn, InitFailed
+from sandbox_agent_ipc.channel import read_arguments, recv_datagram, send_datagram
+from sandbox_agent_ipc.codec import check_protocol
+from sandbox_agent_ipc.errors import ChannelClosed
+from sandbox_agent_ipc.messages import PROTOCOL, InitBorn, InitFailed, ToSpawner
 
 from sandbox_agent_sandbox import privileges
 from sandbox_agent_sandbox.inside import init
@@ -40,6 +44,8 @@ from sandbox_agent_sandbox.inside.walls.oom_score import OWN, be_first_to_die
 from sandbox_agent_sandbox.inside.walls.private import Area, make_area, open_area
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
+
+_MAX_PLAN = 64 << 20
 
 
 class StepFailed(Exception):
@@ -58,13 +64,14 @@ class _NoKeyring(OSError):
     hint = "remove keys of this user (/proc/key-users), or raise kernel.keys.maxkeys"
 
 
-def main(arguments: list[str]) -> None:
-    """Build one sandbox and wait for its end.
+def begin(arguments: list[str]) -> tuple[Plan, HostEnds]:
+    """For every kind of plan: do what needs none, then wait for it. Exits if the host closes the
+    sandbox before, or dies.
 
-    arguments: four inherited descriptors: the plan (a file), the control socket, the cancel
-    board, a pidfd of the host.
+    arguments: three inherited descriptors: the control socket, the cancel board, a pidfd of the
+    host.
     """
-    plan_fd, control_fd, board_fd, host_fd = (int(argument) for argument in arguments)
+    control_fd, board_fd, host_fd = (int(argument) for argument in arguments)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.set_process_name("sandbox-spawner")
     reset_signals(dispositions.OWN)  # the thread that started us blocks all
@@ -72,13 +79,34 @@ def main(arguments: list[str]) -> None:
     os.setsid()  # before any fork_apart, whose orphans must not be adopted within this session
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     host = HostEnds(socket.socket(fileno=control_fd), board_fd, host_fd)
-    for fd in (plan_fd, control_fd, board_fd, host_fd):
+    for fd in (control_fd, board_fd, host_fd):
         os.set_inheritable(fd, False)
-    with os.fdopen(plan_fd, "rb") as file:
-        plan = msgspec.msgpack.decode(file.read(), type=Plan)
     prepare()
     gc.collect()
     gc.freeze()
+    return _wait_for_plan(host), host
+
+
+def _wait_for_plan(host: HostEnds) -> Plan:
+    poll = select.poll()
+    poll.register(host.control, select.POLLIN)
+    poll.register(host.host_fd, select.POLLIN)
+    ready = {fd for fd, _ in poll.poll()}
+    if host.host_fd in ready:
+        os._exit(0)
+    try:
+        message, descriptors = recv_datagram(host.control, ToSpawner)
+    except ChannelClosed:
+        os._exit(0)
+    check_protocol(message.protocol, "the sandbox's host")
+    [plan_fd] = descriptors
+    data = read_arguments(plan_fd, _MAX_PLAN)
+    os.close(plan_fd)
+    return msgspec.msgpack.decode(data, type=Plan)
+
+
+def main(plan: Plan, host: HostEnds) -> None:
+    """Build one sandbox and wait for its end."""
     try:
         leave_keyring()
         init_pid = _start_init(plan, host)
@@ -89,8 +117,8 @@ def main(arguments: list[str]) -> None:
     except MemoryError:
         _report(host, StepFailed(Step.INIT, OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))))
     host.control.close()
-    os.close(board_fd)
-    _wait_for_end(init_pid, host_fd)
+    os.close(host.board_fd)
+    _wait_for_end(init_pid, host.host_fd)
 
 
 def _report(host: HostEnds, failed: StepFailed) -> NoReturn:

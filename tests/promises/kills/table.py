@@ -217,4 +217,5 @@ def deaths(who: Who) -> Iterator[Death]:
 
 
 HAS_ENOUGH = "needs a Python that allocates memory for each call"
-"""Reason of a skip. From 3.12 on, what an interpreter holds is enough for a call without more."""
+"""Reason of a skip. What an interpreter holds may be enough for a call without more: from 3.12 on
+it is, and elsewhere what rehearsing a call has left."""

@@ -355,7 +355,9 @@ def test_a_forked_child_neither_wakes_nor_stops_what_belongs_to_its_parent(
                 finally:
                     os._exit(0)
             os.waitpid(child, 0)
-            wake = cell._supervisor._calls[request.id].wake.number
+            going = cell._supervisor._calls.get(request.id)
+            assert going is not None
+            wake = going.wake.number
             unread = fcntl.ioctl(wake, termios.FIONREAD, bytes(4))
             assert int.from_bytes(unread, sys.byteorder) == 0, "the worker was woken"
             assert cell.cancel(request.id, INTERRUPT)

@@ -16,7 +16,8 @@ DEADLINES = Deadlines(open=30.0, orphan=0.25, proof=5.0)
 WHY = SandboxBroken("why")
 
 Step = Callable[[SandboxState], object]
-STARTED: Step = lambda sandbox: (sandbox.start(0.0), sandbox.spawner_started())  # noqa: E731
+STARTED: Step = lambda sandbox: sandbox.spawner_started()  # noqa: E731
+PLANNED: Step = lambda sandbox: sandbox.plan_sent(0.0)  # noqa: E731
 INIT: Step = lambda sandbox: sandbox.init_born()  # noqa: E731
 HELLO: Step = lambda sandbox: sandbox.built()  # noqa: E731
 SPAWNER_ENDED: Step = lambda sandbox: sandbox.spawner_ended(1.0)  # noqa: E731
@@ -35,25 +36,29 @@ def after(*steps: Step) -> SandboxState:
 @pytest.mark.parametrize(
     ("steps", "state", "deadline"),
     [
-        ((STARTED,), State.BUILDING, 30.0),
-        ((STARTED, INIT), State.INIT_BORN, 30.0),
-        ((STARTED, INIT, HELLO), State.OPEN, inf),
-        # The spawner's death is no failure yet: init may have been made, and its message be due.
+        ((STARTED,), State.WAITING, inf),  # the plan may take any time
         ((STARTED, SPAWNER_ENDED), State.ORPHANED, 1.25),
-        ((STARTED, SPAWNER_ENDED, INIT), State.INIT_BORN, 30.0),
-        ((STARTED, INIT, SPAWNER_ENDED), State.INIT_BORN, 30.0),
-        ((STARTED, SPAWNER_ENDED, FAIL), State.FAILED, inf),
-        # Closed before init came: wait until it is certain that none comes, or for the proof.
         ((STARTED, CLOSE), State.ABANDONED, 7.0),
         ((STARTED, CLOSE, SPAWNER_ENDED), State.ABANDONED, 1.25),
-        ((STARTED, SPAWNER_ENDED, CLOSE), State.ABANDONED, 1.25),
-        ((STARTED, CLOSE, INIT), State.CLOSING, 7.0),
-        ((STARTED, CLOSE, FAIL), State.CLOSING, 7.0),
+        ((STARTED, PLANNED), State.BUILDING, 30.0),
+        ((STARTED, PLANNED, INIT), State.INIT_BORN, 30.0),
+        ((STARTED, PLANNED, INIT, HELLO), State.OPEN, inf),
+        # The spawner's death is no failure yet: init may have been made, and its message be due.
+        ((STARTED, PLANNED, SPAWNER_ENDED), State.ORPHANED, 1.25),
+        ((STARTED, PLANNED, SPAWNER_ENDED, INIT), State.INIT_BORN, 30.0),
+        ((STARTED, PLANNED, INIT, SPAWNER_ENDED), State.INIT_BORN, 30.0),
+        ((STARTED, PLANNED, SPAWNER_ENDED, FAIL), State.FAILED, inf),
+        # Closed before init came: wait until it is certain that none comes, or for the proof.
+        ((STARTED, PLANNED, CLOSE), State.ABANDONED, 7.0),
+        ((STARTED, PLANNED, CLOSE, SPAWNER_ENDED), State.ABANDONED, 1.25),
+        ((STARTED, PLANNED, SPAWNER_ENDED, CLOSE), State.ABANDONED, 1.25),
+        ((STARTED, PLANNED, CLOSE, INIT), State.CLOSING, 7.0),
+        ((STARTED, PLANNED, CLOSE, FAIL), State.CLOSING, 7.0),
         # What comes too late changes nothing.
-        ((STARTED, FAIL, INIT, HELLO), State.FAILED, inf),
-        ((STARTED, INIT, CLOSE, HELLO), State.CLOSING, 7.0),
-        ((STARTED, INIT, HELLO, CLOSE, FAIL), State.CLOSING, 7.0),
-        ((STARTED, INIT, HELLO, FAIL, CLOSE), State.CLOSING, 7.0),
+        ((STARTED, PLANNED, FAIL, INIT, HELLO), State.FAILED, inf),
+        ((STARTED, PLANNED, INIT, CLOSE, HELLO), State.CLOSING, 7.0),
+        ((STARTED, PLANNED, INIT, HELLO, CLOSE, FAIL), State.CLOSING, 7.0),
+        ((STARTED, PLANNED, INIT, HELLO, FAIL, CLOSE), State.CLOSING, 7.0),
     ],
 )
 def test_where_a_sandbox_is_after_what_was_seen(
@@ -64,7 +69,7 @@ def test_where_a_sandbox_is_after_what_was_seen(
 
 
 def test_the_time_for_building_is_over_at_its_time_and_not_before() -> None:
-    sandbox = after(STARTED, INIT)
+    sandbox = after(STARTED, PLANNED, INIT)
     assert not sandbox.takes_too_long_to_build(29.99)
     assert sandbox.takes_too_long_to_build(30.0)
     HELLO(sandbox)
@@ -72,14 +77,14 @@ def test_the_time_for_building_is_over_at_its_time_and_not_before() -> None:
 
 
 def test_a_program_that_stood_still_gets_time_to_read_what_came_meanwhile() -> None:
-    sandbox = after(STARTED)
+    sandbox = after(STARTED, PLANNED)
     sandbox.catch_up(102.0)
     assert not sandbox.takes_too_long_to_build(101.9)
     assert sandbox.takes_too_long_to_build(102.0)
 
 
 def test_nothing_follows_an_ended_spawner_for_ever() -> None:
-    sandbox = after(STARTED, SPAWNER_ENDED)
+    sandbox = after(STARTED, PLANNED, SPAWNER_ENDED)
     assert not sandbox.has_no_init_to_come(1.24)
     assert sandbox.has_no_init_to_come(1.25)
     INIT(sandbox)
@@ -87,7 +92,7 @@ def test_nothing_follows_an_ended_spawner_for_ever() -> None:
 
 
 def test_the_proof_is_waited_for_from_the_first_close() -> None:
-    sandbox = after(STARTED, INIT, HELLO)
+    sandbox = after(STARTED, PLANNED, INIT, HELLO)
     assert not sandbox.has_no_proof_to_come(100.0)
     assert sandbox.close(2.0)
     assert not sandbox.close(6.0)
@@ -97,7 +102,7 @@ def test_the_proof_is_waited_for_from_the_first_close() -> None:
 
 def test_the_first_failure_stays() -> None:
     first, second = SandboxBroken("first"), SandboxBroken("second")
-    sandbox = after(STARTED, INIT, HELLO)
+    sandbox = after(STARTED, PLANNED, INIT, HELLO)
     for failure in (first, second):
         sandbox.fail(failure)
     sandbox.closed(second)
@@ -108,13 +113,16 @@ def test_the_first_failure_stays() -> None:
     "steps",
     [
         (HELLO,),  # nothing has been started
-        (STARTED, HELLO),  # there is no init that could say so
+        (PLANNED,),
+        (STARTED, INIT),  # of what plan?
+        (STARTED, PLANNED, PLANNED),
+        (STARTED, PLANNED, HELLO),  # there is no init that could say so
         (STARTED, STARTED),
-        (STARTED, INIT, INIT),
-        (STARTED, INIT, HELLO, CLOSED, FAIL),
-        (STARTED, INIT, HELLO, CLOSED, CLOSE),
-        (STARTED, CLOSED, INIT),
-        (STARTED, CLOSED, CLOSED),
+        (STARTED, PLANNED, INIT, INIT),
+        (STARTED, PLANNED, INIT, HELLO, CLOSED, FAIL),
+        (STARTED, PLANNED, INIT, HELLO, CLOSED, CLOSE),
+        (STARTED, PLANNED, CLOSED, INIT),
+        (STARTED, PLANNED, CLOSED, CLOSED),
     ],
 )
 def test_what_cannot_be_raises(steps: tuple[Step, ...]) -> None:
@@ -129,7 +137,7 @@ STEPS = st.sampled_from([INIT, HELLO, SPAWNER_ENDED, FAIL, CLOSE])
 @settings(database=None, deadline=None)
 @given(st.lists(STEPS, max_size=12))
 def test_no_order_of_events_reopens_what_has_failed_or_is_closing(steps: list[Step]) -> None:
-    sandbox = after(STARTED)
+    sandbox = after(STARTED, PLANNED)
     over = {State.FAILED, State.ABANDONED, State.CLOSING}
     for step in steps:
         before = sandbox.state

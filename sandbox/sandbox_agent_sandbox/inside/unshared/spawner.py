@@ -37,10 +37,11 @@ from sandbox_agent_ipc.messages import (
     ToInit,
 )
 
+from sandbox_agent_sandbox.inside.init import HostEnds
 from sandbox_agent_sandbox.inside.kernel import dispositions, syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals
-from sandbox_agent_sandbox.inside.prepare import prepare, prepare_for
+from sandbox_agent_sandbox.inside.prepare import prepare_for
 from sandbox_agent_sandbox.inside.spawner import StepFailed, leave_keyring
 from sandbox_agent_sandbox.inside.unshared import orders, supervisor
 from sandbox_agent_sandbox.inside.unshared.counting import with_room
@@ -53,7 +54,6 @@ from sandbox_agent_sandbox.inside.unshared.view.owned import Owned
 from sandbox_agent_sandbox.inside.unshared.view.places import Own
 from sandbox_agent_sandbox.inside.unshared.view.rules import make_ruleset
 from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
-from sandbox_agent_sandbox.inside.walls.oom_score import OWN, be_first_to_die
 from sandbox_agent_sandbox.inside.walls.private import Area
 from sandbox_agent_sandbox.inside.walls.seccomp import make_filter
 from sandbox_agent_sandbox.inside.watch import Watch
@@ -68,24 +68,12 @@ _SWEEP_PAUSE = 0.001
 _LONGEST_SWEEP_PAUSE = 0.02
 
 
-def main(arguments: list[str]) -> NoReturn:
-    """Serve one sandbox until the host hangs up or dies.
-
-    arguments: as of `inside.spawner`.
-    """
-    plan_fd, control_fd, board_fd, host_fd = (int(argument) for argument in arguments)
-    syscalls.set_process_name("sandbox-spawner")
+def main(plan: Plan, host: HostEnds) -> NoReturn:
+    """Serve one sandbox until the host hangs up or dies. `inside.spawner` has begun."""
+    control, board_fd, host_fd = host
     reset_signals(dispositions.CHANGED)
     signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
-    be_first_to_die(OWN)
-    os.setsid()
-    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     syscalls.shut_itself()
-    control = socket.socket(fileno=control_fd)
-    for fd in (plan_fd, control_fd, board_fd, host_fd):
-        os.set_inheritable(fd, False)
-    with os.fdopen(plan_fd, "rb") as file:
-        plan = msgspec.msgpack.decode(file.read(), type=Plan)
     owned: Owned | None = None
     try:
         step = Step.KEYRING
@@ -106,7 +94,6 @@ def main(arguments: list[str]) -> NoReturn:
         send_datagram(control, InitFailed(PROTOCOL, step, str(error), number, hint))
         sys.exit(1)
     make_filter(plan.system_calls)
-    prepare()
     prepare_for(plan)
     gc.collect()
     gc.freeze()

@@ -10,14 +10,15 @@ from __future__ import annotations
 from contextlib import suppress
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel.small_files import write_text
 
 OWN, OF_TOOLS = 500, 1000
 
 
 def be_first_to_die(score: int) -> None:
     """Take a score, which children inherit. Everybody may raise it."""
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(str(score))
+    with suppress(OSError):
+        write_text("/proc/self/oom_score_adj", str(score))
 
 
 def shut_be_first_to_die(score: int) -> None:
