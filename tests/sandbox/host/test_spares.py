@@ -82,6 +82,7 @@ def test_what_a_tool_changes_is_seen_by_the_call_that_a_spare_serves(tmp_path: P
     inner.mkdir()
 
     def text(number: int) -> str:
+        # Of another length each time: Python knows a compiled module by seconds and size.
         return f"import os\ndef look() -> str:\n    return f'{number} {{os.getcwd()}}'\n"
 
     module.write_text(text(1))
@@ -99,19 +100,19 @@ def test_what_a_tool_changes_is_seen_by_the_call_that_a_spare_serves(tmp_path: P
             assert await look(cell, tmp_path) == f"1 {tmp_path}"
             await spared.until_waiting(cell)
             # By the host, and at once after it by a tool in another call.
-            module.write_text(text(2))
-            assert await look(cell, tmp_path) == f"2 {tmp_path}"
+            module.write_text(text(22))
+            assert await look(cell, tmp_path) == f"22 {tmp_path}"
             await spared.until_waiting(cell)
-            moves = "mv inner moved; mkdir inner; sed s/2/3/ mine.py > inner/new.py; cd inner;"
+            moves = "mv inner moved; mkdir inner; sed s/22/333/ mine.py > inner/new.py; cd inner;"
             moves += "cp new.py ../mine.py; mv new.py mine.py"
             assert (await cell.call(command(tmp_path, moves))).outcome is Outcome.OK
-            assert await look(cell, inner) == f"3 {inner}"
+            assert await look(cell, inner) == f"333 {inner}"
             assert await look(cell, tmp_path / "moved") == f"7 {tmp_path / 'moved'}"
             # Two in a row by spares that were there together: the first changes it for the second.
             await spared.until_waiting(cell)
-            change = command(tmp_path, "rm -r inner; sed -i s/3/4/ mine.py; export GONE=1; cd moved")
+            change = command(tmp_path, "rm -r inner; sed -i s/333/4444/ mine.py; export GONE=1; cd moved")
             assert (await cell.call(change)).outcome is Outcome.OK
-            assert await look(cell, tmp_path) == f"4 {tmp_path}"
+            assert await look(cell, tmp_path) == f"4444 {tmp_path}"
 
     run(main)
 
