@@ -139,9 +139,7 @@ class Spares:
         if limits.processes is None or not number:
             return plan
         room = limits.processes + PROCESSES * number
-        return msgspec.structs.replace(
-            plan, limits=msgspec.structs.replace(limits, processes=room)
-        )
+        return msgspec.structs.replace(plan, limits=msgspec.structs.replace(limits, processes=room))
 
     def due(self, *, frozen: bool) -> float:
         """When the next one is to be made; infinity for not before something happens."""
@@ -177,7 +175,9 @@ class Spares:
             self._end(spare)
         self._make_no_more(why)
 
-    def on_message(self, message: CallBorn | CallFailed | OverLimit, descriptors: list[int]) -> bool:
+    def on_message(
+        self, message: CallBorn | CallFailed | OverLimit, descriptors: list[int]
+    ) -> bool:
         """Init says something. Returns whether it was about a spare that was asked for."""
         spare = self._asked.get(message.id)
         if spare is None or isinstance(message, OverLimit):
@@ -272,7 +272,10 @@ def bounded(wanted: int, plan: Plan) -> tuple[int, str]:
     room, memory = MOST, plan.limits.memory
     why = "more would not be used"
     if memory is not None and memory // _MEMORY < min(wanted, MOST):
-        room, why = memory // _MEMORY, f"limits.memory has no room for more than {memory // _MEMORY}"
+        room, why = (
+            memory // _MEMORY,
+            f"limits.memory has no room for more than {memory // _MEMORY}",
+        )
     number = max(0, min(wanted, room))
     return number, "" if number == wanted else _fewer(number, wanted, why)
 

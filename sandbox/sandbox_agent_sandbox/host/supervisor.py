@@ -20,8 +20,9 @@ from sandbox_agent_ipc.errors import IpcError
 from sandbox_agent_ipc.messages import CallFailed, Frozen, OverLimit
 
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
-from sandbox_agent_sandbox.host.call_process import CallProcess, InFlight
-from sandbox_agent_sandbox.host.command_queue import Command, CommandQueue
+from sandbox_agent_sandbox.host.call_orders import CallOrders
+from sandbox_agent_sandbox.host.call_process import CallProcess
+from sandbox_agent_sandbox.host.command_queue import Command
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.ladder import Ladder
@@ -30,7 +31,7 @@ from sandbox_agent_sandbox.host.sandbox_process import AboutCalls, OnOpen, Sandb
 from sandbox_agent_sandbox.host.sandbox_state import State
 from sandbox_agent_sandbox.host.spares import Spare, Spares
 from sandbox_agent_sandbox.limits.groups import Counts
-from sandbox_agent_sandbox.outcome import LimitMet, Survivor
+from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.plan import Plan
 
 _STANDSTILL = 0.5
@@ -40,7 +41,7 @@ _CATCHING_UP = 2.0
 """Seconds after a standstill in which messages that came meanwhile are read."""
 
 
-class Supervisor:
+class Supervisor(CallOrders):
     """Starts, watches and ends one sandbox and its calls. Any thread may call its methods.
 
     board_fd: of the cancel board. grace, term: seconds from the flag to SIGTERM, and from there to
@@ -50,11 +51,9 @@ class Supervisor:
     def __init__(
         self, board_fd: int, *, grace: float, term: float, deadlines: Deadlines, spares: int
     ) -> None:
-        self.deadlines = deadlines
+        super().__init__(deadlines)
         self._grace = grace
         self._term = term
-        self._commands = CommandQueue()
-        self._calls = InFlight()
         self._by_pidfd: dict[int, CallProcess] = {}
         self._epoll = select.epoll()
         told = self._on_message, self._on_init_ended, self.strike
@@ -149,65 +148,9 @@ class Supervisor:
 
         self._add(request, join)
 
-    def prolong(self, request: CallProcess, silence: float) -> None:
-        """A request's session sent something: the request times out so many seconds from now."""
-        self._commands.add(lambda now: request.ladder.prolong(now + silence))
-
     def leave(self, request: CallProcess) -> None:
         """End a request that its session has answered."""
         self._commands.add(lambda now: self._end_call(request, proven=True))
-
-    def cancel(self, call_id: str, reason: CancelReason) -> bool:
-        """Flag one call now, in the calling thread. The ladder follows. Takes no lock.
-
-        Returns False when no call has this id.
-        """
-        call_process = self._calls.get(call_id)
-        if call_process is None:
-            return False
-        at = time.monotonic()
-        # The command is added before the flag is set, so that no command that follows from the
-        # flag can overtake it. The wake-up comes after the flag: else the worker that the flag
-        # wakes would share its processor with the supervisor's thread.
-        self._commands.add(lambda now: call_process.ladder.flag(at), wake=False)
-        call_process.flag(reason)
-        self._commands.wake()
-        return True
-
-    def escalate(self, call_id: str | None = None) -> None:
-        """SIGTERM as soon as it is flagged: one call, or every call in flight. Takes no lock."""
-
-        def escalate(now: float) -> None:
-            for call_process in self._calls.all():
-                if call_id is None or call_process.id == call_id:
-                    call_process.ladder.escalate(now)
-
-        self._commands.add(escalate)
-
-    def finish(self, call_process: CallProcess) -> None:
-        """The worker has sent its last message."""
-        due = time.monotonic() + self.deadlines.finish
-        self._commands.add_for(due, lambda now: call_process.ladder.finish(now))
-
-    def abort(self, call_process: CallProcess, why: str) -> None:
-        """The worker broke the protocol: SIGKILL."""
-
-        def abort(now: float) -> None:
-            call_process.failure = call_process.failure or why
-            call_process.ladder.abort(now)
-
-        self._commands.add(abort)
-
-    def strike(self, met: LimitMet) -> None:
-        """SIGKILL to every call in flight, because they met this limit together."""
-
-        def strike(now: float) -> None:
-            for call_process in self._calls.all():
-                call_process.met.append(met)
-                call_process.failure = call_process.failure or f"limit: {met.text}"
-                call_process.ladder.abort(now)
-
-        self._commands.add(strike)
 
     def freeze(self, limit: float) -> bool:
         """Stop every process of the sandbox, until `thaw`. Blocks for at most `limit` seconds.

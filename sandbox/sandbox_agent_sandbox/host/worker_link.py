@@ -146,9 +146,7 @@ class WorkerLink(ABC, Generic[S]):
         for reader in self._readers:
             reader.close()
 
-    def _output_reader(
-        self, stream: str, read: Descriptor, *, ready: bool = False
-    ) -> OutputReader:
+    def _output_reader(self, stream: str, read: Descriptor, *, ready: bool = False) -> OutputReader:
         def on_data(data: bytes) -> None:
             self._on_output(stream, data, reader)
 

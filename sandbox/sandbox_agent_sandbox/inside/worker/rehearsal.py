@@ -1,8 +1,8 @@
 """What a spare does while it waits for its call: it plays one.
 
 A process that was forked has its parent's pages until it writes to them, and the first write to
-each costs a page fault and a copy. A call writes to some hundred of them. A spare has the time to do
-that before.
+each costs a page fault and a copy. A call writes to some hundred of them. A spare has the time to
+do that before.
 
 It touches nothing of the workspace, imports nothing, and leaves nothing behind: the folder, the
 environment and the import path are those of the call, which come with its message.
