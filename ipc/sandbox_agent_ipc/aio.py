@@ -99,6 +99,8 @@ class _Reader(ABC):
                 self._end(ProtocolError(f"reading from the worker failed: {error}"))
                 break
             total += len(data)
+            # A pipe that gives less than was asked for is empty. If more comes, the loop says so.
+            is_empty = only_while_watching and 0 < len(data) < _PIECE
             try:
                 if data:
                     self._accept(data)
@@ -107,6 +109,8 @@ class _Reader(ABC):
                     self._end(None)
             except ProtocolError as error:
                 self._end(error)
+            if is_empty:
+                break
         return total
 
     def _end(self, error: ProtocolError | None) -> None:

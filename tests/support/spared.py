@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import select
-
 import observer
 from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.host.spares import Spare
@@ -12,7 +10,7 @@ from sandboxes import until
 
 def waiting(cell: Cell) -> list[Spare]:
     """Those that have sealed themselves and wait for a call."""
-    return [spare for spare in cell._supervisor.spares.waiting() if _has_said_ready(spare)]
+    return cell._supervisor.spares.waiting()
 
 
 async def until_waiting(cell: Cell, number: int = 2) -> list[Spare]:
@@ -32,9 +30,3 @@ def worker(spare: Spare) -> int:
     found = [one for one in observer.descendants(keeper(spare)) if one.name == "sandbox-worker"]
     (one,) = found
     return one.pid
-
-
-def _has_said_ready(spare: Spare) -> bool:
-    poll = select.poll()
-    poll.register(spare.channels.outbox.number, select.POLLIN)
-    return any(events & select.POLLIN for _, events in poll.poll(0))

@@ -157,6 +157,7 @@ class CallIO(WorkerLink[CallState]):
             return False
         request = self._request
         self._is_adopted = True
+        self._state = CallState.READY  # it has said so before
         call_process = self._connect(request.id, self._slot, spare.channels, ready=True)
         self._call_process = call_process
         self._supervisor.adopt(call_process, spare, request.timeout)

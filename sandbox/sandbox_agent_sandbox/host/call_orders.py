@@ -13,7 +13,7 @@ from sandbox_agent_sandbox.outcome import LimitMet
 
 
 class CallOrders:
-    """Takes orders about calls from any thread; the supervisor's thread follows them in their order.
+    """Takes orders about calls from any thread. The supervisor's thread follows them in order.
 
     Raises OSError when there is no descriptor left.
     """

@@ -1,11 +1,11 @@
 """Spare workers: call processes that are made ahead of need. A call adopts one by a message.
 
-    asked for -> waiting -> adopted -> ended       a call took it, and ends as every call does
-             \\          \\----------> ended       it was never needed, or it died
+    asked for -> born -> waiting -> adopted -> ended    a call took it, and ends as every call does
+             \\       \\       \\----------> ended    it was never needed, or it died
 
-A spare is made as the processes of any call are, behind the same walls, and waits on its inbox. It
-has nothing of the workspace: it enters the working folder, takes the environment and imports a tool
-when a call adopts it. Until then it belongs to no call.
+A spare is made as the processes of any call are, behind the same walls, says Ready, and waits on
+its inbox. It has nothing of the workspace: it enters the working folder, takes the environment and
+imports a tool when a call adopts it. Until then it belongs to no call.
 
 Spares are made when no call has begun or ended for a moment, so that they slow none down, and none
 are made once the flag of the run is up.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import resource
 import select
 from collections import deque
@@ -22,7 +23,9 @@ from math import inf
 
 import msgspec
 from sandbox_agent_ipc.after_fork import call_after_fork
-from sandbox_agent_ipc.messages import CallBorn, CallFailed, OverLimit
+from sandbox_agent_ipc.codec import encode
+from sandbox_agent_ipc.framing import encode_frame
+from sandbox_agent_ipc.messages import PROTOCOL, CallBorn, CallFailed, OverLimit, Ready
 from sandbox_agent_ipc.shortage import SHORTAGES, explained
 from sandbox_agent_ipc.token import RunToken
 
@@ -56,6 +59,9 @@ _LOSSES = 5
 _FULL = 3 / 4
 """The part of this process's descriptors that spares leave alone once it is in use."""
 
+_READY = encode_frame(encode(Ready(PROTOCOL)))
+"""What a worker says first."""
+
 _PREFIX = "\0spare "
 """No call's id begins so."""
 
@@ -64,6 +70,7 @@ class Spare:
     """The processes of a call to come.
 
     id: as init knows it. group: its control groups. process: None until init has made it.
+    was_offered: it was ready for a call, and a call may have taken it.
     """
 
     fresh_view = False
@@ -73,6 +80,7 @@ class Spare:
         self.channels = channels
         self.group: CallGroup | None = None
         self.process: Process | None = None
+        self.was_offered = False
         call_after_fork(self)
 
     def after_fork_in_child(self) -> None:
@@ -107,6 +115,7 @@ class Spares:
         self._asked: dict[str, Spare] = {}
         self._waiting: deque[Spare] = deque()
         self._by_pidfd: dict[int, Spare] = {}
+        self._by_outbox: dict[int, Spare] = {}
         self._adopted: dict[str, CallProcess] = {}
         self._losses = 0
 
@@ -153,7 +162,13 @@ class Spares:
     def _may_make(self, frozen: bool) -> bool:
         # One that is adopted counts until its call has ended.
         missing = self._wanted - len(self._by_pidfd)
-        if missing <= 0 or self._asked or frozen or self._sandbox.state.state is not State.OPEN:
+        if (
+            missing <= 0
+            or self._asked
+            or self._by_outbox
+            or frozen
+            or self._sandbox.state.state is not State.OPEN
+        ):
             return False
         return self.token is None or not self.token.is_cancelled
 
@@ -188,24 +203,50 @@ class Spares:
             self._make_no_more(why_failed(message.step, message.reason, message.number))
             return True
         process = spare.process = self._sandbox.held_as.of(descriptors, message.mark)
-        self._by_pidfd[process.pidfd] = spare
+        outbox = spare.channels.outbox.number
+        self._by_pidfd[process.pidfd] = self._by_outbox[outbox] = spare
         self._epoll.register(process.pidfd, select.EPOLLIN)
-        self._waiting.append(spare)
+        self._epoll.register(outbox, select.EPOLLIN)
         return True
 
     def call_of(self, spare_id: str) -> CallProcess | None:
         """The call that has adopted it; None while none has."""
         return self._adopted.get(spare_id)
 
-    def on_readable(self, pidfd: int) -> None:
-        """Perhaps a spare has died."""
-        spare = self._by_pidfd.get(pidfd)
-        if spare is None:
-            return
+    def on_readable(self, fd: int) -> bool:
+        """Perhaps a spare is ready, or has died. Returns whether this was about spares."""
+        if fd in self._by_outbox:
+            self._is_ready(fd)
+            return True
+        spare = self._by_pidfd.get(fd)
+        if spare is not None:
+            self._has_died(spare, fd)
+        return spare is not None
+
+    def _is_ready(self, outbox: int) -> None:
+        """It has sealed itself and says so, or it has hung up and is about to be seen dead."""
         try:
-            self._waiting.remove(spare)
-        except ValueError:
-            return  # it was taken this moment: its call has died, as is seen at the next look
+            said = os.read(outbox, len(_READY) + 1)
+        except BlockingIOError:
+            return  # what was readable was another descriptor of that number, closed since
+        spare = self._by_outbox.pop(outbox)
+        self._epoll.unregister(outbox)
+        if said == _READY:
+            spare.was_offered = True
+            self._waiting.append(spare)
+        elif spare.process is not None:
+            spare.process.kill()
+
+    def _has_died(self, spare: Spare, pidfd: int) -> None:
+        if spare.process is None or not spare.process.has_ended:
+            return  # as above
+        if spare.was_offered:
+            try:
+                self._waiting.remove(spare)
+            except ValueError:
+                return  # it was taken this moment: its call has died, as is seen at the next look
+        elif self._by_outbox.pop(spare.channels.outbox.number, None) is not None:
+            self._epoll.unregister(spare.channels.outbox.number)
         why = self._why_died(spare)
         self._epoll.unregister(pidfd)
         self._forget(pidfd)
@@ -249,8 +290,8 @@ class Spares:
         return bool(self._by_pidfd)
 
     def kill(self) -> None:
-        """The order to end, to those that wait."""
-        for spare in self.waiting():
+        """The order to end, to those that no call has taken."""
+        for spare in (*self.waiting(), *self._by_outbox.values()):
             if spare.process is not None:
                 spare.process.kill()
 
@@ -260,7 +301,10 @@ class Spares:
             self._end(spare)
         for spare in self._asked.values():
             self._end(spare)
+        for spare in self._by_outbox.values():
+            self._end(spare)
         self._asked.clear()
+        self._by_outbox.clear()
         self._by_pidfd.clear()
 
 

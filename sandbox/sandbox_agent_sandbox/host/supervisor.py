@@ -253,11 +253,13 @@ class Supervisor(CallOrders):
                 self._commands.clear_wake()
             elif fd in self._by_pidfd:
                 self._commands.run()  # a flag that was set before the end belongs to the outcome
-                if fd in self._by_pidfd:
-                    self._end_call(self._by_pidfd[fd], proven=True)
+                call_process = self._by_pidfd.get(fd)
+                # Its number may have been that of another descriptor when epoll looked.
+                if call_process is not None and call_process.has_ended:
+                    self._end_call(call_process, proven=True)
             else:
-                self.spares.on_readable(fd)
-                self._sandbox.on_readable(fd)
+                if not self.spares.on_readable(fd):
+                    self._sandbox.on_readable(fd)
         now = time.monotonic()
         if now > due + _STANDSTILL:
             self._catch_up(now)
@@ -349,6 +351,7 @@ class Supervisor(CallOrders):
             self.spares.on_call_ended(process.pidfd, counted=counted)
             process.close()
         call_process.slot.release(proven)
+        call_process.close_descriptors()
         self._calls.is_over()
         call_process.on_ended()
 

@@ -136,11 +136,10 @@ class WorkerLink(ABC, Generic[S]):
         for reader in self._readers:
             if not reader.closed:
                 reader.drain()
-        end = self._call_process.worker_end()
+        end = self._call_process.end
         self._exit_status = end.status
         if end.step is not None and not self._call_process.failure:
             self._call_process.failure = why_failed(end.step, "", end.number)
-        self._call_process.close_descriptors()
 
     def _close_readers(self) -> None:
         for reader in self._readers:

@@ -28,7 +28,7 @@ from sandbox_agent_sandbox.policy.probe import host_facts
 from sandboxes import command, function, run, sandbox, until
 
 SEEN = """
-pwd; umask; id -u; env | sort | grep -vE '^(_|HOME|TMPDIR|JDK_JAVA_OPTIONS)='
+pwd; umask; id -u; env | sort | grep -vE '^_=|/shared(/home)?$'
 ulimit -a | grep -v 'file locks'
 grep -E 'Cap|NoNewPrivs|Seccomp|Sig(Blk|Ign|Cgt)|Groups' /proc/self/status
 cut -d' ' -f5,6 /proc/self/mountinfo | sort
