@@ -31,7 +31,6 @@ from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.capture import Capture
 from sandbox_agent_sandbox.host.descriptors import give, make_channels
-from sandbox_agent_sandbox.host.request import CallRequest
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.host.verdict import Evidence, decide
 from sandbox_agent_sandbox.host.worker_link import Moves, WorkerLink
@@ -39,6 +38,7 @@ from sandbox_agent_sandbox.limits.struck import Usage
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
 from sandbox_agent_sandbox.plan import ResourceLimits
 from sandbox_agent_sandbox.received import bounded
+from sandbox_agent_sandbox.request import CallRequest
 
 _NO_LIMITS = ResourceLimits()
 

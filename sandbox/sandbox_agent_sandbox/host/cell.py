@@ -30,12 +30,12 @@ from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxError
 from sandbox_agent_sandbox.host.call_io import CallIO
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.host.descriptors import Held
-from sandbox_agent_sandbox.host.request import CallRequest as CallRequest
 from sandbox_agent_sandbox.host.session import Session
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState, Survivor
 from sandbox_agent_sandbox.plan import Plan, as_built
 from sandbox_agent_sandbox.received import check_described
+from sandbox_agent_sandbox.request import CallRequest as CallRequest
 
 
 class Cell:

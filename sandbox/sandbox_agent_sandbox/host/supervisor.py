@@ -20,9 +20,8 @@ from sandbox_agent_ipc.errors import IpcError
 from sandbox_agent_ipc.messages import CallFailed, Frozen, OverLimit
 
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
-from sandbox_agent_sandbox.host.call_orders import CallOrders
 from sandbox_agent_sandbox.host.call_process import CallProcess
-from sandbox_agent_sandbox.host.command_queue import Command
+from sandbox_agent_sandbox.host.command_queue import CallOrders, Command
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.ladder import Ladder

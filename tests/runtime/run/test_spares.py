@@ -87,6 +87,8 @@ def test_more_than_are_of_use_are_said_once(tmp_path: Path) -> None:
 
 
 def test_a_task_file_sets_it(tmp_path: Path) -> None:
-    (tmp_path / "task.yaml").write_text("version: 1\nprompt: Go.\nmodel: scripted:steps.yaml\nspares: 0\n")
+    (tmp_path / "task.yaml").write_text(
+        "version: 1\nprompt: Go.\nmodel: scripted:steps.yaml\nspares: 0\n"
+    )
     (tmp_path / "steps.yaml").write_text("- say: done\n")
     assert load_task(tmp_path / "task.yaml").spares == 0
