@@ -7,6 +7,7 @@ init, which run no foreign code, and each worker has a copy of its own.
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib.machinery import PathFinder
 
 from sandbox_agent_ipc.codec import decode, encode
 from sandbox_agent_ipc.messages import CallBorn, NewCall, ToInit
@@ -50,3 +51,13 @@ def prepare_for(plan: Plan) -> None:
     empty_bounding_set()
     with suppress(ValueError):  # what no environment can hold: each call says so
         take_environment(plan.environment)
+    _list_modules(plan)
+
+
+def _list_modules(plan: Plan) -> None:
+    """Have Python list the folders of modules, once for all workers. Not those that a tool can
+    write: Python goes by their times, and something may change in the moment of the look."""
+    writable = [bind.path.rstrip("/") + "/" for bind in plan.binds if bind.writable]
+    for path in plan.import_path:
+        if path and not any(f"{path}/".startswith(folder) for folder in writable):
+            PathFinder.find_spec("sandbox_agent_no_such_module", [path])

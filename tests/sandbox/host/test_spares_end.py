@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import kinds
 import observer
 import pytest
 import spared
@@ -69,14 +68,10 @@ def test_spares_end_with_the_init_of_their_sandbox(
             family = [observer.look(pid) for one in spares for pid in _pids(one)]
             with observer.watching(filter(None, family)) as handles:
                 os.kill(whose(cell), signal.SIGKILL)
-                if whose is _init or kinds.IN_FORCE is PlanKind.NO_NAMESPACES:
-                    assert observer.wait_gone(handles, 0.25 + observer.patience())[1] == []
-                    await until(lambda: not cell._supervisor.spares.are_left)
-                    with pytest.raises(SandboxBroken):
-                        await cell.call(command(tmp_path, "touch ran"))
-                else:
-                    result = await cell.call(command(tmp_path, "echo on"))
-                    assert result.output == "on\n", "init goes on without its spawner"
+                assert observer.wait_gone(handles, 0.25 + observer.patience())[1] == []
+                await until(lambda: not cell._supervisor.spares.are_left)
+                with pytest.raises(SandboxBroken):
+                    await cell.call(command(tmp_path, "touch ran"))
 
     run(main)
     assert not (tmp_path / "ran").exists()

@@ -4,20 +4,20 @@ A process that was forked has its parent's pages until it writes to them, and th
 each costs a page fault and a copy. A call writes to some hundred of them. A spare has the time to
 do that before, while it waits for its call.
 
-It touches nothing of the workspace, imports nothing, and leaves nothing behind: the folder, the
-environment and the import path are those of the call, which come with its message.
+It touches nothing of the workspace, imports nothing from there, and leaves nothing behind: the
+folder, the environment and the import path are those of the call, which come with its message.
 """
 
 from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+import sys
 
+import msgspec
 from sandbox_agent_ipc.board_view import BoardView
 from sandbox_agent_ipc.cancel_reason import live_word
-from sandbox_agent_ipc.channel import recv_datagram, send_datagram
+from sandbox_agent_ipc.channel import Inbox, Outbox, send_datagram
 from sandbox_agent_ipc.codec import decode, encode
 from sandbox_agent_ipc.framing import encode_frame
 from sandbox_agent_ipc.messages import (
@@ -31,10 +31,13 @@ from sandbox_agent_ipc.messages import (
 )
 from sandbox_agent_ipc.token import CallToken
 
-from sandbox_agent_sandbox.inside.worker import leftovers
-from sandbox_agent_sandbox.inside.worker.environment import take_environment
 from sandbox_agent_sandbox.inside.worker.invoke import invoke
+from sandbox_agent_sandbox.inside.worker.load import load
+from sandbox_agent_sandbox.inside.worker.signature import read_signature
 from sandbox_agent_sandbox.plan import Plan
+
+_SMALL = FunctionRef("colorsys", "rgb_to_hls")
+"""Of a small module that nothing here needs."""
 
 
 def nothing(text: str, limit: int | None = None) -> str:
@@ -65,17 +68,30 @@ def is_spare(inbox: socket.socket) -> bool:
     return not poll.poll(0)
 
 
-def rehearse(
-    plan: Plan, board_fd: int, others: Callable[[], list[int]], move: Callable[[str], str]
-) -> None:
-    """Play a call that does nothing, with what comes before and after its tool."""
+class Nowhere(Outbox):
+    """Takes messages as an outbox does, and sends none."""
+
+    def __init__(self) -> None:
+        super().__init__(-1)
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Encode it."""
+        memoryview(encode_frame(encode(message)))
+
+
+def rehearse(plan: Plan, board_fd: int) -> Call:
+    """A call to play, as it comes from the host. Raises OSError.
+
+    Its word is that of the board's first slot now: so it is not cancelled, unless another call gets
+    or leaves that slot meanwhile. The way of an import is played with a module of Python's own.
+    """
+    load(_SMALL)
+    del sys.modules[_SMALL.module]
+    read_signature(nothing).decode(b'{"text": "x"}', CallToken(memoryview(b"\0"), 0, 0, -1))
     variables = dict(plan.environment)
-    with suppress(OSError):  # no descriptor is left, for instance: the call will say so
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours, theirs:
-            send_datagram(ours, Call("", 0, 0, _NOTHING, b"{}", "/", variables, 1 << 20))
-            message, _ = recv_datagram(theirs, ToWorker)
-        take_environment({name: move(value) for name, value in message.env.items()})
-        leftovers.wait(BoardView(board_fd).token(0, 0, -1), others)
-        encode_frame(encode(Ready(PROTOCOL)))
-        play()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        arguments = b'{"text": "x"}'
+        word = BoardView(board_fd).word(0)
+        send_datagram(ours, Call("", 0, word, _NOTHING, arguments, "/", variables, 1 << 20))
+        return Inbox(theirs).receive(ToWorker)[0]
