@@ -152,20 +152,28 @@ class SandboxProcess:
         why = why_failed(step, str(error), error.errno or 0)
         self.fail(SandboxUnavailable(f"the sandbox cannot be built: {why}"))
 
-    def begin_call(
-        self, call_process: Asked, channels: list[Descriptor], *, ahead: bool = False
+    def begin_call(self, call_process: CallProcess, channels: list[Descriptor]) -> str:
+        """Have init make a call's processes. Returns why that cannot be, or ""."""
+        return self._begin(call_process, channels, SandboxGroups.enter)
+
+    def begin_spare(self, spare: Asked, channels: list[Descriptor]) -> str:
+        """Have init make the processes of a call to come. Returns why that cannot be, or ""."""
+        return self._begin(spare, channels, SandboxGroups.enter_ahead)
+
+    def _begin(
+        self,
+        asked: Asked,
+        channels: list[Descriptor],
+        enter: Callable[[SandboxGroups], CallGroup],
     ) -> str:
-        """Have init make a call's processes. Returns why that cannot be, or "". ahead: the call is
-        still to come."""
         numbers = [channel.number for channel in channels]
         try:
             if self._groups is not None:
-                groups = self._groups
-                call_process.group = groups.enter_ahead() if ahead else groups.enter()
-                numbers += call_process.group.joins
+                asked.group = enter(self._groups)
+                numbers += asked.group.joins
             else:
-                call_process.group = CallGroup([], before=Counts(killed=own_oom_kills()))
-            self._send(NewCall(call_process.id, call_process.fresh_view), numbers)
+                asked.group = CallGroup([], before=Counts(killed=own_oom_kills()))
+            self._send(NewCall(asked.id, asked.fresh_view), numbers)
         except (OSError, IpcError) as error:
             why = explained(error) if isinstance(error, OSError) else error
             return f"init does not take the call: {why}"

@@ -178,7 +178,7 @@ class Spares:
             channels = make_channels(owner=self._owner, ahead=True)
             spare = Spare(next(self._numbers), channels)
             why = _shortage_of_descriptors(channels)
-            why = why or self._sandbox.begin_call(spare, channels.worker, ahead=True)
+            why = why or self._sandbox.begin_spare(spare, channels.worker)
         except OSError as error:
             why = explained(error)
         if spare is not None and not why:
