@@ -17,7 +17,7 @@ from sandbox_agent.embedding.control import request_interrupt
 
 from chaos import disk, keepers, memory
 from chaos.keepers import send
-from chaos.plan import KILLS_MODEL, READER, STOPS_MODEL, Cause, Round
+from chaos.plan import KILLS_CALL, KILLS_KEPT, KILLS_MODEL, READER, STOPS_MODEL, Cause, Round
 
 VERIFY_COMMAND = "sh .chaos/verify.sh"
 """Of every conversation here. What the script does is the round's."""
@@ -44,6 +44,7 @@ DEPTH = {
     Cause.STOP_INIT: 2,
     Cause.KILL_CALL_INIT: 3,
     Cause.KILL_WORKER: 4,
+    Cause.KILL_SPARE: 4,
     Cause.OUT_OF_MEMORY: 4,
     Cause.STOP_WORKER: 4,
     Cause.KILL_MODEL_SPAWNER: 1,
@@ -131,6 +132,8 @@ def find_victim(agent: int, plan: Round, patience: float = 0.1) -> observer.Proc
         candidates = _candidates(levels, plan)
         if not candidates and time.monotonic() > deadline and levels:
             candidates = levels[max(level for level in levels)]
+        if candidates and plan.cause is Cause.KILL_SPARE:
+            return max(candidates, key=lambda one: (one.start, one.pid))
         if candidates:
             return candidates[plan.choice % len(candidates)]
         if time.monotonic() > deadline:
@@ -241,12 +244,12 @@ def strike(
                 send(process, signal.SIGSTOP)
             done.at = done.flagged = time.monotonic()
             _kill(agent, signal.SIGKILL)
-        case Cause.KILL_WORKER | Cause.KILL_CALL_INIT | Cause.KILL_INIT | Cause.KILL_SPAWNER:
+        case cause if cause in KILLS_KEPT:
             victim = find_victim(agent, plan)
             done.at = time.monotonic()
             if victim is not None and send(victim, signal.SIGKILL):
                 done.victims = [victim]
-            if plan.cause in (Cause.KILL_WORKER, Cause.KILL_CALL_INIT):
+            if plan.cause in KILLS_CALL:
                 time.sleep(plan.pause)
                 ask(done, "interrupt")
         case Cause.OUT_OF_MEMORY:

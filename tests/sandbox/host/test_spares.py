@@ -437,6 +437,14 @@ def _state(pid: int) -> str:
         return file.read().rpartition(")")[2].split()[0]
 
 
+def _keepers(cell: Cell) -> list[int]:
+    return [spared.keeper(spare) for spare in cell._supervisor.spares.waiting()]
+
+
+def _ids(cell: Cell) -> list[str]:
+    return [spare.id for spare in cell._supervisor.spares.waiting()]
+
+
 def _inodes() -> set[int]:
     """Of what this process has open."""
     found = set()
@@ -444,3 +452,77 @@ def _inodes() -> set[int]:
         with contextlib.suppress(OSError):
             found.add(os.fstat(fd).st_ino)
     return found
+
+
+FORKS = """
+import os, signal
+def many() -> int:
+    made = []
+    try:
+        while len(made) < 60:
+            made.append(os.fork())
+            if not made[-1]:
+                signal.pause()
+    except OSError:
+        pass
+    for pid in made:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    return len(made)
+"""
+
+
+def test_waiting_spares_take_nothing_of_the_limit_of_processes(tmp_path: Path) -> None:
+    (tmp_path / "forks.py").write_text(FORKS)
+
+    async def most(spares: int) -> int:
+        async with sandbox(tmp_path, spares=spares, limits={"processes": 24}) as cell:
+            await spared.until_waiting(cell, spares)
+            # The first is served by a spare, the second by processes of its own.
+            for more in ({}, {"separate_output": True}):
+                await spared.until_waiting(cell, spares)
+                result = await cell.call(function(tmp_path, "forks", "many", {}, **more))
+                assert result.outcome is Outcome.OK, result
+            return int(result.content)
+
+    async def main() -> None:
+        without, beside = await most(0), await most(2)
+        assert 10 < without < 60
+        assert without <= beside <= without + 4
+
+    run(main)
+
+
+def test_what_happened_before_a_call_took_a_spare_is_not_said_of_it(tmp_path: Path) -> None:
+    """A limit that an earlier call has met, while the spare waited."""
+    (tmp_path / "forks.py").write_text(FORKS)
+
+    async def main() -> None:
+        async with sandbox(tmp_path, limits={"processes": 24}) as cell:
+            await spared.until_waiting(cell)
+            struck = await cell.call(function(tmp_path, "forks", "many", {}, separate_output=True))
+            assert [met.limit for met in struck.limits] in (["processes"], [])
+            after = await cell.call(command(tmp_path, "echo fine"))
+            assert (after.output, after.limits) == ("fine\n", ())
+
+    run(main)
+
+
+def test_descriptors_are_given_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        async with sandbox(tmp_path) as cell:
+            during = set()
+            for turn in range(12):
+                await spared.until_waiting(cell)
+                if turn % 3 == 2:
+                    (first, *_), ids = _keepers(cell), _ids(cell)
+                    os.kill(first, signal.SIGKILL)
+                    await until(lambda ids=ids: ids != _ids(cell))  # type: ignore[misc]
+                await cell.call(command(tmp_path, "true"))
+                await spared.until_waiting(cell)
+                during.add(len(os.listdir("/proc/self/fd")))
+            assert len(during) <= 2, during  # one more control group, once
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    run(main)
