@@ -275,6 +275,11 @@ class RunToken(CancelToken):
         child._detach = detach
         return child
 
+    @property
+    def ancestors(self) -> tuple[RunToken, ...]:
+        """The tokens whose cancellation reaches this one now, nearest first."""
+        return (*self._parents, *(one for parent in self._parents for one in parent.ancestors))
+
     def detach(self) -> None:
         """From now on the tokens that this one was made from neither cancel nor hold it.
 

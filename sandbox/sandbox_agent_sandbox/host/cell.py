@@ -333,7 +333,7 @@ class Cell:
         try:
             # The host looks after its last wait. The worker looks again before the tool's code.
             _look(token)
-            self._supervisor.spares.token = token
+            self._supervisor.spares.follow(token)
             what = message(slot.index, slot.word)
             await exchange.run(what, token, spare=spare and isinstance(what, Call))
         except asyncio.CancelledError:

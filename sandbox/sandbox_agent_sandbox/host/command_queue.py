@@ -66,7 +66,8 @@ class CommandQueue:
         if time.monotonic() < before < due:
             due = before
         self._sleeps_until = due
-        return due
+        # Added after the last `run`, by somebody who went by the time that was said before.
+        return time.monotonic() if self._commands else due
 
     def wake(self) -> None:
         """Have the commands run."""

@@ -98,7 +98,7 @@ class Spares:
     """The spares of one sandbox. Any thread may call `take`; the rest belongs to the supervisor's.
 
     sandbox: where they are made. epoll: watches their pidfds. wanted: how many. note: why there are
-    fewer than wanted, or "". token: of the run that made the latest call. call_at: when the latest
+    fewer than wanted, or "". call_at: when the latest
     call began or ended, in CLOCK_MONOTONIC seconds. Any thread may look at and set these.
     """
 
@@ -109,7 +109,7 @@ class Spares:
         self._wanted = 0
         self._owner: tuple[int, int] | None = None
         self.note = ""
-        self.token: RunToken | None = None
+        self._flags: tuple[RunToken, ...] = ()
         self.call_at = 0.0
         self._numbers = itertools.count(1)
         self._asked: dict[str, Spare] = {}
@@ -120,6 +120,11 @@ class Spares:
         self._losses = 0
 
     # --- for any thread ------------------------------------------------------------------------
+
+    def follow(self, token: RunToken | None) -> None:
+        """A call begins with this token. None is made once its run's is cancelled, also when the
+        call is over, until a call of another run begins."""
+        self._flags = () if token is None else token.ancestors or (token,)
 
     def take(self) -> Spare | None:
         """A spare that waits, which is the caller's from now on; None if there is none."""
@@ -170,7 +175,7 @@ class Spares:
             or self._sandbox.state.state is not State.OPEN
         ):
             return False
-        return self.token is None or not self.token.is_cancelled
+        return not any(token.is_cancelled for token in self._flags)
 
     def _make(self) -> None:
         spare = None

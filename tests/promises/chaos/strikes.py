@@ -133,7 +133,7 @@ def find_victim(agent: int, plan: Round, patience: float = 0.1) -> observer.Proc
         if not candidates and time.monotonic() > deadline and levels:
             candidates = levels[max(level for level in levels)]
         if candidates and plan.cause is Cause.KILL_SPARE:
-            return max(candidates, key=lambda one: (one.start, one.pid))
+            return max(candidates, key=lambda one: (_waits(one), one.start, one.pid))
         if candidates:
             return candidates[plan.choice % len(candidates)]
         if time.monotonic() > deadline:
@@ -144,7 +144,19 @@ def _candidates(levels: dict[int, list[observer.Process]], plan: Round) -> list[
     if _strikes_starter(plan):
         every = itertools.chain.from_iterable(levels.values())
         return [one for one in every if one.name == keepers.STARTER]
-    return [one for one in levels.get(DEPTH[plan.cause], ()) if not keepers.is_reaper(one)]
+    found = [one for one in levels.get(DEPTH[plan.cause], ()) if not keepers.is_reaper(one)]
+    if plan.cause is Cause.OUT_OF_MEMORY:  # of a call, which says so
+        return [one for one in found if not _waits(one)]
+    return found
+
+
+def _waits(process: observer.Process) -> bool:
+    """Whether a worker waits for its call, in recvmsg(2): a spare. Not known to every user, and not
+    of every machine. proc_pid_syscall(5)"""
+    with contextlib.suppress(OSError), open(f"/proc/{process.pid}/syscall") as file:
+        number = {"x86_64": "47", "aarch64": "212"}.get(os.uname().machine)
+        return file.read().partition(" ")[0] == number
+    return False
 
 
 def _strikes_starter(plan: Round) -> bool:

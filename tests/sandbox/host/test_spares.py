@@ -298,6 +298,13 @@ def test_no_spare_is_made_once_the_flag_is_up(tmp_path: Path) -> None:
             token.cancel(CancelReason.INTERRUPT)
             await calls
             assert spares.due(frozen=False) == inf
+            # As the runtime does it: a token for each call, of which the run's knows nothing later.
+            run_token = RunToken()
+            child = run_token.child()
+            assert (await cell.call(command(tmp_path, "true"), token=child)).outcome == "ok"
+            child.detach()
+            run_token.cancel(CancelReason.INTERRUPT)
+            assert spares.due(frozen=False) == inf
             # The next run's flag is down.
             assert (await cell.call(command(tmp_path, "true"), token=RunToken())).outcome == "ok"
             await spared.until_waiting(cell)

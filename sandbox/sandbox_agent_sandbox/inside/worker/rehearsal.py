@@ -94,4 +94,5 @@ def rehearse(plan: Plan, board_fd: int) -> Call:
         arguments = b'{"text": "x"}'
         word = BoardView(board_fd).word(0)
         send_datagram(ours, Call("", 0, word, _NOTHING, arguments, "/", variables, 1 << 20))
-        return Inbox(theirs).receive(ToWorker)[0]
+        message, _ = Inbox(theirs).receive(Call)
+        return message
