@@ -268,8 +268,10 @@ def strike(
             member = find_victim(agent, plan)
             group = None if member is None else memory.group_of(member.pid)
             done.at = time.monotonic()
+            spares = [one for one in by_depth(agent).get(DEPTH[plan.cause], ()) if _waits(one)]
             if group is not None and memory.run_out(group):
-                done.ended_for_memory = True
+                # What ended may have been a spare that waited, which no call has to do with.
+                done.ended_for_memory = all(observer.look(one.pid) == one for one in spares)
             time.sleep(plan.pause)
             ask(done, "interrupt")
         case Cause.STOP_WORKER | Cause.STOP_INIT | Cause.STOP_SPAWNER:
