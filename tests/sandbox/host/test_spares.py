@@ -11,6 +11,7 @@ import time
 from math import inf
 from pathlib import Path
 
+import kinds
 import msgspec
 import observer
 import pytest
@@ -531,5 +532,28 @@ def test_descriptors_are_given_back(tmp_path: Path) -> None:
                 during.add(len(os.listdir("/proc/self/fd")))
             assert len(during) <= 2, during  # one more control group, once
         assert len(os.listdir("/proc/self/fd")) == before
+
+    run(main)
+
+
+def test_where_a_call_covers_what_runs_as_it_begins_there_are_no_spares(tmp_path: Path) -> None:
+    plan = make_plan(
+        Policy(plan="shared_proc"), host_facts(), workspace=tmp_path, kind=PlanKind.SHARED_PROC
+    )
+    assert bounded(2, plan) == (0, "")
+
+
+def test_a_cell_makes_none_unless_it_is_told_to(tmp_path: Path) -> None:
+    """As those of `exec` and `doctor`, which make one call."""
+    plan = make_plan(Policy(), host_facts(), workspace=tmp_path, kind=kinds.IN_FORCE)
+
+    async def main() -> None:
+        cell = Cell(plan, grace=0.1, term=0.1)
+        await cell.open()
+        try:
+            assert (await cell.call(command(tmp_path, "true"))).outcome is Outcome.OK
+            assert cell._supervisor.spares.due(frozen=False) == inf
+        finally:
+            assert cell.close() == ()
 
     run(main)
