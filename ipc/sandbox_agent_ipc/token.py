@@ -275,11 +275,6 @@ class RunToken(CancelToken):
         child._detach = detach
         return child
 
-    @property
-    def ancestors(self) -> tuple[RunToken, ...]:
-        """The tokens whose cancellation reaches this one now, nearest first."""
-        return (*self._parents, *(one for parent in self._parents for one in parent.ancestors))
-
     def detach(self) -> None:
         """From now on the tokens that this one was made from neither cancel nor hold it.
 
@@ -326,6 +321,12 @@ class RunToken(CancelToken):
             for waiter in list(self._waiters):
                 with suppress(RuntimeError):  # woken before; each waiter removes itself later
                     waiter.release()
+
+
+def ancestors(token: RunToken) -> tuple[RunToken, ...]:
+    """The tokens whose cancellation reaches this one now, nearest first."""
+    parents = token._parents
+    return (*parents, *(one for parent in parents for one in ancestors(parent)))
 
 
 class _Callback:

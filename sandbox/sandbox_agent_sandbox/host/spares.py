@@ -27,7 +27,7 @@ from sandbox_agent_ipc.codec import encode
 from sandbox_agent_ipc.framing import encode_frame
 from sandbox_agent_ipc.messages import PROTOCOL, CallBorn, CallFailed, OverLimit, Ready
 from sandbox_agent_ipc.shortage import SHORTAGES, explained
-from sandbox_agent_ipc.token import RunToken
+from sandbox_agent_ipc.token import RunToken, ancestors
 
 from sandbox_agent_sandbox.call_status import worker_end
 from sandbox_agent_sandbox.host.call_process import CallProcess
@@ -124,7 +124,7 @@ class Spares:
     def follow(self, token: RunToken | None) -> None:
         """A call begins with this token. None is made once its run's is cancelled, also when the
         call is over, until a call of another run begins."""
-        self._flags = () if token is None else token.ancestors or (token,)
+        self._flags = () if token is None else ancestors(token) or (token,)
 
     def take(self) -> Spare | None:
         """A spare that waits, which is the caller's from now on; None if there is none."""
