@@ -161,8 +161,12 @@ class CallIO(WorkerLink[CallState]):
         call_process = self._connect(request.id, self._slot, spare.channels, ready=True)
         self._call_process = call_process
         self._supervisor.adopt(call_process, spare, request.timeout)
-        for reader in self._readers:
-            reader.start(self._loop)
+        try:
+            for reader in self._readers:
+                reader.start(self._loop)
+        except OSError:
+            spare.channels.inbox.close()  # it ends, without having begun
+            raise
         if token is not None:
             # Before the message: the tool of a spare begins at once. So a flag that is up by then
             # is in the slot when the worker looks.

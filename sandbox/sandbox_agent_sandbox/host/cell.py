@@ -136,8 +136,9 @@ class Cell:
 
     @property
     def spares_note(self) -> str:
-        """Why fewer spares are kept than were asked for; or ""."""
-        return self._supervisor.spares.note
+        """Why fewer spares are kept than were asked for; or "". Nothing of a sandbox that has
+        failed, which says why itself."""
+        return self._supervisor.spares.note if self._supervisor.failure is None else ""
 
     async def describe(
         self, functions: list[FunctionRef], cwd: str, *, token: RunToken | None = None

@@ -340,7 +340,7 @@ class Supervisor(CallOrders):
                 if request.session is call_process:
                     request.failure = "its session has ended"
                     self._end_call(request, proven=proven)
-            with suppress(ValueError):  # this thread is not the supervisor's, which has ended
+            with suppress(ValueError, OSError):  # the thread that had it open has ended
                 self._epoll.unregister(process.pidfd)
             del self._by_pidfd[process.pidfd]
         self._sandbox.end_call(call_process, empty=proven)
