@@ -138,6 +138,9 @@ class Cell:
         except OSError as error:
             self.close()
             raise SandboxUnavailable(f"the sandbox cannot be built: {explained(error)}") from error
+        if self._closed:  # by another thread, just as it was built
+            self._let_go()
+            raise SandboxUnavailable("the sandbox cannot be built: it was closed meanwhile")
         self._planned = as_built(plan, self._supervisor.no_image)
         self._opened = True
 
@@ -258,9 +261,13 @@ class Cell:
         if not self._closed:
             self._closed = True
             self._board.close()
-            for held in self._held:
-                held.close()
+            self._let_go()
         return survivors
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, []  # one step: of two threads one gets them
+        for folder in held:
+            folder.close()
 
     @property
     def plan(self) -> Plan:

@@ -17,6 +17,7 @@ import pytest
 from sandbox_agent_sandbox.errors import CellClosed, SandboxUnavailable
 from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.host.deadlines import Deadlines
+from sandbox_agent_sandbox.host.sandbox_state import State
 from sandbox_agent_sandbox.inside.walls.landlock import OLDEST, landlock_abi
 from sandbox_agent_sandbox.outcome import Outcome
 from sandbox_agent_sandbox.plan import Plan, PlanKind
@@ -111,6 +112,27 @@ def test_a_sandbox_that_is_closed_as_its_plan_arrives_leaves_nothing(plan: Plan)
 
     run(main)
     assert gone_soon()
+
+
+def test_a_sandbox_that_is_closed_as_it_is_built_is_not_open_and_keeps_no_descriptor(
+    plan: Plan,
+) -> None:
+    """Its last message has come, and `open` has not gone on yet."""
+
+    async def main() -> None:
+        before = set(os.listdir("/proc/self/fd"))
+        cell = Cell(plan, grace=0.1, term=0.1)
+        opening = asyncio.create_task(cell.open())
+        await asyncio.sleep(0)
+        state = cell._supervisor._sandbox.state
+        observer.eventually(lambda: state.state is State.OPEN, 20)  # the loop stands still
+        assert cell.close() == ()
+        with pytest.raises(SandboxUnavailable, match="closed meanwhile"):
+            await opening
+        assert not cell.usable
+        assert set(os.listdir("/proc/self/fd")) <= before
+
+    run(main)
 
 
 def test_an_opening_that_is_cancelled_leaves_nothing_once_it_is_closed(plan: Plan) -> None:
