@@ -179,6 +179,19 @@ class LoneFuture(Generic[T]):
         return self.result()
 
 
+class _Wake:
+    """An eventfd, which is closed once nobody holds it: who writes to it holds it, so its number is
+    no other descriptor's meanwhile."""
+
+    def __init__(self) -> None:
+        self.number = -1  # should there be no descriptor left
+        self.number = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+
+
 class LoneLoop:
     """Runs coroutines to their end, one at a time, in one thread. It has the part of asyncio's
     interface that waiting for workers needs. Raises OSError if there is no descriptor left.
@@ -187,9 +200,9 @@ class LoneLoop:
     """
 
     def __init__(self) -> None:
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wake: _Wake | None = _Wake()
         self._poll = select.poll()
-        self._poll.register(self._wake, select.POLLIN)
+        self._poll.register(self._wake.number, select.POLLIN)
         self._soon: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._later: list[tuple[float, Callable[..., object], tuple[Any, ...]]] = []
         self._readers: dict[int, tuple[Callable[..., object], tuple[Any, ...]]] = {}
@@ -220,13 +233,11 @@ class LoneLoop:
     def close(self) -> None:
         """Give its descriptor back. A `call_soon_threadsafe` that comes later raises
         RuntimeError."""
-        wake, self._wake = self._wake, -1
-        if wake >= 0:
-            os.close(wake)
+        self._wake = None
 
     def is_closed(self) -> bool:
         """Whether its descriptor is gone."""
-        return self._wake < 0
+        return self._wake is None
 
     # --- as asyncio has it -------------------------------------------------------------------
 
@@ -241,11 +252,11 @@ class LoneLoop:
     def call_soon_threadsafe(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Call it in the next turn. From any thread and from signal handlers. Raises RuntimeError
         when the loop is closed."""
-        wake = self._wake
-        if wake < 0:
+        wake = self._wake  # held while it is written to
+        if wake is None:
             raise RuntimeError("the loop is closed")
         self._soon.append((callback, arguments))
-        os.eventfd_write(wake, 1)
+        os.eventfd_write(wake.number, 1)
 
     def call_later(self, delay: float, callback: Callable[..., object], *arguments: Any) -> None:
         """Call it after so many seconds."""
@@ -307,8 +318,9 @@ class LoneLoop:
                 return False
             due = min([until.deadline, *(when for when, *_ in self._later)])
             left = 0 if self._soon else max(0.0, due - now)
+            wake = -1 if self._wake is None else self._wake.number
             for fd, _ in self._poll.poll(None if left == math.inf else math.ceil(left * 1000)):
-                if fd == self._wake:
+                if fd == wake:
                     os.eventfd_read(fd)
                 elif fd in self._readers:  # and not removed by the callback before
                     self._call(*self._readers[fd])

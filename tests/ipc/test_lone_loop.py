@@ -56,6 +56,27 @@ def test_a_coroutine_gets_what_another_thread_says(run: Run) -> None:
     assert run(work()) == "done"
 
 
+def test_a_loop_is_closed_while_another_thread_calls_into_it() -> None:
+    """Its descriptor must not be another one's while that thread writes to it."""
+    wrong: list[BaseException] = []
+
+    def call(loop: LoneLoop, up: threading.Event) -> None:
+        try:
+            while call_soon(loop, up.set):
+                up.set()
+        except BaseException as error:
+            wrong.append(error)
+
+    for _ in range(300):
+        loop, up = LoneLoop(), threading.Event()
+        thread = threading.Thread(target=call, args=(loop, up))
+        thread.start()
+        assert up.wait(20)
+        loop.close()
+        thread.join()
+    assert wrong == []
+
+
 def test_waiting_ends_with_the_first_with_all_or_with_the_time(run: Run) -> None:
     async def work() -> None:
         loop = running_loop()
