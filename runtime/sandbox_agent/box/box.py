@@ -24,7 +24,7 @@ from sandbox_agent_sandbox.protection.finding import Finding
 
 from sandbox_agent.box.going import Going
 from sandbox_agent.box.phase import Phase, move
-from sandbox_agent.box.record import BoxRecord, NoModel, left_by, run_dir_for, wants
+from sandbox_agent.box.record import BoxRecord, left_by, run_dir_for, wants
 from sandbox_agent.box.request import (
     CallOptions,
     RunOptions,
@@ -39,8 +39,10 @@ from sandbox_agent.config.settings import Interrupt, Workspace
 from sandbox_agent.embedding.blocking import call_until_it_returns, in_executor
 from sandbox_agent.embedding.loop_end import at_loop_end
 from sandbox_agent.errors import StateError
+from sandbox_agent.journal.lookup import BOX
 from sandbox_agent.journal.recorder import Recorder, Unrecorded
 from sandbox_agent.journal.status import Status
+from sandbox_agent.models.no_model import NoModel
 from sandbox_agent.run.call import Caller, Request, kept_output
 from sandbox_agent.run.end import End, end_by_error
 from sandbox_agent.run.setup import Options, make_setup
@@ -73,7 +75,7 @@ class Box:
         recorded = wants(journal)
         self._setup = make_setup(
             run_dir_for(journal),
-            NoModel(),
+            NoModel(BOX),
             name,
             Options(**options),  # type: ignore[typeddict-item]
             recorder=Recorder if recorded else Unrecorded,

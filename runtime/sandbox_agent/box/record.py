@@ -6,11 +6,9 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from sandbox_agent_ipc.messages import ToolSpec
-from sandbox_agent_ipc.token import CancelToken
 from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.protection.finding import Finding
 
@@ -18,10 +16,7 @@ from sandbox_agent.embedding.control import Control, listen
 from sandbox_agent.errors import ConfigError, NotRecorded
 from sandbox_agent.journal.events import SegmentStarted, ToolCall, TurnTaken
 from sandbox_agent.journal.folder import default_output_dir, new_run_id, unwritable
-from sandbox_agent.journal.history import Message
-from sandbox_agent.journal.lookup import BOX
 from sandbox_agent.journal.status import Status
-from sandbox_agent.models import Model, ModelTurn, OnDelta
 from sandbox_agent.run.budget import Used
 from sandbox_agent.run.end import End
 from sandbox_agent.run.record_writer import RecordWriter
@@ -29,21 +24,6 @@ from sandbox_agent.run.run_journal import RunJournal
 from sandbox_agent.run.setup import Setup
 from sandbox_agent.run.stop_decision import StopDecision
 from sandbox_agent.tools.arguments import recordable, recordable_name
-
-
-class NoModel(Model):
-    """Stands where a conversation has its model. It is never asked."""
-
-    name = BOX
-
-    async def complete(
-        self,
-        history: Sequence[Message],
-        tools: Sequence[ToolSpec],
-        token: CancelToken,
-        on_delta: OnDelta,
-    ) -> ModelTurn:
-        raise NotImplementedError
 
 
 class BoxRecord:

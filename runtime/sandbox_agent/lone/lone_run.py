@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
 from sandbox_agent_ipc.futures import LoneCancelled, LoneLoop, call_soon
-from sandbox_agent_ipc.messages import ToolSpec
 from sandbox_agent_ipc.shortage import explained
-from sandbox_agent_ipc.token import CancelToken, RunToken
+from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import PolicyError, SandboxError, SandboxUnavailable
 
 from sandbox_agent.embedding.control import Control, listen
 from sandbox_agent.errors import AgentError, AgentFailed, ConfigError
 from sandbox_agent.journal.events import Ended, ToolCall, TurnTaken, UserText
 from sandbox_agent.journal.folder import unwritable
-from sandbox_agent.journal.history import Message
-from sandbox_agent.journal.lookup import COMMAND
 from sandbox_agent.journal.result import RunResult
 from sandbox_agent.journal.status import Status
-from sandbox_agent.models import Model, ModelTurn, OnDelta
 from sandbox_agent.run.budget import Used
 from sandbox_agent.run.call import Request
 from sandbox_agent.run.end import STOPPED, End, end_by_error
@@ -50,21 +46,6 @@ class CommandFailed(AgentFailed):
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"the command ended with exit code {exit_code}")
         self.exit_code = exit_code
-
-
-class Command(Model):
-    """Stands where a conversation has its model. It is never asked."""
-
-    name = COMMAND
-
-    async def complete(
-        self,
-        history: Sequence[Message],
-        tools: Sequence[ToolSpec],
-        token: CancelToken,
-        on_delta: OnDelta,
-    ) -> ModelTurn:
-        raise NotImplementedError
 
 
 class LoneRun:

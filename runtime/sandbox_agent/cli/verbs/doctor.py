@@ -33,13 +33,15 @@ from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import Check, probe
 from sandbox_agent_sandbox.utf8 import argument_text
 
-from sandbox_agent.box.record import NoModel, run_dir_for
+from sandbox_agent.box.record import run_dir_for
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.config.policy_file import read_policy
 from sandbox_agent.errors import ConfigError, exit_code_of
 from sandbox_agent.exit_codes import ExitCode
+from sandbox_agent.journal.lookup import BOX
 from sandbox_agent.journal.recorder import Unrecorded
+from sandbox_agent.models.no_model import NoModel
 from sandbox_agent.reports.escape import one_line
 from sandbox_agent.run.sandbox import ConversationSandbox
 from sandbox_agent.run.setup import Options, make_setup
@@ -164,7 +166,7 @@ async def _start_as_a_run_does(policy: Policy, workspace: Path) -> _Start:
 
 def _host(policy: Policy, workspace: Path) -> ConversationSandbox:
     chosen: Options = {"sandbox": policy, "workspace": workspace}
-    return make_setup(run_dir_for(False), NoModel(), None, chosen, recorder=Unrecorded).host
+    return make_setup(run_dir_for(False), NoModel(BOX), None, chosen, recorder=Unrecorded).host
 
 
 # --- one path --------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ from sandbox_agent.journal import events
 from sandbox_agent.journal.folder import place_of_run
 from sandbox_agent.journal.lookup import COMMAND
 from sandbox_agent.journal.result import RunResult
-from sandbox_agent.lone.lone_run import Command, LoneRun
+from sandbox_agent.lone.lone_run import LoneRun
+from sandbox_agent.models.no_model import NoModel
 from sandbox_agent.run.parts import Callbacks, put_together, task_paths
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def run_command(
     run_dir, _ = place_of_run(Path(arguments.out).absolute() if arguments.out else None, None)
     task_files = task_paths([arguments.policy] if arguments.policy else [])
     record = plain_record(settings)
-    setup = put_together(run_dir, Command(), COMMAND, settings, record, callbacks, task_files)
+    setup = put_together(
+        run_dir, NoModel(COMMAND), COMMAND, settings, record, callbacks, task_files
+    )
     if cell is not None:
         setup.host.take(cell)
     run = LoneRun(setup)
