@@ -159,9 +159,10 @@ class Case:
 
 
 def process_called(who: str) -> observer.Process:
-    """The one process of ours of this kind."""
+    """The one process of ours of this kind. A child that it has just forked has its name, too."""
     found = [p for p in observer.descendants(os.getpid()) if process_name(p.pid) == NAMES[who]]
-    [process] = found
+    pids = [one.pid for one in found]
+    [process] = [one for one in found if one.parent not in pids]
     return process
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import births
+import kinds
 import observer
 import pytest
 from sandbox_agent.journal.file import read_journal
@@ -19,11 +20,16 @@ from sandbox_agent.journal.history import ToolMessage
 from sandbox_agent.journal.result_file import read_record
 from sandbox_agent.journal.state import state_of
 from sandbox_agent_sandbox.outcome import Outcome, StartedState
+from sandbox_agent_sandbox.plan import PlanKind
 from table import Death, How, When, Who, deaths
 
 HERE = Path(__file__).parent
 BOUND = 0.25
 """Seconds after the agent's end until nothing of it may be left."""
+
+BUILDERS = [1] if kinds.IN_FORCE is PlanKind.NO_NAMESPACES else [1, 2]
+"""Generations below the spawner: who helps to build, and init, of which there is none without
+namespaces."""
 
 Call = tuple[Outcome, StartedState]
 YES, NO, MAYBE = StartedState.YES, StartedState.NO, StartedState.MAYBE
@@ -104,7 +110,7 @@ def test_an_agent_dies(tmp_path: Path, death: Death) -> None:
         assert "RuntimeError: gone wrong" in error
 
 
-@pytest.mark.parametrize("generations", [1, 2])  # who helps to build, and init
+@pytest.mark.parametrize("generations", BUILDERS)
 def test_who_is_stopped_at_birth_ends_with_the_agent(tmp_path: Path, generations: int) -> None:
     """Before its first instruction nothing ties a process to anybody, and stopped it stays."""
     if os.geteuid() != 0:
