@@ -33,6 +33,7 @@ ORDER = (
     "sandbox_agent_sandbox.plan",
     "sandbox_agent_sandbox.outcome",
     "sandbox_agent_sandbox.call_status",
+    "sandbox_agent_sandbox.request",
     "sandbox_agent_sandbox",
     "sandbox_agent_sandbox.import_roots",
     "sandbox_agent_sandbox.inside.kernel",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import socket
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Any, ClassVar
 
 from sandbox_agent_ipc.aio import OutputReader
@@ -27,7 +30,6 @@ from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.capture import Capture
 from sandbox_agent_sandbox.host.descriptors import give, make_channels
-from sandbox_agent_sandbox.host.request import CallRequest
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.host.verdict import Evidence, decide
 from sandbox_agent_sandbox.host.worker_link import Moves, WorkerLink
@@ -35,6 +37,7 @@ from sandbox_agent_sandbox.limits.struck import Usage
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
 from sandbox_agent_sandbox.plan import ResourceLimits
 from sandbox_agent_sandbox.received import bounded
+from sandbox_agent_sandbox.request import CallRequest
 
 _NO_LIMITS = ResourceLimits()
 
@@ -101,6 +104,8 @@ class CallIO(WorkerLink[CallState]):
         self._answer: Result | Described | None = None
         self._answered_before_flag = False
         self._not_sent = ""
+        self._is_adopted = False
+        self._forget: Callable[[], None] | None = None
         self._late_reason: CancelReason | None = None
 
     @property
@@ -108,18 +113,34 @@ class CallIO(WorkerLink[CallState]):
         """The worker's last message, once `run` has returned; None when none came."""
         return self._answer
 
-    async def run(self, message: Call | Describe, token: RunToken | None) -> None:
+    @property
+    def never_began(self) -> bool:
+        """Whether it was given a spare that died before the tool's code ran, for no reason that has
+        to do with this call. Once `run` has returned: then it can be made again."""
+        call_process = self._call_process
+        if not self._is_adopted or call_process is None or self._answer is not None:
+            return False
+        unordered = self._slot.reason is None and self._late_reason is None
+        began = self._state not in (CallState.WAITING, CallState.READY)
+        is_over = call_process.ladder.proven and not call_process.met
+        return unordered and is_over and not began and self._supervisor.failure is None
+
+    async def run(
+        self, message: Call | Describe, token: RunToken | None, *, spare: bool = False
+    ) -> None:
         """Make the call's processes, hand over the message, and wait for the proven end.
 
+        spare: whether they may have been made before.
         token: when it is cancelled, so is the call. If the awaiting task is cancelled, the call is
         stopped first, and then CancelledError is raised. `result` has the result in any case.
         """
         try:
-            self._send(message)
+            if not spare or not self._adopt(message, token):
+                self._send(message)
         except OSError as error:
             self._not_sent = f"it could not be sent: {explained(error)}"
             return
-        shield = await self._wait(self._request.id, [self._ended], token)
+        shield = await self._wait(self._request.id, [self._ended], token, self._forget)
         self._collect()
         unordered = self._slot.reason is None
         if not shield.cancelled and token is not None and unordered and self._was_terminated():
@@ -128,19 +149,49 @@ class CallIO(WorkerLink[CallState]):
             self._late_reason = token.reason
         shield.raise_cancelled()
 
-    def _send(self, message: Call | Describe) -> None:
-        """Have the worker started, with the message in its inbox. Raises OSError."""
+    def _adopt(self, message: Call | Describe, token: RunToken | None) -> bool:
+        """Give the call to a spare. False if there is none."""
+        spare = self._supervisor.spares.take()
+        if spare is None:
+            return False
         request = self._request
-        channels = make_channels(separate_output=request.separate_output, owner=self._owner)
-        with channels.inbox:
+        self._is_adopted = True
+        self._state = CallState.READY  # it has said so before
+        call_process = self._connect(request.id, self._slot, spare.channels, ready=True)
+        self._call_process = call_process
+        self._supervisor.adopt(call_process, spare, request.timeout)
+        try:
+            for reader in self._readers:
+                reader.start(self._loop)
+        except OSError:
+            spare.channels.inbox.close()  # it ends, without having begun
+            raise
+        if token is not None:
+            # Before the message: the tool of a spare begins at once. So a flag that is up by then
+            # is in the slot when the worker looks.
+            self._forget = token.follow(partial(self._supervisor.cancel, request.id))
+        self._put(message, spare.channels.inbox)
+        self._supervisor.look_after(call_process)
+        return True
+
+    def _put(self, message: Call | Describe, inbox: socket.socket) -> None:
+        """Put the message into the worker's inbox, which is closed."""
+        request = self._request
+        with inbox:
             try:
                 stdin = () if request.stdin is None else (request.stdin,)
                 if request.stdin is not None and self._owner is not None:
                     give(request.stdin, self._owner)
-                send_with_body(channels.inbox, message, "arguments", stdin)
+                send_with_body(inbox, message, "arguments", stdin)
             except (IpcError, OSError) as error:
                 why = explained(error) if isinstance(error, OSError) else str(error)
                 self._not_sent = f"it could not be sent: {why}"
+
+    def _send(self, message: Call | Describe) -> None:
+        """Have the worker started, with the message in its inbox. Raises OSError."""
+        request = self._request
+        channels = make_channels(separate_output=request.separate_output, owner=self._owner)
+        self._put(message, channels.inbox)
         self._open(request.id, self._slot, channels, request.timeout, fresh_view=request.fresh_view)
 
     def _was_terminated(self) -> bool:
