@@ -125,12 +125,22 @@ class CallIO(WorkerLink[CallState]):
         is_over = call_process.ladder.proven and not call_process.met
         return unordered and is_over and not began and self._supervisor.failure is None
 
+    @property
+    def was_hurried(self) -> bool:
+        """Whether it was to have no grace period, see `Ladder.escalate`."""
+        return self._call_process is not None and self._call_process.ladder.hurried
+
     async def run(
-        self, message: Call | Describe, token: RunToken | None, *, spare: bool = False
+        self,
+        message: Call | Describe,
+        token: RunToken | None,
+        *,
+        spare: bool = False,
+        hurried: bool = False,
     ) -> None:
         """Make the call's processes, hand over the message, and wait for the proven end.
 
-        spare: whether they may have been made before.
+        spare: whether they may have been made before. hurried: it has no grace period.
         token: when it is cancelled, so is the call. If the awaiting task is cancelled, the call is
         stopped first, and then CancelledError is raised. `result` has the result in any case.
         """
@@ -140,6 +150,8 @@ class CallIO(WorkerLink[CallState]):
         except OSError as error:
             self._not_sent = f"it could not be sent: {explained(error)}"
             return
+        if hurried:
+            self._supervisor.escalate(self._request.id)
         shield = await self._wait(self._request.id, [self._ended], token, self._forget)
         self._collect()
         unordered = self._slot.reason is None

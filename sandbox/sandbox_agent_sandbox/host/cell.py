@@ -339,7 +339,8 @@ class Cell:
         suits = not request.fresh_view and not request.separate_output
         exchange = await self._attempt(request, token, message, spare=suits)
         if exchange.never_began:
-            exchange = await self._attempt(request, token, message, spare=False)
+            hurried = exchange.was_hurried
+            exchange = await self._attempt(request, token, message, spare=False, hurried=hurried)
         return exchange
 
     async def _attempt(
@@ -349,6 +350,7 @@ class Cell:
         message: Callable[[int, int], Call | Describe],
         *,
         spare: bool,
+        hurried: bool = False,
     ) -> CallIO:
         slot = await self._claim(request.id, token, request.timeout)
         identity = self._plan.identity
@@ -360,7 +362,8 @@ class Cell:
             _look(token)
             self._supervisor.spares.follow(token)
             what = message(slot.index, slot.word)
-            await exchange.run(what, token, spare=spare and isinstance(what, Call))
+            adopts = spare and isinstance(what, Call)
+            await exchange.run(what, token, spare=adopts, hurried=hurried)
         except cancelled_errors():
             request.on_cancelled(exchange.result())
             raise

@@ -21,7 +21,7 @@ from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.host.spares import MOST, bounded
-from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
+from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState
 from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy
@@ -219,6 +219,29 @@ def test_a_spare_that_is_killed_while_it_is_adopted_is_a_call_that_is_made_again
             assert (tmp_path / "log").read_text() == "ran\n", "it began once"
 
     run(main)
+
+
+def test_a_call_that_is_made_again_has_no_grace_period_if_it_had_none(tmp_path: Path) -> None:
+    """A second interrupt may come before the flag of the first, see `Ladder.escalate`."""
+
+    async def main() -> CallResult:
+        async with sandbox(tmp_path, grace=60, term=0.1) as cell:
+            first, _ = await spared.until_waiting(cell)
+            os.kill(spared.worker(first), signal.SIGSTOP)
+            up = asyncio.Event()
+            text = "trap '' INT TERM; echo up; while :; do sleep 300; done"
+            ask = command(tmp_path, text, on_output=lambda *_: up.set())
+            call = asyncio.create_task(cell.call(ask))
+            await until(lambda: len(cell._supervisor.spares.waiting()) == 1)
+            cell.escalate(ask.id)
+            os.kill(spared.worker(first), signal.SIGKILL)
+            await up.wait()
+            cell.cancel(ask.id, CancelReason.INTERRUPT)
+            return await call
+
+    result = run(main)
+    assert (result.outcome, result.rung) == (Outcome.KILLED, Rung.KILL)
+    assert result.rungs_ms["term"] < 30_000
 
 
 def test_a_spares_call_that_dies_after_it_began_is_not_made_again(tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ def _settings(arguments: argparse.Namespace, policy: PlainPolicy, workspace: Pat
         agents_md=False,  # there is no model to tell
         sandbox=policy,
         interrupt=_interrupt(arguments.grace),
+        spares=0,  # there is one call
     )
 
 
