@@ -131,26 +131,22 @@ class CallIO(WorkerLink[CallState]):
         return self._call_process is not None and self._call_process.ladder.hurried
 
     async def run(
-        self,
-        message: Call | Describe,
-        token: RunToken | None,
-        *,
-        spare: bool = False,
-        hurried: bool = False,
+        self, message: Call | Describe, token: RunToken | None, *, after: CallIO | None = None
     ) -> None:
         """Make the call's processes, hand over the message, and wait for the proven end.
 
-        spare: whether they may have been made before. hurried: it has no grace period.
+        after: an attempt that never began. This one gets processes of its own.
         token: when it is cancelled, so is the call. If the awaiting task is cancelled, the call is
         stopped first, and then CancelledError is raised. `result` has the result in any case.
         """
         try:
-            if not spare or not self._adopt(message, token):
+            suits_spare = after is None and self._suits_spare(message)
+            if not (suits_spare and self._adopt(message, token)):
                 self._send(message)
         except OSError as error:
             self._not_sent = f"it could not be sent: {explained(error)}"
             return
-        if hurried:
+        if after is not None and after.was_hurried:
             self._supervisor.escalate(self._request.id)
         shield = await self._wait(self._request.id, [self._ended], token, self._forget)
         self._collect()
@@ -160,6 +156,11 @@ class CallIO(WorkerLink[CallState]):
                 await wait([cancelled], timeout=TERM_WINDOW)
             self._late_reason = token.reason
         shield.raise_cancelled()
+
+    def _suits_spare(self, message: Call | Describe) -> bool:
+        """Whether a spare has all that this call needs."""
+        special = self._request.fresh_view or self._request.separate_output
+        return isinstance(message, Call) and not special
 
     def _adopt(self, message: Call | Describe, token: RunToken | None) -> bool:
         """Give the call to a spare. False if there is none."""

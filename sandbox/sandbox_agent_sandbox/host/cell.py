@@ -336,11 +336,9 @@ class Cell:
         message: Callable[[int, int], Call | Describe],
     ) -> CallIO:
         """Make a call; again, in the ordinary way, if its spare died before the tool began."""
-        suits = not request.fresh_view and not request.separate_output
-        exchange = await self._attempt(request, token, message, spare=suits)
+        exchange = await self._attempt(request, token, message)
         if exchange.never_began:
-            hurried = exchange.was_hurried
-            exchange = await self._attempt(request, token, message, spare=False, hurried=hurried)
+            exchange = await self._attempt(request, token, message, after=exchange)
         return exchange
 
     async def _attempt(
@@ -349,8 +347,7 @@ class Cell:
         token: RunToken | None,
         message: Callable[[int, int], Call | Describe],
         *,
-        spare: bool,
-        hurried: bool = False,
+        after: CallIO | None = None,
     ) -> CallIO:
         slot = await self._claim(request.id, token, request.timeout)
         identity = self._plan.identity
@@ -361,9 +358,7 @@ class Cell:
             # The host looks after its last wait. The worker looks again before the tool's code.
             _look(token)
             self._supervisor.spares.follow(token)
-            what = message(slot.index, slot.word)
-            adopts = spare and isinstance(what, Call)
-            await exchange.run(what, token, spare=adopts, hurried=hurried)
+            await exchange.run(message(slot.index, slot.word), token, after=after)
         except cancelled_errors():
             request.on_cancelled(exchange.result())
             raise
