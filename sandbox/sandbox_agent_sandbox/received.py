@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 import msgspec
-from sandbox_agent_ipc.messages import FunctionRef, Result, ToolProblem, ToolSpec
+from sandbox_agent_ipc.messages import MAX_RESULT, FunctionRef, Result, ToolProblem, ToolSpec
 
 from sandbox_agent_sandbox.capture import Capture
 from sandbox_agent_sandbox.errors import SandboxBroken
@@ -69,12 +69,21 @@ def bounded(result: Result, limit: int) -> Result:
         )
     if result.images:
         result = msgspec.structs.replace(result, images=select_images(result.images)[0])
-    data = result.content.encode("utf-8", "replace")
-    if len(data) <= 2 * limit:  # with its note on what was left out it is a little longer
+    text = result.content
+    if text.isascii() and len(text) <= longest(limit):
+        return result
+    data = text.encode("utf-8", "replace")
+    if len(data) <= longest(limit):
         return result
     capture = Capture(limit)
     capture.feed(data)
     return msgspec.structs.replace(result, content=capture.text())
+
+
+def longest(limit: int) -> int:
+    """Bytes of content that a worker of ours sends at most. With its note on what was left out it
+    is a little longer than the limit."""
+    return min(2 * limit, MAX_RESULT)
 
 
 def _wrong(tool: ToolSpec | ToolProblem, function: FunctionRef) -> str:

@@ -9,17 +9,19 @@ from enum import Enum
 from functools import partial
 from typing import Any, ClassVar
 
+import msgspec
 from sandbox_agent_ipc.aio import OutputReader
 from sandbox_agent_ipc.board import Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.channel import send_with_body
-from sandbox_agent_ipc.errors import IpcError
+from sandbox_agent_ipc.errors import IpcError, ProtocolError
 from sandbox_agent_ipc.futures import cancellation, is_future, wait
 from sandbox_agent_ipc.messages import (
     Call,
     Describe,
     Described,
     FromWorker,
+    Part,
     Ready,
     Result,
     ResultKind,
@@ -36,7 +38,7 @@ from sandbox_agent_sandbox.host.worker_link import Moves, WorkerLink
 from sandbox_agent_sandbox.limits.struck import Usage
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
 from sandbox_agent_sandbox.plan import ResourceLimits
-from sandbox_agent_sandbox.received import bounded
+from sandbox_agent_sandbox.received import bounded, longest
 from sandbox_agent_sandbox.request import CallRequest
 
 _NO_LIMITS = ResourceLimits()
@@ -78,7 +80,11 @@ class CallIO(WorkerLink[CallState]):
             Result: CallState.ANSWERED_AT_ONCE,
             Described: CallState.ANSWERED_AT_ONCE,
         },
-        CallState.STARTED: {Result: CallState.ANSWERED, Described: CallState.ANSWERED},
+        CallState.STARTED: {
+            Part: CallState.STARTED,
+            Result: CallState.ANSWERED,
+            Described: CallState.ANSWERED,
+        },
         CallState.ANSWERED: {},
         CallState.ANSWERED_AT_ONCE: {},
     }
@@ -101,6 +107,7 @@ class CallIO(WorkerLink[CallState]):
         self._slot = slot
         self._stdout = Capture(request.output_limit)
         self._stderr = Capture(request.output_limit)
+        self._parts = bytearray()
         self._answer: Result | Described | None = None
         self._answered_before_flag = False
         self._not_sent = ""
@@ -233,16 +240,29 @@ class CallIO(WorkerLink[CallState]):
             reader.pause()
             self._loop.call_later(_FLOOD_PAUSE, reader.resume)
 
-    def _on_legal_message(self, message: Started | Result | Described) -> None:
+    def _on_legal_message(self, message: Started | Part | Result | Described) -> None:
         if isinstance(message, Started):
             self._request.on_started()
             return
+        if isinstance(message, Part):
+            self._parts += message.data
+            if len(self._parts) > longest(self._request.output_limit):
+                self._on_closed(ProtocolError("a result that is longer than its limit"))
+            return
         if isinstance(message, Result):
-            message = bounded(message, self._request.output_limit)
+            message = bounded(self._whole(message), self._request.output_limit)
         self._answered_before_flag = not self._slot.is_cancelled
         self._answer = message
         assert self._call_process is not None
         self._supervisor.finish(self._call_process)
+
+    def _whole(self, result: Result) -> Result:
+        """The result with the parts of its text that came before."""
+        if not self._parts:
+            return result
+        parts, self._parts = self._parts, bytearray()
+        text = str(parts, "utf-8", "replace")
+        return msgspec.structs.replace(result, content=text + result.content)
 
     def result(self) -> CallResult:
         """What became of the call, once `run` has returned or raised."""

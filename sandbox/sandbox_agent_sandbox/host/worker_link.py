@@ -163,6 +163,8 @@ class WorkerLink(ABC, Generic[S]):
         """A message has come, and the state has moved. Not called with Ready."""
 
     def _on_message(self, message: Any) -> None:
+        if self._fault:
+            return  # what follows a breach of the protocol is no message of a worker of ours
         state = self.MOVES[self._state].get(type(message))
         if state is None:
             self._on_closed(ProtocolError(f"a {type(message).__name__} message out of turn"))

@@ -48,6 +48,7 @@ from sandbox_agent_sandbox.inside.worker.call_facts import CallFacts, set_facts
 from sandbox_agent_sandbox.inside.worker.environment import take_environment
 from sandbox_agent_sandbox.inside.worker.invoke import NotStarted, describe_all, invoke
 from sandbox_agent_sandbox.inside.worker.rehearsal import Nowhere, is_spare, rehearse
+from sandbox_agent_sandbox.inside.worker.send_result import send_result
 from sandbox_agent_sandbox.inside.worker.serving import serve
 from sandbox_agent_sandbox.inside.worker.tool_result import why_short
 from sandbox_agent_sandbox.plan import Plan
@@ -202,7 +203,7 @@ def _call(
         arguments = read_arguments(received[0], _MAX_ARGUMENTS)
     kept = tuple(bind.path for bind in plan.binds)
     set_facts(CallFacts(min(message.output_limit, MODEL_BYTES), kept))
-    outbox.send(_run(message, arguments, outbox, board_fd, descriptors, others))
+    send_result(outbox, _run(message, arguments, outbox, board_fd, descriptors, others))
 
 
 def _rehearse(
