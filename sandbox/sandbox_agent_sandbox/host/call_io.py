@@ -38,7 +38,7 @@ from sandbox_agent_sandbox.host.worker_link import Moves, WorkerLink
 from sandbox_agent_sandbox.limits.struck import Usage
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
 from sandbox_agent_sandbox.plan import ResourceLimits
-from sandbox_agent_sandbox.received import bounded, longest
+from sandbox_agent_sandbox.received import Parts, bounded
 from sandbox_agent_sandbox.request import CallRequest
 
 _NO_LIMITS = ResourceLimits()
@@ -107,7 +107,7 @@ class CallIO(WorkerLink[CallState]):
         self._slot = slot
         self._stdout = Capture(request.output_limit)
         self._stderr = Capture(request.output_limit)
-        self._parts = bytearray()
+        self._parts = Parts(request.output_limit)
         self._answer: Result | Described | None = None
         self._answered_before_flag = False
         self._not_sent = ""
@@ -245,24 +245,19 @@ class CallIO(WorkerLink[CallState]):
             self._request.on_started()
             return
         if isinstance(message, Part):
-            self._parts += message.data
-            if len(self._parts) > longest(self._request.output_limit):
-                self._on_closed(ProtocolError("a result that is longer than its limit"))
+            try:
+                self._parts.add(message.data)
+            except ProtocolError as error:
+                self._on_closed(error)
             return
         if isinstance(message, Result):
-            message = bounded(self._whole(message), self._request.output_limit)
+            if text := self._parts.text():
+                message = msgspec.structs.replace(message, content=text + message.content)
+            message = bounded(message, self._request.output_limit)
         self._answered_before_flag = not self._slot.is_cancelled
         self._answer = message
         assert self._call_process is not None
         self._supervisor.finish(self._call_process)
-
-    def _whole(self, result: Result) -> Result:
-        """The result with the parts of its text that came before."""
-        if not self._parts:
-            return result
-        parts, self._parts = self._parts, bytearray()
-        text = str(parts, "utf-8", "replace")
-        return msgspec.structs.replace(result, content=text + result.content)
 
     def result(self) -> CallResult:
         """What became of the call, once `run` has returned or raised."""
