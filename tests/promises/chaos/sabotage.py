@@ -235,8 +235,8 @@ VARIANTS = (
         (
             (
                 f"{_CELL}/host/command_queue.py",
-                "        self._commands.add_for(due, lambda now: call_process.ladder.finish(now))\n",
-                "        def finish(now: float) -> None:\n"
+                "self._commands.add_for(due, lambda now: call_process.ladder.finish(now))\n",
+                "def finish(now: float) -> None:\n"
                 "            if call_process.id in self._calls:\n"
                 "                call_process.ladder.finish(now)\n"
                 "                self._end_call(call_process, proven=True)\n\n"
