@@ -11,7 +11,7 @@ from sandbox_agent_ipc.messages import Part, Result
 
 PIECE = 64 * 1024
 """Characters, of at most 4 bytes each. A frame has room for that and for images. Memory for pieces
-of twice the size would come from the kernel each time, page by page. mallopt(3), M_MMAP_THRESHOLD"""
+of twice the size would come from the kernel each time, page by page. See mallopt(3)."""
 
 _PIPE = 1 << 20
 """Bytes. What any user may enlarge a pipe to, with the defaults of Linux. pipe(7)"""
