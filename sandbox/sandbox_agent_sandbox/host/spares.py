@@ -70,7 +70,7 @@ class Spare:
     """The processes of a call to come.
 
     id: as init knows it. group: its control groups. process: None until init has made it.
-    was_offered: it was ready for a call, and a call may have taken it.
+    was_offered: it was ready for a call, and a call may have taken it. died: it is dead since then.
     """
 
     fresh_view = False
@@ -81,14 +81,25 @@ class Spare:
         self.group: CallGroup | None = None
         self.process: Process | None = None
         self.was_offered = False
+        self.died = False
+        self.is_adopted = False
+        """Whether its process and channels are a call's, which gives them back."""
         call_after_fork(self)
 
     def after_fork_in_child(self) -> None:
         """Its inbox has no end of file while a forked child holds it open."""
         self.channels.inbox.close()
 
+    def __del__(self) -> None:
+        """It was taken, and whoever took it has not adopted it."""
+        if not self.is_adopted and self.process is not None:
+            self.process.close()
+
     def close(self) -> None:
-        """Give the host's ends back, if no call has taken it. Its worker ends by that."""
+        """Give everything back, if no call has taken it. Its worker ends by that."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.close()
         self.channels.inbox.close()
         for end in (*self.channels.host_ends(), *self.channels.worker):
             end.close()
@@ -135,6 +146,7 @@ class Spares:
 
     def adopted_by(self, spare: Spare, call_process: CallProcess) -> None:
         """What init says of the spare is about this call."""
+        spare.is_adopted = True
         self._adopted[spare.id] = call_process
 
     def waiting(self) -> list[Spare]:
@@ -166,7 +178,7 @@ class Spares:
 
     def _may_make(self, frozen: bool) -> bool:
         # One that is adopted counts until its call has ended.
-        missing = self._wanted - len(self._by_pidfd)
+        missing = self._wanted - sum(not spare.died for spare in self._by_pidfd.values())
         if (
             missing <= 0
             or self._asked
@@ -249,7 +261,8 @@ class Spares:
             try:
                 self._waiting.remove(spare)
             except ValueError:
-                return  # it was taken this moment: its call has died, as is seen at the next look
+                self._was_taken(spare, pidfd)
+                return
         elif self._by_outbox.pop(spare.channels.outbox.number, None) is not None:
             self._epoll.unregister(spare.channels.outbox.number)
         why = self._why_died(spare)
@@ -260,6 +273,13 @@ class Spares:
             self._losses += 1
             if self._losses >= _LOSSES:
                 self._make_no_more(f"{self._losses} of them died before a call needed them{why}")
+
+    def _was_taken(self, spare: Spare, pidfd: int) -> None:
+        """It is dead, and was taken this moment. Its taker sees `died` once it has adopted it, or
+        never comes so far: a signal handler may have raised in it."""
+        spare.died = True
+        if spare.id not in self._adopted:  # else this is about the call at the next look
+            self._epoll.unregister(pidfd)
 
     @staticmethod
     def _why_died(spare: Spare) -> str:
@@ -285,14 +305,12 @@ class Spares:
     def _end(self, spare: Spare) -> None:
         if spare.group is not None:
             self._sandbox.give_back(spare.group)
-        if spare.process is not None:
-            spare.process.close()
         spare.close()
 
     @property
     def are_left(self) -> bool:
         """Whether some may be alive, those included that a call has taken."""
-        return bool(self._by_pidfd)
+        return any(not spare.died for spare in self._by_pidfd.values())
 
     def kill(self) -> None:
         """The order to end, to those that no call has taken."""

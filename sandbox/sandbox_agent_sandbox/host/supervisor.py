@@ -115,7 +115,7 @@ class Supervisor(CallOrders):
         call_process.ladder.birth(now)
         self.spares.adopted_by(spare, call_process)
         self._by_pidfd[process.pidfd] = call_process
-        self._add(call_process, lambda now: self._sandbox.adopted(), wake=False)
+        self._add(call_process, lambda now: self._adopted(call_process, spare), wake=spare.died)
 
     def look_after(self, call_process: CallProcess) -> None:
         """Let the supervisor's thread act on what is due of a call. Nothing, if it wakes before."""
@@ -305,6 +305,11 @@ class Supervisor(CallOrders):
                 self._end_call(call_process, proven=True)
         for channel in channels:
             channel.close()
+
+    def _adopted(self, call_process: CallProcess, spare: Spare) -> None:
+        self._sandbox.adopted()
+        if spare.died:  # before that, so nothing looks at it any more
+            self._end_call(call_process, proven=True)
 
     def _on_message(self, message: AboutCalls, descriptors: list[int]) -> None:
         if isinstance(message, Frozen):
