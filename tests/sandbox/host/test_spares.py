@@ -244,20 +244,24 @@ def test_a_call_that_is_made_again_has_no_grace_period_if_it_had_none(tmp_path: 
     assert result.rungs_ms["term"] < 30_000
 
 
+async def _taken_and_dead(cell: Cell) -> spared.Spare:
+    await spared.until_waiting(cell)
+    spare = cell._supervisor.spares.take()
+    assert spare is not None
+    os.kill(spared.keeper(spare), signal.SIGKILL)
+    await until(lambda: spare.died)
+    return spare
+
+
 def test_a_spare_that_nobody_adopts_once_it_is_taken_holds_nothing_up(tmp_path: Path) -> None:
     """A signal handler may raise in a program that has just taken it."""
 
     async def main() -> None:
         async with sandbox(tmp_path) as cell:
-            await spared.until_waiting(cell)
-            spare = cell._supervisor.spares.take()
-            assert spare is not None
-            os.kill(spared.keeper(spare), signal.SIGKILL)
-            await until(lambda: spare.died)
+            await _taken_and_dead(cell)
             assert cell._supervisor._epoll.poll(0) == [], "the supervisor's thread would not rest"
             await spared.until_waiting(cell)
             assert (await cell.call(command(tmp_path, "echo on"))).output == "on\n"
-            del spare
             begin = time.monotonic()
             assert cell.close() == ()
             assert time.monotonic() - begin < observer.patience()
@@ -270,13 +274,8 @@ def test_a_spare_that_is_adopted_after_its_death_is_a_call_that_is_made_again(
 ) -> None:
     async def main() -> CallResult:
         async with sandbox(tmp_path) as cell:
-            await spared.until_waiting(cell)
-            spares = cell._supervisor.spares
-            spare = spares.take()
-            assert spare is not None
-            os.kill(spared.keeper(spare), signal.SIGKILL)
-            await until(lambda: spare.died)
-            spares._waiting.appendleft(spare)
+            spare = await _taken_and_dead(cell)
+            cell._supervisor.spares._waiting.appendleft(spare)
             return await cell.call(command(tmp_path, "echo ran | tee -a log"))
 
     assert run(main).output == "ran\n"
