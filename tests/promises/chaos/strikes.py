@@ -79,7 +79,7 @@ class Strike:
     """What was done. at: when the first blow fell. flagged: when the run was told to stop, by
     somebody whose word counts from then on. victims: who was killed or stopped. thawed: when the
     disk went on. limited: the soft limits to give back, by pid. ended_for_memory: whether the
-    kernel has ended a process of the sandbox because memory ran out. together: the names of those
+    kernel has ended a process of a call because memory ran out. together: the names of those
     who kept the agent's calls and were killed in the same moment."""
 
     at: float | None = None
@@ -157,6 +157,11 @@ def _waits(process: observer.Process) -> bool:
         number = {"x86_64": "47", "aarch64": "212"}.get(os.uname().machine)
         return file.read().partition(" ")[0] == number
     return False
+
+
+def _of_tools(plan: Round) -> list[observer.Process]:
+    """Who has the mark of a tool of this round."""
+    return [one for use in plan.uses for one in observer.marked(use.mark)]
 
 
 def _strikes_starter(plan: Round) -> bool:
@@ -265,13 +270,10 @@ def strike(
                 time.sleep(plan.pause)
                 ask(done, "interrupt")
         case Cause.OUT_OF_MEMORY:
-            member = find_victim(agent, plan)
-            group = None if member is None else memory.group_of(member.pid)
+            members = [find_victim(agent, plan), *_of_tools(plan)]
+            groups = {group for one in members if one and (group := memory.group_of(one.pid))}
             done.at = time.monotonic()
-            spares = [one for one in by_depth(agent).get(DEPTH[plan.cause], ()) if _waits(one)]
-            if group is not None and memory.run_out(group):
-                # What ended may have been a spare that waited, which no call has to do with.
-                done.ended_for_memory = all(observer.look(one.pid) == one for one in spares)
+            done.ended_for_memory = bool(groups) and memory.run_out(groups)
             time.sleep(plan.pause)
             ask(done, "interrupt")
         case Cause.STOP_WORKER | Cause.STOP_INIT | Cause.STOP_SPAWNER:
