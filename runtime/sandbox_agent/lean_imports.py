@@ -16,10 +16,12 @@ _OF_ARGPARSE: Mapping[str, Names] = {
         "ngettext": lambda one, many, count: one if count == 1 else many,
     },
 }
-_OF_PATHLIB: Mapping[str, Names] = {
-    # For paths of Windows, and for Path.as_uri.
+_OF_EXEC: Mapping[str, Names] = {
+    # pathlib: for paths of Windows, and for Path.as_uri.
     "ntpath": {},
     "urllib.parse": {"quote_from_bytes": None},
+    # subprocess: for output as text.
+    "locale": {},
 }
 
 
@@ -30,10 +32,11 @@ def import_argparse() -> None:
 
 
 def import_for_exec() -> None:
-    """Import what `exec` needs of msgspec and pathlib."""
+    """Import what `exec` needs of msgspec, pathlib and subprocess."""
     import_msgspec()
-    with put_off(_OF_PATHLIB):
+    with put_off(_OF_EXEC):
         import pathlib  # noqa: F401
+        import subprocess  # noqa: F401
 
 
 def put_off_metadata() -> None:

@@ -34,7 +34,15 @@ _FOLDERS = ("VIRTUAL_ENV", "CONDA_PREFIX", "JAVA_HOME", "GOROOT", "MISE_CONFIG_D
 """Variables that tools get where the folder is visible, and otherwise a note names them."""
 
 _PROXIES = frozenset(
-    ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy", "socks_proxy", "rsync_proxy")
+    (
+        "http_proxy",
+        "https_proxy",
+        "ftp_proxy",
+        "all_proxy",
+        "no_proxy",
+        "socks_proxy",
+        "rsync_proxy",
+    )
 )
 """Variables that tools get with the host's network, unless they hold a password."""
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
     """Runs the command and passes its output on as it arrives. Returns its exit code."""
-    gc.disable()  # more is imported; once the command has started, or failed, it is looked for again
+    gc.disable()  # while more is imported; `exec_run` turns it on again
     try:
         return _main(arguments, console, signals)
     finally:
