@@ -16,8 +16,10 @@ _COLOUR_PREFIX = r"\x1b(?:\[[0-9;:]{0,32})?\Z"
 _PASSED = "\r\b"
 
 
-_compiled = cache(re.compile)
-"""Of the expressions above. A command that shows nothing needs none of them."""
+@cache
+def _compiled(expression: str) -> re.Pattern[str]:
+    """One of the expressions above. A command that shows nothing needs none of them."""
+    return re.compile(expression)
 
 
 def _escaped(match: re.Match[str]) -> str:
