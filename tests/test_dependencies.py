@@ -27,6 +27,7 @@ ORDER = (
     "sandbox_agent_sandbox.capture",
     "sandbox_agent_sandbox.temporary_files",
     "sandbox_agent_sandbox.images",
+    "sandbox_agent_sandbox.put_off",
     "sandbox_agent_sandbox.received",
     "sandbox_agent_sandbox.steps",
     "sandbox_agent_sandbox.privileges",
@@ -114,7 +115,7 @@ HOST_ENDS = {f"sandbox_agent_ipc.{name}" for name in ("aio", "cancel_shield", "f
 
 BY_NAME = {
     "sandbox_agent": "the facade",
-    "sandbox_agent_ipc.put_off": "a module that was put off",
+    "sandbox_agent_sandbox.put_off": "a module that was put off",
     "sandbox_agent.cli.parser": "the module of the verb",
     "sandbox_agent.tools.registry": "a built-in tool's function",
     "sandbox_agent_sandbox.inside.worker.load": "the task's tools",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from sandbox_agent_ipc.put_off import Names, import_msgspec, put_off, stand_in
+from sandbox_agent_sandbox.put_off import Names, import_msgspec, put_off, stand_in
 
 _METADATA = "importlib.metadata"
 

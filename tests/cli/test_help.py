@@ -44,7 +44,7 @@ def test_help_imports_nothing_but_argparse_and_its_like(argv: list[str]) -> None
     assert ours == {
         "sandbox_agent",
         "sandbox_agent_ipc",
-        "sandbox_agent_ipc.put_off",
+        "sandbox_agent_sandbox.put_off",
         "sandbox_agent_ipc.shortage",
         "sandbox_agent_sandbox",
         "sandbox_agent_sandbox.capture",

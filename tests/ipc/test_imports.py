@@ -12,7 +12,7 @@ from sandbox_agent_ipc import errors
 
 LIGHT = [
     "after_fork", "board", "board_view", "channel", "codec", "errors", "framing", "memfd",
-    "messages", "model_messages", "cancel_reason", "put_off", "shortage", "token",
+    "messages", "model_messages", "cancel_reason", "shortage", "token",
 ]  # fmt: skip
 HEAVY = [
     "asyncio", "concurrent", "ctypes", "hypothesis", "litellm", "logging",

@@ -31,7 +31,8 @@ _BEGIN = (
     "sys.path[:0] = sys.argv.pop(1).split(chr(0x3a)); "
     # What is imported stays, so looking for garbage meanwhile finds none. `begin` turns it on.
     "import gc; gc.disable(); "
-    "from sandbox_agent_ipc import put_off; put_off.import_msgspec(); put_off.import_traceback(); "
+    "from sandbox_agent_sandbox import put_off; "
+    "put_off.import_msgspec(); put_off.import_traceback(); "
 )
 _BOOT = f"""{_BEGIN}
 from sandbox_agent_sandbox.inside import spawner

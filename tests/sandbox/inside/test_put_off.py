@@ -10,7 +10,7 @@ import pytest
 EARLY = """
 import sys
 sys.path[:0] = {roots!r}
-from sandbox_agent_ipc import put_off
+from sandbox_agent_sandbox import put_off
 put_off.import_msgspec()
 put_off.import_traceback()
 """
