@@ -36,6 +36,9 @@ from sandbox_agent_sandbox.plan import Plan
 _STANDSTILL = 0.5
 """Seconds. A wake-up so much too late means that the program stood still (SIGSTOP, suspend)."""
 
+_LAUNCH_PATIENCE = 0.05
+"""Seconds; to start a process takes 3 ms."""
+
 _CATCHING_UP = 2.0
 """Seconds after a standstill in which messages that came meanwhile are read."""
 
@@ -60,14 +63,20 @@ class Supervisor(CallOrders):
         self.spares = Spares(self._sandbox, self._epoll, spares)
         self._frozen = threading.Event()
         self._frozen_at: float | None = None
+        self._launched = threading.Event()
         self._thread = threading.Thread(target=self._main, name="sandbox-agent ladder", daemon=True)
 
     # --- for any thread ----------------------------------------------------------------------
 
     def launch(self) -> None:
         """Start the spawner, which waits for the plan. Raises RuntimeError where no thread can be
-        started."""
+        started.
+
+        It is waited for: a thread that goes on at once takes Python's lock from the one that starts
+        the spawner, again and again. A spawner that something stops is not waited for.
+        """
         self._thread.start()
+        self._launched.wait(_LAUNCH_PATIENCE)
 
     def open(self, plan: Plan, on_open: OnOpen) -> None:
         """Begin to build the sandbox, after `launch`. on_open may be called more than once."""
@@ -226,7 +235,9 @@ class Supervisor(CallOrders):
             # The signals of the embedding program are for its own threads.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             self._epoll.register(self._commands.fd, select.EPOLLIN)
-            if self._sandbox.start():
+            started = self._sandbox.start()
+            self._launched.set()
+            if started:
                 while not self._is_done():
                     self._step()
         except Exception as error:
@@ -235,6 +246,7 @@ class Supervisor(CallOrders):
             if not isinstance(error, IpcError):
                 raise
         finally:
+            self._launched.set()
             self._clean_up()
 
     def _is_done(self) -> bool:

@@ -21,7 +21,7 @@ from sandboxes import command, function, run, sandbox, until
 NOT_INHERITED = {
     *("threading", "random", "secrets", "pathlib", "dataclasses", "inspect", "typing_extensions"),
     *("ast", "dis", "queue", "hashlib", "urllib", "ipaddress", "fnmatch", "tempfile"),
-    *("asyncio", "logging", "concurrent", "subprocess"),
+    *("asyncio", "logging", "concurrent", "subprocess", "platform", "textwrap", "msgspec.inspect"),
     *("sandbox_agent_ipc.board", "sandbox_agent_ipc.after_fork"),
 }
 
