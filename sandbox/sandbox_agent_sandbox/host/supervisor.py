@@ -69,12 +69,9 @@ class Supervisor(CallOrders):
     # --- for any thread ----------------------------------------------------------------------
 
     def launch(self) -> None:
-        """Start the spawner, which waits for the plan. Raises RuntimeError where no thread can be
-        started.
-
-        It is waited for: a thread that goes on at once takes Python's lock from the one that starts
-        the spawner, again and again. A spawner that something stops is not waited for.
-        """
+        """Start the spawner, which waits for the plan. It is waited for: who goes on at once takes
+        Python's lock from the thread that starts it. Raises RuntimeError where there is no room for
+        a thread."""
         self._thread.start()
         self._launched.wait(_LAUNCH_PATIENCE)
 
