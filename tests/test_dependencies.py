@@ -27,12 +27,14 @@ ORDER = (
     "sandbox_agent_sandbox.capture",
     "sandbox_agent_sandbox.temporary_files",
     "sandbox_agent_sandbox.images",
+    "sandbox_agent_sandbox.put_off",
     "sandbox_agent_sandbox.received",
     "sandbox_agent_sandbox.steps",
     "sandbox_agent_sandbox.privileges",
     "sandbox_agent_sandbox.plan",
     "sandbox_agent_sandbox.outcome",
     "sandbox_agent_sandbox.call_status",
+    "sandbox_agent_sandbox.request",
     "sandbox_agent_sandbox",
     "sandbox_agent_sandbox.import_roots",
     "sandbox_agent_sandbox.inside.kernel",
@@ -103,15 +105,17 @@ FORK_BASE = tuple(
 NOT_IN_FORK_BASE = {
     *("threading", "random", "secrets", "pathlib", "dataclasses", "inspect", "typing_extensions"),
     *("queue", "tempfile", "subprocess", "concurrent", "logging", "ipaddress", "urllib", "ast"),
+    *("platform", "textwrap"),
 }
 """What a worker may import once it runs a tool, and not before. The first line is costly, the
-second imports the first, or is imported by it."""
+second imports the first, or is imported by it. The third compiles expressions."""
 
 HOST_ENDS = {f"sandbox_agent_ipc.{name}" for name in ("aio", "cancel_shield", "futures")}
 """Host ends in a package that children import too: they cost asyncio."""
 
 BY_NAME = {
     "sandbox_agent": "the facade",
+    "sandbox_agent_sandbox.put_off": "a module that was put off",
     "sandbox_agent.cli.parser": "the module of the verb",
     "sandbox_agent.tools.registry": "a built-in tool's function",
     "sandbox_agent_sandbox.inside.worker.load": "the task's tools",

@@ -35,8 +35,9 @@ _PIECE = 64 * 1024  # a pipe holds no more, unless it was enlarged (F_SETPIPE_SZ
 class _Reader(ABC):
     """Reads what is there, at most so much per wake-up, until the end, a fault or `close()`."""
 
-    def __init__(self, fd: int, per_wake_up: int, on_closed: OnClosed) -> None:
-        os.set_blocking(fd, False)
+    def __init__(self, fd: int, per_wake_up: int, on_closed: OnClosed, ready: bool) -> None:
+        if not ready:
+            os.set_blocking(fd, False)
         self._fd = fd
         self._per_wake_up = per_wake_up
         self._on_closed = on_closed
@@ -98,6 +99,8 @@ class _Reader(ABC):
                 self._end(ProtocolError(f"reading from the worker failed: {error}"))
                 break
             total += len(data)
+            # A pipe that gives less than was asked for is empty. If more comes, the loop says so.
+            is_empty = only_while_watching and 0 < len(data) < _PIECE
             try:
                 if data:
                     self._accept(data)
@@ -106,6 +109,8 @@ class _Reader(ABC):
                     self._end(None)
             except ProtocolError as error:
                 self._end(error)
+            if is_empty:
+                break
         return total
 
     def _end(self, error: ProtocolError | None) -> None:
@@ -131,12 +136,19 @@ class MessageReader(_Reader):
 
     kind: the union of messages that may come.  on_message: called with each, in order.
     on_closed: see OnClosed. A ProtocolError ends the stream: what follows garbage is garbage.
+    ready: the descriptor does not block already.
     """
 
     def __init__(
-        self, fd: int, kind: Any, on_message: Callable[[Any], object], on_closed: OnClosed
+        self,
+        fd: int,
+        kind: Any,
+        on_message: Callable[[Any], object],
+        on_closed: OnClosed,
+        *,
+        ready: bool = False,
     ) -> None:
-        super().__init__(fd, MESSAGE_BYTES_PER_WAKE_UP, on_closed)
+        super().__init__(fd, MESSAGE_BYTES_PER_WAKE_UP, on_closed, ready)
         self._kind = kind
         self._on_message = on_message
         self._decoder = FrameDecoder(MAX_MESSAGE)
@@ -164,11 +176,19 @@ class OutputReader(_Reader):
     """Reads the raw output of a worker and its children from the read end of a pipe.
 
     on_data: called with each piece.  on_closed: see OnClosed.
+    ready: the descriptor does not block already.
     While paused nothing is read: the pipe fills, and the kernel slows the writers down.
     """
 
-    def __init__(self, fd: int, on_data: Callable[[bytes], object], on_closed: OnClosed) -> None:
-        super().__init__(fd, OUTPUT_BYTES_PER_WAKE_UP, on_closed)
+    def __init__(
+        self,
+        fd: int,
+        on_data: Callable[[bytes], object],
+        on_closed: OnClosed,
+        *,
+        ready: bool = False,
+    ) -> None:
+        super().__init__(fd, OUTPUT_BYTES_PER_WAKE_UP, on_closed, ready)
         self._on_data = on_data
         self._paused = False
 

@@ -29,6 +29,10 @@ class BoardView:
         except (OSError, ValueError) as error:
             raise IpcError(f"descriptor {fd} is no cancel board: {error}") from error
 
+    def word(self, slot: int) -> int:
+        """The word of a slot now."""
+        return self._words[slot * WORDS_PER_SLOT]
+
     def token(self, slot: int, word: int, wake_fd: int) -> CallToken:
         """The token of the call that holds `slot` with the live word `word`; see `CallToken`.
 

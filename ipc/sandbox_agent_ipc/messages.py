@@ -20,6 +20,10 @@ MAX_MESSAGE = 2 * 1024 * 1024
 """Bytes. No frame from a worker is longer; a longer announcement is a ProtocolError."""
 
 
+MAX_RESULT = 256 * 1024 * 1024
+"""Bytes of the text of one result, which comes in several frames if it is long."""
+
+
 class Message(msgspec.Struct, frozen=True, tag_field="type"):
     """Base of all messages: a map with a tag, so that a reader rejects any other message."""
 
@@ -199,6 +203,12 @@ class Started(Message, frozen=True, tag="started"):
     """Worker to host: the arguments fit, the flag was not set, and the tool's code runs now."""
 
 
+class Part(Message, frozen=True, tag="part"):
+    """Worker to host: a piece of the content of the Result that follows, in UTF-8, cut anywhere."""
+
+    data: bytes
+
+
 class ResultKind(StrEnum):
     """What a worker reports about its tool. The host decides the outcome, which may differ."""
 
@@ -220,7 +230,8 @@ class Image(msgspec.Struct, frozen=True):
 class Result(Message, frozen=True, tag="result"):
     """Worker to host, last message of a call.
 
-    content: what the tool returned, as text. What it printed went to standard output.
+    content: what the tool returned, as text; after Parts, the rest of it. What it printed went to
+    standard output.
     left, left_count: the processes that were still there and end with the call: the first commands,
     and how many there were.
     exit_status: of a command that the tool ran, also of one that was stopped. A negative number is
@@ -290,7 +301,7 @@ class Done(Message, frozen=True, tag="done"):
 FromInit = InitBorn | InitHello | InitFailed | CallBorn | CallFailed | Frozen | OverLimit
 ToSpawner = Build
 ToInit = NewCall | Freeze | Thaw
-FromWorker = Ready | Started | Result | Described
+FromWorker = Ready | Started | Part | Result | Described
 ToWorker = Call | Describe | Serve
 FromSession = Ready | Serving | Reply | Done
 ToSession = Request

@@ -323,6 +323,12 @@ class RunToken(CancelToken):
                     waiter.release()
 
 
+def ancestors(token: RunToken) -> tuple[RunToken, ...]:
+    """The tokens whose cancellation reaches this one now, nearest first."""
+    parents = token._parents
+    return (*parents, *(one for parent in parents for one in ancestors(parent)))
+
+
 class _Callback:
     """One registration. Compared by identity, so that list.remove runs no foreign code."""
 

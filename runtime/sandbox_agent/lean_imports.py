@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
-from typing import Any
+from collections.abc import Mapping
+
+from sandbox_agent_sandbox.put_off import Names, import_msgspec, put_off, stand_in
 
 _METADATA = "importlib.metadata"
 
+_OF_ARGPARSE: Mapping[str, Names] = {
+    # Our messages are English. Python has no translations of argparse's.
+    "gettext": {
+        "gettext": lambda message: message,
+        "ngettext": lambda one, many, count: one if count == 1 else many,
+    },
+}
+_OF_EXEC: Mapping[str, Names] = {
+    # pathlib: for paths of Windows, and for Path.as_uri.
+    "ntpath": {},
+    "urllib.parse": {"quote_from_bytes": None},
+    # subprocess: for output as text.
+    "locale": {},
+}
 
-def import_msgspec() -> None:
-    """Import msgspec, unless that is done, and not typing_extensions.
 
-    msgspec asks that package, where it is installed, for functions that Python 3.11 has itself. Its
-    import takes as long as msgspec's own. What needs it later, such as pydantic, imports it then.
-    """
-    if "msgspec" in sys.modules or "typing_extensions" in sys.modules:
-        return
-    sys.modules["typing_extensions"] = None  # type: ignore[assignment]  # "there is none"
-    try:
-        import msgspec  # noqa: F401
-    finally:
-        del sys.modules["typing_extensions"]
+def import_argparse() -> None:
+    """Import argparse without gettext, which looks for translations and imports locale for that."""
+    with put_off(_OF_ARGPARSE):
+        import argparse  # noqa: F401
+
+
+def import_for_exec() -> None:
+    """Import what `exec` needs of msgspec, pathlib and subprocess."""
+    import_msgspec()
+    with put_off(_OF_EXEC):
+        import pathlib  # noqa: F401
+        import subprocess  # noqa: F401
 
 
 def put_off_metadata() -> None:
@@ -30,21 +45,5 @@ def put_off_metadata() -> None:
     pydantic imports it for its plugins, also where they are turned off. With the packages email and
     zipfile, which it draws in, that is a tenth of a command's start.
     """
-    if _METADATA in sys.modules:
-        return
-    module = ModuleType(_METADATA)
-
-    def find(name: str) -> Any:
-        if name.startswith("__"):  # what the import system asks of every module
-            raise AttributeError(name)
-        if sys.modules.get(_METADATA) is module:
-            del sys.modules[_METADATA]
-        import importlib.metadata as real
-
-        return getattr(real, name)
-
-    def entry_points(**parameters: Any) -> Any:
-        return find("entry_points")(**parameters)
-
-    module.__dict__.update(__getattr__=find, entry_points=entry_points)
-    sys.modules[_METADATA] = module
+    if _METADATA not in sys.modules:
+        sys.modules[_METADATA] = stand_in(_METADATA, {"entry_points": None})

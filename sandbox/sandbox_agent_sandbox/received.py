@@ -5,11 +5,14 @@ A tool runs in the worker's own process, so it can send whatever it likes in the
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
-from sandbox_agent_ipc.messages import FunctionRef, Result, ToolProblem, ToolSpec
+from sandbox_agent_ipc.errors import ProtocolError
+from sandbox_agent_ipc.messages import MAX_RESULT, FunctionRef, Result, ToolProblem, ToolSpec
 
 from sandbox_agent_sandbox.capture import Capture
 from sandbox_agent_sandbox.errors import SandboxBroken
@@ -23,6 +26,9 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _MOST_BYTES = 256 * 1024
 """Of one tool's description and parameters, as JSON."""
+
+_ROOM = 4 << 20
+"""Bytes for parts, to begin with: two huge pages."""
 
 _MOST_FILES = 16
 _MOST_LEFT = 20
@@ -69,12 +75,61 @@ def bounded(result: Result, limit: int) -> Result:
         )
     if result.images:
         result = msgspec.structs.replace(result, images=select_images(result.images)[0])
-    data = result.content.encode("utf-8", "replace")
-    if len(data) <= 2 * limit:  # with its note on what was left out it is a little longer
+    text = result.content
+    if text.isascii() and len(text) <= longest(limit):
+        return result
+    data = text.encode("utf-8", "replace")
+    if len(data) <= longest(limit):
         return result
     capture = Capture(limit)
     capture.feed(data)
     return msgspec.structs.replace(result, content=capture.text())
+
+
+def longest(limit: int) -> int:
+    """Bytes of content that a worker of ours sends at most. With its note on what was left out it
+    is a little longer than the limit."""
+    return min(2 * limit, MAX_RESULT)
+
+
+class Parts:
+    """The text of a result that comes in parts. limit: bytes of content, of the call.
+
+    It is gathered in memory of huge pages, where the host has them: else one page fault for every
+    4 KiB would take most of the time. madvise(2), MADV_HUGEPAGE.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._longest = longest(limit)
+        self._memory: mmap.mmap | None = None
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        """The next part. Raises ProtocolError when a worker of ours would not send as much, or when
+        there is no memory for it."""
+        end = self._size + len(data)
+        if end > self._longest:
+            raise ProtocolError("a result that is longer than its limit")
+        try:
+            if self._memory is None:
+                self._memory = mmap.mmap(-1, _ROOM, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            while len(self._memory) < end:
+                self._memory.resize(2 * len(self._memory))
+            with suppress(OSError):  # a kernel without them
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
+        except OSError as error:
+            raise ProtocolError(f"no memory for its result: {error.strerror}") from error
+        self._memory[self._size : end] = data
+        self._size = end
+
+    def text(self) -> str:
+        """All of it, which is given back. What is not UTF-8 is replaced."""
+        if self._memory is None:
+            return ""
+        with self._memory, memoryview(self._memory) as whole, whole[: self._size] as used:
+            text = str(used, "utf-8", "replace")
+        self._memory, self._size = None, 0
+        return text
 
 
 def _wrong(tool: ToolSpec | ToolProblem, function: FunctionRef) -> str:

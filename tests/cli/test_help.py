@@ -38,12 +38,13 @@ def test_help_imports_nothing_but_argparse_and_its_like(argv: list[str]) -> None
     code, modules = look(*argv)
     assert code == 0
     heavy = {"asyncio", "pydantic", "psutil", "yaml", "rich", "msgspec", "litellm", "subprocess"}
-    heavy |= {"dataclasses", "inspect"}  # 4 ms
+    heavy |= {"dataclasses", "inspect", "gettext", "locale"}  # 4 ms
     assert not heavy & modules
     ours = {name for name in modules if name.startswith("sandbox_agent")}
     assert ours == {
         "sandbox_agent",
         "sandbox_agent_ipc",
+        "sandbox_agent_sandbox.put_off",
         "sandbox_agent_ipc.shortage",
         "sandbox_agent_sandbox",
         "sandbox_agent_sandbox.capture",

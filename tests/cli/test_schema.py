@@ -36,7 +36,7 @@ def test_every_field_is_there_with_its_documentation(schema: dict[str, Any]) -> 
     assert set(schema["properties"]) == {
         "version", "name", "prompt", "prompt_file", "model", "workspace", "tools", "sandbox",
         "interrupt", "budgets", "parallel", "verify", "output", "extends", "instructions",
-        "agents_md",
+        "agents_md", "spares",
     }  # fmt: skip
     # A description that is the same as that of what a `$ref` names stands there only.
     for name, field in schema["properties"].items():

@@ -11,6 +11,7 @@ from paths import CHECKOUT
 from sandbox_agent_ipc import channel, messages
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_sandbox.host.deadlines import Deadlines
+from sandbox_agent_sandbox.inside.worker import send_result
 from sandbox_agent_sandbox.outcome import Outcome, Rung
 from sandbox_agent_sandbox.policy.fields.units import parse_count, parse_duration, parse_size
 from sandbox_agent_sandbox.policy.policy import EnvPolicy, Limits, Policy, Strict
@@ -89,6 +90,8 @@ def test_every_message_is_listed_on_its_channel() -> None:
     ("readme", "text"),
     [
         (IPC, f"at most {messages.MAX_MESSAGE >> 20} MiB"),
+        (IPC, f"longer than {send_result.PIECE >> 10} Ki characters"),
+        (IPC, f"at most {messages.MAX_RESULT >> 20} MiB"),
         (IPC, f"at most {channel.MAX_DATAGRAM >> 10} KiB"),
         (IPC, f"at most {channel.MAX_DESCRIPTORS} descriptors"),
         (IPC, f"more than {channel.INLINE_BODY >> 10} KiB travel in a memfd"),

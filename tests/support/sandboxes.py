@@ -25,13 +25,13 @@ _ids = itertools.count(1)
 
 @contextlib.asynccontextmanager
 async def sandbox(
-    workspace: Path, *, grace: float = 0.1, term: float = 0.1, **policy: Any
+    workspace: Path, *, grace: float = 0.1, term: float = 0.1, spares: int = 2, **policy: Any
 ) -> AsyncIterator[Cell]:
-    """An open sandbox over `workspace`, closed in the end."""
+    """An open sandbox over `workspace`, closed in the end. With spares, as a conversation's."""
     asked = Policy(**policy)
     kind = kinds.IN_FORCE if asked.plan == "auto" else PlanKind(asked.plan)
     plan = make_plan(asked, host_facts(), workspace=workspace, kind=kind)
-    cell = Cell(plan, grace=grace, term=term)
+    cell = Cell(plan, grace=grace, term=term, spares=spares)
     await cell.open()
     try:
         yield cell

@@ -18,10 +18,10 @@ from sandbox_agent_ipc.messages import FunctionRef, ToolSpec
 from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import SandboxUnavailable
-from sandbox_agent_sandbox.host.request import OnOutput
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.policy.fields.explain import suggest
 from sandbox_agent_sandbox.policy.fields.units import parse_duration
+from sandbox_agent_sandbox.request import OnOutput
 from sandbox_agent_sandbox.utf8 import is_utf8
 
 from sandbox_agent.config.functions import FunctionPlace, place_of

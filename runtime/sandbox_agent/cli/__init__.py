@@ -22,7 +22,7 @@ from sandbox_agent_ipc.shortage import MEMORY, shortage_of
 
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.exit_codes import ExitCode, by_signal
-from sandbox_agent.lean_imports import put_off_metadata
+from sandbox_agent.lean_imports import import_argparse, put_off_metadata
 
 if TYPE_CHECKING:
     from sandbox_agent.cli.console import Console
@@ -112,6 +112,7 @@ def _run(argv: list[str], console: Console, signals: Signals) -> int:
     # The search for pydantic's plugins reads the metadata of every installed package: 30 ms.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     put_off_metadata()
+    import_argparse()
     failed, own_bug = None, int(ExitCode.INTERNAL)
     try:
         from sandbox_agent.cli.argument_parser import UsageError

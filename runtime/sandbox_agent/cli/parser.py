@@ -61,9 +61,9 @@ class Arguments(NamedTuple):
         """The function of the verb. Imports the verb's module."""
         if self.module == _EXEC:
             # Here, since the other verbs need what is left out.
-            from sandbox_agent.lean_imports import import_msgspec
+            from sandbox_agent.lean_imports import import_for_exec
 
-            import_msgspec()
+            import_for_exec()
         verb: Verb = import_module(self.module).main
         return verb
 

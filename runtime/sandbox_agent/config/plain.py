@@ -60,6 +60,7 @@ class PlainSettings(msgspec.Struct, frozen=True):
     interrupt: PlainInterrupt = PlainInterrupt()
     budgets: PlainBudgets = PlainBudgets()
     parallel: int = 8
+    spares: int = 2
     verify: list[str] = []
 
 

@@ -280,6 +280,11 @@ class Settings(ConfigModel):
     parallel: Annotated[Count, Field(ge=1, le=64)] = SETTINGS.parallel
     """How many calls may go at the same time."""
 
+    spares: Annotated[Count, Field(ge=0)] = SETTINGS.spares
+    """How many workers are kept ready for calls to come, so that a call begins at once. Each takes
+    some 6 MB of memory. 0: each call starts its own. At most 8 are kept; with less room for them,
+    fewer, and you are told."""
+
     verify: list[Text] = Field(default_factory=list)
     """Shell commands that run in the sandbox after the agent says it is done. All must succeed, or
     the run has failed."""

@@ -5,14 +5,21 @@ from __future__ import annotations
 
 import codecs
 import re
+from functools import cache
 
 # C0 without tab and newline, DEL, C1; marks that reorder text (Unicode TR 36, 2.10); line
 # separators that some programs treat as a newline.
 _CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c"
-_UNSAFE = re.compile(f"[{_CONTROL}\ud800-\udfff]")
-_COLOUR = re.compile(r"\x1b\[[0-9;:]{0,32}m")
-_COLOUR_PREFIX = re.compile(r"\x1b(?:\[[0-9;:]{0,32})?\Z")
+_UNSAFE = f"[{_CONTROL}\ud800-\udfff]"
+_COLOUR = r"\x1b\[[0-9;:]{0,32}m"
+_COLOUR_PREFIX = r"\x1b(?:\[[0-9;:]{0,32})?\Z"
 _PASSED = "\r\b"
+
+
+@cache
+def _compiled(expression: str) -> re.Pattern[str]:
+    """One of the expressions above. A command that shows nothing needs none of them."""
+    return re.compile(expression)
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -22,7 +29,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 def escape_text(text: str) -> str:
     """`text` with control characters escaped, except tab and newline: ESC as `\\x1b`."""
-    return _UNSAFE.sub(_escaped, text)
+    return _compiled(_UNSAFE).sub(_escaped, text)
 
 
 def one_line(text: str, width: int = 200) -> str:
@@ -58,12 +65,12 @@ class TerminalFilter:
         """The next piece, filtered. An incomplete colour is held back until the next piece."""
         text = self._held_back + self._decoder.decode(data)
         self._held_back = ""
-        if begun := _COLOUR_PREFIX.search(text):
+        if begun := _compiled(_COLOUR_PREFIX).search(text):
             self._held_back = begun[0]
             text = text[: begun.start()]
         parts: list[str] = []
         at = 0
-        for colour in _COLOUR.finditer(text):
+        for colour in _compiled(_COLOUR).finditer(text):
             parts += self._plain(text[at : colour.start()]), colour[0]
             at = colour.end()
         parts.append(self._plain(text[at:]))
@@ -77,4 +84,4 @@ class TerminalFilter:
 
     @staticmethod
     def _plain(text: str) -> str:
-        return _UNSAFE.sub(lambda m: m[0] if m[0] in _PASSED else _escaped(m), text)
+        return _compiled(_UNSAFE).sub(lambda m: m[0] if m[0] in _PASSED else _escaped(m), text)

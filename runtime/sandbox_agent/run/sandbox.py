@@ -78,6 +78,7 @@ class ConversationSandbox:
         self._survivors: list[Survivor] = []
         self._started: Cell | None = None
         """A cell that waits for its plan."""
+        self._has_said_spares = False
 
     def begin(self) -> None:
         """A run begins. Start the sandbox's first process, and look through the folders that its
@@ -106,7 +107,12 @@ class ConversationSandbox:
         from sandbox_agent_sandbox.host.cell import Cell
 
         interrupt = self._settings.interrupt
-        return Cell(grace=interrupt.grace, term=interrupt.term, deadlines=self.deadlines)
+        return Cell(
+            grace=interrupt.grace,
+            term=interrupt.term,
+            deadlines=self.deadlines,
+            spares=self._settings.spares,
+        )
 
     def _roots(self) -> list[str]:
         settings = self._settings
@@ -141,6 +147,7 @@ class ConversationSandbox:
                 self.drop()
                 raise
         self._watch(seen)
+        self._say_spares()
         if self.registry is None:
             assert self.cell is not None and self.plan is not None
             self.registry = await self._look_at_tools(self.cell, self.plan, token)
@@ -205,9 +212,18 @@ class ConversationSandbox:
                 put_back=self.plan.unshared.undone if self.plan.unshared is not None else (),
             )
 
+    def _say_spares(self) -> None:
+        """Say once that fewer spare workers are kept than were asked for. Some of the reasons come
+        up while calls are going."""
+        note = "" if self.cell is None else self.cell.spares_note
+        if note and not self._has_said_spares:
+            self._has_said_spares = True
+            complain(note)
+
     def look_again(self, hurry: Callable[[], bool]) -> Background[tuple[Finding, ...]] | None:
         """Look through the folders again, in a thread, when all calls of the run have ended. None
         if no call can have been made. hurry: asked whether to stop looking."""
+        self._say_spares()
         guard, self.guard = self.guard, None
         if guard is None:
             return None

@@ -42,6 +42,7 @@ class Options(TypedDict, total=False):
     interrupt: Interrupt | tuple[float, float]
     budgets: Budgets | Mapping[str, Any]
     parallel: int
+    spares: int
     verify: Sequence[str]
     durable: bool
     on_event: OnEvent | None

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import signal
+import socket
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Any, ClassVar
 
+import msgspec
 from sandbox_agent_ipc.aio import OutputReader
 from sandbox_agent_ipc.board import Slot
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.channel import send_with_body
-from sandbox_agent_ipc.errors import IpcError
+from sandbox_agent_ipc.errors import IpcError, ProtocolError
 from sandbox_agent_ipc.futures import cancellation, is_future, wait
 from sandbox_agent_ipc.messages import (
     Call,
     Describe,
     Described,
     FromWorker,
+    Part,
     Ready,
     Result,
     ResultKind,
@@ -27,14 +32,14 @@ from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.capture import Capture
 from sandbox_agent_sandbox.host.descriptors import give, make_channels
-from sandbox_agent_sandbox.host.request import CallRequest
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.host.verdict import Evidence, decide
 from sandbox_agent_sandbox.host.worker_link import Moves, WorkerLink
 from sandbox_agent_sandbox.limits.struck import Usage
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState
 from sandbox_agent_sandbox.plan import ResourceLimits
-from sandbox_agent_sandbox.received import bounded
+from sandbox_agent_sandbox.received import Parts, bounded
+from sandbox_agent_sandbox.request import CallRequest
 
 _NO_LIMITS = ResourceLimits()
 
@@ -75,7 +80,11 @@ class CallIO(WorkerLink[CallState]):
             Result: CallState.ANSWERED_AT_ONCE,
             Described: CallState.ANSWERED_AT_ONCE,
         },
-        CallState.STARTED: {Result: CallState.ANSWERED, Described: CallState.ANSWERED},
+        CallState.STARTED: {
+            Part: CallState.STARTED,
+            Result: CallState.ANSWERED,
+            Described: CallState.ANSWERED,
+        },
         CallState.ANSWERED: {},
         CallState.ANSWERED_AT_ONCE: {},
     }
@@ -98,9 +107,12 @@ class CallIO(WorkerLink[CallState]):
         self._slot = slot
         self._stdout = Capture(request.output_limit)
         self._stderr = Capture(request.output_limit)
+        self._parts = Parts(request.output_limit)
         self._answer: Result | Described | None = None
         self._answered_before_flag = False
         self._not_sent = ""
+        self._is_adopted = False
+        self._forget: Callable[[], None] | None = None
         self._late_reason: CancelReason | None = None
 
     @property
@@ -108,18 +120,42 @@ class CallIO(WorkerLink[CallState]):
         """The worker's last message, once `run` has returned; None when none came."""
         return self._answer
 
-    async def run(self, message: Call | Describe, token: RunToken | None) -> None:
+    @property
+    def never_began(self) -> bool:
+        """Whether it was given a spare that died before the tool's code ran, for no reason that has
+        to do with this call. Once `run` has returned: then it can be made again."""
+        call_process = self._call_process
+        if not self._is_adopted or call_process is None or self._answer is not None:
+            return False
+        unordered = self._slot.reason is None and self._late_reason is None
+        began = self._state not in (CallState.WAITING, CallState.READY)
+        is_over = call_process.ladder.proven and not call_process.met
+        return unordered and is_over and not began and self._supervisor.failure is None
+
+    @property
+    def was_hurried(self) -> bool:
+        """Whether it was to have no grace period, see `Ladder.escalate`."""
+        return self._call_process is not None and self._call_process.ladder.hurried
+
+    async def run(
+        self, message: Call | Describe, token: RunToken | None, *, after: CallIO | None = None
+    ) -> None:
         """Make the call's processes, hand over the message, and wait for the proven end.
 
+        after: an attempt that never began. This one gets processes of its own.
         token: when it is cancelled, so is the call. If the awaiting task is cancelled, the call is
         stopped first, and then CancelledError is raised. `result` has the result in any case.
         """
         try:
-            self._send(message)
+            suits_spare = after is None and self._suits_spare(message)
+            if not (suits_spare and self._adopt(message, token)):
+                self._send(message)
         except OSError as error:
             self._not_sent = f"it could not be sent: {explained(error)}"
             return
-        shield = await self._wait(self._request.id, [self._ended], token)
+        if after is not None and after.was_hurried:
+            self._supervisor.escalate(self._request.id)
+        shield = await self._wait(self._request.id, [self._ended], token, self._forget)
         self._collect()
         unordered = self._slot.reason is None
         if not shield.cancelled and token is not None and unordered and self._was_terminated():
@@ -128,19 +164,54 @@ class CallIO(WorkerLink[CallState]):
             self._late_reason = token.reason
         shield.raise_cancelled()
 
-    def _send(self, message: Call | Describe) -> None:
-        """Have the worker started, with the message in its inbox. Raises OSError."""
+    def _suits_spare(self, message: Call | Describe) -> bool:
+        """Whether a spare has all that this call needs."""
+        special = self._request.fresh_view or self._request.separate_output
+        return isinstance(message, Call) and not special
+
+    def _adopt(self, message: Call | Describe, token: RunToken | None) -> bool:
+        """Give the call to a spare. False if there is none."""
+        spare = self._supervisor.spares.take()
+        if spare is None:
+            return False
         request = self._request
-        channels = make_channels(separate_output=request.separate_output, owner=self._owner)
-        with channels.inbox:
+        self._is_adopted = True
+        self._state = CallState.READY  # it has said so before
+        call_process = self._connect(request.id, self._slot, spare.channels, ready=True)
+        self._call_process = call_process
+        self._supervisor.adopt(call_process, spare, request.timeout)
+        try:
+            for reader in self._readers:
+                reader.start(self._loop)
+        except OSError:
+            spare.channels.inbox.close()  # it ends, without having begun
+            raise
+        if token is not None:
+            # Before the message: the tool of a spare begins at once. So a flag that is up by then
+            # is in the slot when the worker looks.
+            self._forget = token.follow(partial(self._supervisor.cancel, request.id))
+        self._put(message, spare.channels.inbox)
+        self._supervisor.look_after(call_process)
+        return True
+
+    def _put(self, message: Call | Describe, inbox: socket.socket) -> None:
+        """Put the message into the worker's inbox, which is closed."""
+        request = self._request
+        with inbox:
             try:
                 stdin = () if request.stdin is None else (request.stdin,)
                 if request.stdin is not None and self._owner is not None:
                     give(request.stdin, self._owner)
-                send_with_body(channels.inbox, message, "arguments", stdin)
+                send_with_body(inbox, message, "arguments", stdin)
             except (IpcError, OSError) as error:
                 why = explained(error) if isinstance(error, OSError) else str(error)
                 self._not_sent = f"it could not be sent: {why}"
+
+    def _send(self, message: Call | Describe) -> None:
+        """Have the worker started, with the message in its inbox. Raises OSError."""
+        request = self._request
+        channels = make_channels(separate_output=request.separate_output, owner=self._owner)
+        self._put(message, channels.inbox)
         self._open(request.id, self._slot, channels, request.timeout, fresh_view=request.fresh_view)
 
     def _was_terminated(self) -> bool:
@@ -169,11 +240,19 @@ class CallIO(WorkerLink[CallState]):
             reader.pause()
             self._loop.call_later(_FLOOD_PAUSE, reader.resume)
 
-    def _on_legal_message(self, message: Started | Result | Described) -> None:
+    def _on_legal_message(self, message: Started | Part | Result | Described) -> None:
         if isinstance(message, Started):
             self._request.on_started()
             return
+        if isinstance(message, Part):
+            try:
+                self._parts.add(message.data)
+            except ProtocolError as error:
+                self._on_closed(error)
+            return
         if isinstance(message, Result):
+            if text := self._parts.text():
+                message = msgspec.structs.replace(message, content=text + message.content)
             message = bounded(message, self._request.output_limit)
         self._answered_before_flag = not self._slot.is_cancelled
         self._answer = message

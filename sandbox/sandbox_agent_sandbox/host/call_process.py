@@ -24,7 +24,7 @@ class CallProcess:
     session: for a request to a session, the session's own call process; the two share a process.
     fresh_view: see `CallRequest`. group: the control groups that it is in. counts: what they
     counted. met: the limits that it met meanwhile.
-    full: what is, or may be, full at its end.
+    full: what is, or may be, full at its end. end: how its worker ended.
 
     Any thread may call `flag` at any time. All else belongs to the supervisor's thread until
     `on_ended` is called. From then on nothing changes any more.
@@ -56,6 +56,7 @@ class CallProcess:
         self.counts = Counts()
         self.met: list[LimitMet] = []
         self.full: tuple[LimitMet, ...] = ()
+        self.end = WorkerEnd()
 
     def flag(self, reason: CancelReason) -> None:
         """Change the word and wake the worker. No lock: safe in signal handlers."""
@@ -112,13 +113,12 @@ class CallProcess:
         self.survivors = process.survivors()
         return not self.survivors and process.has_ended
 
-    def worker_end(self) -> WorkerEnd:
-        """How the worker ended, as far as its init reported before it died."""
-        return worker_end(self.status.number)
-
     def close_descriptors(self) -> None:
-        """Close the descriptors now, at the end of the call. Their owners refer to each other in a
-        circle, which the garbage collector may find late, or never."""
+        """Keep how the worker ended, as far as its init reported before it died, and close the
+        descriptors now. Their owners refer to each other in a circle, which the garbage collector
+        may find late, or never."""
+        if self.status.number >= 0:
+            self.end = worker_end(self.status.number)
         self.wake = self.status = Descriptor(-1)
 
 

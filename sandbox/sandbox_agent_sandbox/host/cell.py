@@ -37,11 +37,11 @@ from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxError
 from sandbox_agent_sandbox.host.call_io import CallIO
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
 from sandbox_agent_sandbox.host.descriptors import Held
-from sandbox_agent_sandbox.host.request import CallRequest as CallRequest
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState, Survivor
 from sandbox_agent_sandbox.plan import Plan, as_built
 from sandbox_agent_sandbox.received import check_described
+from sandbox_agent_sandbox.request import CallRequest as CallRequest
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,7 +54,8 @@ class Cell:
 
     plan: what to build (`policy.make_plan`); None where `set_plan` says so later. grace, term:
     seconds from the flag to SIGTERM, and from there to SIGKILL. deadlines: for what the sandbox
-    does by itself.
+    does by itself. spares: how many calls' processes to keep ready, see `spares`; `spares_note`
+    says why there are fewer.
 
     Any thread may call `cancel`, `escalate`, `wait_idle` and `close`, and signal handlers may call
     the first two. `call` may be awaited in several event loops at the same time. The rest belongs
@@ -70,6 +71,7 @@ class Cell:
         grace: float,
         term: float,
         deadlines: Deadlines = DEFAULT,
+        spares: int = 0,
     ) -> None:
         self._planned = plan
         try:
@@ -78,7 +80,7 @@ class Cell:
             raise SandboxUnavailable(str(error)) from error
         try:
             self._supervisor = Supervisor(
-                self._board.fd, grace=grace, term=term, deadlines=deadlines
+                self._board.fd, grace=grace, term=term, deadlines=deadlines, spares=spares
             )
         except OSError as error:
             self._board.close()
@@ -148,6 +150,12 @@ class Cell:
     def no_image(self) -> str:
         """Why /tmp is a folder, where it was planned as a file system of a fixed size; or ""."""
         return self._supervisor.no_image
+
+    @property
+    def spares_note(self) -> str:
+        """Why fewer spares are kept than were asked for; or "". Nothing of a sandbox that has
+        failed, which says why itself."""
+        return self._supervisor.spares.note if self._supervisor.failure is None else ""
 
     async def describe(
         self, functions: list[FunctionRef], cwd: str, *, token: RunToken | None = None
@@ -327,6 +335,20 @@ class Cell:
         token: RunToken | None,
         message: Callable[[int, int], Call | Describe],
     ) -> CallIO:
+        """Make a call; again, in the ordinary way, if its spare died before the tool began."""
+        exchange = await self._attempt(request, token, message)
+        if exchange.never_began:
+            exchange = await self._attempt(request, token, message, after=exchange)
+        return exchange
+
+    async def _attempt(
+        self,
+        request: CallRequest,
+        token: RunToken | None,
+        message: Callable[[int, int], Call | Describe],
+        *,
+        after: CallIO | None = None,
+    ) -> CallIO:
         slot = await self._claim(request.id, token, request.timeout)
         identity = self._plan.identity
         owner = (identity.outside_uid, identity.outside_gid)
@@ -335,7 +357,8 @@ class Cell:
         try:
             # The host looks after its last wait. The worker looks again before the tool's code.
             _look(token)
-            await exchange.run(message(slot.index, slot.word), token)
+            self._supervisor.spares.follow(token)
+            await exchange.run(message(slot.index, slot.word), token, after=after)
         except cancelled_errors():
             request.on_cancelled(exchange.result())
             raise

@@ -104,12 +104,17 @@ class Channels(msgspec.Struct, frozen=True):
     outputs: tuple[tuple[str, Descriptor], ...]
     worker: list[Descriptor]
 
+    def host_ends(self) -> list[Descriptor]:
+        """The host's ends but for the inbox."""
+        return [self.outbox, self.wake, self.status, *(read for _, read in self.outputs)]
+
 
 def make_channels(
-    *, separate_output: bool = False, owner: tuple[int, int] | None = None
+    *, separate_output: bool = False, owner: tuple[int, int] | None = None, ahead: bool = False
 ) -> Channels:
     """All channels of a new worker. separate_output: keep standard error apart. owner: the uid and
-    gid, outside, of the tools that write to the outputs. Raises OSError."""
+    gid, outside, of the tools that write to the outputs. ahead: have what the host reads ready for
+    its readers (O_NONBLOCK). Raises OSError."""
     inbox_host, inbox_worker = call_socketpair()
     outbox_read, outbox_write = pipe()
     wake_read, wake_write = wake_pipe()
@@ -122,6 +127,9 @@ def make_channels(
     if separate_output:
         stderr_read, stderr_write = pipe()
         outputs.append(("stderr", stderr_read))
+    if ahead:
+        for read in (outbox_read, stdout_read):
+            os.set_blocking(read.number, False)
     if owner is not None:
         for end in {stdout_write.number, stderr_write.number}:
             give(end, owner)

@@ -80,7 +80,8 @@ class Ladder:
         self._deadlines = deadlines
         self._next: float | None = now + deadlines.start
         self._timeout: float | None = None
-        self._hurried = False
+        self.hurried = False
+        """Whether it has no grace period, see `escalate`."""
         self._insisted = False
         self.state = State.STARTING
         self.born = False
@@ -140,7 +141,7 @@ class Ladder:
             self._move(State.FLAGGED)
             self.flagged_at = now
             self.rungs[Rung.FLAG] = now
-            self._next = now if self._hurried else now + self._grace
+            self._next = now if self.hurried else now + self._grace
             self._timeout = None
             self._target.prepare()
 
@@ -150,7 +151,7 @@ class Ladder:
         Commands of two threads that interrupt at once come in either order. A second interrupt that
         comes before the flag takes effect with it.
         """
-        self._hurried = True
+        self.hurried = True
         if self.state is State.FLAGGED:
             self._take_term(now)
 

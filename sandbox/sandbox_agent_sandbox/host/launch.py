@@ -29,10 +29,10 @@ _BEGIN = (
     "import select, sys; host = select.poll(); host.register(int(sys.argv[-1]), select.POLLIN); "
     "host.poll(0) and sys.exit(); "
     "sys.path[:0] = sys.argv.pop(1).split(chr(0x3a)); "
-    # msgspec needs nothing of it that `typing` has not since Python 3.11, and it imports `inspect`:
-    # a third of the start. A tool can import it.
-    "known = sys.modules; known['typing_extensions'] = None; import msgspec; "
-    "del known['typing_extensions']; "
+    # What is imported stays, so looking for garbage meanwhile finds none. `begin` turns it on.
+    "import gc; gc.disable(); "
+    "from sandbox_agent_sandbox import put_off; "
+    "put_off.import_msgspec(); put_off.import_traceback(); "
 )
 _BOOT = f"""{_BEGIN}
 from sandbox_agent_sandbox.inside import spawner

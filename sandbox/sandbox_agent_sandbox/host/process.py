@@ -20,8 +20,11 @@ from sandbox_agent_sandbox.outcome import Survivor
 if TYPE_CHECKING:
     import psutil
 
-_EXIT = 0.05
-"""Seconds in which a process exits that has nothing else to do."""
+_EXIT = 0.5
+"""Seconds in which a process exits that has nothing else to do, also on a machine that is busy."""
+
+_EXITS = 0.01
+"""Seconds in which it exits if nothing stops it, as a rule."""
 
 _AGAIN = 0.1
 """Seconds after which a keeper is ordered to end once more."""
@@ -242,8 +245,9 @@ class Keeper(Process):
 
     def close(self) -> None:
         """Let go of it. A supervisor exits just after it has given the proof: wait for that, so
-        that no process is there any more. One that was stopped in between ends with its spawner."""
-        if self.has_ended:
+        that no process is there any more. One that was stopped in between is continued."""
+        if self.has_ended and not _wait_for(self._handle, _EXITS):
+            Process._signal(self, signal.SIGCONT)
             _wait_for(self._handle, _EXIT)
         for fd in {self.pidfd, self._handle}:
             os.close(fd)

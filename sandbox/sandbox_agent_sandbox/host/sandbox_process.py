@@ -10,6 +10,7 @@ import select
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 from sandbox_agent_ipc.channel import recv_datagram, send_datagram
 from sandbox_agent_ipc.codec import check_protocol
@@ -50,6 +51,17 @@ OnOpen = Callable[[SandboxError | None], object]
 
 AboutCalls = CallBorn | CallFailed | Frozen | OverLimit
 """Messages of init that are about calls."""
+
+
+class Asked(Protocol):
+    """What init is asked for: the processes of a call, or of one to come."""
+
+    group: CallGroup | None
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def fresh_view(self) -> bool: ...
 
 
 class SandboxProcess:
@@ -109,8 +121,9 @@ class SandboxProcess:
         self._epoll.register(self._launch.pidfd, select.EPOLLIN)
         return True
 
-    def build(self, plan: Plan) -> None:
-        """Have the spawner build this. What has failed or was closed before stays so."""
+    def build(self, plan: Plan, built: Plan) -> None:
+        """Have the spawner build this. What has failed or was closed before stays so. built: the
+        same with room for spares."""
         if self.state.state is not State.WAITING:
             if self.state.failure is not None:  # else it is about to come
                 self._report_open(self.state.failure)
@@ -122,12 +135,12 @@ class SandboxProcess:
             self.held_as = Keeper
         step = Step.GROUPS
         try:
-            if plan.groups is not None:
-                self._groups = SandboxGroups(plan.groups, plan.limits)
+            if built.groups is not None:
+                self._groups = SandboxGroups(built.groups, built.limits)
                 self._groups.adopt(self._launch.pid)
             step = Step.START
             with suppress(ChannelClosed):  # it has ended, which is read next
-                self._launch.send_plan(plan)
+                self._launch.send_plan(built)
         except OSError as error:
             self._fail_at(step, error)
             return
@@ -141,18 +154,47 @@ class SandboxProcess:
 
     def begin_call(self, call_process: CallProcess, channels: list[Descriptor]) -> str:
         """Have init make a call's processes. Returns why that cannot be, or ""."""
+        return self._begin(call_process, channels, SandboxGroups.enter)
+
+    def begin_spare(self, spare: Asked, channels: list[Descriptor]) -> str:
+        """Have init make the processes of a call to come. Returns why that cannot be, or ""."""
+        return self._begin(spare, channels, SandboxGroups.enter_ahead)
+
+    def _begin(
+        self,
+        asked: Asked,
+        channels: list[Descriptor],
+        enter: Callable[[SandboxGroups], CallGroup],
+    ) -> str:
         numbers = [channel.number for channel in channels]
         try:
             if self._groups is not None:
-                call_process.group = self._groups.enter()
-                numbers += call_process.group.joins
+                asked.group = enter(self._groups)
+                numbers += asked.group.joins
             else:
-                call_process.group = CallGroup([], before=Counts(killed=own_oom_kills()))
-            self._send(NewCall(call_process.id, call_process.fresh_view), numbers)
+                asked.group = CallGroup([], before=Counts(killed=own_oom_kills()))
+            self._send(NewCall(asked.id, asked.fresh_view), numbers)
         except (OSError, IpcError) as error:
             why = explained(error) if isinstance(error, OSError) else error
             return f"init does not take the call: {why}"
         return ""
+
+    def adopted(self) -> None:
+        """A call has what was begun ahead."""
+        if self._groups is not None:
+            self._groups.adopted()
+
+    def count_afresh(self, group: CallGroup | None) -> None:
+        """What was counted so far has nothing to do with what was begun ahead."""
+        if group is not None and self._groups is not None:
+            self._groups.count_afresh(group)
+        elif group is not None:
+            group.before = Counts(killed=own_oom_kills())
+
+    def give_back(self, group: CallGroup) -> None:
+        """What was begun ahead has ended, and no call had it."""
+        if self._groups is not None:
+            self._groups.give_back(group)
 
     def note_limit(self, call_process: CallProcess, over: OverLimit) -> None:
         """Init says that a call is over a limit."""

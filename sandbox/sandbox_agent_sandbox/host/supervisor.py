@@ -12,6 +12,7 @@ import select
 import signal
 import threading
 import time
+from contextlib import suppress
 from math import inf
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
@@ -19,56 +20,65 @@ from sandbox_agent_ipc.errors import IpcError
 from sandbox_agent_ipc.messages import CallFailed, Frozen, OverLimit
 
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
-from sandbox_agent_sandbox.host.call_process import CallProcess, InFlight
-from sandbox_agent_sandbox.host.command_queue import Command, CommandQueue
+from sandbox_agent_sandbox.host.call_process import CallProcess
+from sandbox_agent_sandbox.host.command_queue import CallOrders, Command
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.ladder import Ladder
 from sandbox_agent_sandbox.host.launch import kill_before_exec, why_failed
 from sandbox_agent_sandbox.host.sandbox_process import AboutCalls, OnOpen, SandboxProcess
 from sandbox_agent_sandbox.host.sandbox_state import State
-from sandbox_agent_sandbox.outcome import LimitMet, Survivor
+from sandbox_agent_sandbox.host.spares import Spare, Spares
+from sandbox_agent_sandbox.limits.groups import Counts
+from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.plan import Plan
 
 _STANDSTILL = 0.5
 """Seconds. A wake-up so much too late means that the program stood still (SIGSTOP, suspend)."""
 
+_LAUNCH_PATIENCE = 0.05
+"""Seconds; to start a process takes 3 ms."""
+
 _CATCHING_UP = 2.0
 """Seconds after a standstill in which messages that came meanwhile are read."""
 
 
-class Supervisor:
+class Supervisor(CallOrders):
     """Starts, watches and ends one sandbox and its calls. Any thread may call its methods.
 
     board_fd: of the cancel board. grace, term: seconds from the flag to SIGTERM, and from there to
-    SIGKILL. Raises OSError when there is no descriptor left.
+    SIGKILL. spares: how many are wanted. Raises OSError when there is no descriptor left.
     """
 
-    def __init__(self, board_fd: int, *, grace: float, term: float, deadlines: Deadlines) -> None:
-        self.deadlines = deadlines
+    def __init__(
+        self, board_fd: int, *, grace: float, term: float, deadlines: Deadlines, spares: int
+    ) -> None:
+        super().__init__(deadlines)
         self._grace = grace
         self._term = term
-        self._commands = CommandQueue()
-        self._calls = InFlight()
         self._by_pidfd: dict[int, CallProcess] = {}
         self._epoll = select.epoll()
         told = self._on_message, self._on_init_ended, self.strike
         self._sandbox = SandboxProcess(board_fd, deadlines, self._epoll, *told)
+        self.spares = Spares(self._sandbox, self._epoll, spares)
         self._frozen = threading.Event()
         self._frozen_at: float | None = None
+        self._launched = threading.Event()
         self._thread = threading.Thread(target=self._main, name="sandbox-agent ladder", daemon=True)
 
     # --- for any thread ----------------------------------------------------------------------
 
     def launch(self) -> None:
-        """Start the spawner, which waits for the plan. Raises RuntimeError where no thread can be
-        started."""
+        """Start the spawner, which waits for the plan. It is waited for: who goes on at once takes
+        Python's lock from the thread that starts it. Raises RuntimeError where there is no room for
+        a thread."""
         self._thread.start()
+        self._launched.wait(_LAUNCH_PATIENCE)
 
     def open(self, plan: Plan, on_open: OnOpen) -> None:
         """Begin to build the sandbox, after `launch`. on_open may be called more than once."""
         self._sandbox.on_open = on_open
-        self._commands.add(lambda now: self._sandbox.build(plan))
+        self._commands.add(lambda now: self._sandbox.build(plan, self.spares.prepare(plan)))
         if self._sandbox.state.state is State.CLOSED:
             # Perhaps the thread ended before it saw the command, and has nothing to report to.
             on_open(self.failure)
@@ -97,6 +107,26 @@ class Supervisor:
         call_process.ladder.time_out_at(None if timeout is None else now + timeout)
         self._add(call_process, lambda now: self._start(call_process, channels))
 
+    def adopt(self, call_process: CallProcess, spare: Spare, timeout: float | None) -> None:
+        """Make a spare's processes those of a call, which may have its message from then on.
+
+        Call `look_after` once it has been sent. timeout: seconds from now.
+        """
+        now = self.spares.call_at = time.monotonic()
+        process = call_process.process = spare.process
+        assert process is not None
+        call_process.group = spare.group
+        call_process.ladder = self._ladder(call_process, self._grace, self._term, now)
+        call_process.ladder.time_out_at(None if timeout is None else now + timeout)
+        call_process.ladder.birth(now)
+        self.spares.adopted_by(spare, call_process)
+        self._by_pidfd[process.pidfd] = call_process
+        self._add(call_process, lambda now: self._adopted(call_process, spare), wake=spare.died)
+
+    def look_after(self, call_process: CallProcess) -> None:
+        """Let the supervisor's thread act on what is due of a call. Nothing, if it wakes before."""
+        self._commands.wake_for(call_process.ladder.deadline)
+
     def join(
         self,
         request: CallProcess,
@@ -123,64 +153,9 @@ class Supervisor:
 
         self._add(request, join)
 
-    def prolong(self, request: CallProcess, silence: float) -> None:
-        """A request's session sent something: the request times out so many seconds from now."""
-        self._commands.add(lambda now: request.ladder.prolong(now + silence))
-
     def leave(self, request: CallProcess) -> None:
         """End a request that its session has answered."""
         self._commands.add(lambda now: self._end_call(request, proven=True))
-
-    def cancel(self, call_id: str, reason: CancelReason) -> bool:
-        """Flag one call now, in the calling thread. The ladder follows. Takes no lock.
-
-        Returns False when no call has this id.
-        """
-        call_process = self._calls.get(call_id)
-        if call_process is None:
-            return False
-        at = time.monotonic()
-        # The command is added before the flag is set, so that no command that follows from the
-        # flag can overtake it. The wake-up comes after the flag: else the worker that the flag
-        # wakes would share its processor with the supervisor's thread.
-        self._commands.add(lambda now: call_process.ladder.flag(at), wake=False)
-        call_process.flag(reason)
-        self._commands.wake()
-        return True
-
-    def escalate(self, call_id: str | None = None) -> None:
-        """SIGTERM as soon as it is flagged: one call, or every call in flight. Takes no lock."""
-
-        def escalate(now: float) -> None:
-            for call_process in self._calls.all():
-                if call_id is None or call_process.id == call_id:
-                    call_process.ladder.escalate(now)
-
-        self._commands.add(escalate)
-
-    def finish(self, call_process: CallProcess) -> None:
-        """The worker has sent its last message."""
-        self._commands.add(lambda now: call_process.ladder.finish(now))
-
-    def abort(self, call_process: CallProcess, why: str) -> None:
-        """The worker broke the protocol: SIGKILL."""
-
-        def abort(now: float) -> None:
-            call_process.failure = call_process.failure or why
-            call_process.ladder.abort(now)
-
-        self._commands.add(abort)
-
-    def strike(self, met: LimitMet) -> None:
-        """SIGKILL to every call in flight, because they met this limit together."""
-
-        def strike(now: float) -> None:
-            for call_process in self._calls.all():
-                call_process.met.append(met)
-                call_process.failure = call_process.failure or f"limit: {met.text}"
-                call_process.ladder.abort(now)
-
-        self._commands.add(strike)
 
     def freeze(self, limit: float) -> bool:
         """Stop every process of the sandbox, until `thaw`. Blocks for at most `limit` seconds.
@@ -242,13 +217,13 @@ class Supervisor:
     def _ladder(self, call_process: CallProcess, grace: float, term: float, now: float) -> Ladder:
         return Ladder(call_process, grace=grace, term=term, deadlines=self.deadlines, now=now)
 
-    def _add(self, call_process: CallProcess, command: Command) -> None:
+    def _add(self, call_process: CallProcess, command: Command, *, wake: bool = True) -> None:
         self._calls.add(call_process)
-        self._commands.add(command)
+        self._commands.add(command, wake=wake)
         if self._sandbox.state.state is State.CLOSED:
             # Perhaps the thread ended before it saw the call, and nothing will run the command.
             call_process.failure = "the sandbox was closed"
-            self._end_call(call_process, proven=True)
+            self._end_call(call_process, proven=call_process.has_ended)
 
     # --- the thread ------------------------------------------------------------------------
 
@@ -257,7 +232,9 @@ class Supervisor:
             # The signals of the embedding program are for its own threads.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             self._epoll.register(self._commands.fd, select.EPOLLIN)
-            if self._sandbox.start():
+            started = self._sandbox.start()
+            self._launched.set()
+            if started:
                 while not self._is_done():
                     self._step()
         except Exception as error:
@@ -266,18 +243,17 @@ class Supervisor:
             if not isinstance(error, IpcError):
                 raise
         finally:
+            self._launched.set()
             self._clean_up()
 
     def _is_done(self) -> bool:
         """Whether it is closing, and nothing is left that could still be proven to end."""
-        is_left = self._by_pidfd or self._sandbox.has_init
+        is_left = self._by_pidfd or self.spares.are_left or self._sandbox.has_init
         is_over = self._sandbox.state.state is State.CLOSING and not is_left
         return is_over or self._sandbox.state.has_no_proof_to_come(time.monotonic())
 
     def _step(self) -> None:
-        deadlines = [call_process.ladder.deadline for call_process in self._calls.all()]
-        due = min((time for time in deadlines if time is not None), default=inf)
-        due = min(due, self._sandbox.state.deadline)
+        due = self._commands.sleep_until(self._next_due)
         wait = -1 if due == inf else max(0.0, due - time.monotonic())
         # Messages of init come first: they may say why a call has ended.
         for fd, _ in sorted(self._epoll.poll(wait), key=lambda event: event[0] in self._by_pidfd):
@@ -285,15 +261,27 @@ class Supervisor:
                 self._commands.clear_wake()
             elif fd in self._by_pidfd:
                 self._commands.run()  # a flag that was set before the end belongs to the outcome
-                if fd in self._by_pidfd:
-                    self._end_call(self._by_pidfd[fd], proven=True)
+                call_process = self._by_pidfd.get(fd)
+                # Its number may have been that of another descriptor when epoll looked.
+                if call_process is not None and call_process.has_ended:
+                    self._end_call(call_process, proven=True)
             else:
-                self._sandbox.on_readable(fd)
+                if not self.spares.on_readable(fd):
+                    self._sandbox.on_readable(fd)
         now = time.monotonic()
         if now > due + _STANDSTILL:
             self._catch_up(now)
         self._commands.run()
         self._tick(time.monotonic())
+
+    def _next_due(self) -> float:
+        deadlines = [call_process.ladder.deadline for call_process in self._calls.all()]
+        due = min((time for time in deadlines if time is not None), default=inf)
+        return min(due, self._sandbox.state.deadline, self.spares.due(frozen=self._is_frozen))
+
+    @property
+    def _is_frozen(self) -> bool:
+        return self._frozen_at is not None
 
     def _catch_up(self, now: float) -> None:
         """After a standstill, messages that came meanwhile are read first: of sessions, of init."""
@@ -305,6 +293,7 @@ class Supervisor:
 
     def _tick(self, now: float) -> None:
         self._sandbox.tick(now)
+        self.spares.tick(now, frozen=self._is_frozen)
         for call_process in self._calls.all():
             times_out = call_process.ladder.times_out
             if times_out is not None and now >= times_out:
@@ -314,6 +303,7 @@ class Supervisor:
                 self._end_call(call_process, proven=False)
 
     def _start(self, call_process: CallProcess, channels: list[Descriptor]) -> None:
+        self.spares.call_at = time.monotonic()
         # The sandbox's end may have been seen before this command, and have ended the call.
         if call_process.id in self._calls:
             why = str(self.failure or "the sandbox was closed")
@@ -325,11 +315,18 @@ class Supervisor:
         for channel in channels:
             channel.close()
 
+    def _adopted(self, call_process: CallProcess, spare: Spare) -> None:
+        self._sandbox.adopted()
+        if spare.died:  # before that, so nothing looks at it any more
+            self._end_call(call_process, proven=True)
+
     def _on_message(self, message: AboutCalls, descriptors: list[int]) -> None:
         if isinstance(message, Frozen):
             self._frozen.set()
             return
-        call_process = self._calls.get(message.id)
+        if self.spares.on_message(message, descriptors):
+            return
+        call_process = self._calls.get(message.id) or self.spares.call_of(message.id)
         if call_process is None:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -357,17 +354,24 @@ class Supervisor:
                 if request.session is call_process:
                     request.failure = "its session has ended"
                     self._end_call(request, proven=proven)
-            self._epoll.unregister(process.pidfd)
+            with suppress(ValueError, OSError):  # the thread that had it open has ended
+                self._epoll.unregister(process.pidfd)
             del self._by_pidfd[process.pidfd]
-            process.close()
         self._sandbox.end_call(call_process, empty=proven)
+        self.spares.call_at = time.monotonic()
+        if process is not None and call_process.session is None:
+            counted = call_process.counts != Counts()
+            self.spares.on_call_ended(process.pidfd, counted=counted)
+            process.close()
         call_process.slot.release(proven)
+        call_process.close_descriptors()
         self._calls.is_over()
         call_process.on_ended()
 
     def _on_init_ended(self) -> None:
         """Calls that were asked for will never be born. The others have ended with init; without
         namespaces their supervisors end them now."""
+        self.spares.kill()
         for call_process in self._calls.all():
             if call_process.process is None:
                 why = "the sandbox died before the call's processes were made"
@@ -390,5 +394,6 @@ class Supervisor:
         for call_process in self._calls.all():
             call_process.failure = call_process.failure or "the sandbox is gone"
             self._end_call(call_process, proven=proven and call_process.has_ended)
+        self.spares.close()
         self._sandbox.release()
         self._epoll.close()

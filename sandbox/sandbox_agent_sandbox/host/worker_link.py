@@ -6,7 +6,7 @@ It opens the channels, reads messages and output, waits, and reads what is left 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -78,13 +78,29 @@ class WorkerLink(ABC, Generic[S]):
 
         Put its first message into the inbox before: the worker then finds it there.
         """
+        self._call_process = self._connect(name, slot, channels, fresh_view=fresh_view)
+        self._supervisor.start(self._call_process, channels.worker, timeout)
+        for reader in self._readers:
+            reader.start(self._loop)
+
+    def _connect(
+        self,
+        name: str,
+        slot: Slot,
+        channels: Channels,
+        *,
+        fresh_view: bool = False,
+        ready: bool = False,
+    ) -> CallProcess:
+        """Make the readers of a worker's channels, and the record of its process. ready: what is
+        read does not block already."""
         outbox = channels.outbox.detach()
         self._readers.append(
-            MessageReader(outbox, self.RECEIVES, self._on_message, self._on_closed)
+            MessageReader(outbox, self.RECEIVES, self._on_message, self._on_closed, ready=ready)
         )
         for stream, read in channels.outputs:
-            self._readers.append(self._output_reader(stream, read))
-        self._call_process = CallProcess(
+            self._readers.append(self._output_reader(stream, read, ready=ready))
+        return CallProcess(
             id=name,
             slot=slot,
             wake=channels.wake,
@@ -93,22 +109,22 @@ class WorkerLink(ABC, Generic[S]):
             abort_sandbox=self._supervisor.give_up,
             fresh_view=fresh_view,
         )
-        self._supervisor.start(self._call_process, channels.worker, timeout)
-        for reader in self._readers:
-            reader.start(self._loop)
 
     async def _wait(
-        self, call_id: str, futures: Iterable[asyncio.Future[Any]], token: RunToken | None
+        self,
+        call_id: str,
+        futures: Iterable[asyncio.Future[Any]],
+        token: RunToken | None,
+        forget: Callable[[], None] | None = None,
     ) -> CancelShield:
-        """Wait until all futures are done.
+        """Wait until all futures are done. forget: undoes that the token is followed already.
 
         Meanwhile the call is cancelled when the token is, or when the waiting task is. The task's
         cancellation is not raised here; the caller does that with what this returns.
         """
         cancel = partial(self._supervisor.cancel, call_id)
-        forget = _nothing
-        if token is not None:
-            forget = token.follow(cancel)
+        if forget is None:
+            forget = _nothing if token is None else token.follow(cancel)
         shield = CancelShield(partial(cancel, CancelReason.CANCELLED))
         try:
             await shield.wait(futures)
@@ -122,21 +138,20 @@ class WorkerLink(ABC, Generic[S]):
         for reader in self._readers:
             if not reader.closed:
                 reader.drain()
-        end = self._call_process.worker_end()
+        end = self._call_process.end
         self._exit_status = end.status
         if end.step is not None and not self._call_process.failure:
             self._call_process.failure = why_failed(end.step, "", end.number)
-        self._call_process.close_descriptors()
 
     def _close_readers(self) -> None:
         for reader in self._readers:
             reader.close()
 
-    def _output_reader(self, stream: str, read: Descriptor) -> OutputReader:
+    def _output_reader(self, stream: str, read: Descriptor, *, ready: bool = False) -> OutputReader:
         def on_data(data: bytes) -> None:
             self._on_output(stream, data, reader)
 
-        reader = OutputReader(read.detach(), on_data, lambda error: None)
+        reader = OutputReader(read.detach(), on_data, lambda error: None, ready=ready)
         return reader
 
     @abstractmethod
@@ -148,6 +163,8 @@ class WorkerLink(ABC, Generic[S]):
         """A message has come, and the state has moved. Not called with Ready."""
 
     def _on_message(self, message: Any) -> None:
+        if self._fault:
+            return  # what follows a breach of the protocol is no message of a worker of ours
         state = self.MOVES[self._state].get(type(message))
         if state is None:
             self._on_closed(ProtocolError(f"a {type(message).__name__} message out of turn"))

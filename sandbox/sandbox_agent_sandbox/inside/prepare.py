@@ -7,27 +7,16 @@ init, which run no foreign code, and each worker has a copy of its own.
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib.machinery import PathFinder
 
-from sandbox_agent_ipc.cancel_reason import live_word
 from sandbox_agent_ipc.codec import decode, encode
-from sandbox_agent_ipc.messages import (
-    PROTOCOL,
-    Call,
-    CallBorn,
-    FunctionRef,
-    NewCall,
-    Ready,
-    Result,
-    Started,
-    ToInit,
-    ToWorker,
-)
-from sandbox_agent_ipc.token import CallToken
+from sandbox_agent_ipc.messages import CallBorn, NewCall, ToInit
 
 from sandbox_agent_sandbox.inside.tools import files, finding, searching, shell, writing
 from sandbox_agent_sandbox.inside.walls.capabilities import empty_bounding_set
 from sandbox_agent_sandbox.inside.worker.environment import take_environment
-from sandbox_agent_sandbox.inside.worker.invoke import bind, invoke
+from sandbox_agent_sandbox.inside.worker.invoke import bind
+from sandbox_agent_sandbox.inside.worker.rehearsal import nothing, play
 from sandbox_agent_sandbox.plan import Plan
 
 _TOOLS = (
@@ -50,9 +39,11 @@ def prepare() -> None:
     """For the spawner: bind our own tools to their signatures, and play an empty call."""
     for tool in _TOOLS:
         bind(tool)
-    nothing = bind(_nothing)
+    bind(nothing)
     for _ in range(_REHEARSALS):
-        _rehearse(nothing)
+        decode(encode(NewCall("")), ToInit)
+        encode(CallBorn(""))
+        play()
 
 
 def prepare_for(plan: Plan) -> None:
@@ -60,21 +51,13 @@ def prepare_for(plan: Plan) -> None:
     empty_bounding_set()
     with suppress(ValueError):  # what no environment can hold: each call says so
         take_environment(plan.environment)
+    _list_modules(plan)
 
 
-def _rehearse(function: FunctionRef) -> None:
-    word = live_word(1)
-    decode(encode(NewCall("")), ToInit)
-    encode(CallBorn(""))
-    encode(Ready(PROTOCOL))
-    call = Call("", 0, word, function, b"{}", "/", {}, 1 << 20)
-    message = decode(encode(call), ToWorker)
-    words = memoryview(word.to_bytes(8, "little") + bytes(8)).cast("Q")
-    token = CallToken(words, 0, word, -1)
-    result = invoke(message, b'{"text": "x"}', token, lambda: encode(Started()))
-    encode(result)
-    assert type(result) is Result and result.content == "x", result
-
-
-def _nothing(text: str, limit: int | None = None) -> str:
-    return text
+def _list_modules(plan: Plan) -> None:
+    """Have Python list the folders of modules, once for all workers. Not those that a tool can
+    write: Python goes by their times, and something may change in the moment of the look."""
+    writable = [bind.path.rstrip("/") + "/" for bind in plan.binds if bind.writable]
+    for path in plan.import_path:
+        if path and not any(f"{path}/".startswith(folder) for folder in writable):
+            PathFinder.find_spec("sandbox_agent_no_such_module", [path])

@@ -82,8 +82,8 @@ def begin(arguments: list[str]) -> tuple[Plan, HostEnds]:
     for fd in (control_fd, board_fd, host_fd):
         os.set_inheritable(fd, False)
     prepare()
-    gc.collect()
     gc.freeze()
+    gc.enable()
     return _wait_for_plan(host), host
 
 

@@ -103,24 +103,40 @@ class SandboxGroups:
 
     def enter(self) -> CallGroup:
         """The groups for one more call. Raises OSError."""
+        group = self.enter_ahead()
+        self.adopted()
+        return group
+
+    def enter_ahead(self) -> CallGroup:
+        """The groups for processes that no call has yet, see `adopted`. Raises OSError."""
         group = self._free.pop() if self._free else self._new_call()
         if self._version == 1:
-            if not self._in_use:
-                _forget_peak(self._files)
             _forget_peak(group.files)
-        self._in_use += 1
-        before = self._counts(group)
-        group.before = before
-        if self._version == 1:
-            group.before = msgspec.structs.replace(before, full=0, call_full=0)
+        self.count_afresh(group)
         return group
+
+    def adopted(self) -> None:
+        """The processes in such groups are those of a call from now on."""
+        self._in_use += 1
+
+    def count_afresh(self, group: CallGroup) -> None:
+        """What has been counted so far was not of the call that this group is for."""
+        if self._version == 1 and not self._in_use:
+            _forget_peak(self._files)
+        group.before = self._counts(group)
+        if self._version == 1:
+            group.before = msgspec.structs.replace(group.before, full=0, call_full=0)
 
     def leave(self, group: CallGroup, *, empty: bool) -> Counts:
         """What has been counted during a call that is over. empty: no process of it is left."""
         self._in_use -= 1
         counts = self._counts(group).since(group.before)
-        if not empty:
-            return counts
+        if empty:
+            self.give_back(group)
+        return counts
+
+    def give_back(self, group: CallGroup) -> None:
+        """No process is left in the groups that `enter_ahead` gave."""
         if self._limits.call_memory is None or not group.path:
             self._free.append(group)
         else:
@@ -128,7 +144,6 @@ class SandboxGroups:
             self._calls.remove(group)
             _close(group)
             remove(group.path)
-        return counts
 
     def close(self) -> None:
         """Remove the groups. One with a process in it stays, until the next sandbox is made."""

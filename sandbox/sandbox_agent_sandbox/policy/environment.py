@@ -18,25 +18,42 @@ if TYPE_CHECKING:
 
 _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
 
-_PASSED = re.compile(
-    r"TZ|LANG|LANGUAGE|LC_[A-Z]+|CI|NO_COLOR"
-    r"|GIT_(AUTHOR|COMMITTER)_(NAME|EMAIL)|EMAIL"
-    r"|(PYENV|RBENV|NODENV|GOENV|JENV)_VERSION|RUSTUP_TOOLCHAIN|CONDA_DEFAULT_ENV"
+_PASSED = frozenset(
+    (
+        *("TZ", "LANG", "LANGUAGE", "CI", "NO_COLOR", "EMAIL"),
+        *("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"),
+        *("PYENV_VERSION", "RBENV_VERSION", "NODENV_VERSION", "GOENV_VERSION", "JENV_VERSION"),
+        *("RUSTUP_TOOLCHAIN", "CONDA_DEFAULT_ENV"),
+    )
 )
+_LOCALE = re.compile("LC_[A-Z]+")
 """Variables that tools get as they are outside: time zone, language, who commits, and which
 installed version is in use. TERM and FORCE_COLOR are none of them: nothing inside is a terminal."""
 
 _FOLDERS = ("VIRTUAL_ENV", "CONDA_PREFIX", "JAVA_HOME", "GOROOT", "MISE_CONFIG_DIR")
 """Variables that tools get where the folder is visible, and otherwise a note names them."""
 
-_PROXIES = re.compile(r"(?i:(https?|ftp|all|no|socks|rsync)_proxy)")
+_PROXIES = frozenset(
+    (
+        "http_proxy",
+        "https_proxy",
+        "ftp_proxy",
+        "all_proxy",
+        "no_proxy",
+        "socks_proxy",
+        "rsync_proxy",
+    )
+)
 """Variables that tools get with the host's network, unless they hold a password."""
 
-CERTIFICATES = re.compile(
-    r"SSL_CERT_(FILE|DIR)|(REQUESTS|CURL|AWS)_CA_BUNDLE|NODE_EXTRA_CA_CERTS|GIT_SSL_CA(INFO|PATH)"
-    r"|PIP_CERT|CARGO_HTTP_CAINFO|NIX_SSL_CERT_FILE|GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
-    r"|HTTPLIB2_CA_CERTS|CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE|DENO_CERT|BUNDLE_SSL_CA_CERT"
-    r"|PERL_LWP_SSL_CA_FILE|FTP_CA_FILE|UV_SSL_CERT"
+CERTIFICATES = frozenset(
+    (
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"),
+        *("NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "PIP_CERT"),
+        *("CARGO_HTTP_CAINFO", "NIX_SSL_CERT_FILE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"),
+        *("HTTPLIB2_CA_CERTS", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", "DENO_CERT"),
+        *("BUNDLE_SSL_CA_CERT", "PERL_LWP_SSL_CA_FILE", "FTP_CA_FILE", "UV_SSL_CERT"),
+    )
 )
 """Variables that name files or folders of certificates. With the host's network tools get them, and
 the files are shown."""
@@ -49,7 +66,7 @@ def show_certificates(view: View, network: str) -> None:
     if network != "host":
         return
     for name, value in view.facts.environment.items():
-        if CERTIFICATES.fullmatch(name) and value.startswith("/") and is_utf8(value):
+        if name in CERTIFICATES and value.startswith("/") and is_utf8(value):
             followed = view.follow(value)
             exists = not followed.loop and os.path.exists(followed.real)
             if exists and followed.left is None and not view.is_too_wide(followed.real):
@@ -108,9 +125,9 @@ def _inherited(policy: AnyPolicy, view: View) -> dict[str, str]:
     for name, value in view.facts.environment.items():
         if name in named or not value or not is_utf8(name + value):
             continue
-        if _PASSED.fullmatch(name):
+        if name in _PASSED or _LOCALE.fullmatch(name):
             inherited[name] = value
-        elif name in _FOLDERS or (policy.network == "host" and CERTIFICATES.fullmatch(name)):
+        elif name in _FOLDERS or (policy.network == "host" and name in CERTIFICATES):
             if not value.startswith("/") or view.leads_to(value) is not None:
                 inherited[name] = value
             elif os.path.exists(value):
@@ -118,7 +135,7 @@ def _inherited(policy: AnyPolicy, view: View) -> dict[str, str]:
                     f"{name} is not passed to tools: it names {value}, which they do not see; add"
                     " that to sandbox.read"
                 )
-        elif policy.network == "host" and _PROXIES.fullmatch(name):
+        elif policy.network == "host" and name.lower() in _PROXIES:
             # Imported here, since few environments have a proxy.
             from sandbox_agent_sandbox.policy.fields.secrets import looks_secret
 

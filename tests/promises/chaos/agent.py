@@ -31,7 +31,7 @@ from sandbox_agent.models import Model, ModelCall, ModelTurn
 from sandbox_agent.models.provider import ProviderModel
 from sandbox_agent_sandbox.host.disk.sandbox_disk import REMOVAL
 
-from chaos import slow, tools
+from chaos import keepers, slow, tools
 from chaos.asked import ORDER, Provider
 from chaos.plan import Cause, Phase, Round, Session, Tool, Use, Waits
 from chaos.strikes import VERIFY_COMMAND
@@ -354,6 +354,8 @@ class Agent:
             interrupt=Interrupt(*plan.times),
             budgets=Budgets(time=budget),
             parallel=plan.parallel,
+            # Where the model process is struck, it is known by being alone between two calls.
+            spares=keepers.SPARES if provider is None else 0,
             verify=[VERIFY_COMMAND],
             output_dir=self._folder / "runs",
             on_event=self._on_event,

@@ -13,7 +13,17 @@ from sandbox_agent.journal.file import parse_journal
 from sandbox_agent.journal.history import ToolMessage
 from sandbox_agent.journal.state import state_of
 
-from chaos.plan import AGENT_DIES, COMMAND, KILLS_MODEL, STOPS_MODEL, Cause, Phase, Tool, Use
+from chaos.plan import (
+    AGENT_DIES,
+    COMMAND,
+    KILLS_CALL,
+    KILLS_MODEL,
+    STOPS_MODEL,
+    Cause,
+    Phase,
+    Tool,
+    Use,
+)
 from chaos.seen import Event, Seen, flagged_at
 
 BOUND = 0.150
@@ -304,7 +314,7 @@ def outcomes(seen: Seen) -> Iterator[str]:
             expected = STOPPED | {"crashed"}  # the victim's
             # A process that these wait for may have been ended.
             expected |= {"ok", "error"} if use.tool in (Tool.TREE, Tool.SHELL) else set()
-        elif cause in (Cause.KILL_WORKER, Cause.KILL_CALL_INIT):
+        elif cause in KILLS_CALL:
             expected = STOPPED | {"crashed"}  # the victim's, unless the flag came first
         elif cause in _LESS_SURE or seen.times[0] > 1:
             expected = STOPPED
@@ -321,7 +331,8 @@ def memory(seen: Seen) -> Iterator[str]:
         return
     ends = seen.of("ended")
     said = {end["call"] for end in ends if "the kernel ended" in end["detail"]}
-    if not said:
+    # A spare that a call has just taken may be the victim: then the call is made again.
+    if not said and seen.plan.phase is not Phase.STARTING:
         yield "memory: the kernel ended a process, and no call says so"
     for end in ends:
         if end["outcome"] == "crashed" and end["call"] not in said:

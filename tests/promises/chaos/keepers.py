@@ -16,6 +16,12 @@ KEPT = (1,) if WITHOUT_NAMESPACES else (1, 2)
 its init, of which there is none without namespaces. There, a supervisor is one level below the
 spawner, and so is what a supervisor that was killed has left."""
 
+SPARES = 2
+"""How many spares wait at most: the default of a conversation."""
+
+SPARED = (2, 3, 4) if WITHOUT_NAMESPACES else (3, 4)
+"""How far below a living agent each spare has a process. It has no mark of any tool."""
+
 SPAWNER, SUPERVISOR, STARTER, REAPER = (
     f"sandbox-{name}" for name in ("spawner", "call", "starter", "reaper")
 )

@@ -18,20 +18,21 @@ _PATIENCE = 5.0
 
 
 def group_of(pid: int) -> Path | None:
-    """The sandbox's group that a process of a call is in; None if it has none of its own."""
+    """The group of its call that a process is in, below its sandbox's; None if there is none."""
     own, theirs = _memory_of(os.getpid()), _memory_of(pid)
     top = _mounted()
     if top is None or not theirs or theirs == own:
         return None
-    found = Path(f"{top}{theirs}").parent  # of the call's own
-    return found if found.name.startswith("sandbox-agent-") else None
+    found = Path(f"{top}{theirs}")
+    return found if found.parent.name.startswith("sandbox-agent-") else None
 
 
-def run_out(group: Path) -> bool:
-    """Take memory in a group until the kernel has ended a process of the sandbox. False if it has
-    not."""
+def run_out(calls: set[Path]) -> bool:
+    """Take memory of a sandbox until the kernel has ended a process in it. Returns whether it was
+    one in these groups of calls: a spare has such a group, too."""
+    group = next(iter(calls)).parent
     file = group / "memory.limit_in_bytes"
-    before, killed = file.read_text(), _killed(group)
+    before, killed, of_calls = file.read_text(), _killed(group), _ended(calls)
     used = int((group / "memory.usage_in_bytes").read_text())
     eater = None
     try:
@@ -50,13 +51,18 @@ def run_out(group: Path) -> bool:
             eater.wait()
         with contextlib.suppress(FileNotFoundError):
             file.write_text(before)
-    return _killed(group) > killed
+    return _ended(calls) > of_calls
 
 
 def _killed(group: Path) -> int:
-    """How many processes of calls the kernel has ended. Version 1 counts for each group apart."""
+    """How many processes in a sandbox the kernel has ended."""
+    return _ended(set(group.glob("call-*")))
+
+
+def _ended(groups: set[Path]) -> int:
+    """How many processes the kernel has ended in these. Version 1 counts for each group apart."""
     found = 0
-    for file in group.glob("call-*/memory.oom_control"):
+    for file in (group / "memory.oom_control" for group in groups):
         with contextlib.suppress(FileNotFoundError):  # the sandbox was closed meanwhile
             words = file.read_text().split()
             found += int(words[words.index("oom_kill") + 1])

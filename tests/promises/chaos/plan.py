@@ -94,6 +94,8 @@ class Cause(StrEnum):
     KILL_CALL_INIT = "kill_call_init"
     KILL_INIT = "kill_init"
     KILL_SPAWNER = "kill_spawner"
+    KILL_SPARE = "kill_spare"
+    """The newest worker: as a rule one that waits for a call, or that a call has just taken."""
     KILL_AGENT = "kill_agent"
     STOP_WORKER = "stop_worker"
     """SIGSTOP, then an interrupt, then SIGCONT. As the next two."""
@@ -161,6 +163,9 @@ _KEEPERS = SCRIPTED_PHASES
 _MODEL = frozenset({Phase.MODEL})
 
 KILLS_MODEL = frozenset(c for c in Cause if c.startswith("kill_model"))
+KILLS_CALL = frozenset({Cause.KILL_WORKER, Cause.KILL_CALL_INIT, Cause.KILL_SPARE})
+"""Causes that end one call at most, which does not end the run: an interrupt follows."""
+KILLS_KEPT = KILLS_CALL | {Cause.KILL_INIT, Cause.KILL_SPAWNER}
 STOPS_MODEL = frozenset(c for c in Cause if c.startswith("stop_model"))
 
 LEGAL_PHASES: dict[Cause, frozenset[Phase]] = {
@@ -190,6 +195,7 @@ LEGAL_PHASES: dict[Cause, frozenset[Phase]] = {
     Cause.KILL_CALL_INIT: _CALL,
     Cause.KILL_INIT: _KEEPERS,
     Cause.KILL_SPAWNER: _KEEPERS,
+    Cause.KILL_SPARE: _CALL | {Phase.GAP},
     Cause.KILL_AGENT: ALL_PHASES,
     Cause.STOP_WORKER: _CALL,
     Cause.STOP_INIT: _KEEPERS,

@@ -206,7 +206,8 @@ class Umpire:
             seen.excepted, seen.lasting, seen.gone_ms = seen.lasting, [], None
 
     def _strays(self, door: Door, seen: Seen, *, alive: bool) -> list[str]:
-        """Who should not be there. A living agent may keep a spawner and its init, no more."""
+        """Who should not be there. A living agent may keep a spawner and its init, and spares that
+        no call has taken."""
         found = self._look(door, seen, alive=alive)
         gone = {Cause.KILL_SPAWNER, *KILLS_MODEL}
         if keepers.WITHOUT_NAMESPACES:
@@ -228,7 +229,7 @@ class Umpire:
         everything = observer.everything()
         parents = {process.pid: process for process in everything}
         found = []
-        kept = dict.fromkeys(keepers.KEPT, 0)
+        kept, spares = dict.fromkeys(keepers.KEPT, 0), dict.fromkeys(keepers.SPARED, 0)
         own, sandboxes = set(), 1
         if self._provider is not None:
             sandboxes = 2  # the tools' and the model process's, which may have none just now
@@ -249,6 +250,10 @@ class Umpire:
                         continue
                 elif process.pid in own or (alive and keepers.is_reaper(process)):
                     continue
+                elif alive and depth in spares:
+                    spares[depth] += 1
+                    if spares[depth] <= keepers.SPARES:
+                        continue
                 found.append(process)
         return found
 

@@ -234,13 +234,13 @@ VARIANTS = (
         "pidfd proof skipped",
         (
             (
-                f"{_CELL}/host/supervisor.py",
-                "        self._commands.add(lambda now: call_process.ladder.finish(now))\n",
-                "        def finish(now: float) -> None:\n"
+                f"{_CELL}/host/command_queue.py",
+                "self._commands.add_for(due, lambda now: call_process.ladder.finish(now))\n",
+                "def finish(now: float) -> None:\n"
                 "            if call_process.id in self._calls:\n"
                 "                call_process.ladder.finish(now)\n"
                 "                self._end_call(call_process, proven=True)\n\n"
-                "        self._commands.add(finish)\n",
+                "        self._commands.add_for(due, finish)\n",
             ),
         ),
         "stopped: ",
@@ -509,8 +509,9 @@ VARIANTS = (
         "an interrupt starts a thread",
         (
             (
-                f"{_CELL}/host/supervisor.py",
+                f"{_CELL}/host/command_queue.py",
                 "        call_process.flag(reason)\n        self._commands.wake()\n",
+                "        import threading\n\n"
                 "        threading.Thread(target=call_process.flag, args=(reason,)).start()\n"
                 "        self._commands.wake()\n",
             ),

@@ -17,7 +17,7 @@ from sandbox_agent.embedding.control import request_interrupt
 
 from chaos import disk, keepers, memory
 from chaos.keepers import send
-from chaos.plan import KILLS_MODEL, READER, STOPS_MODEL, Cause, Round
+from chaos.plan import KILLS_CALL, KILLS_KEPT, KILLS_MODEL, READER, STOPS_MODEL, Cause, Round
 
 VERIFY_COMMAND = "sh .chaos/verify.sh"
 """Of every conversation here. What the script does is the round's."""
@@ -44,6 +44,7 @@ DEPTH = {
     Cause.STOP_INIT: 2,
     Cause.KILL_CALL_INIT: 3,
     Cause.KILL_WORKER: 4,
+    Cause.KILL_SPARE: 4,
     Cause.OUT_OF_MEMORY: 4,
     Cause.STOP_WORKER: 4,
     Cause.KILL_MODEL_SPAWNER: 1,
@@ -78,7 +79,7 @@ class Strike:
     """What was done. at: when the first blow fell. flagged: when the run was told to stop, by
     somebody whose word counts from then on. victims: who was killed or stopped. thawed: when the
     disk went on. limited: the soft limits to give back, by pid. ended_for_memory: whether the
-    kernel has ended a process of the sandbox because memory ran out. together: the names of those
+    kernel has ended a process of a call because memory ran out. together: the names of those
     who kept the agent's calls and were killed in the same moment."""
 
     at: float | None = None
@@ -131,6 +132,8 @@ def find_victim(agent: int, plan: Round, patience: float = 0.1) -> observer.Proc
         candidates = _candidates(levels, plan)
         if not candidates and time.monotonic() > deadline and levels:
             candidates = levels[max(level for level in levels)]
+        if candidates and plan.cause is Cause.KILL_SPARE:
+            return max(candidates, key=lambda one: (_waits(one), one.start, one.pid))
         if candidates:
             return candidates[plan.choice % len(candidates)]
         if time.monotonic() > deadline:
@@ -141,7 +144,24 @@ def _candidates(levels: dict[int, list[observer.Process]], plan: Round) -> list[
     if _strikes_starter(plan):
         every = itertools.chain.from_iterable(levels.values())
         return [one for one in every if one.name == keepers.STARTER]
-    return [one for one in levels.get(DEPTH[plan.cause], ()) if not keepers.is_reaper(one)]
+    found = [one for one in levels.get(DEPTH[plan.cause], ()) if not keepers.is_reaper(one)]
+    if plan.cause is Cause.OUT_OF_MEMORY:  # of a call, which says so
+        return [one for one in found if not _waits(one)]
+    return found
+
+
+def _waits(process: observer.Process) -> bool:
+    """Whether a worker waits for its call, in recvmsg(2): a spare. Not known to every user, and not
+    of every machine. proc_pid_syscall(5)"""
+    with contextlib.suppress(OSError), open(f"/proc/{process.pid}/syscall") as file:
+        number = {"x86_64": "47", "aarch64": "212"}.get(os.uname().machine)
+        return file.read().partition(" ")[0] == number
+    return False
+
+
+def _of_tools(plan: Round) -> list[observer.Process]:
+    """Who has the mark of a tool of this round."""
+    return [one for use in plan.uses for one in observer.marked(use.mark)]
 
 
 def _strikes_starter(plan: Round) -> bool:
@@ -241,20 +261,19 @@ def strike(
                 send(process, signal.SIGSTOP)
             done.at = done.flagged = time.monotonic()
             _kill(agent, signal.SIGKILL)
-        case Cause.KILL_WORKER | Cause.KILL_CALL_INIT | Cause.KILL_INIT | Cause.KILL_SPAWNER:
+        case cause if cause in KILLS_KEPT:
             victim = find_victim(agent, plan)
             done.at = time.monotonic()
             if victim is not None and send(victim, signal.SIGKILL):
                 done.victims = [victim]
-            if plan.cause in (Cause.KILL_WORKER, Cause.KILL_CALL_INIT):
+            if plan.cause in KILLS_CALL:
                 time.sleep(plan.pause)
                 ask(done, "interrupt")
         case Cause.OUT_OF_MEMORY:
-            member = find_victim(agent, plan)
-            group = None if member is None else memory.group_of(member.pid)
+            members = [find_victim(agent, plan), *_of_tools(plan)]
+            groups = {group for one in members if one and (group := memory.group_of(one.pid))}
             done.at = time.monotonic()
-            if group is not None and memory.run_out(group):
-                done.ended_for_memory = True
+            done.ended_for_memory = bool(groups) and memory.run_out(groups)
             time.sleep(plan.pause)
             ask(done, "interrupt")
         case Cause.STOP_WORKER | Cause.STOP_INIT | Cause.STOP_SPAWNER:

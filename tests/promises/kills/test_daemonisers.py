@@ -129,7 +129,7 @@ def test_a_daemon_ends_with_its_call(tmp_path: Path, daemoniser: Daemoniser, end
     shown = daemoniser.shown.format(sleep=shutil.which("sleep"))
 
     async def main() -> CallResult:
-        async with sandbox(tmp_path, grace=0.2, term=0.2) as cell:
+        async with sandbox(tmp_path, grace=0.2, term=0.2, spares=0) as cell:
             output = bytearray()
             up = asyncio.Event()
 

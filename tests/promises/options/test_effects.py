@@ -360,6 +360,7 @@ def test_what_resume_takes_anew(
         tools=["shell"],
         workspace=other,
         parallel=3,
+        spares=1,
         verify=["echo verified"],
         durable=True,
         separate_output=True,
@@ -375,7 +376,7 @@ def test_what_resume_takes_anew(
     assert heard["synced"]
     assert [one.command for one in heard["event"] if isinstance(one, Verified)] == ["echo verified"]
     (segment,) = (one for one in heard["event"] if isinstance(one, SegmentStarted))
-    assert segment.settings.task["parallel"] == 3
+    assert (segment.settings.task["parallel"], segment.settings.task["spares"]) == (3, 1)
     assert [entry.spec.name for entry in segment.tools] == ["shell"]
 
 

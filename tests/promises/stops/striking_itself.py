@@ -21,6 +21,7 @@ from sandbox_agent.journal.history import Message
 from sandbox_agent.journal.result_file import RecordFile
 from sandbox_agent.models import Model, ModelCall, ModelTurn
 from sandbox_agent_sandbox.host import cell
+from sandbox_agent_sandbox.host.call_io import CallIO
 from sandbox_agent_sandbox.host.sandbox_process import SandboxProcess
 
 WRITES = 20
@@ -113,6 +114,14 @@ class Striker:
             append(writer, event)
             self.at("after-write")
 
+        adopt = CallIO._adopt
+
+        def strike_adopt(call: Any, *args: Any) -> bool:
+            is_sent = adopt(call, *args)
+            if is_sent:
+                self.at("after-send")
+            return is_sent
+
         def strike_begin_call(process: Any, *args: Any) -> str:
             why = begin_call(process, *args)
             self.at("after-send")
@@ -123,6 +132,7 @@ class Striker:
             return await call(room, *args, **more)
 
         JournalWriter.append = strike_append  # type: ignore[method-assign]
+        CallIO._adopt = strike_adopt  # type: ignore[method-assign]
         SandboxProcess.begin_call = strike_begin_call  # type: ignore[method-assign]
         cell.Cell.call = strike_call  # type: ignore[method-assign]
         commit = self.around("before-record", "after-record", RecordFile.commit)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import held
 import pytest
+import spared
 from sandboxes import command, sandbox
 
 
@@ -43,10 +44,13 @@ def test_descriptors_are_given_back_without_the_collector(tmp_path: Path) -> Non
         before = descriptors()
         for _ in range(3):
             async with sandbox(tmp_path) as cell:
-                await cell.call(command(tmp_path, "true"))
+                # As many at once as later ones and spares together: each has control groups.
+                await asyncio.gather(*(cell.call(command(tmp_path, "true")) for _ in range(4)))
+                await spared.until_waiting(cell)
                 during = descriptors()
                 for _ in range(5):
                     await cell.call(command(tmp_path, "true"))
+                await spared.until_waiting(cell)
                 assert descriptors() == during, "by calls"
         assert descriptors() == before, "by sandboxes"
 

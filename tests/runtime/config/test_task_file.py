@@ -143,7 +143,7 @@ DURATION = "write a number of seconds, or a number with ms, s, m, h or d, like 5
             "colour: red\n",
             "task.yaml:4:1: colour: there is no such field\n  hint: known here: agents_md, "
             "budgets, instructions, interrupt, model, name, output, parallel, prompt, prompt_file, "
-            "sandbox, tools, "
+            "sandbox, spares, tools, "
             "verify, version, workspace",
         ),
         (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sandbox_agent_ipc.codec import encode
 from sandbox_agent_ipc.framing import encode_frame
-from sandbox_agent_ipc.messages import PROTOCOL, Ready, Result, ResultKind, Started
+from sandbox_agent_ipc.messages import PROTOCOL, Part, Ready, Result, ResultKind, Started
 from sandbox_agent_sandbox.outcome import CallResult, Outcome
 from sandboxes import function, run, sandbox
 
@@ -57,9 +57,25 @@ def said(workspace: Path, data: bytes) -> CallResult:
         frame(Ready(PROTOCOL)),
         frame(Ready(PROTOCOL + 1)),
         frame(Started()),
+        frame(Started(), Result(ResultKind.OK, "after it")),
+        frame(Part(b"x" * 1_000_000), Result(ResultKind.OK, "")),
+        frame(Part(b"x"), Started()),
+        frame(Result(ResultKind.OK, "one"), Part(b"two")),
         frame(Result(ResultKind.OK, "one"), Result(ResultKind.OK, "two")),
     ],
-    ids=["oversize", "empty", "garbage", "ready-again", "other-version", "started-again", "two"],
+    ids=[
+        "oversize",
+        "empty",
+        "garbage",
+        "ready-again",
+        "other-version",
+        "started-again",
+        "started-again-then-a-result",
+        "parts-beyond-the-limit",
+        "started-after-a-part",
+        "part-after-the-result",
+        "two",
+    ],
 )
 def test_what_is_out_of_turn_ends_the_call_and_nothing_else(tmp_path: Path, data: bytes) -> None:
     result = said(tmp_path, data)
@@ -68,6 +84,12 @@ def test_what_is_out_of_turn_ends_the_call_and_nothing_else(tmp_path: Path, data
     else:
         assert result.outcome is Outcome.CRASHED
         assert "protocol" in result.detail
+
+
+def test_parts_that_are_no_text_are_text_all_the_same(tmp_path: Path) -> None:
+    result = said(tmp_path, frame(Part(b"a\xff"), Part(b"\xe2\x82"), Result(ResultKind.OK, "b")))
+    assert result.outcome is Outcome.OK
+    assert result.content == "a\ufffd\ufffdb"
 
 
 def test_a_result_of_any_length_is_cut(tmp_path: Path) -> None:

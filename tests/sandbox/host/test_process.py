@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 
 import psutil
 import pytest
@@ -81,3 +82,15 @@ def test_a_number_that_another_process_has_by_now_is_not_signalled() -> None:
 
 def _nothing_is_shown(pid: int) -> object:
     raise psutil.NoSuchProcess(pid)
+
+
+def test_a_supervisor_that_is_stopped_between_its_proof_and_its_exit_is_gone_with_its_call() -> (
+    None
+):
+    text = "import os; os.kill(os.getpid(), 19); os._exit(0)"
+    with subprocess.Popen([sys.executable, "-ISc", text]) as child:
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+        held = Keeper(os.pidfd_open(child.pid), os.eventfd(1), mark=7)
+        assert held.has_ended
+        held.close()
+        assert os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

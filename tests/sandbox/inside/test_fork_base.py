@@ -21,7 +21,7 @@ from sandboxes import command, function, run, sandbox, until
 NOT_INHERITED = {
     *("threading", "random", "secrets", "pathlib", "dataclasses", "inspect", "typing_extensions"),
     *("ast", "dis", "queue", "hashlib", "urllib", "ipaddress", "fnmatch", "tempfile"),
-    *("asyncio", "logging", "concurrent", "subprocess"),
+    *("asyncio", "logging", "concurrent", "subprocess", "platform", "textwrap", "msgspec.inspect"),
     *("sandbox_agent_ipc.board", "sandbox_agent_ipc.after_fork"),
 }
 
@@ -193,7 +193,9 @@ def test_what_keeps_a_call_can_gain_no_capability_and_shows_no_environment(
     secret = "a-value-of-the-policy"
 
     async def main() -> tuple[dict[str, dict[str, str]], list[bytes]]:
-        async with sandbox(tmp_path, plan=plan, env={"set": {"CONFIDED": secret}}) as cell:
+        async with sandbox(
+            tmp_path, spares=0, plan=plan, env={"set": {"CONFIDED": secret}}
+        ) as cell:
             call = asyncio.create_task(cell.call(command(tmp_path, "touch up; sleep 300")))
             await until((tmp_path / "up").exists)
             # A call's init drops what it has once it has forked the worker.

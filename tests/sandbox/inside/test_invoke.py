@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import pytest
 from sandbox_agent_ipc.messages import (
-    MAX_MESSAGE,
     Call,
     FunctionRef,
     Result,
@@ -313,10 +312,10 @@ def test_no_exception_escapes(name: str, arguments: str, content: str, status: i
     assert result.exit_status == status
 
 
-@pytest.mark.parametrize("limit", [0, 10, 1000, 10**9])
+@pytest.mark.parametrize("limit", [0, 10, 1000, 10**7 - 1])
 def test_long_text_keeps_its_head_and_tail_within_the_limit(limit: int) -> None:
     content = run("long", limit=limit).content
-    assert len(content.encode()) <= max(min(limit, MAX_MESSAGE), 60)
+    assert len(content.encode()) <= max(limit, 60)
     assert "bytes left out" in content
     if limit == 1000:
         assert content.startswith("éé") and content.endswith("éé")

@@ -9,6 +9,7 @@ more than msgspec; `exec_run` does the rest.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +43,14 @@ if TYPE_CHECKING:
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
     """Runs the command and passes its output on as it arrives. Returns its exit code."""
+    gc.disable()  # while more is imported; `exec_run` turns it on again
+    try:
+        return _main(arguments, console, signals)
+    finally:
+        gc.enable()
+
+
+def _main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
     argv = _argv(arguments.command)
     policy = _written_policy(arguments.policy)
     timeout = seconds_of("--timeout", arguments.timeout)
@@ -113,6 +122,7 @@ def _settings(arguments: argparse.Namespace, policy: PlainPolicy, workspace: Pat
         agents_md=False,  # there is no model to tell
         sandbox=policy,
         interrupt=_interrupt(arguments.grace),
+        spares=0,  # there is one call
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import math
 import os
 import signal
@@ -107,6 +108,8 @@ def _callbacks(arguments: argparse.Namespace, console: Console, stdin: StandardI
             _say_plan(event.plan, console)
         elif isinstance(event, events.Started):
             stdin.start()
+            gc.freeze()
+            gc.enable()
         elif isinstance(event, events.CancelRequested):
             stdin.pause()
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
 
 from sandbox_agent_sandbox.privileges import SHUT_BY_US
 
+_MACHINE = os.uname().machine
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
@@ -71,9 +71,9 @@ _SYS_MOUNT_SETATTR = 442
 _SYS_LANDLOCK_CREATE_RULESET = 444
 _SYS_LANDLOCK_ADD_RULE = 445
 _SYS_LANDLOCK_RESTRICT_SELF = 446
-_SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276}.get(platform.machine(), -1)
-_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(platform.machine(), -1)
-_SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}.get(platform.machine(), -1)
+_SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276}.get(_MACHINE, -1)
+_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}.get(_MACHINE, -1)
+_SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}.get(_MACHINE, -1)
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_MODE_FILTER = 2
@@ -100,7 +100,7 @@ def _check(result: int, what: str) -> int:
 
 def _syscall(number: int, what: str, *arguments: int | bytes | None) -> int:
     if number < 0:
-        raise OSError(38, f"{what}: not known on {platform.machine()}")
+        raise OSError(38, f"{what}: not known on {_MACHINE}")
     converted = [
         ctypes.c_void_p(argument & 0xFFFFFFFFFFFFFFFF) if isinstance(argument, int) else argument
         for argument in arguments

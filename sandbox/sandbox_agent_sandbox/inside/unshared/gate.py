@@ -21,7 +21,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import select
 import signal
 import socket
@@ -45,7 +44,7 @@ _AARCH64 = {
     "rt_tgsigqueueinfo": 240, "process_vm_readv": 270, "process_vm_writev": 271,
     "pidfd_send_signal": 424, "pidfd_getfd": 438,
 }  # fmt: skip
-_NUMBERS = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(platform.machine(), {})
+_NUMBERS = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(os.uname().machine, {})
 
 _KILL, _TKILL = _NUMBERS.get("kill", -1), _NUMBERS.get("tkill", -1)
 _PTRACE, _BY_PIDFD = _NUMBERS.get("ptrace", -1), _NUMBERS.get("pidfd_send_signal", -1)

@@ -23,6 +23,7 @@ from sandbox_agent_ipc.token import CallToken, Cancelled
 
 from sandbox_agent_sandbox.inside.worker.load import LoadError, load
 from sandbox_agent_sandbox.inside.worker.result_text import (
+    check_size,
     format_error,
     to_tool_result,
     truncate,
@@ -84,7 +85,8 @@ def invoke(call: Call, arguments: bytes, token: CallToken, started: Callable[[],
         returned = _run(function, positional, by_name, token)
         result = to_tool_result(returned)
         kind = ResultKind.ERROR if result.is_error else ResultKind.OK
-        text = truncate(result.content, call.output_limit, result.images)
+        check_size(result.content, call.output_limit)
+        text = truncate(result.content, call.output_limit)
         private = returned.private_files if isinstance(returned, FileResult) else ()
         status, used = _status(result.exit_status), os.times()
         return Result(

@@ -47,6 +47,8 @@ from sandbox_agent_sandbox.inside.worker import leftovers
 from sandbox_agent_sandbox.inside.worker.call_facts import CallFacts, set_facts
 from sandbox_agent_sandbox.inside.worker.environment import take_environment
 from sandbox_agent_sandbox.inside.worker.invoke import NotStarted, describe_all, invoke
+from sandbox_agent_sandbox.inside.worker.rehearsal import Nowhere, is_spare, rehearse
+from sandbox_agent_sandbox.inside.worker.send_result import send_result
 from sandbox_agent_sandbox.inside.worker.serving import serve
 from sandbox_agent_sandbox.inside.worker.tool_result import why_short
 from sandbox_agent_sandbox.plan import Plan
@@ -157,8 +159,10 @@ def _serve(
     others: Callable[[], list[int]],
     move: Callable[[str], str],
 ) -> None:
-    outbox.send(Ready(PROTOCOL))
     inbox = Inbox(socket.socket(fileno=descriptors.inbox))
+    if is_spare(inbox.sock):
+        _rehearse(plan, descriptors, board_fd, others, move)
+    outbox.send(Ready(PROTOCOL))
     message, received = inbox.receive(ToWorker)
     take_environment({name: move(value) for name, value in message.env.items()})
     sys.path[:] = plan.import_path
@@ -182,12 +186,44 @@ def _serve(
         stdin = received.pop(0)
         os.dup2(stdin, 0)
         os.close(stdin)
+    _call(plan, message, received, descriptors, board_fd, outbox, others)
+
+
+def _call(
+    plan: Plan,
+    message: Call,
+    received: list[int],
+    descriptors: CallDescriptors,
+    board_fd: int,
+    outbox: Outbox,
+    others: Callable[[], list[int]],
+) -> None:
     arguments = message.arguments
     if arguments is None:
         arguments = read_arguments(received[0], _MAX_ARGUMENTS)
     kept = tuple(bind.path for bind in plan.binds)
     set_facts(CallFacts(min(message.output_limit, MODEL_BYTES), kept))
-    outbox.send(_run(message, arguments, outbox, board_fd, descriptors, others))
+    send_result(outbox, _run(message, arguments, outbox, board_fd, descriptors, others))
+
+
+def _rehearse(
+    plan: Plan,
+    descriptors: CallDescriptors,
+    board_fd: int,
+    others: Callable[[], list[int]],
+    move: Callable[[str], str],
+) -> None:
+    """Play a call in a spare, see `rehearsal`. What it changes is as it was before, or is set by
+    every call."""
+    with suppress(OSError):  # no descriptor is left, for instance: the call will say so
+        message = rehearse(plan, board_fd)
+        take_environment({name: move(value) for name, value in message.env.items()})
+        _enter(message.cwd)
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # which it is already
+        _call(plan, message, [], descriptors, board_fd, Nowhere(), others)
+        token = BoardView(board_fd).token(message.slot, message.word, descriptors.wake)
+        leftovers.finish_python(token, (descriptors.inbox, descriptors.outbox, board_fd))
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _enter(folder: str) -> None:

@@ -6,19 +6,15 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 import msgspec
-from sandbox_agent_ipc.messages import MAX_MESSAGE, Image
+from sandbox_agent_ipc.messages import MAX_RESULT
 
 from sandbox_agent_sandbox.capture import join, note
 from sandbox_agent_sandbox.images import select_images
-from sandbox_agent_sandbox.inside.worker.tool_result import ToolResult
-
-_MAX_TEXT = MAX_MESSAGE - 64 * 1024
-"""Bytes of text that a Result can carry, whatever the caller's limit."""
+from sandbox_agent_sandbox.inside.worker.tool_result import ToolError, ToolResult
 
 _FRAMES = 8
 """How many of a traceback's innermost frames are shown."""
@@ -83,13 +79,25 @@ def format_error(error: BaseException) -> str:
         return f"{type(error).__name__} (not shown in full: {type(second).__name__})"
 
 
-def truncate(text: str, limit: int, images: Sequence[Image] = ()) -> str:
-    """Valid Unicode of at most `limit` bytes. When it is too long, the middle is left out.
+def check_size(text: str, limit: int) -> None:
+    """Refuse what the caller's limit allows, and no result can hold. limit: bytes. Raises
+    ToolError."""
+    if limit <= MAX_RESULT or len(text) <= MAX_RESULT // 4:
+        return
+    size = len(text) if text.isascii() else len(text.encode(errors="backslashreplace"))
+    if size > MAX_RESULT:
+        raise ToolError(
+            f"the tool returned {size} bytes, and a result holds at most {MAX_RESULT};"
+            " hint: write it to a file in the workspace, and return its path"
+        )
 
-    images: those that travel in the same message.
-    """
+
+def truncate(text: str, limit: int) -> str:
+    """Valid Unicode of at most `limit` bytes. When it is too long, the middle is left out."""
+    limit = min(limit, MAX_RESULT)
+    if text.isascii() and len(text) <= limit:
+        return text
     data = text.encode(errors="backslashreplace")
-    limit = min(limit, _MAX_TEXT - sum(len(image.data) for image in images))
     if len(data) <= limit:
         return data.decode()
     kept = max(limit - len(note(len(data))), 0)

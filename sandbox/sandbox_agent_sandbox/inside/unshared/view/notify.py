@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import platform
 import struct
 from contextlib import suppress
 from typing import NamedTuple
@@ -25,14 +24,14 @@ NUMBERS = {
         "ioctl": 29, "shmget": 194, "shmat": 196, "shmctl": 195, "socket": 198, "connect": 203,
         "bind": 200, "listen": 201, "openat": 56, "linkat": 37, "unlinkat": 35,
     },
-}.get(platform.machine(), {})  # fmt: skip
+}.get(os.uname().machine, {})  # fmt: skip
 """Of the calls that the broker carries out. What libc makes of link(2) and unlink(2) differs."""
 
 TIOCGPTPEER = 0x5441
 """The only request of ioctl(2) among them."""
 
 _SYS_PIDFD_GETFD = 438
-_SYS_PROCESS_VM_READV = {"x86_64": 310, "aarch64": 270}.get(platform.machine(), -1)
+_SYS_PROCESS_VM_READV = {"x86_64": 310, "aarch64": 270}.get(os.uname().machine, -1)
 
 _RECEIVE, _SEND, _IS_VALID, _ADD_FD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
 _SET_FLAGS, _WAKE_AT_ONCE = 0x40082104, 1

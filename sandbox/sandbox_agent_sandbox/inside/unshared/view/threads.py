@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
 
 from sandbox_agent_sandbox.inside.kernel import syscalls
@@ -18,7 +17,7 @@ _libc.syscall.restype = ctypes.c_long
 _SETGROUPS, _SETRESGID, _SETRESUID = {
     "x86_64": (116, 119, 117),
     "aarch64": (159, 149, 147),
-}.get(platform.machine(), (-1, -1, -1))
+}.get(os.uname().machine, (-1, -1, -1))
 
 
 def become(uid: int, gid: int) -> None:
