@@ -18,6 +18,7 @@ import itertools
 import os
 import resource
 import select
+import time
 from collections import deque
 from math import inf
 
@@ -30,11 +31,12 @@ from sandbox_agent_ipc.shortage import SHORTAGES, explained
 from sandbox_agent_ipc.token import RunToken, ancestors
 
 from sandbox_agent_sandbox.call_status import worker_end
+from sandbox_agent_sandbox.errors import SandboxError
 from sandbox_agent_sandbox.host.call_process import CallProcess
 from sandbox_agent_sandbox.host.descriptors import Channels, make_channels
 from sandbox_agent_sandbox.host.launch import why_failed
 from sandbox_agent_sandbox.host.process import Process
-from sandbox_agent_sandbox.host.sandbox_process import SandboxProcess
+from sandbox_agent_sandbox.host.sandbox_process import OnOpen, SandboxProcess
 from sandbox_agent_sandbox.host.sandbox_state import State
 from sandbox_agent_sandbox.limits.groups import CallGroup
 from sandbox_agent_sandbox.plan import Plan, PlanKind
@@ -166,6 +168,15 @@ class Spares:
             return plan
         room = limits.processes + PROCESSES * number
         return msgspec.structs.replace(plan, limits=msgspec.structs.replace(limits, processes=room))
+
+    def after_open(self, on_open: OnOpen) -> OnOpen:
+        """What tells of the open sandbox, and has the first spare wait for the first call."""
+
+        def opened(failure: SandboxError | None) -> None:
+            self.call_at = time.monotonic()
+            on_open(failure)
+
+        return opened
 
     def due(self, *, frozen: bool) -> float:
         """When the next one is to be made; infinity for not before something happens."""

@@ -77,7 +77,7 @@ class Supervisor(CallOrders):
 
     def open(self, plan: Plan, on_open: OnOpen) -> None:
         """Begin to build the sandbox, after `launch`. on_open may be called more than once."""
-        self._sandbox.on_open = on_open
+        self._sandbox.on_open = self.spares.after_open(on_open)
         self._commands.add(lambda now: self._sandbox.build(plan, self.spares.prepare(plan)))
         if self._sandbox.state.state is State.CLOSED:
             # Perhaps the thread ended before it saw the command, and has nothing to report to.

@@ -5,6 +5,7 @@ So `scripts/bench --against` measures both with the same programs.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import time
@@ -51,10 +52,13 @@ def new_cell(
     term: float = 20.0,
     **policy: Any,
 ) -> Cell:
-    """A sandbox that is not open yet. grace, term: seconds."""
+    """A sandbox that is not open yet, as a conversation has it: with spare workers, where there are
+    any. grace, term: seconds."""
     asked = Policy(**policy)
     plan = make_plan(asked, host_facts(), workspace=workspace, tool_paths=tool_paths)
-    return Cell(plan, grace=grace, term=term)
+    has_spares = "spares" in inspect.signature(Cell).parameters
+    more = {"spares": 2} if has_spares and workspace is not None else {}
+    return Cell(plan, grace=grace, term=term, **more)
 
 
 def request(function: FunctionRef, workspace: Path, arguments: object, **more: Any) -> CallRequest:

@@ -199,7 +199,7 @@ def _session(setting: Setting, ours: Ours) -> None:
 
 def _large(setting: Setting) -> None:
     """A large result beside memcpy into fresh memory, and one that is too large."""
-    size, too_large = setting.size((64 << 20, 1 << 30), (4 << 20, 32 << 20))
+    size, too_large = setting.size((64 << 20, 1 << 30), (4 << 20, 257 << 20))
 
     def once(product: Product) -> Callable[[], Figures]:
         def measured() -> Figures:
