@@ -54,11 +54,16 @@ def new_cell(
 ) -> Cell:
     """A sandbox that is not open yet, as a conversation has it: with spare workers, where there are
     any. grace, term: seconds."""
-    asked = Policy(**policy)
-    plan = make_plan(asked, host_facts(), workspace=workspace, tool_paths=tool_paths)
+    plan = new_plan(workspace, tool_paths=tool_paths, **policy)
     has_spares = "spares" in inspect.signature(Cell).parameters
     more = {"spares": 2} if has_spares and workspace is not None else {}
     return Cell(plan, grace=grace, term=term, **more)
+
+
+def new_plan(workspace: Path | None, *, tool_paths: Sequence[Path] = (), **policy: Any) -> Any:
+    """A plan for this host."""
+    asked = Policy(**policy)
+    return make_plan(asked, host_facts(), workspace=workspace, tool_paths=tool_paths)
 
 
 def request(function: FunctionRef, workspace: Path, arguments: object, **more: Any) -> CallRequest:
