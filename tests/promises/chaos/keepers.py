@@ -27,6 +27,9 @@ SPAWNER, SUPERVISOR, STARTER, REAPER = (
 )
 """Names of the processes without namespaces (PR_SET_NAME)."""
 
+WORKER = "sandbox-worker"
+"""In every plan."""
+
 
 def is_leaving(process: observer.Process) -> bool:
     """Whether it keeps one call, and so exits once it has proven the call's end."""

@@ -144,10 +144,7 @@ def _candidates(levels: dict[int, list[observer.Process]], plan: Round) -> list[
     if _strikes_starter(plan):
         every = itertools.chain.from_iterable(levels.values())
         return [one for one in every if one.name == keepers.STARTER]
-    found = [one for one in levels.get(DEPTH[plan.cause], ()) if not keepers.is_reaper(one)]
-    if plan.cause is Cause.OUT_OF_MEMORY:  # of a call, which says so
-        return [one for one in found if not _waits(one)]
-    return found
+    return [one for one in levels.get(DEPTH[plan.cause], ()) if not keepers.is_reaper(one)]
 
 
 def _waits(process: observer.Process) -> bool:
@@ -157,6 +154,16 @@ def _waits(process: observer.Process) -> bool:
         number = {"x86_64": "47", "aarch64": "212"}.get(os.uname().machine)
         return file.read().partition(" ")[0] == number
     return False
+
+
+def _of_calls(agent: int, number: int) -> list[observer.Process]:
+    """The workers of so many calls. A spare that does not wait yet is newer than any of them."""
+    found = [
+        one
+        for one in by_depth(agent).get(DEPTH[Cause.OUT_OF_MEMORY], ())
+        if one.name == keepers.WORKER and not _waits(one)
+    ]
+    return sorted(found, key=lambda one: (one.start, one.pid))[:number]
 
 
 def _of_tools(plan: Round) -> list[observer.Process]:
@@ -270,8 +277,8 @@ def strike(
                 time.sleep(plan.pause)
                 ask(done, "interrupt")
         case Cause.OUT_OF_MEMORY:
-            members = [find_victim(agent, plan), *_of_tools(plan)]
-            groups = {group for one in members if one and (group := memory.group_of(one.pid))}
+            members = [*_of_calls(agent, len(open_calls())), *_of_tools(plan)]
+            groups = {group for one in members if (group := memory.group_of(one.pid))}
             done.at = time.monotonic()
             done.ended_for_memory = bool(groups) and memory.run_out(groups)
             time.sleep(plan.pause)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,5 +127,34 @@ def test_a_call_that_is_adopted_while_the_sandbox_is_closed_ends(tmp_path: Path)
                 assert await closing == ()
                 for result in results:
                     assert isinstance(result, Exception) or result.outcome is not Outcome.OK
+
+    run(main)
+
+
+def test_a_spare_that_is_stopped_again_and_again_ends_with_its_sandbox(tmp_path: Path) -> None:
+    """Without namespaces it ends by an order, which it does not follow while it is stopped."""
+
+    async def main() -> None:
+        async with sandbox(tmp_path, plan="no_namespaces") as cell:
+            spares = await spared.until_waiting(cell)
+            keepers = [observer.look(spared.keeper(one)) for one in spares]
+            is_closing = threading.Event()
+
+            def strike() -> None:
+                is_closing.wait(20)
+                until = time.monotonic() + 0.1
+                while time.monotonic() < until:
+                    for one in keepers:
+                        if one is not None and observer.look(one.pid) == one:
+                            with contextlib.suppress(ProcessLookupError):
+                                os.kill(one.pid, signal.SIGSTOP)
+
+            striker = threading.Thread(target=strike)
+            striker.start()
+            begin = time.monotonic()
+            is_closing.set()
+            assert await asyncio.to_thread(cell.close) == ()
+            assert time.monotonic() - begin < 2 * observer.patience()
+            striker.join()
 
     run(main)

@@ -62,6 +62,9 @@ from sandbox_agent_sandbox.steps import Step
 
 _REAPING = 0.5
 """Seconds in which a start ends what earlier sandboxes have left."""
+_AGAIN = 0.05
+"""Seconds after which the order to end is repeated."""
+
 _LAST_REAPING = 0.2
 """Seconds that are left for that when the sandbox ends. A short run would leave it undone."""
 _SWEEP_PAUSE = 0.001
@@ -220,7 +223,9 @@ class _Calls:
             os.waitpid(self.reaper, WALL)
             self.reaper = 0
         while self._calls:
-            self._look(None)
+            self._look(_AGAIN)
+            for call in self._calls.values():  # one that was stopped after it has not followed it
+                orders.send(call.pidfd, orders.END)
 
     def _look(self, pause: float | None) -> set[int]:
         """Wait for something to happen, and do what concerns the calls. Returns what is readable of
