@@ -282,7 +282,7 @@ class Settings(ConfigModel):
 
     spares: Annotated[Count, Field(ge=0)] = SETTINGS.spares
     """How many workers are kept ready for calls to come, so that a call begins at once. Each takes
-    some 6 MB of memory. 0: each call starts its own. At most 8 are kept; with less room for them,
+    some 7 MB of memory. 0: each call starts its own. At most 8 are kept; with less room for them,
     fewer, and you are told."""
 
     verify: list[Text] = Field(default_factory=list)
