@@ -433,4 +433,11 @@ def _ancestors(process: observer.Process, known: dict[int, observer.Process]) ->
 
 
 def _show(process: observer.Process) -> str:
-    return f"{process.pid} {process.name} (below {process.parent}): {process.command[:150]}"
+    above, state = observer.look(process.parent), "ended since"
+    with contextlib.suppress(OSError), open(f"/proc/{process.pid}/stat") as file:
+        state = file.read().rpartition(")")[2].split()[0]
+    seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - process.start / os.sysconf("SC_CLK_TCK")
+    return (
+        f"{process.pid} {process.name}, {state}, {seconds:.2f} s old, below {process.parent}"
+        f" {above.name if above else ''}: {process.command[:50]}"
+    )
