@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sandbox_agent_sandbox.call_status import END_ORDER
+from sandbox_agent_sandbox.host.sandbox_state import ORDER_AGAIN
 from sandbox_agent_sandbox.outcome import Survivor
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ _EXIT = 0.5
 
 _EXITS = 0.01
 """Seconds in which it exits if nothing stops it, as a rule."""
-
-_AGAIN = 0.1
-"""Seconds after which a keeper is ordered to end once more."""
 
 
 class Process:
@@ -232,9 +230,9 @@ class Keeper(Process):
         while True:
             self.kill()
             left = deadline - time.monotonic()
-            if _wait_for(self.pidfd, max(0.0, min(left, _AGAIN))):
+            if _wait_for(self.pidfd, max(0.0, min(left, ORDER_AGAIN))):
                 return True
-            if left <= _AGAIN:
+            if left <= ORDER_AGAIN:
                 return False
 
     def _signal(self, number: signal.Signals) -> None:

@@ -256,6 +256,8 @@ class SandboxProcess:
             self.fail(SandboxUnavailable(f"building the sandbox took over {limit:.0f} s"))
         elif self.state.has_no_init_to_come(now):
             self._never_built()
+        elif self.state.wants_order(now) and self._init is not None:
+            self._init.kill()
 
     def fail(self, failure: SandboxError) -> None:
         """The sandbox is of no more use: end what there is of it."""

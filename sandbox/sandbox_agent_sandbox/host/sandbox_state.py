@@ -68,6 +68,10 @@ _CLOSED = frozenset({State.ABANDONED, State.CLOSING})
 """The time for the proof counts."""
 
 
+ORDER_AGAIN = 0.1
+"""Seconds."""
+
+
 class SandboxState:
     """One sandbox's way from start to end. Only the supervisor's thread changes it; any thread may
     look at `state` and `failure`.
@@ -77,7 +81,7 @@ class SandboxState:
 
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
-        self._build_until = self._orphaned_until = self._proof_until = inf
+        self._build_until = self._orphaned_until = self._proof_until = self._order_at = inf
         self.state = State.STARTING
         self.failure: SandboxError | None = None
 
@@ -88,6 +92,7 @@ class SandboxState:
             self._build_until if self.state in _BUILT else inf,
             self._orphaned_until if self.state in _WITHOUT_SPAWNER else inf,
             self._proof_until if self.state in _CLOSED else inf,
+            self._order_at if self.state is State.CLOSING else inf,
         )
 
     @property
@@ -152,8 +157,17 @@ class SandboxState:
         if self.state in (State.ABANDONED, State.CLOSING):
             return False
         self._proof_until = now + self._deadlines.proof
+        self._order_at = now + ORDER_AGAIN
         without_init = self.state in (State.WAITING, State.BUILDING, State.ORPHANED)
         self._move(State.ABANDONED if without_init else State.CLOSING)
+        return True
+
+    def wants_order(self, now: float) -> bool:
+        """Whether the order to end is to be given once more. One that was stopped just after the
+        last does not follow it."""
+        if self.state is not State.CLOSING or now < self._order_at:
+            return False
+        self._order_at = now + ORDER_AGAIN
         return True
 
     def closed(self, failure: SandboxError) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import observer
@@ -131,6 +131,26 @@ def test_a_call_that_is_adopted_while_the_sandbox_is_closed_ends(tmp_path: Path)
     run(main)
 
 
+@contextlib.contextmanager
+def stopping(processes: list[observer.Process | None]) -> Iterator[threading.Event]:
+    """Stop these again and again, for a tenth of a second after the event."""
+    is_closing = threading.Event()
+
+    def strike() -> None:
+        is_closing.wait(20)
+        until = time.monotonic() + 0.1
+        while time.monotonic() < until:
+            for one in filter(None, processes):
+                if observer.look(one.pid) == one:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(one.pid, signal.SIGSTOP)
+
+    striker = threading.Thread(target=strike)
+    striker.start()
+    yield is_closing
+    striker.join()
+
+
 def test_a_spare_that_is_stopped_again_and_again_ends_with_its_sandbox(tmp_path: Path) -> None:
     """Without namespaces it ends by an order, which it does not follow while it is stopped."""
 
@@ -138,23 +158,24 @@ def test_a_spare_that_is_stopped_again_and_again_ends_with_its_sandbox(tmp_path:
         async with sandbox(tmp_path, plan="no_namespaces") as cell:
             spares = await spared.until_waiting(cell)
             keepers = [observer.look(spared.keeper(one)) for one in spares]
-            is_closing = threading.Event()
+            with stopping(keepers) as is_closing:
+                begin = time.monotonic()
+                is_closing.set()
+                assert await asyncio.to_thread(cell.close) == ()
+                assert time.monotonic() - begin < 2 * observer.patience()
 
-            def strike() -> None:
-                is_closing.wait(20)
-                until = time.monotonic() + 0.1
-                while time.monotonic() < until:
-                    for one in keepers:
-                        if one is not None and observer.look(one.pid) == one:
-                            with contextlib.suppress(ProcessLookupError):
-                                os.kill(one.pid, signal.SIGSTOP)
+    run(main)
 
-            striker = threading.Thread(target=strike)
-            striker.start()
-            begin = time.monotonic()
-            is_closing.set()
-            assert await asyncio.to_thread(cell.close) == ()
-            assert time.monotonic() - begin < 2 * observer.patience()
-            striker.join()
+
+def test_a_spawner_that_is_stopped_again_and_again_ends_with_its_sandbox(tmp_path: Path) -> None:
+    """It is told to end again before the proof is overdue."""
+
+    async def main() -> None:
+        async with sandbox(tmp_path, plan="no_namespaces") as cell:
+            with stopping([observer.look(_spawner(cell))]) as is_closing:
+                begin = time.monotonic()
+                is_closing.set()
+                assert await asyncio.to_thread(cell.close) == ()
+                assert time.monotonic() - begin < 2 * observer.patience()
 
     run(main)
