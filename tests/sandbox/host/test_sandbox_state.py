@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sandbox_agent_sandbox.errors import SandboxBroken
 from sandbox_agent_sandbox.host.deadlines import Deadlines
-from sandbox_agent_sandbox.host.sandbox_state import MOVES, SandboxState, State
+from sandbox_agent_sandbox.host.sandbox_state import MOVES, ORDER_AGAIN, SandboxState, State
 
 DEADLINES = Deadlines(open=30.0, orphan=0.25, proof=5.0)
+AGAIN = 2.0 + ORDER_AGAIN
+"""After CLOSE."""
 WHY = SandboxBroken("why")
 
 Step = Callable[[SandboxState], object]
@@ -52,13 +54,13 @@ def after(*steps: Step) -> SandboxState:
         ((STARTED, PLANNED, CLOSE), State.ABANDONED, 7.0),
         ((STARTED, PLANNED, CLOSE, SPAWNER_ENDED), State.ABANDONED, 1.25),
         ((STARTED, PLANNED, SPAWNER_ENDED, CLOSE), State.ABANDONED, 1.25),
-        ((STARTED, PLANNED, CLOSE, INIT), State.CLOSING, 7.0),
-        ((STARTED, PLANNED, CLOSE, FAIL), State.CLOSING, 7.0),
+        ((STARTED, PLANNED, CLOSE, INIT), State.CLOSING, AGAIN),
+        ((STARTED, PLANNED, CLOSE, FAIL), State.CLOSING, AGAIN),
         # What comes too late changes nothing.
         ((STARTED, PLANNED, FAIL, INIT, HELLO), State.FAILED, inf),
-        ((STARTED, PLANNED, INIT, CLOSE, HELLO), State.CLOSING, 7.0),
-        ((STARTED, PLANNED, INIT, HELLO, CLOSE, FAIL), State.CLOSING, 7.0),
-        ((STARTED, PLANNED, INIT, HELLO, FAIL, CLOSE), State.CLOSING, 7.0),
+        ((STARTED, PLANNED, INIT, CLOSE, HELLO), State.CLOSING, AGAIN),
+        ((STARTED, PLANNED, INIT, HELLO, CLOSE, FAIL), State.CLOSING, AGAIN),
+        ((STARTED, PLANNED, INIT, HELLO, FAIL, CLOSE), State.CLOSING, AGAIN),
     ],
 )
 def test_where_a_sandbox_is_after_what_was_seen(
@@ -98,6 +100,18 @@ def test_the_proof_is_waited_for_from_the_first_close() -> None:
     assert not sandbox.close(6.0)
     assert not sandbox.has_no_proof_to_come(6.99)
     assert sandbox.has_no_proof_to_come(7.0)
+
+
+def test_the_order_to_end_is_repeated_until_the_proof() -> None:
+    sandbox = after(STARTED, PLANNED, INIT, HELLO)
+    assert not sandbox.wants_order(100.0), "it is open"
+    CLOSE(sandbox)
+    assert not sandbox.wants_order(AGAIN - 0.01)
+    assert sandbox.wants_order(AGAIN)
+    assert not sandbox.wants_order(AGAIN + 0.01)
+    assert sandbox.deadline == pytest.approx(AGAIN + ORDER_AGAIN)
+    assert sandbox.wants_order(6.9)
+    assert sandbox.deadline == 7.0, "the end of patience"
 
 
 def test_the_first_failure_stays() -> None:
