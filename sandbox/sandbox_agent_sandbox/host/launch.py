@@ -18,8 +18,8 @@ from sandbox_agent_ipc.shortage import SHORTAGES, shortage_in
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.import_roots import import_roots
+from sandbox_agent_sandbox.interpreter import interpreter, parent_death_prefix
 from sandbox_agent_sandbox.plan import Plan, PlanKind
-from sandbox_agent_sandbox.policy.probe import interpreter, parent_death_prefix
 from sandbox_agent_sandbox.steps import Step
 
 _BEGIN = (

@@ -8,10 +8,11 @@ map.
 from __future__ import annotations
 
 import os
-import re
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ import msgspec
 from sandbox_agent_sandbox import privileges
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.import_roots import import_roots
+from sandbox_agent_sandbox.interpreter import interpreter, is_program, parent_death_prefix
 from sandbox_agent_sandbox.limits.places import find_places
 from sandbox_agent_sandbox.plan import ControlGroups, Unshared
 
@@ -64,43 +66,6 @@ class HostFacts(msgspec.Struct, frozen=True):
     unshared: Unshared | None = None
 
 
-def interpreter() -> str:
-    """The Python that sandboxes are started with: this process's own.
-
-    `sys.executable` is not Python where a program is frozen (PyInstaller) or embeds the interpreter
-    (uwsgi): whatever its arguments, it would start its own main program again. Then the
-    interpreter of the installation that this process uses is taken, if there is one.
-
-    Raises SandboxUnavailable where there is none. It starts nothing to find out.
-    """
-    given = sys.executable or ""
-    if getattr(sys, "frozen", False):
-        raise SandboxUnavailable(
-            f"this program is frozen: sys.executable is {given!r}, which is not Python, and"
-            " sandboxes are started with Python; hint: install sandbox-agent-runtime and the"
-            " program into an environment (pip), and run it with that Python"
-        )
-    if _PYTHON.fullmatch(os.path.basename(given)) and _is_program(given):
-        return os.path.abspath(given)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for prefix in dict.fromkeys((sys.prefix, sys.exec_prefix, sys.base_prefix)):
-        if _is_program(candidate := f"{prefix}/bin/{version}"):
-            return candidate
-    raise SandboxUnavailable(
-        f"there is no Python to start sandboxes with: sys.executable is {given!r}, and"
-        f" {sys.base_prefix}/bin has no {version}; hint: set sys.executable to the path of a"
-        f" Python {sys.version_info.major}.{sys.version_info.minor}"
-    )
-
-
-def _is_program(path: str) -> bool:
-    return os.path.isfile(path) and os.access(path, os.X_OK)
-
-
-_PYTHON = re.compile(r"(python|pypy|graalpy)[\d.]*[a-z]*(-\w+)?(\.exe)?", re.IGNORECASE)
-"""The names of interpreters: python, python3.11, python3.13t, pypy3, python3-dbg."""
-
-
 def host_facts() -> HostFacts:
     """The facts of this process, now."""
     environment = dict(os.environ)
@@ -141,7 +106,7 @@ def image_maker() -> str:
     if not os.access("/dev/loop-control", os.R_OK | os.W_OK):
         return ""
     candidates = (f"{folder}/mkfs.ext4" for folder in ("/usr/sbin", "/sbin", "/usr/bin", "/bin"))
-    return next(filter(_is_program, candidates), "")
+    return next(filter(is_program, candidates), "")
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -289,10 +254,22 @@ class Trials:
         with self._lock:
             self._is_abandoned = True
             for child in self._children:
-                child.kill()
+                _end(child)
 
     def run(self, argv: list[str], environment: dict[str, str]) -> tuple[bytes, bytes]:
-        """Start a child and wait for its end. Returns what it wrote."""
+        """Start a child and wait for its end. Returns what it wrote. Where somebody has ended it,
+        that says nothing of this host: it is started again. Raises SandboxUnavailable in the end.
+        """
+        for _ in range(_ATTEMPTS):
+            written, status = self._run_once(argv, environment)
+            if -status not in _BY_OTHERS:
+                return written
+        name = signal.Signals(-status).name
+        raise SandboxUnavailable(f"{_UNKNOWN} was ended by {name}, {_ATTEMPTS} times")
+
+    def _run_once(
+        self, argv: list[str], environment: dict[str, str]
+    ) -> tuple[tuple[bytes, bytes], int]:
         import subprocess
 
         with self._lock:
@@ -304,13 +281,16 @@ class Trials:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment,
+                process_group=0,  # what it has forked may be stopped, and hold its output open
             )
             self._children.add(child)
         with child:
             try:
                 written = child.communicate(timeout=_TRIAL_SECONDS)
-            except BaseException:
-                child.kill()
+            except BaseException as error:
+                _end(child)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise SandboxUnavailable(f"{_UNKNOWN} took over 20 s") from None
                 raise
             finally:
                 with self._lock:
@@ -318,11 +298,20 @@ class Trials:
                     is_abandoned = self._is_abandoned
         if is_abandoned:
             raise Abandoned
-        return written
+        return written, child.returncode
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.returncode is None:  # else its number may be another's
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 _TRIALS: ContextVar[Trials | None] = ContextVar("trials", default=None)
 _TRIAL_SECONDS = 20.0
+_ATTEMPTS = 3
+_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_UNKNOWN = "what this host can do is not known: the process that tries it"
 
 
 _TIED = (
@@ -333,26 +322,12 @@ _TIED = (
 )
 
 
-_SETPRIV = Path("/usr/bin/setpriv")
-"""Of util-linux. It sets the parent-death signal some 15 ms before a new Python can."""
-
-
-@cache
-def parent_death_prefix() -> tuple[str, ...]:
-    """The command prefix that sets the parent-death signal, where this host has it. setpriv(1)"""
-    try:
-        able = b"pdeathsig" in _SETPRIV.read_bytes()  # since util-linux 2.33
-    except OSError:
-        able = False
-    return (str(_SETPRIV), "--pdeathsig", "KILL", "--") if able else ()
-
-
 def run_child(code: str, environment: dict[str, str]) -> tuple[bytes, bytes]:
     """Run a program of Python's in a child that ends with this thread, with the folders of our
     packages as its argument.
 
     Returns what it wrote to standard output and error. Raises SandboxUnavailable where there is no
-    Python to start a sandbox with, TimeoutExpired, and Abandoned where this thread's `Trials` are.
+    Python to start a sandbox with, as `Trials.run`, and Abandoned where this thread's `Trials` are.
     """
     python = [*parent_death_prefix(), interpreter(), "-I", "-S", "-B", "-c", _TIED + code]
     argv = [*python, ":".join(import_roots()), str(os.getpid())]
@@ -378,9 +353,7 @@ def host_can() -> Unshared:
 
     Raises SandboxUnavailable where there is no Python to start a child with.
     """
-    import subprocess  # here: a full plan is made without a child
-
     try:
         return msgspec.json.decode(run_child(_TRIAL, {})[0], type=Unshared)
-    except (OSError, subprocess.TimeoutExpired, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError):
         return Unshared()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -161,17 +162,70 @@ def test_who_is_interrupted_while_kinds_are_tried_waits_for_no_trial(
     assert observer.marked(mark) == []
 
 
+def slow_python(folder: Path, text: str) -> str:
+    """A Python whose begin is this script's."""
+    slow = folder / "python3"
+    slow.write_text(f'#!/bin/sh\ncd {folder}\n{text}\nexec {sys.executable} "$@"\n')
+    slow.chmod(0o755)
+    return str(slow)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_trial_that_somebody_ends_says_nothing_of_this_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """The kernel when memory is short, for instance. The plan would be a weaker one, silently."""
+    text = f"echo >>begun; [ $(wc -l <begun) -gt {times} ] || kill -KILL $$"
+    host_can.cache_clear()
+    right = host_can()
+    monkeypatch.setattr(sys, "executable", slow_python(tmp_path, text))
+    host_can.cache_clear()
+    assert host_can() == right
+    assert (tmp_path / "begun").read_text().count("\n") == times + 1
+    (tmp_path / "begun").unlink()
+    assert try_in_child("", {}) == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_trial_that_is_ended_every_time_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(sys, "executable", slow_python(tmp_path, f"kill -{number.value} $$"))
+    host_can.cache_clear()
+    for ask in (host_can, lambda: try_in_child("", {})):
+        with pytest.raises(SandboxUnavailable, match=f"ended by {number.name}, 3 times"):
+            ask()
+
+
+def test_what_a_trial_has_forked_is_ended_with_it_if_it_is_stopped(tmp_path: Path) -> None:
+    """It holds the output of the trial open."""
+    code = (
+        "child = os.fork()\n"
+        "if not child: os.kill(os.getpid(), 19)\n"
+        f"os.waitpid(child, os.WUNTRACED); open({str(tmp_path / 'stopped')!r}, 'w').close()\n"
+        "os.waitpid(child, 0)"
+    )
+
+    async def main() -> None:
+        trial = asyncio.create_task(apart(try_in_child, code, {}))
+        await asyncio.to_thread(observer.eventually, (tmp_path / "stopped").exists, 20)
+        trial.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trial
+
+    begin = time.monotonic()
+    asyncio.run(main())
+    assert time.monotonic() - begin < 10
+    assert observer.marked(str(tmp_path / "stopped")) == []
+
+
 def test_a_trial_whose_parent_has_died_tries_nothing(tmp_path: Path) -> None:
     """Also if its Python had not begun by then."""
-    slow = tmp_path / "python3"
-    slow.write_text(
-        f'#!/bin/sh\ncd {tmp_path}; echo $$ >begun; read -r _ <go; exec {sys.executable} "$@"\n'
-    )
-    slow.chmod(0o755)
+    slow = slow_python(tmp_path, "echo $$ >begun; read -r _ <go")
     os.mkfifo(tmp_path / "go")
     go = os.open(tmp_path / "go", os.O_RDWR)  # without a reader, too: setpriv(1) ends it at once
     text = (
-        f"import sys; sys.executable = {str(slow)!r}; "
+        f"import sys; sys.executable = {slow!r}; "
         "from sandbox_agent_sandbox.policy.probe import try_in_child; "
         "try_in_child(\"open('tried', 'w')\", {})"
     )

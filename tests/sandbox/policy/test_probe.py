@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from identity import BIN, CHECKOUT, Person
 from sandbox_agent_sandbox.errors import SandboxUnavailable
-from sandbox_agent_sandbox.policy.probe import interpreter, probe
+from sandbox_agent_sandbox.interpreter import interpreter
+from sandbox_agent_sandbox.policy.probe import probe
 
 VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 INSTALLED = f"{sys.base_prefix}/bin/{VERSION}"

@@ -72,7 +72,16 @@ def _works(trial: Callable[[], bool]) -> bool:
         with suppress(BaseException):
             works = trial()
         os._exit(0 if works else 1)
-    return os.waitpid(child, 0)[1] == 0
+    return _exit_code(child) == 0
+
+
+def _exit_code(child: int) -> int:
+    """Wait for it. If somebody has ended it, that says nothing of this host, and this process ends
+    in the same way: see `probe.Trials`."""
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if -code in (signal.SIGKILL, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return code
 
 
 def _files() -> bool:
@@ -119,10 +128,12 @@ def _other_user() -> bool:
         finally:
             os._exit(1)
     os.close(told)
-    if os.read(ready, 1):
-        with suppress(PermissionError):
-            os.kill(child, signal.SIGTERM)
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+    if not os.read(ready, 1):
+        _exit_code(child)
+        return False
+    with suppress(PermissionError):
+        os.kill(child, signal.SIGTERM)
+        return _exit_code(child) == -signal.SIGTERM
     return False
 
 
@@ -158,7 +169,7 @@ def _notifications() -> tuple[bool, bool, bool]:
         thread.start()
         thread.join(10)
     ours.close()
-    said = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said = _exit_code(child)
     return bool(listeners), said in (_SEEN, _TAKEN), said == _TAKEN
 
 

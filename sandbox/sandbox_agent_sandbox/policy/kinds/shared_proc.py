@@ -23,6 +23,13 @@ def attempt(what, do, *arguments):
     except OSError as error:
         sys.exit(f'{what}: {error}')
 
+def wait_for(child):
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
+        os.kill(os.getpid(), os.WTERMSIG(status))  # who ended it said nothing of this host
+    if status:
+        os._exit(1)
+
 def mount():
     s.mount(None, '/', None, s.MS_REC | s.MS_PRIVATE)
     if os.environ.get('FRESH'):
@@ -43,16 +50,17 @@ if child == 0:
     if not os.read(mapped[0], 1):
         os._exit(1)
     attempt('the user', switch_user, identity)
-    if os.fork() == 0:
+    first = os.fork()
+    if first == 0:
         attempt('a copy of /proc', mount)
         os._exit(0)
-    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+    wait_for(first)
+    os._exit(0)
 os.close(unshared[1])
 if os.read(unshared[0], 1):
     attempt('id maps', write_maps, child, identity)
     os.write(mapped[1], b'x')
-if os.waitpid(child, 0)[1]:
-    os._exit(1)
+wait_for(child)
 """
 
 
