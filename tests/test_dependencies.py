@@ -37,6 +37,7 @@ ORDER = (
     "sandbox_agent_sandbox.request",
     "sandbox_agent_sandbox",
     "sandbox_agent_sandbox.import_roots",
+    "sandbox_agent_sandbox.interpreter",
     "sandbox_agent_sandbox.inside.kernel",
     "sandbox_agent_sandbox.inside.walls",
     "sandbox_agent_sandbox.inside.worker",
