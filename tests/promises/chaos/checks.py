@@ -331,8 +331,10 @@ def memory(seen: Seen) -> Iterator[str]:
         return
     ends = seen.of("ended")
     said = {end["call"] for end in ends if "the kernel ended" in end["detail"]}
-    # A spare that a call has just taken may be the victim: then the call is made again.
-    if not said and seen.plan.phase is not Phase.STARTING:
+    # The victim may be a spare that a call has just taken, before its tool began: then the call is
+    # made again.
+    begins = seen.beginning_at(seen.strike.at or 0.0)
+    if not said and not begins:
         yield "memory: the kernel ended a process, and no call says so"
     for end in ends:
         if end["outcome"] == "crashed" and end["call"] not in said:

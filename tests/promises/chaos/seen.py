@@ -144,6 +144,10 @@ class Seen:
             return Phase.MODEL
         return Phase.SHUTDOWN if final else Phase.GAP
 
+    def beginning_at(self, at: float) -> list[str]:
+        """The calls whose tool had not begun by then."""
+        return [c for c in self.open_calls_at(at) if not self._started_before(c, at)]
+
     def open_calls_at(self, at: float) -> list[str]:
         """Calls that had been dispatched and had not ended."""
         dispatched = [e["call"] for e in self.of("dispatching") if e["monotonic"] <= at]
