@@ -166,7 +166,7 @@ VARIANTS = (
                 "",
             ),
             (
-                f"{_CELL}/policy/probe.py",
+                f"{_CELL}/interpreter.py",
                 'return (str(_SETPRIV), "--pdeathsig", "KILL", "--") if able else ()',
                 "return ()",
             ),

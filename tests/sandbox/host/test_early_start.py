@@ -4,6 +4,7 @@ one, nothing stays."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -107,8 +108,9 @@ def test_a_sandbox_that_is_closed_as_its_plan_arrives_leaves_nothing(plan: Plan)
         opening = asyncio.create_task(cell.open())
         await asyncio.sleep(0)  # the plan is on its way
         assert await asyncio.to_thread(cell.close) == ()
-        with pytest.raises(SandboxUnavailable):
+        with contextlib.suppress(SandboxUnavailable):  # on a busy machine it is built before
             await opening
+        assert not cell.usable
 
     run(main)
     assert gone_soon()

@@ -59,7 +59,8 @@ def test_more_processes_than_the_limit_are_refused_or_ended(tmp_path: Path) -> N
         async with small_sandbox(tmp_path) as cell:
             call_id, call = await with_tools_up(cell, tmp_path, f"exec {PYTHON} -S -c '{FORKING}'")
             await asyncio.to_thread(observer.eventually, lambda: len(inside()) <= MOST + 1, 20)
-            assert len(inside()) > MOST / 2
+            # Processes of the user that began outside since then count as well.
+            assert len(inside()) > MOST / 4
             cell.cancel(call_id, CancelReason.INTERRUPT)
             return await call
 
