@@ -69,6 +69,24 @@ def test_run_and_doctor_agree_where_the_host_refuses(person: Person) -> None:
     assert found["error"] and found["error"] in ran.stderr
 
 
+def test_in_a_home_folder_doctor_is_about_the_host(tmp_path: Path) -> None:
+    """A run is refused there. Where the folder is named, so is this."""
+    (tmp_path / "home").mkdir()
+    for home in (tmp_path, tmp_path / "home"):
+        environ = {**os.environ, "HOME": str(home)}
+        argv = [AGENT, "doctor", "--json"]
+        found, named = (
+            subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True)
+            for words in (argv, [*argv, "--workspace", "."])
+        )
+        assert found.returncode == 0, found.stderr
+        told = json.loads(found.stdout)
+        assert told["works"]
+        assert any("this one is refused" in note and str(home) in note for note in told["notes"])
+        assert not any(fact["level"] == "missing" for fact in told["fields"])
+        assert (named.returncode, json.loads(named.stdout)["works"]) == (2, False)
+
+
 def test_root_without_capabilities_has_the_weakest_plan(tmp_path: Path) -> None:
     """Every check of a single step may work for it, and building a sandbox of namespaces does not.
     Nothing but a look now and then limits its processes: no RLIMIT_NPROC binds root."""

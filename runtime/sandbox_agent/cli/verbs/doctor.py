@@ -7,7 +7,8 @@ import asyncio
 import io
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.diagnosis.container import Diagnosed
 from sandbox_agent_sandbox.diagnosis.plans import Standing, diagnosed, standings
-from sandbox_agent_sandbox.diagnosis.trial_folder import remove_now
+from sandbox_agent_sandbox.diagnosis.trial_folder import remove_now, trial_folder
 from sandbox_agent_sandbox.diagnosis.trials import (
     broken_walls,
     nothing_kept,
@@ -37,6 +38,7 @@ from sandbox_agent.box.record import run_dir_for
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.config.policy_file import read_policy
+from sandbox_agent.config.workspace import refuse_home
 from sandbox_agent.errors import ConfigError, exit_code_of
 from sandbox_agent.exit_codes import ExitCode
 from sandbox_agent.journal.lookup import BOX
@@ -52,8 +54,9 @@ _LOOK = FunctionRef("sandbox_agent_sandbox.inside.tools.looking", "look_at")
 class Diagnosis(msgspec.Struct, frozen=True):
     """What `doctor --json` prints.
 
-    works: whether a run in this folder, with this policy, would start. error: why not. plan: the
-    kind that its sandbox is built by; "" for none. left_open: what that plan leaves open outside.
+    works: whether a run in this folder, with this policy, would start; where this folder holds
+    the home folder and none was named, in another one, and `notes` says so. error: why not. plan:
+    the kind that its sandbox is built by; "" for none. left_open: what that plan leaves open outside.
     plans: what each kind would keep here. host: where this is, and the smallest change that gives a
     stronger plan. notes: what the run would be warned of.
     """
@@ -100,12 +103,27 @@ def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> i
         say(words)
 
     signals.on_leave = leave
-    found, code = _diagnosis(policy, workspace)
+    with _place(arguments.workspace, workspace) as (place, told):
+        found, code = _diagnosis(policy, place, told)
     console.out(_json(found) if arguments.json else _text(found))
     return code
 
 
-def _diagnosis(policy: Policy, workspace: Path) -> tuple[Diagnosis, int]:
+@contextmanager
+def _place(named: str | None, workspace: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The folder to try a run in, and what to say of it: a new one where nobody has named one and
+    this one holds the home folder. The host is what is asked about then."""
+    if named is None:
+        try:
+            refuse_home(workspace, allowed=False)
+        except ConfigError as error:
+            with trial_folder() as folder:
+                yield folder, [f"another folder was tried, since this one is refused: {error}"]
+            return
+    yield workspace, []
+
+
+def _diagnosis(policy: Policy, workspace: Path, told: list[str]) -> tuple[Diagnosis, int]:
     checks = probe(workspace if workspace.is_dir() else None)
     start = asyncio.run(_start_as_a_run_does(policy, workspace))
     error: Exception | None = start.error
@@ -134,7 +152,7 @@ def _diagnosis(policy: Policy, workspace: Path) -> tuple[Diagnosis, int]:
         fields=fields,
         layers=[fact for fact in every if fact.layer],
         checks=checks,
-        notes=start.told,
+        notes=told + start.told,
     ), code
 
 
