@@ -56,9 +56,9 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
     works: whether a run in this folder, with this policy, would start; where this folder holds
     the home folder and none was named, in another one, and `notes` says so. error: why not. plan:
-    the kind that its sandbox is built by; "" for none. left_open: what that plan leaves open outside.
-    plans: what each kind would keep here. host: where this is, and the smallest change that gives a
-    stronger plan. notes: what the run would be warned of.
+    the kind that its sandbox is built by; "" for none. left_open: what that plan leaves open
+    outside. plans: what each kind would keep here. host: where this is, and the smallest change
+    that gives a stronger plan. notes: what the run would be warned of.
     """
 
     works: bool
