@@ -259,7 +259,8 @@ def test_a_spare_that_nobody_adopts_once_it_is_taken_holds_nothing_up(tmp_path: 
     async def main() -> None:
         async with sandbox(tmp_path) as cell:
             await _taken_and_dead(cell)
-            assert cell._supervisor._epoll.poll(0) == [], "the supervisor's thread would not rest"
+            # Else the supervisor's thread would never rest.
+            await until(lambda: cell._supervisor._epoll.poll(0) == [])
             await spared.until_waiting(cell)
             assert (await cell.call(command(tmp_path, "echo on"))).output == "on\n"
             begin = time.monotonic()
