@@ -82,14 +82,17 @@ def finish_python(token: CallToken, own: Container[int]) -> None:
         threads = "1 thread was" if len(going) == 1 else f"{len(going)} threads were"
         _say(f"{threads} still at work when the tool returned, and ended with the call: {names}")
     kinds = {io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom}
+    failed: set[int] = set()  # a text file has a buffered one, which comes before it or after it
     for one in gc.get_objects() if _has_files(own) else ():  # which takes some milliseconds
         if type(one) in kinds:
+            number = -1
             try:
-                if not one.closed and one.fileno() > 2:
+                if not one.closed and (number := one.fileno()) > 2 and number not in failed:
                     one.flush()
             except io.UnsupportedOperation:
                 pass  # it has no descriptor
             except (OSError, ValueError) as error:
+                failed.add(number)
                 _say(f"what the tool wrote to {one.name!r} is lost: {error}")
 
 
