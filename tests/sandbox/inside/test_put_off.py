@@ -42,7 +42,8 @@ def test_msgspec_and_traceback_come_without_what_they_draw_in() -> None:
         ("import msgspec.inspect as i; print(i.type_info(str))", None),
         ("import uuid; print(uuid._LINUX, uuid.UUID(int=7).int)", "True 7"),
         ("import platform; print(platform.system())", "Linux"),
-        ("import uuid; print(bool(uuid.platform.python_version()))", "True"),
+        # Python 3.13 has it no more.
+        ("import uuid; print(not hasattr(uuid, 'platform') or uuid.platform.node() != '')", "True"),
         ("import textwrap; print(textwrap.dedent(' x'))", "x"),
     ],
 )
