@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 
 from sandbox_agent_ipc.after_fork import call_after_fork
 
+from sandbox_agent.embedding.signal_wakeup import is_of_a_run, put_back
 from sandbox_agent.errors import AgentError, StateError
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class CtrlC:
         # The end to read from, until one place takes it and closes it. `list.pop` is atomic.
         self._for_thread: list[int] = []
         self._before: int | None = None
+        self._was_of_a_run = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
@@ -97,7 +99,7 @@ class CtrlC:
         if not self._guards or self._write == _NONE:
             return
         self._guards = False
-        signal.set_wakeup_fd(_NONE if self._before is None else self._before)
+        put_back(_NONE if self._before is None else self._before, was_of_a_run=self._was_of_a_run)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if threading.get_ident() == self._ident:  # another thread has its own mask
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -124,13 +126,14 @@ class CtrlC:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._thread.start()
         self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._was_of_a_run = is_of_a_run(self._before)
         call_after_fork(self)
 
     def _stop_thread(self) -> None:
         """Undoes `_start_thread`, however far that came."""
         if self._before is not None:
             # First: from here on a signal calls the handler. Those before it are read.
-            signal.set_wakeup_fd(self._before)
+            put_back(self._before, was_of_a_run=self._was_of_a_run)
         thread, self._thread = self._thread, None
         if self._write == _NONE:
             return

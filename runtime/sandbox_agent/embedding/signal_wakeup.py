@@ -31,8 +31,10 @@ class _Wakeup:
         self.users = 0
         self._read, self.fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         loop.add_reader(self._read, self._drain)
+        _made[self.fd] = self
         before = signal.set_wakeup_fd(self.fd, warn_on_full_buffer=False)
-        if before not in (_NONE, stale):
+        of_another_loop = before in _made and not _made[before].loop.is_running()
+        if before not in (_NONE, stale) and not of_another_loop:
             signal.set_wakeup_fd(before)
             self.close()
 
@@ -47,10 +49,30 @@ class _Wakeup:
             now = signal.set_wakeup_fd(_NONE)
             if now != self.fd:
                 signal.set_wakeup_fd(now)  # Another descriptor was installed since.
+        _made.pop(self.fd, None)
         self.loop.remove_reader(self._read)
         os.close(self._read)
         os.close(self.fd)
         self.fd = _NONE
+
+
+_made: dict[int, _Wakeup] = {}
+"""Those that were not closed, by their descriptors. What a signal handler raises in here may leave
+one installed whose loop has ended."""
+
+
+def is_of_a_run(fd: int) -> bool:
+    """Whether a wake-up descriptor is one that a run has installed here."""
+    return fd in _made
+
+
+def put_back(fd: int, *, was_of_a_run: bool) -> None:
+    """Install a wake-up descriptor that was replaced, unless it was closed since: its number may be
+    another file's. was_of_a_run: what `is_of_a_run` said of it then."""
+    try:
+        signal.set_wakeup_fd(_NONE if was_of_a_run and fd not in _made else fd)
+    except (OSError, ValueError):
+        signal.set_wakeup_fd(_NONE)
 
 
 _current: _Wakeup | None = None

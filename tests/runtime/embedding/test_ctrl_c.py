@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -15,6 +16,7 @@ from types import FrameType
 import observer
 import pytest
 from sandbox_agent.conversation import Conversation
+from sandbox_agent.embedding import signal_wakeup
 from sandbox_agent.embedding.ctrl_c import CtrlC
 from sandbox_agent.journal.events import AnyEvent, Ended
 from sandbox_agent.journal.status import Status
@@ -200,3 +202,39 @@ def test_a_forked_child_has_ctrl_c_as_before() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         os.kill(os.getpid(), signal.SIGINT)
         observer.eventually(lambda: guard.pressed, 30)  # the parent's thread still takes it
+
+
+def test_a_wakeup_descriptor_that_was_closed_meanwhile_is_not_put_back() -> None:
+    """Its run was left by an exception, and its end was seen by the collector only. Its number may
+    be another file's by then."""
+
+    async def main() -> signal_wakeup._Wakeup:
+        return signal_wakeup._Wakeup(asyncio.get_running_loop(), -1)
+
+    loop = asyncio.new_event_loop()
+    left = loop.run_until_complete(main())
+    ctrl_c = CtrlC(lambda: True)
+    with ctrl_c:
+        assert ctrl_c._before == left.fd
+        left.close()
+    assert signal.set_wakeup_fd(-1) == -1
+    loop.close()
+
+
+def test_a_wakeup_descriptor_that_an_ended_loop_has_left_is_replaced() -> None:
+    async def main() -> signal_wakeup._Wakeup:
+        return signal_wakeup._Wakeup(asyncio.get_running_loop(), -1)
+
+    loop = asyncio.new_event_loop()
+    left = loop.run_until_complete(main())
+
+    async def later() -> None:
+        with signal_wakeup.signals_wake_the_loop():
+            assert signal_wakeup._current is not None
+            now = signal.set_wakeup_fd(signal_wakeup._current.fd)
+            assert now == signal_wakeup._current.fd != left.fd
+
+    asyncio.run(later())
+    left.close()
+    loop.close()
+    assert signal.set_wakeup_fd(-1) == -1
