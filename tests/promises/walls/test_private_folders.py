@@ -155,7 +155,7 @@ def test_each_verify_has_a_new_one_and_the_old_ones_go(tmp_path: Path) -> None:
             assert {"home", "of-a-call"} <= set(os.listdir(there))
             os.close(there)
             observer.eventually(
-                lambda: sorted(os.listdir(area.folder)) == ["fresh-3", "shared"], 10
+                lambda: sorted(os.listdir(area.folder)) == ["fresh-3", "shared"], 30
             )
         finally:
             assert cell.close() == ()
