@@ -113,10 +113,10 @@ class Parts:
         try:
             if self._memory is None:
                 self._memory = mmap.mmap(-1, _ROOM, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+                with suppress(OSError):  # a kernel without them
+                    self._memory.madvise(mmap.MADV_HUGEPAGE)  # what resize adds has it too
             while len(self._memory) < end:
                 self._memory.resize(2 * len(self._memory))
-            with suppress(OSError):  # a kernel without them
-                self._memory.madvise(mmap.MADV_HUGEPAGE)
         except OSError as error:
             raise ProtocolError(f"no memory for its result: {error.strerror}") from error
         self._memory[self._size : end] = data
