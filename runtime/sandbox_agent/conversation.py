@@ -50,7 +50,7 @@ class Conversation:
     - sandbox: a `Policy` or its data. None: the default policy.
     - interrupt: how long a call that is stopped may take, as `Interrupt` or two numbers in seconds.
     - budgets: of each run, as `Budgets` or a mapping. Default: no limit but on repeated calls.
-    - parallel: how many calls may go at once. Default: 8. spares: workers kept ready. Default: 2.
+    - parallel: calls at once, 1 to 64, by default 8. spares: workers kept ready, by default 2.
     - verify: shell commands that decide whether an agent that says it is done is right.
     - name: of the task, for the record. task_files: that it was read from, which tools cannot
       change. output_dir: the folder of run folders, by default `$XDG_STATE_HOME/sandbox-agent`.

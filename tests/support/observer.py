@@ -13,6 +13,8 @@ import contextlib
 import os
 import secrets
 import select
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -182,6 +184,20 @@ def wait_gone(handles: dict[int, Process], timeout: float) -> tuple[float, list[
             poller.unregister(handle)
             del waiting[handle]
     return time.monotonic() - begin, list(waiting.values())
+
+
+def left_by_killed(
+    agent: subprocess.Popen[bytes], family: Iterable[Process], *, stopped: bool
+) -> list[Process]:
+    """SIGKILL to an agent. Who of its family is alive a quarter of a second later. stopped: all of
+    them are stopped before, from below."""
+    family = list(family)
+    with watching(family) as handles:
+        for one in reversed(family) if stopped else ():
+            os.kill(one.pid, signal.SIGSTOP)
+        agent.kill()
+        _, left = wait_gone(handles, 0.25 + patience())
+    return left
 
 
 def patience() -> float:

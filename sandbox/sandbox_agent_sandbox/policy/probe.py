@@ -265,7 +265,7 @@ class Trials:
             if -status not in _BY_OTHERS:
                 return written
         name = signal.Signals(-status).name
-        raise SandboxUnavailable(f"{_UNKNOWN} was ended by {name}, {_ATTEMPTS} times")
+        raise SandboxUnavailable(f"{_UNKNOWN} was ended by {name}, {_ATTEMPTS} times{_HINT}")
 
     def _run_once(
         self, argv: list[str], environment: dict[str, str]
@@ -290,7 +290,7 @@ class Trials:
             except BaseException as error:
                 _end(child)
                 if isinstance(error, subprocess.TimeoutExpired):
-                    raise SandboxUnavailable(f"{_UNKNOWN} took over 20 s") from None
+                    raise SandboxUnavailable(f"{_UNKNOWN} took over 20 s{_HINT}") from None
                 raise
             finally:
                 with self._lock:
@@ -312,6 +312,7 @@ _TRIAL_SECONDS = 20.0
 _ATTEMPTS = 3
 _BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _UNKNOWN = "what this host can do is not known: the process that tries it"
+_HINT = "; hint: something ends or stops processes here, perhaps since memory is short; run again"
 
 
 _TIED = (

@@ -282,13 +282,7 @@ def test_nothing_outlives_an_agent_that_is_killed(
         # Between fork and exec nothing ties a spawner to its host, and stopped there it stays.
         observer.eventually(lambda: waiting(agent.pid), 20)
         family = below(agent.pid)
-        with observer.watching(family) as handles:
-            if stopped:
-                for one in reversed(family):
-                    os.kill(one.pid, signal.SIGSTOP)
-            agent.kill()
-            _, left = observer.wait_gone(handles, 0.25 + observer.patience())
-            assert left == []
+        assert observer.left_by_killed(agent, family, stopped=stopped) == []
         agent.wait(20)
 
 

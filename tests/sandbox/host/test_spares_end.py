@@ -41,13 +41,7 @@ def test_no_spare_outlives_an_agent_that_is_killed(
         assert agent.stdout is not None and agent.stdout.readline() == b"up\n"
         family = observer.descendants(agent.pid)
         assert len([one for one in family if one.name == "sandbox-worker"]) == 3
-        with observer.watching(family) as handles:
-            if stopped:
-                for one in reversed(family):
-                    os.kill(one.pid, signal.SIGSTOP)
-            agent.kill()
-            _, left = observer.wait_gone(handles, 0.25 + observer.patience())
-            assert left == []
+        assert observer.left_by_killed(agent, family, stopped=stopped) == []
         agent.wait(20)
 
 

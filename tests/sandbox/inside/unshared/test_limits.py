@@ -55,16 +55,20 @@ def test_more_processes_than_the_limit_are_refused_or_ended(tmp_path: Path) -> N
     """RLIMIT_NPROC refuses them to a user, and does not bind uid 0: there the newest are ended."""
     tmp_path.chmod(0o777)
 
-    async def main() -> CallResult:
+    async def main() -> tuple[int, CallResult]:
         async with small_sandbox(tmp_path) as cell:
             call_id, call = await with_tools_up(cell, tmp_path, f"exec {PYTHON} -S -c '{FORKING}'")
             await asyncio.to_thread(observer.eventually, lambda: len(inside()) <= MOST + 1, 20)
-            # Processes of the user that began outside since then count as well.
-            assert len(inside()) > MOST / 4
+            number = len(inside())
             cell.cancel(call_id, CancelReason.INTERRUPT)
-            return await call
+            return number, await call
 
-    result = run(main)
+    number, result = run(main)
+    for _ in range(3 if os.geteuid() != 0 else 0):  # what other tests of the user start counts too
+        if number > MOST / 2:
+            break
+        number, result = run(main)
+    assert number > MOST / 2
     # A user's other processes count too: the limit may be met before the watch sees as many.
     met = [one.limit for one in result.limits]
     assert met == ["processes"] or (not met and os.geteuid() != 0)
