@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+from sandbox_agent_ipc.shortage import shortage_in
 
 from sandbox_agent_sandbox import privileges
 from sandbox_agent_sandbox.errors import SandboxUnavailable
@@ -352,9 +353,17 @@ def host_can() -> Unshared:
     """What this host can do without namespaces, as a child tries it, once in a process. `abi` is 0
     where it can have no Landlock.
 
-    Raises SandboxUnavailable where there is no Python to start a child with.
+    Raises SandboxUnavailable where there is no Python to start a child with, and where something
+    has run out for the child: that says nothing of the host.
     """
     try:
-        return msgspec.json.decode(run_child(_TRIAL, {})[0], type=Unshared)
-    except (OSError, msgspec.DecodeError):
+        found, errors = run_child(_TRIAL, {})
+    except OSError:
+        return Unshared()
+    try:
+        return msgspec.json.decode(found, type=Unshared)
+    except msgspec.DecodeError:
+        short = shortage_in(errors.decode(errors="replace").strip().rpartition("\n")[2])
+        if short is not None:
+            raise SandboxUnavailable(f"what this host can do is not known: {short}") from None
         return Unshared()

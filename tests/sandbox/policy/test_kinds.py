@@ -197,6 +197,17 @@ def test_a_trial_that_is_ended_every_time_is_an_error(
             ask()
 
 
+def test_a_trial_that_has_no_process_left_says_nothing_of_this_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As fork(2) says it in a control group that is full."""
+    said = "BlockingIOError: [Errno 11] Resource temporarily unavailable"
+    monkeypatch.setattr(sys, "executable", slow_python(tmp_path, f"echo '{said}' >&2; exit 1"))
+    host_can.cache_clear()
+    with pytest.raises(SandboxUnavailable, match="no more processes or threads"):
+        host_can()
+
+
 def test_what_a_trial_has_forked_is_ended_with_it_if_it_is_stopped(tmp_path: Path) -> None:
     """It holds the output of the trial open."""
     code = (
