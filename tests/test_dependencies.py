@@ -51,6 +51,7 @@ ORDER = (
     "sandbox_agent_sandbox.policy.rules",
     "sandbox_agent_sandbox.policy",
     "sandbox_agent_sandbox.policy.kinds",
+    "sandbox_agent_sandbox.host.spawner",
     "sandbox_agent_sandbox.host.disk",
     "sandbox_agent_sandbox.host",
     "sandbox_agent_sandbox.diagnosis",
@@ -87,6 +88,7 @@ ORDER = (
     "sandbox_agent.cli.reporting",
     "sandbox_agent.cli.verbs",
     "sandbox_agent.cli.verbs.runs",
+    "sandbox_agent.command",
     "sandbox_agent.__main__",
 )
 """The folders, and the modules at the top of a package, from the lowest to the highest. A module
@@ -285,7 +287,7 @@ def reports_read_the_journal_and_never_a_live_conversation(sources: Sources) -> 
 
 def nothing_but_main_imports_the_command_line(sources: Sources) -> Iterator[str]:
     for name in sources:
-        if not within(name, "sandbox_agent.cli", "sandbox_agent.__main__"):
+        if not within(name, "sandbox_agent.cli", "sandbox_agent.command"):
             for found in sources.imports(name):
                 if within(found.module, "sandbox_agent.cli"):
                     yield complain(sources, name, found, "the command line is the outermost layer")

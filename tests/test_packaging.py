@@ -136,7 +136,7 @@ def test_the_wheel_says_what_it_is(archives: tuple[Path, Path]) -> None:
     assert fields["Name"] == "sandbox-agent-runtime"
     assert fields["Version"] == project()["project"]["version"]
     assert fields["License-Expression"] == "MIT"
-    assert "sandbox-agent = sandbox_agent.cli:command" in scripts
+    assert "sandbox-agent = sandbox_agent.command:command" in scripts
     assert "sandbox_agent = sandbox_agent.testing.plugin" in scripts
 
 

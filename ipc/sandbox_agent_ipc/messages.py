@@ -69,7 +69,8 @@ class ToolProblem(msgspec.Struct, frozen=True, tag=True):
 
 
 class Build(Message, frozen=True, tag="build"):
-    """Host to spawner, first: build this. With it comes a sealed memfd that holds the plan."""
+    """Host to spawner, first: build this. With it come a sealed memfd that holds the plan, and the
+    cancel board."""
 
     protocol: int
 

@@ -58,7 +58,7 @@ _DEFAULT_STACK = 8 << 20
 _NO_THREAD = "can't start new thread"
 """CPython's text for EAGAIN of pthread_create(3): it passes no errno on."""
 
-_ERRNO = re.compile(r"\[Errno (\d+)\]")
+_ERRNO = r"\[Errno (\d+)\]"
 _WORDS = (
     *((os.strerror(number), number) for number in SHORTAGES if number != errno.ECHILD),
     (_NO_THREAD, errno.EAGAIN),
@@ -102,7 +102,7 @@ def shortage_at(error: BaseException) -> Shortage | None:
 
 def shortage_in(text: str) -> Shortage | None:
     """What had run out, by a message of ours or the last line of a program that died of it."""
-    if match := _ERRNO.search(text):
+    if match := re.search(_ERRNO, text):
         return SHORTAGES.get(int(match[1]))
     return next((SHORTAGES[number] for words, number in _WORDS if words in text), None)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sandbox_agent_ipc.errors import SandboxAgentError
-from sandbox_agent_ipc.model_messages import FailureKind
 from sandbox_agent_sandbox.errors import PolicyError, SandboxError
 
 from sandbox_agent.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from sandbox_agent_ipc.model_messages import FailureKind
 
 
 class AgentError(SandboxAgentError):

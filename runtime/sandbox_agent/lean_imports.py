@@ -20,8 +20,6 @@ _OF_EXEC: Mapping[str, Names] = {
     # pathlib: for paths of Windows, and for Path.as_uri.
     "ntpath": {},
     "urllib.parse": {"quote_from_bytes": None},
-    # subprocess: for output as text.
-    "locale": {},
 }
 
 
@@ -32,11 +30,10 @@ def import_argparse() -> None:
 
 
 def import_for_exec() -> None:
-    """Import what `exec` needs of msgspec, pathlib and subprocess."""
+    """Import what `exec` needs of msgspec and pathlib."""
     import_msgspec()
     with put_off(_OF_EXEC):
         import pathlib  # noqa: F401
-        import subprocess  # noqa: F401
 
 
 def put_off_metadata() -> None:

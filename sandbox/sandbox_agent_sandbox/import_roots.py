@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+import sys
+from _frozen_importlib_external import PathFinder
 
-import msgspec
 import sandbox_agent_ipc
 
 import sandbox_agent_sandbox
@@ -12,5 +13,17 @@ import sandbox_agent_sandbox
 
 def import_roots() -> list[str]:
     """The folders that hold `sandbox_agent_ipc`, `sandbox_agent_sandbox` and `msgspec`."""
-    files = (sandbox_agent_ipc.__file__, sandbox_agent_sandbox.__file__, msgspec.__file__)
-    return list(dict.fromkeys(str(Path(file).resolve().parent.parent) for file in files if file))
+    files = (sandbox_agent_ipc.__file__, sandbox_agent_sandbox.__file__, _msgspec())
+    roots = (os.path.dirname(os.path.dirname(os.path.realpath(file))) for file in files if file)
+    return list(dict.fromkeys(roots))
+
+
+def _msgspec() -> str | None:
+    """It is not imported for that: who asks before all imports wants to go on at once."""
+    if "msgspec" not in sys.modules:
+        spec = PathFinder.find_spec("msgspec")
+        if spec is not None and spec.origin is not None:
+            return str(spec.origin)
+    import msgspec
+
+    return msgspec.__file__

@@ -18,10 +18,10 @@ from sandbox_agent_sandbox.capture import Capture
 from sandbox_agent_sandbox.errors import SandboxBroken
 from sandbox_agent_sandbox.images import select_images
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME = r"[A-Za-z0-9_-]{1,64}"
 """As in `inside.worker.signature`: what every provider takes for a name."""
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = "[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 """Control characters but for tab and line feed; a docstring has neither of the others."""
 
 _MOST_BYTES = 256 * 1024
@@ -138,7 +138,7 @@ def _wrong(tool: ToolSpec | ToolProblem, function: FunctionRef) -> str:
         return "it is about another function"
     if isinstance(tool, ToolProblem):
         return "" if len(tool.reason) <= _MOST_BYTES else "it is too long"
-    if not _NAME.fullmatch(tool.name):
+    if not re.fullmatch(_NAME, tool.name):
         return "its name has other characters than letters, digits, '_' and '-', or is too long"
     try:
         size = len(tool.description.encode()) + len(msgspec.json.encode(tool.parameters))
@@ -159,6 +159,6 @@ def _has_control(value: object) -> bool:
             rest += [*one, *one.values()]
         elif isinstance(one, list | tuple):
             rest += one
-        elif isinstance(one, str) and _CONTROL.search(one):
+        elif isinstance(one, str) and re.search(_CONTROL, one):
             return True
     return False

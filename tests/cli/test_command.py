@@ -7,7 +7,7 @@ import sys
 
 _PROGRAM = """
 import atexit, sys
-from sandbox_agent.cli import command
+from sandbox_agent.command import command
 class Last:
     def __del__(self):
         print("taken apart", flush=True)

@@ -345,10 +345,11 @@ def test_whoever_starts_a_program_outside_the_walls_is_known() -> None:
     blocked, and the command starts itself anew, for UTF-8, before it blocks anything."""
     outside = {name: one for name, one in OURS.items() if ".inside" not in name}
     assert {name for name, one in outside.items() if starts_programs(one)} == {
-        "sandbox_agent.cli",
+        "sandbox_agent.command",
         "sandbox_agent.cli.verbs.init",
         "sandbox_agent_sandbox.diagnosis.attempts",
         "sandbox_agent_sandbox.host.launch",
+        "sandbox_agent_sandbox.host.spawner.program",
         "sandbox_agent_sandbox.policy.probe",
     }
 

@@ -27,10 +27,10 @@ from sandbox_agent_ipc.channel import big_arguments, send_datagram
 from sandbox_agent_ipc.messages import PROTOCOL, Build
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import SandboxError, SandboxUnavailable
-from sandbox_agent_sandbox.host import launch
 from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import pipe
+from sandbox_agent_sandbox.host.spawner import program
 from sandbox_agent_sandbox.outcome import Outcome, Rung
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy
@@ -339,14 +339,15 @@ def test_a_spawner_whose_host_died_before_it_was_tied_begins_nothing(
     plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
     with host, ours, theirs:
         plan_fd = big_arguments(msgspec.msgpack.encode(plan))
-        send_datagram(ours, Build(PROTOCOL), [plan_fd])
+        send_datagram(ours, Build(PROTOCOL), [plan_fd, board.fd])
         os.close(plan_fd)
         pidfd = os.pidfd_open(host.pid)
         if not alive:
             host.kill()
             select.select([pidfd], [], [])
-        passed = (theirs.fileno(), board.fd, pidfd)
-        command = [sys.executable, "-I", "-S", "-c", launch._BOOT, ":".join(launch.import_roots())]
+        passed = (theirs.fileno(), pidfd)
+        roots = ":".join(program.import_roots())
+        command = [sys.executable, "-I", "-S", "-c", program.BOOT, roots]
         spawner = subprocess.Popen([*command, *map(str, passed)], pass_fds=passed)
         theirs.close()
         ours.settimeout(30)

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import observer
 import pytest
-from sandbox_agent_sandbox.host import launch
 from sandbox_agent_sandbox.host.cell import Cell
+from sandbox_agent_sandbox.host.spawner import program
 from sandbox_agent_sandbox.outcome import CallResult
 from sandbox_agent_sandbox.plan import Access, Identity, Landlock, Plan, PlanKind
 from sandbox_agent_sandbox.policy.make_plan import make_plan
@@ -124,8 +124,8 @@ def pretend(patch: pytest.MonkeyPatch, *, abi: int | None = None, gate: bool = T
         begin += f"landlock.landlock_abi = lambda: {abi}; "
     if not gate:
         begin += "import sandbox_agent_sandbox.inside.unshared.gate as gate; gate._NUMBERS = {}; "
-    boot = launch._BOOT.replace("from sandbox_agent", begin + "from sandbox_agent", 1)
-    patch.setattr(launch, "_BOOT", boot)
+    boot = program.BOOT.replace("from sandbox_agent", begin + "from sandbox_agent", 1)
+    patch.setattr(program, "BOOT", boot)
 
 
 KERNELS: dict[str, dict[str, Any]] = {

@@ -7,7 +7,6 @@ the run (see `signals`).
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import signal
@@ -16,7 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from sandbox_agent_ipc.shortage import MEMORY, shortage_of
 
@@ -36,26 +35,8 @@ _NEEDED = 8
 """Descriptors of two event loops and of the files of a run, at their beginning."""
 
 
-def command() -> NoReturn:
-    """The command `sandbox-agent`: runs `main`, and exits at once.
-
-    Everything is written when `main` returns. To take the interpreter apart, module by module,
-    would cost another 30 to 60 ms; of that, only what `atexit` was given is done.
-    """
-    # What is imported stays, so looking for garbage meanwhile costs some ms and finds none.
-    gc.disable()
-    code = main()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # None, broken or closed
-            stream.flush()
-    atexit._run_exitfuncs()
-    os._exit(code)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. argv: without the program's name."""
-    if argv is None:
-        _use_utf_8()
     arguments = sys.argv[1:] if argv is None else list(argv)
     signals = Signals()
     try:
@@ -84,18 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         os._exit(code)
     signals.close()
     return code
-
-
-def _use_utf_8() -> None:
-    """Starts this process anew in Python's UTF-8 mode (PEP 540) if the locale has another encoding.
-
-    The journal is UTF-8. Paths that were decoded in another way could not be written there, or
-    would name other files when the run is resumed. The process keeps its id.
-    """
-    if sys.getfilesystemencoding() == "utf-8" or not sys.executable:
-        return
-    with suppress(OSError):
-        os.execv(sys.executable, [sys.orig_argv[0], "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _finish(code: int, console: Console, signals: Signals) -> int:

@@ -47,12 +47,12 @@ def _ignored(given: str, base: str) -> None:
     )
 
 
-_RUN_ID = re.compile(r"[0-9]{8}T[0-9]{9}-[0-9a-f]{6}")
+_RUN_ID = r"[0-9]{8}T[0-9]{9}-[0-9a-f]{6}"
 
 
 def is_run_id(name: str) -> bool:
     """Whether a name has the form that `new_run_id` gives."""
-    return _RUN_ID.fullmatch(name) is not None
+    return re.fullmatch(_RUN_ID, name) is not None
 
 
 def new_run_id() -> str:

@@ -7,7 +7,7 @@ import re
 from sandbox_agent_sandbox.capture import MODEL_BYTES as MODEL_BYTES
 from sandbox_agent_sandbox.capture import join
 
-_NOTE = re.compile(rb"\n\[\.\.\. (\d{1,15}) bytes left out \.\.\.\]\n")
+_NOTE = rb"\n\[\.\.\. (\d{1,15}) bytes left out \.\.\.\]\n"
 _TORN = 8
 """Bytes by which an earlier note may be off the middle."""
 
@@ -24,7 +24,7 @@ def cut(data: bytes, limit: int = MODEL_BYTES, boundary: int = 0) -> bytes:
     left_out = len(data) - 2 * half
     for start, part in ((0, data[:boundary]), (boundary, data[boundary:])):
         middle = max(0, len(part) // 2 - 64)
-        note = _NOTE.search(part, middle, middle + 128)
+        note = re.compile(_NOTE).search(part, middle, middle + 128)
         if note is None or abs(note.start() - (len(part) - note.end())) > _TORN:
             continue
         if half <= start + note.start() and start + note.end() <= len(data) - half:

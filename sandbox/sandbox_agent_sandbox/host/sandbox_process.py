@@ -36,9 +36,10 @@ from sandbox_agent_sandbox.host.call_process import CallProcess
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.disk.sandbox_disk import SandboxDisk
-from sandbox_agent_sandbox.host.launch import Launch, explain, launch, why_failed
+from sandbox_agent_sandbox.host.launch import Launch, launch
 from sandbox_agent_sandbox.host.process import CallInit, Keeper, Process
 from sandbox_agent_sandbox.host.sandbox_state import SandboxState, State
+from sandbox_agent_sandbox.host.spawner.explain import explain, why_failed
 from sandbox_agent_sandbox.limits.groups import CallGroup, Counts, SandboxGroups
 from sandbox_agent_sandbox.limits.places import own_oom_kills
 from sandbox_agent_sandbox.limits.struck import named
@@ -109,7 +110,7 @@ class SandboxProcess:
     def start(self) -> bool:
         """Start the spawner. Returns False, and the sandbox has failed, when that cannot be."""
         try:
-            self._launch = launch(self._board_fd)
+            self._launch = launch()
         except SandboxUnavailable as error:
             self.fail(error)
             return False
@@ -140,7 +141,7 @@ class SandboxProcess:
                 self._groups.adopt(self._launch.pid)
             step = Step.START
             with suppress(ChannelClosed):  # it has ended, which is read next
-                self._launch.send_plan(built)
+                self._launch.send_plan(built, self._board_fd)
         except OSError as error:
             self._fail_at(step, error)
             return

@@ -34,10 +34,10 @@ from sandbox_agent_sandbox.call_status import worker_end
 from sandbox_agent_sandbox.errors import SandboxError
 from sandbox_agent_sandbox.host.call_process import CallProcess
 from sandbox_agent_sandbox.host.descriptors import Channels, make_channels
-from sandbox_agent_sandbox.host.launch import why_failed
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.host.sandbox_process import OnOpen, SandboxProcess
 from sandbox_agent_sandbox.host.sandbox_state import State
+from sandbox_agent_sandbox.host.spawner.explain import why_failed
 from sandbox_agent_sandbox.limits.groups import CallGroup
 from sandbox_agent_sandbox.plan import Plan, PlanKind
 

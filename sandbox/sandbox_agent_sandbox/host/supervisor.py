@@ -25,10 +25,11 @@ from sandbox_agent_sandbox.host.command_queue import CallOrders, Command
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.ladder import Ladder
-from sandbox_agent_sandbox.host.launch import kill_before_exec, why_failed
+from sandbox_agent_sandbox.host.launch import kill_before_exec
 from sandbox_agent_sandbox.host.sandbox_process import AboutCalls, OnOpen, SandboxProcess
 from sandbox_agent_sandbox.host.sandbox_state import State
 from sandbox_agent_sandbox.host.spares import Spare, Spares
+from sandbox_agent_sandbox.host.spawner.explain import why_failed
 from sandbox_agent_sandbox.limits.groups import Counts
 from sandbox_agent_sandbox.outcome import Survivor
 from sandbox_agent_sandbox.plan import Plan

@@ -22,7 +22,7 @@ from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.host.call_process import CallProcess
 from sandbox_agent_sandbox.host.descriptors import Channels, Descriptor
-from sandbox_agent_sandbox.host.launch import why_failed
+from sandbox_agent_sandbox.host.spawner.explain import why_failed
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 
 if TYPE_CHECKING:

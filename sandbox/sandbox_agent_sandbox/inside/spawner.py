@@ -43,6 +43,7 @@ from sandbox_agent_sandbox.inside.walls.namespaces import enter_namespaces, swit
 from sandbox_agent_sandbox.inside.walls.oom_score import OWN, be_first_to_die
 from sandbox_agent_sandbox.inside.walls.private import Area, make_area, open_area
 from sandbox_agent_sandbox.plan import Plan
+from sandbox_agent_sandbox.plan import PlanKind as PlanKind
 from sandbox_agent_sandbox.steps import Step
 
 _MAX_PLAN = 64 << 20
@@ -68,41 +69,42 @@ def begin(arguments: list[str]) -> tuple[Plan, HostEnds]:
     """For every kind of plan: do what needs none, then wait for it. Exits if the host closes the
     sandbox before, or dies.
 
-    arguments: three inherited descriptors: the control socket, the cancel board, a pidfd of the
-    host.
+    arguments: two inherited descriptors: the control socket, a pidfd of the host.
     """
-    control_fd, board_fd, host_fd = (int(argument) for argument in arguments)
+    control_fd, host_fd = (int(argument) for argument in arguments)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.set_process_name("sandbox-spawner")
     reset_signals(dispositions.OWN)  # the thread that started us blocks all
     be_first_to_die(OWN)
     os.setsid()  # before any fork_apart, whose orphans must not be adopted within this session
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    host = HostEnds(socket.socket(fileno=control_fd), board_fd, host_fd)
-    for fd in (control_fd, board_fd, host_fd):
+    control = socket.socket(fileno=control_fd)
+    for fd in (control_fd, host_fd):
         os.set_inheritable(fd, False)
     prepare()
     gc.freeze()
     gc.enable()
-    return _wait_for_plan(host), host
+    plan, board_fd = _wait_for_plan(control, host_fd)
+    return plan, HostEnds(control, board_fd, host_fd)
 
 
-def _wait_for_plan(host: HostEnds) -> Plan:
+def _wait_for_plan(control: socket.socket, host_fd: int) -> tuple[Plan, int]:
+    """The plan and the cancel board."""
     poll = select.poll()
-    poll.register(host.control, select.POLLIN)
-    poll.register(host.host_fd, select.POLLIN)
+    poll.register(control, select.POLLIN)
+    poll.register(host_fd, select.POLLIN)
     ready = {fd for fd, _ in poll.poll()}
-    if host.host_fd in ready:
+    if host_fd in ready:
         os._exit(0)
     try:
-        message, descriptors = recv_datagram(host.control, ToSpawner)
+        message, descriptors = recv_datagram(control, ToSpawner)
     except ChannelClosed:
         os._exit(0)
     check_protocol(message.protocol, "the sandbox's host")
-    [plan_fd] = descriptors
+    plan_fd, board_fd = descriptors
     data = read_arguments(plan_fd, _MAX_PLAN)
     os.close(plan_fd)
-    return msgspec.msgpack.decode(data, type=Plan)
+    return msgspec.msgpack.decode(data, type=Plan), board_fd
 
 
 def main(plan: Plan, host: HostEnds) -> None:

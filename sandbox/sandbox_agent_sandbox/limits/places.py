@@ -14,7 +14,7 @@ from sandbox_agent_sandbox.plan import ControlGroups
 
 PREFIX = "sandbox-agent-"
 
-_NAME = re.compile(rf"{PREFIX}([0-9]+)-([0-9]+)-([0-9]+)-[0-9]+")
+_NAME = rf"{PREFIX}([0-9]+)-([0-9]+)-([0-9]+)-[0-9]+"
 """Of a group: the pid namespace, the pid and the start time of its agent, and a number."""
 
 _numbers = itertools.count(1)
@@ -169,7 +169,7 @@ def sweep(folder: str) -> None:
     """
     with suppress(OSError):
         for name in os.listdir(folder):
-            match = _NAME.fullmatch(name)
+            match = re.fullmatch(_NAME, name)
             if match and match[1] == _namespace() and _started(int(match[2])) != int(match[3]):
                 remove(f"{folder}/{name}")
 

@@ -26,7 +26,7 @@ _PASSED = frozenset(
         *("RUSTUP_TOOLCHAIN", "CONDA_DEFAULT_ENV"),
     )
 )
-_LOCALE = re.compile("LC_[A-Z]+")
+_LOCALE = "LC_[A-Z]+"
 """Variables that tools get as they are outside: time zone, language, who commits, and which
 installed version is in use. TERM and FORCE_COLOR are none of them: nothing inside is a terminal."""
 
@@ -58,7 +58,7 @@ CERTIFICATES = frozenset(
 """Variables that name files or folders of certificates. With the host's network tools get them, and
 the files are shown."""
 
-_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+_ACCOUNT = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"
 
 
 def show_certificates(view: View, network: str) -> None:
@@ -125,7 +125,7 @@ def _inherited(policy: AnyPolicy, view: View) -> dict[str, str]:
     for name, value in view.facts.environment.items():
         if name in named or not value or not is_utf8(name + value):
             continue
-        if name in _PASSED or _LOCALE.fullmatch(name):
+        if name in _PASSED or re.fullmatch(_LOCALE, name):
             inherited[name] = value
         elif name in _FOLDERS or (policy.network == "host" and name in CERTIFICATES):
             if not value.startswith("/") or view.leads_to(value) is not None:
@@ -152,7 +152,7 @@ def _inherited(policy: AnyPolicy, view: View) -> dict[str, str]:
 def account_name(environment: Mapping[str, str], facts: HostFacts) -> str:
     """The name of the tools' user in passwd(5): `USER`, where an account can have that name."""
     name = environment["USER"]
-    return name if _ACCOUNT.fullmatch(name) else facts.user
+    return name if re.fullmatch(_ACCOUNT, name) else facts.user
 
 
 def import_path(view: View, tool_paths: Sequence[Path]) -> list[str]:

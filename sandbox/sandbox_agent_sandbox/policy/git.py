@@ -48,7 +48,7 @@ _EMPTY = tuple(
 )
 """The object names of an empty file, of SHA-1 and of SHA-256."""
 
-_SECTION = re.compile(r'\[\s*([-A-Za-z0-9.]+)(?:\s+"((?:[^"\\]|\\.)*)")?\s*\]')
+_SECTION = r'\[\s*([-A-Za-z0-9.]+)(?:\s+"((?:[^"\\]|\\.)*)")?\s*\]'
 
 Setting = tuple[str, str]
 """The name of a variable, in lower case but for its middle part, and its value."""
@@ -251,7 +251,7 @@ def _parse(text: str) -> Iterator[Setting]:
     lines = iter(text.splitlines())
     for line in lines:
         line = line.strip()
-        if line.startswith("[") and (head := _SECTION.match(line)) is not None:
+        if line.startswith("[") and (head := re.match(_SECTION, line)) is not None:
             name, sub = head.groups()
             section = name.lower() if sub is None else f"{name.lower()}.{_unescape(sub)}"
             line = line[head.end() :].strip()

@@ -161,14 +161,14 @@ VARIANTS = (
         "spawner outliving the host",
         (
             (
-                f"{_CELL}/host/launch.py",
+                f"{_CELL}/host/spawner/program.py",
                 "import ctypes; ctypes.CDLL(None).prctl(1, 9); ",
                 "",
             ),
             (
                 f"{_CELL}/interpreter.py",
-                'return (str(_SETPRIV), "--pdeathsig", "KILL", "--") if able else ()',
-                "return ()",
+                '_prefix = (_SETPRIV, "--pdeathsig", "KILL", "--") if able else ()',
+                "_prefix = ()",
             ),
             (
                 f"{_CELL}/inside/spawner.py",

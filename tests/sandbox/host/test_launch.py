@@ -7,7 +7,7 @@ import os
 
 import pytest
 from sandbox_agent_ipc.messages import InitFailed
-from sandbox_agent_sandbox.host.launch import explain, why_failed
+from sandbox_agent_sandbox.host.spawner.explain import explain, why_failed
 from sandbox_agent_sandbox.steps import Step
 
 GENERIC = ("5.12", "CAP_SYS_ADMIN", "unshare", "max_user_namespaces")

@@ -27,7 +27,7 @@ _MUCH = 32 * 2**20
 _LITTLE = 128 * 2**10
 """A file system with less room than this is full: a small file does not fit."""
 
-_LEFT_FILE = re.compile(r"image-.*|ext4-.*\..*")
+_LEFT_FILE = r"image-.*|ext4-.*\..*"
 """Of files that a killed spawner was making: they have a name for a moment only."""
 
 
@@ -89,7 +89,7 @@ def remove_leftovers(base: str) -> None:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     names.append(entry.name)
-                elif _LEFT_FILE.fullmatch(entry.name):
+                elif re.fullmatch(_LEFT_FILE, entry.name):
                     os.unlink(entry.path)
     except OSError:
         return
