@@ -17,7 +17,7 @@ from sandbox_agent.embedding.control import request_interrupt
 
 from chaos import disk, keepers, memory
 from chaos.keepers import send
-from chaos.plan import KILLS_CALL, KILLS_KEPT, KILLS_MODEL, READER, STOPS_MODEL, Cause, Round
+from chaos.plan import KILLS_CALL, KILLS_KEPT, KILLS_MODEL, READER, STOPS_MODEL, Cause, Phase, Round
 
 VERIFY_COMMAND = "sh .chaos/verify.sh"
 """Of every conversation here. What the script does is the round's."""
@@ -156,6 +156,11 @@ def _waits(process: observer.Process) -> bool:
     return False
 
 
+def _of_verify(agent: int) -> list[observer.Process]:
+    """Who runs the verify command. Spares were begun before its worker."""
+    return [one for one in observer.descendants(agent) if VERIFY_COMMAND in one.command]
+
+
 def _of_calls(agent: int, number: int) -> list[observer.Process]:
     """The workers of so many calls. A spare that does not wait yet is newer than any of them."""
     found = [
@@ -277,7 +282,10 @@ def strike(
                 time.sleep(plan.pause)
                 ask(done, "interrupt")
         case Cause.OUT_OF_MEMORY:
-            members = [*_of_calls(agent, len(open_calls())), *_of_tools(plan)]
+            if plan.phase is Phase.VERIFY:
+                members = _of_verify(agent)
+            else:
+                members = [*_of_calls(agent, len(open_calls())), *_of_tools(plan)]
             groups = {group for one in members if (group := memory.group_of(one.pid))}
             done.at = time.monotonic()
             done.ended_for_memory = bool(groups) and memory.run_out(groups)
