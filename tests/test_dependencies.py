@@ -101,7 +101,8 @@ INSIDE = "sandbox_agent_sandbox.inside"
 """What runs inside the walls: the price of every call includes its imports."""
 
 FORK_BASE = tuple(
-    f"{INSIDE}.{name}" for name in ("spawner", "unshared.spawner", "shared_proc", "worker.serving")
+    f"{INSIDE}.{name}"
+    for name in ("spawner", "unshared.spawner", "shared_proc", "worker.serving", "prepare_tools")
 )
 """What is imported before a call's processes are forked, with all that these import at once."""
 

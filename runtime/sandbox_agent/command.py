@@ -10,6 +10,12 @@ import atexit
 import gc
 import os
 import sys
+from _signal import (  # type: ignore[import-not-found] # `signal` imports enum
+    SIG_BLOCK,
+    SIGINT,
+    SIGTERM,
+    pthread_sigmask,
+)
 from contextlib import suppress
 
 from sandbox_agent_sandbox.host.spawner.program import end_early, start_early
@@ -24,6 +30,8 @@ def command() -> None:
     # What is imported stays, so looking for garbage meanwhile costs some ms and finds none.
     gc.disable()
     _use_utf_8()
+    # Until there is somebody who takes them, they wait: there is no traceback of half an import.
+    pthread_sigmask(SIG_BLOCK, {SIGINT, SIGTERM})
     if sys.argv[1:2] == ["exec"]:
         start_early()
     try:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 _PROGRAM = """
 import atexit, sys
@@ -24,3 +28,27 @@ def test_what_is_buffered_and_what_atexit_has_is_done_and_the_code_is_kept() -> 
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "not flushed at exit\n")
     assert "--no-such-option" in done.stderr
+
+
+_STRUCK = """
+import os, signal, sys
+from sandbox_agent.command import command
+class Strike:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "sandbox_agent.cli.signals":
+            os.kill(os.getpid(), getattr(signal, sys.orig_argv[3]))
+sys.meta_path.insert(0, Strike)
+sys.argv = ["sandbox-agent", *sys.argv[2:]]
+command()
+"""
+
+
+@pytest.mark.parametrize("verb", [["exec", "--", "true"], ["--help"]], ids=["exec", "help"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_while_the_first_modules_are_imported_ends_it_without_a_traceback(
+    name: str, verb: list[str], tmp_path: Path
+) -> None:
+    argv = [sys.executable, "-c", _STRUCK, name, *verb]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + getattr(signal, name), "", "")

@@ -1,4 +1,4 @@
-"""The spawner of `exec`, which is started before all else: as clean as any, and never left over."""
+"""The spawner of `exec`, forked before all else: as clean as any, and never left over."""
 
 from __future__ import annotations
 
@@ -10,18 +10,9 @@ import sys
 import observer
 import pytest
 from identity import BIN, Person
+from sandbox_agent_sandbox.import_roots import import_roots
 
 AGENT = str(BIN / "sandbox-agent")
-
-# What the command begins with, and then a program of its own.
-BEGUN = """
-import os, sys
-from sandbox_agent_sandbox.host.spawner import program
-program.start_early()
-imported = sorted(name for name in sys.modules if name.partition(".")[0] in {
-    "msgspec", "threading", "socket", "subprocess", "pathlib", "argparse", "asyncio", "pydantic"})
-print(*imported, flush=True)
-"""
 
 
 def children(pid: int) -> list[observer.Process]:
@@ -52,7 +43,7 @@ def test_the_spawner_of_exec_inherits_nothing_of_the_command(person: Person) -> 
             ours = [one for one in held.values() if one == "/dev/null"]
             assert ours == ["/dev/null"] and held[0] == "/dev/null"  # its standard input
             with open(f"/proc/{spawner.pid}/environ", "rb") as file:
-                assert file.read() == b""
+                assert file.read().strip(b"\0") == b""
             assert os.readlink(f"/proc/{spawner.pid}/cwd") == "/"
             assert os.getsid(spawner.pid) == spawner.pid
         finally:
@@ -62,14 +53,110 @@ def test_the_spawner_of_exec_inherits_nothing_of_the_command(person: Person) -> 
     os.close(high)
 
 
-def test_it_is_started_before_anything_is_imported() -> None:
+def test_no_process_of_exec_has_a_key_of_the_environment_in_its_memory(person: Person) -> None:
+    """The spawner is a fork of the command, so it had all that the command was started with."""
+    secret, argument = f"key-{observer.new_mark()}", f"word-{observer.new_mark()}"
+    environment = {**person.environment(), "SOME_API_KEY": secret, secret: "x", "ONE": "1"}
+    runs = str(person.folder / "runs")
+    argv = [AGENT, "exec", "--out", runs, "--", "sh", "-c", "echo up; exec sleep 300", argument]
+    with subprocess.Popen(
+        argv, cwd=person.work, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    ) as agent:
+        try:
+            assert agent.stdout is not None and agent.stdout.readline() == b"up\n"
+            below = observer.descendants(agent.pid)
+            keepers = [one for one in below if one.name.startswith("sandbox-")]
+            assert len(keepers) >= 3, below
+            read = [one for one in keepers if (memory := memory_of(one.pid)) is not None]
+            assert read == keepers if os.geteuid() == 0 else read
+            for one in read:
+                memory = memory_of(one.pid)
+                assert memory is not None and b"sandbox" in memory
+                assert secret.encode() not in memory, one
+                assert one.command.strip("\0 ") == "sandbox-spawner"
+            own = memory_of(agent.pid)
+            assert own is not None and secret.encode() in own  # it can be found
+        finally:
+            agent.send_signal(signal.SIGINT)
+            assert agent.wait(30) == 130
+
+
+def memory_of(pid: int) -> bytes | None:
+    """What a process can write to of its memory; None if it may not be read. proc_pid_maps(5)"""
+    found = []
+    try:
+        with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as mem:
+            for line in maps:
+                place, rights = line.split()[:2]
+                if rights.startswith("rw"):
+                    begin, end = (int(one, 16) for one in place.split("-"))
+                    mem.seek(begin)
+                    found.append(mem.read(end - begin))
+    except PermissionError:
+        return None
+    return b"".join(found)
+
+
+BEGUN = """
+import sys
+sys.meta_path.insert(0, type("Hook", (), {"find_spec": staticmethod(lambda *_: None)}))
+from sandbox_agent_sandbox.host.spawner import forked
+forked._import_as_isolated()
+print([one.__name__ for one in sys.meta_path], [p for p in sys.path if "-packages" in p])
+"""
+THREAD = """
+import threading
+from sandbox_agent_sandbox.host.spawner import program
+wait = threading.Event()
+thread = threading.Thread(target=wait.wait)
+thread.start()
+program.start_early()
+wait.set()
+thread.join()
+assert program.take_early() is None
+program.start_early()
+assert program.take_early() is not None
+"""
+IMPORTED = """
+import os, sys
+before = set(sys.modules)
+from sandbox_agent_sandbox.host.spawner import program
+fork = os.fork
+def look():
+    names = {name.partition(".")[0] for name in set(sys.modules) - before}
+    os.write(1, " ".join(sorted(names & {"threading", "random", "secrets", "pathlib", "dataclasses",
+        "inspect", "typing_extensions", "argparse", "asyncio", "subprocess"})).encode())
+    return fork()
+os.fork = look
+program.start_early()
+program.end_early()
+"""
+
+
+def test_modules_of_a_forked_spawner_come_from_where_those_of_a_new_python_do() -> None:
+    done = subprocess.run([sys.executable, "-c", BEGUN], capture_output=True, text=True, timeout=60)
+    [roots] = [line for line in done.stdout.splitlines() if line]
+    finders = "['BuiltinImporter', 'FrozenImporter', 'PathFinder']"
+    assert roots.startswith(finders), done
+    only = [one for one in import_roots() if "-packages" in one]
+    assert roots == f"{finders} {only}"
+
+
+def test_no_spawner_is_forked_beside_another_thread() -> None:
     done = subprocess.run(
-        [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{BEGUN}"],
+        [sys.executable, "-c", THREAD], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_it_is_forked_before_what_costs_each_fork_is_imported() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{IMPORTED}"],
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert (done.stdout, done.stderr) == ("\n", "")
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 @pytest.mark.parametrize("argv", [["--no-such-option"], ["--help"], []], ids=repr)

@@ -12,33 +12,21 @@ from importlib.machinery import PathFinder
 from sandbox_agent_ipc.codec import decode, encode
 from sandbox_agent_ipc.messages import CallBorn, NewCall, ToInit
 
-from sandbox_agent_sandbox.inside.tools import files, finding, searching, shell, writing
+from sandbox_agent_sandbox.inside.tools import shell
 from sandbox_agent_sandbox.inside.walls.capabilities import empty_bounding_set
 from sandbox_agent_sandbox.inside.worker.environment import take_environment
 from sandbox_agent_sandbox.inside.worker.invoke import bind
 from sandbox_agent_sandbox.inside.worker.rehearsal import nothing, play
 from sandbox_agent_sandbox.plan import Plan
 
-_TOOLS = (
-    shell.shell,
-    shell.exec_argv,
-    files.read_file,
-    files.list_files,
-    finding.find_files,
-    searching.search_files,
-    writing.write_file,
-    writing.edit_file,
-)
-
 _REHEARSALS = 10
 """After some rounds the interpreter has specialised the code (PEP 659). It writes to the code for
 that, and what it writes to after a fork is copied, page by page."""
 
 
-def prepare() -> None:
-    """For the spawner: bind our own tools to their signatures, and play an empty call."""
-    for tool in _TOOLS:
-        bind(tool)
+def prepare_command() -> None:
+    """For the spawner: bind what `exec` calls to its signature, and play an empty call."""
+    bind(shell.exec_argv)
     bind(nothing)
     for _ in range(_REHEARSALS):
         decode(encode(NewCall("")), ToInit)

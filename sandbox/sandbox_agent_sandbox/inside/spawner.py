@@ -21,6 +21,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
@@ -36,14 +37,12 @@ from sandbox_agent_sandbox.inside.init import HostEnds
 from sandbox_agent_sandbox.inside.kernel import dispositions, syscalls
 from sandbox_agent_sandbox.inside.kernel.dispositions import reset_signals
 from sandbox_agent_sandbox.inside.kernel.fork_apart import fork_apart
-from sandbox_agent_sandbox.inside.prepare import prepare
 from sandbox_agent_sandbox.inside.walls.idmap import NoUserNamespace
 from sandbox_agent_sandbox.inside.walls.mounts import open_trees
 from sandbox_agent_sandbox.inside.walls.namespaces import enter_namespaces, switch_user, write_maps
 from sandbox_agent_sandbox.inside.walls.oom_score import OWN, be_first_to_die
 from sandbox_agent_sandbox.inside.walls.private import Area, make_area, open_area
 from sandbox_agent_sandbox.plan import Plan
-from sandbox_agent_sandbox.plan import PlanKind as PlanKind
 from sandbox_agent_sandbox.steps import Step
 
 _MAX_PLAN = 64 << 20
@@ -65,13 +64,13 @@ class _NoKeyring(OSError):
     hint = "remove keys of this user (/proc/key-users), or raise kernel.keys.maxkeys"
 
 
-def begin(arguments: list[str]) -> tuple[Plan, HostEnds]:
+def begin(control_fd: int, host_fd: int, prepare: Callable[[], object]) -> tuple[Plan, HostEnds]:
     """For every kind of plan: do what needs none, then wait for it. Exits if the host closes the
     sandbox before, or dies.
 
-    arguments: two inherited descriptors: the control socket, a pidfd of the host.
+    control_fd: an end of the control socket. host_fd: a pidfd of the host. prepare: called once
+    what is to be done first is done.
     """
-    control_fd, host_fd = (int(argument) for argument in arguments)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.set_process_name("sandbox-spawner")
     reset_signals(dispositions.OWN)  # the thread that started us blocks all
@@ -107,7 +106,7 @@ def _wait_for_plan(control: socket.socket, host_fd: int) -> tuple[Plan, int]:
     return msgspec.msgpack.decode(data, type=Plan), board_fd
 
 
-def main(plan: Plan, host: HostEnds) -> None:
+def main(plan: Plan, host: HostEnds) -> NoReturn:
     """Build one sandbox and wait for its end."""
     try:
         leave_keyring()
@@ -252,7 +251,7 @@ def _error_in(said: bytes) -> OSError:
     return OSError(int(number), text)
 
 
-def _wait_for_end(init_pid: int, host_fd: int) -> None:
+def _wait_for_end(init_pid: int, host_fd: int) -> NoReturn:
     """Wait for the end of init or of the host. At the host's end, init's PDEATHSIG kills init."""
     pidfd = os.pidfd_open(init_pid)
     poll = select.poll()

@@ -36,7 +36,7 @@ def gone_soon() -> bool:
 def spawners() -> list[observer.Process]:
     """Those that this process has started; init, which comes from one, is not."""
     found = [one for one in below() if one.parent == os.getpid()]
-    return [one for one in found if "inside import spawner" in one.command]
+    return [one for one in found if "spawner.run import run" in one.command]
 
 
 def test_the_first_process_is_there_before_the_plan_and_is_the_one_that_builds_it(

@@ -1,9 +1,11 @@
-"""The program that a spawner is: its command line, and one that is started before anything else.
+"""The program that a spawner is: its command line, and one that is forked before anything else.
 
-Python runs isolated (-I) and without `site` (-S): no environment variable, no user module and no
-.pth file of the host has an effect on the processes outside the walls.
+A new Python runs isolated (-I) and without `site` (-S): no environment variable, no user module and
+no .pth file of the host has an effect on the processes outside the walls.
 
-This module imports next to nothing: while `exec` imports the rest, the spawner does, too.
+`exec` forks its spawner instead, in its first moments: it has one thread then, and nothing in its
+memory but what Python begins with. The child forgets the environment and the arguments (see
+`forked`). Then each imports what it needs, at the same time.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found] # `signal` imports enum
 import _socket  # `socket` imports selectors and enum
 import os
+import sys
 from contextlib import suppress
-
-from sandbox_agent_ipc.errors import SandboxAgentError
+from typing import NoReturn
 
 from sandbox_agent_sandbox.import_roots import import_roots
 from sandbox_agent_sandbox.interpreter import interpreter, parent_death_prefix
@@ -24,19 +26,12 @@ BOOT = (
     # A host that died before that sends no signal any more. Its pidfd, the last argument, shows it.
     "import select, sys; host = select.poll(); host.register(int(sys.argv[-1]), select.POLLIN); "
     "host.poll(0) and sys.exit(); "
-    "import os; os.chdir('/'); "
     "sys.path[:0] = sys.argv.pop(1).split(chr(0x3a)); "
-    # What is imported stays, so looking for garbage meanwhile finds none. `begin` turns it on.
+    # What is imported stays, so looking for garbage meanwhile finds none. `run` turns it on.
     "import gc; gc.disable(); "
     "from sandbox_agent_sandbox import put_off; "
     "put_off.import_msgspec(); put_off.import_traceback(); "
-    """
-from sandbox_agent_sandbox.inside import spawner
-plan, host = spawner.begin(sys.argv[1:])
-if plan.kind == spawner.PlanKind.NO_NAMESPACES:
-    from sandbox_agent_sandbox.inside.unshared import spawner
-spawner.main(plan, host)
-"""
+    "from sandbox_agent_sandbox.host.spawner.run import run; run(*map(int, sys.argv[1:]))"
 )
 
 
@@ -47,7 +42,7 @@ def command_line(control: int, host: int) -> list[str]:
 
 
 class Early:
-    """A spawner that was started by this process's main thread, while that was the only one.
+    """A spawner that was forked by this process's main thread, while that was the only one.
 
     pid, pidfd: of the spawner. control: the host's end of the control socket. log: where its output
     is. Whoever takes it closes the descriptors.
@@ -61,13 +56,13 @@ _early: list[Early] = []
 
 
 def start_early() -> None:
-    """Start a spawner now, for the first sandbox that this process makes. `take_early` gives it.
+    """Fork a spawner now, for the first sandbox that this process makes. `take_early` gives it.
 
-    For the beginning of a command's main thread, which is still alone. Where it cannot be started,
-    nothing happens: the sandbox starts one, and says why that fails.
+    For the beginning of a command's main thread, which is still alone. Where it cannot be forked,
+    nothing happens: the sandbox starts a new one, and says why that fails.
     """
-    with suppress(OSError, SandboxAgentError):
-        _early.append(_start())
+    with suppress(OSError):
+        _early.append(_fork())
 
 
 def take_early() -> Early | None:
@@ -86,8 +81,9 @@ def end_early() -> None:
             os.close(fd)
 
 
-def _start() -> Early:
+def _fork() -> Early:
     opened: list[int] = []
+    before = None
     try:
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         opened += (control := ours.detach(), their_control := theirs.detach())
@@ -95,38 +91,56 @@ def _start() -> Early:
         opened.append(host := os.pidfd_open(os.getpid()))
         if min(opened) <= 2:
             raise OSError("a standard descriptor is closed")
-        handed_on = [fd for fd in map(int, os.listdir("/proc/self/fd")) if _is_handed_on(fd)]
-        passed = max(opened) + 1, max(opened) + 2
-        command = command_line(*passed)
-        pid = os.posix_spawn(
-            command[0],
-            command,
-            {},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, log, 1),
-                (os.POSIX_SPAWN_DUP2, log, 2),
-                *((os.POSIX_SPAWN_CLOSE, fd) for fd in handed_on if fd > 2),
-                (os.POSIX_SPAWN_DUP2, their_control, passed[0]),
-                (os.POSIX_SPAWN_DUP2, host, passed[1]),
-            ],
-            # As in the thread that starts others: what the process group gets is not for it.
-            setsigmask=_signal.valid_signals(),
-        )
+        _import_what_both_need()
+        if len(os.listdir("/proc/self/task")) > 1:
+            raise OSError("something of the host has started a thread")
+        # As in the thread that starts others: what the process group gets is not for it.
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+        pid = os.fork()
+        if pid == 0:
+            _be_spawner(their_control, host, log)
         opened.append(pidfd := os.pidfd_open(pid))
     except BaseException:
         for fd in opened:
             os.close(fd)
         raise
+    finally:
+        if before is not None:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
     os.close(their_control)
     os.close(host)
     os.set_blocking(control, False)
     return Early(pid, pidfd, control, log)
 
 
-def _is_handed_on(fd: int) -> bool:
-    """Whether a program that is started would have it."""
+def _import_what_both_need() -> None:
+    """What takes longest of it. Each import here is one for two processes."""
+    from sandbox_agent_sandbox.put_off import import_msgspec
+
+    import_msgspec()
+    # It draws in the messages, and the socket module.
+
+    import sandbox_agent_sandbox.plan  # noqa: F401
+
+
+def _be_spawner(control: int, host: int, log: int) -> NoReturn:
+    """In the child."""
     try:
-        return os.get_inheritable(fd)
-    except OSError:  # of the listing itself
-        return False
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        low = 3
+        for fd in sorted((control, host)):
+            os.closerange(low, fd)
+            low = fd + 1
+        os.closerange(low, max(map(int, os.listdir("/proc/self/fd"))) + 1)
+        from sandbox_agent_sandbox.host.spawner.forked import be_spawner
+
+        be_spawner(control, host)
+    except SystemExit as end:
+        os._exit(end.code if isinstance(end.code, int) else 1)
+    except BaseException:
+        sys.__excepthook__(*sys.exc_info())  # into the log
+        sys.stderr.flush()
+    finally:
+        os._exit(1)
