@@ -288,12 +288,15 @@ class SandboxProcess:
         if self._init is not None:
             self._init.close()
             self._init = None
+        # Its file system takes as long to end as the spawner does.
+        if self.disk is not None:
+            self.disk.begin_to_close()
         if self._launch is not None:
             self._launch.reap()
-        if self.disk is not None:
-            self.disk.close()
         if self._groups is not None:
             self._groups.close()
+        if self.disk is not None:
+            self.disk.close()
         self._report_open(self.state.failure)
 
     def _read_message(self, spawner: Launch) -> None:

@@ -266,9 +266,8 @@ class Supervisor(CallOrders):
                 # Its number may have been that of another descriptor when epoll looked.
                 if call_process is not None and call_process.has_ended:
                     self._end_call(call_process, proven=True)
-            else:
-                if not self.spares.on_readable(fd):
-                    self._sandbox.on_readable(fd)
+            elif not self.spares.on_readable(fd):
+                self._sandbox.on_readable(fd)
         now = time.monotonic()
         if now > due + _STANDSTILL:
             self._catch_up(now)
@@ -278,7 +277,8 @@ class Supervisor(CallOrders):
     def _next_due(self) -> float:
         deadlines = [call_process.ladder.deadline for call_process in self._calls.all()]
         due = min((time for time in deadlines if time is not None), default=inf)
-        return min(due, self._sandbox.state.deadline, self.spares.due(frozen=self._is_frozen))
+        spares = self.spares.due(frozen=self._is_frozen, busy=bool(self._calls))
+        return min(due, self._sandbox.state.deadline, spares)
 
     @property
     def _is_frozen(self) -> bool:
@@ -294,7 +294,7 @@ class Supervisor(CallOrders):
 
     def _tick(self, now: float) -> None:
         self._sandbox.tick(now)
-        self.spares.tick(now, frozen=self._is_frozen)
+        self.spares.tick(now, frozen=self._is_frozen, busy=bool(self._calls))
         for call_process in self._calls.all():
             times_out = call_process.ladder.times_out
             if times_out is not None and now >= times_out:

@@ -89,12 +89,8 @@ class SandboxDisk:
             found.append(LimitMet("shm", shared, text))
         return tuple(found)
 
-    def close(self) -> None:
-        """Remove it, after the last process of the sandbox. Idempotent.
-
-        Waits a moment. What takes longer is removed by a thread that the end of the interpreter
-        waits for: the work has stopped, and a disk may be slow.
-        """
+    def begin_to_close(self) -> None:
+        """Begin to remove it, after the last process of the sandbox. Idempotent."""
         self._stopped.set()
         if self._thread is not None and self._thread.ident is not None:
             self._thread.join(_MOMENT)
@@ -106,7 +102,16 @@ class SandboxDisk:
                 self._remove()
             else:
                 self._removal = removal
-                removal.join(_MOMENT)
+
+    def close(self) -> None:
+        """Remove it, after the last process of the sandbox. Idempotent.
+
+        Waits a moment. What takes longer is removed by a thread that the end of the interpreter
+        waits for: the work has stopped, and a disk may be slow.
+        """
+        self.begin_to_close()
+        if self._removal is not None:
+            self._removal.join(_MOMENT)
 
     def _remove(self) -> None:
         self._swept.wait(0 if self._thread is None else _SWEEP)

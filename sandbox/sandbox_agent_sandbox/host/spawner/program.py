@@ -89,6 +89,8 @@ def _fork() -> Early:
         opened += (control := ours.detach(), their_control := theirs.detach())
         opened.append(log := os.memfd_create("sandbox-agent-spawner-log", os.MFD_CLOEXEC))
         opened.append(host := os.pidfd_open(os.getpid()))
+        if sys.implementation.name != "cpython":
+            raise OSError("what Python has made of the environment could not be overwritten")
         if min(opened) <= 2:
             raise OSError("a standard descriptor is closed")
         _import_what_both_need()
