@@ -18,19 +18,24 @@ PYTHON = str(BIN / "python")
 # What the entry point `sandbox-agent` does, and at its end a look at itself. From inside, because
 # rusage (wait4(2)) counts reaped children in, and after fork the parent's peak as well.
 LOOK_AT_ITSELF = """
-import sys
-report = sys.argv.pop(1)
-code = None
+import atexit, sys
 try:
+    from sandbox_agent.command import command
+except ImportError:  # of an earlier commit
     from sandbox_agent.cli import main
-    code = main()
-finally:
+    command = lambda: sys.exit(main())
+
+report = sys.argv.pop(1)
+
+@atexit.register
+def look():
     import json
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
     found = {"peak_kib": int(status["VmHWM"].split()[0]), "modules": sorted(sys.modules)}
     with open(report, "w") as file:
         json.dump(found, file)
-sys.exit(code)
+
+command()
 """
 
 

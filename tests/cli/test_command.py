@@ -51,4 +51,5 @@ def test_a_signal_while_the_first_modules_are_imported_ends_it_without_a_traceba
 ) -> None:
     argv = [sys.executable, "-c", _STRUCK, name, *verb]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (128 + getattr(signal, name), "", "")
+    # What takes no time, such as --help, may be done before the signal is seen.
+    assert (done.returncode, done.stderr) == (128 + getattr(signal, name), "")

@@ -105,7 +105,7 @@ forked._import_as_isolated()
 print([one.__name__ for one in sys.meta_path], [p for p in sys.path if "-packages" in p])
 """
 THREAD = """
-import threading
+import os, threading
 from sandbox_agent_sandbox.host.spawner import program
 wait = threading.Event()
 thread = threading.Thread(target=wait.wait)
@@ -113,6 +113,8 @@ thread.start()
 program.start_early()
 wait.set()
 thread.join()
+while len(os.listdir("/proc/self/task")) > 1:  # it ends a moment later for the kernel
+    pass
 assert program.take_early() is None
 program.start_early()
 assert program.take_early() is not None

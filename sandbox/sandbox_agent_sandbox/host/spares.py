@@ -7,8 +7,8 @@ A spare is made as the processes of any call are, behind the same walls, says Re
 its inbox. It has nothing of the workspace: it enters the working folder, takes the environment and
 imports a tool when a call adopts it. Until then it belongs to no call.
 
-Spares are made when no call has begun or ended for a moment, so that they slow none down: for a
-longer one while calls are in flight. None are made once the flag of the run is up.
+Spares are made when no call has begun or ended for a moment, so that they slow none down, and none
+are made once the flag of the run is up.
 """
 
 from __future__ import annotations
@@ -54,10 +54,6 @@ _MEMORY = 16 << 20
 _PAUSE = 0.005
 """Seconds without the begin or the end of a call, before a spare is made. Made at once, it would
 share the processor with the call that has taken the one before."""
-
-_PAUSE_BESIDE_CALLS = 0.05
-"""The same while calls are in flight. Where all processors are at work, calls begin or end more
-often than that, and a spare would only take from them: it costs more than it saves."""
 
 _LOSSES = 5
 """Spares that may die before a call has taken them. Then no more are made."""
@@ -182,15 +178,13 @@ class Spares:
 
         return opened
 
-    def due(self, *, frozen: bool, busy: bool) -> float:
-        """When the next one is to be made; infinity for not before something happens. busy: whether
-        calls are in flight."""
-        pause = _PAUSE_BESIDE_CALLS if busy else _PAUSE
-        return self.call_at + pause if self._may_make(frozen) else inf
+    def due(self, *, frozen: bool) -> float:
+        """When the next one is to be made; infinity for not before something happens."""
+        return self.call_at + _PAUSE if self._may_make(frozen) else inf
 
-    def tick(self, now: float, *, frozen: bool, busy: bool) -> None:
+    def tick(self, now: float, *, frozen: bool) -> None:
         """Make one, if it is time to."""
-        if now >= self.due(frozen=frozen, busy=busy):
+        if now >= self.due(frozen=frozen):
             self._make()
 
     def _may_make(self, frozen: bool) -> bool:

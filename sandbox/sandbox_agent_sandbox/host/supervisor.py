@@ -277,8 +277,7 @@ class Supervisor(CallOrders):
     def _next_due(self) -> float:
         deadlines = [call_process.ladder.deadline for call_process in self._calls.all()]
         due = min((time for time in deadlines if time is not None), default=inf)
-        spares = self.spares.due(frozen=self._is_frozen, busy=bool(self._calls))
-        return min(due, self._sandbox.state.deadline, spares)
+        return min(due, self._sandbox.state.deadline, self.spares.due(frozen=self._is_frozen))
 
     @property
     def _is_frozen(self) -> bool:
@@ -294,7 +293,7 @@ class Supervisor(CallOrders):
 
     def _tick(self, now: float) -> None:
         self._sandbox.tick(now)
-        self.spares.tick(now, frozen=self._is_frozen, busy=bool(self._calls))
+        self.spares.tick(now, frozen=self._is_frozen)
         for call_process in self._calls.all():
             times_out = call_process.ladder.times_out
             if times_out is not None and now >= times_out:

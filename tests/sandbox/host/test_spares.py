@@ -350,26 +350,6 @@ def test_a_stopped_spare_that_a_call_adopts_is_ended_by_the_ladder(tmp_path: Pat
     assert not (tmp_path / "ran").exists()
 
 
-def test_beside_calls_in_flight_one_is_made_later_and_is_made(tmp_path: Path) -> None:
-    """Where calls begin and end all the time, each spare would take from them."""
-
-    async def main() -> None:
-        async with sandbox(tmp_path) as cell:
-            await spared.until_waiting(cell)
-            spares, token = cell._supervisor.spares, RunToken()
-            long = asyncio.create_task(cell.call(command(tmp_path, "sleep 300"), token=token))
-            await until(lambda: len(spares.waiting()) == 1)
-            [spare] = spares.waiting()
-            assert (await cell.call(command(tmp_path, "true"), token=token)).outcome == "ok"
-            # In the place of the one that the short call took, while the long one goes on.
-            await until(lambda: any(one is not spare for one in spares.waiting()))
-            assert not long.done()
-            token.cancel(CancelReason.INTERRUPT)
-            await long
-
-    run(main)
-
-
 def test_no_spare_is_made_once_the_flag_is_up(tmp_path: Path) -> None:
     async def main() -> None:
         async with sandbox(tmp_path) as cell:
@@ -380,14 +360,14 @@ def test_no_spare_is_made_once_the_flag_is_up(tmp_path: Path) -> None:
             await until(lambda: not spares.waiting())
             token.cancel(CancelReason.INTERRUPT)
             await calls
-            assert spares.due(frozen=False, busy=False) == inf
+            assert spares.due(frozen=False) == inf
             # As the runtime does it: a token for each call, of which the run's knows nothing later.
             run_token = RunToken()
             child = run_token.child()
             assert (await cell.call(command(tmp_path, "true"), token=child)).outcome == "ok"
             child.detach()
             run_token.cancel(CancelReason.INTERRUPT)
-            assert spares.due(frozen=False, busy=False) == inf
+            assert spares.due(frozen=False) == inf
             # The next run's flag is down.
             assert (await cell.call(command(tmp_path, "true"), token=RunToken())).outcome == "ok"
             await spared.until_waiting(cell)
@@ -407,7 +387,7 @@ def test_spares_stand_still_with_the_sandbox(tmp_path: Path) -> None:
             ask = command(tmp_path, "echo on", on_started=lambda: begun.append(1))
             call = asyncio.create_task(cell.call(ask))
             await until(lambda: cell._supervisor.spares.waiting() == [second])
-            assert cell._supervisor.spares.due(frozen=True, busy=False) == inf
+            assert cell._supervisor.spares.due(frozen=True) == inf
             assert not begun
             cell.thaw()
             assert (await call).output == "on\n"
@@ -465,7 +445,7 @@ def test_without_spares_none_is_made(tmp_path: Path) -> None:
     async def main() -> None:
         async with sandbox(tmp_path, spares=0) as cell:
             assert (await cell.call(command(tmp_path, "true"))).outcome is Outcome.OK
-            assert cell._supervisor.spares.due(frozen=False, busy=False) == inf
+            assert cell._supervisor.spares.due(frozen=False) == inf
             assert cell.spares_note == ""
 
     run(main)
@@ -634,7 +614,7 @@ def test_a_cell_makes_none_unless_it_is_told_to(tmp_path: Path) -> None:
         await cell.open()
         try:
             assert (await cell.call(command(tmp_path, "true"))).outcome is Outcome.OK
-            assert cell._supervisor.spares.due(frozen=False, busy=False) == inf
+            assert cell._supervisor.spares.due(frozen=False) == inf
         finally:
             assert cell.close() == ()
 

@@ -21,16 +21,17 @@ _FINDERS: tuple[Any, ...] = (BuiltinImporter, FrozenImporter, PathFinder)
 _NAME = b"sandbox-spawner"
 
 
-def be_spawner(control: int, host: int) -> NoReturn:
+def be_spawner(control: int, host: int, words: tuple[int, int, int]) -> NoReturn:
     """Become the spawner of a sandbox for one call. control: its end of the control socket. host: a
-    pidfd of the command."""
+    pidfd of the command. words: the addresses of its arguments, of their end, and of the end of its
+    environment."""
     # First: until then this process would outlive the command.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     death = select.poll()
     death.register(host, select.POLLIN)
     if death.poll(0):
         os._exit(0)
-    _forget()
+    _forget(*words)
     os.chdir("/")
     _import_as_isolated()
     from sandbox_agent_sandbox.put_off import import_traceback
@@ -60,20 +61,16 @@ def _import_as_isolated() -> None:
     sys.setprofile(None)
 
 
-def _forget() -> None:
+def _forget(begin: int, end: int, last: int) -> None:
     """Overwrite the environment and the arguments, also where the kernel shows them to others
-    (/proc/PID/environ and cmdline), and what Python has made of them. proc_pid_stat(5)"""
+    (/proc/PID/environ and cmdline), and what Python has made of them."""
     words = [*os.environ._data.items()]  # type: ignore[attr-defined]
     os.environ.clear()  # and that of the C library
     for pair in words:
         for word in pair:
             _overwrite(word)
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
-    begin, end, environment, last = (int(field) for field in fields[45:49])
-    if 0 < begin < end <= environment < last:
-        ctypes.memset(begin, 0, last - begin)
-        ctypes.memmove(begin, _NAME, min(len(_NAME), end - begin - 1))
+    ctypes.memset(begin, 0, last - begin)
+    ctypes.memmove(begin, _NAME, min(len(_NAME), end - begin - 1))
     sys.argv[:] = sys.orig_argv[:] = [""]
 
 

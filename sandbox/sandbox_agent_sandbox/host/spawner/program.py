@@ -89,8 +89,7 @@ def _fork() -> Early:
         opened += (control := ours.detach(), their_control := theirs.detach())
         opened.append(log := os.memfd_create("sandbox-agent-spawner-log", os.MFD_CLOEXEC))
         opened.append(host := os.pidfd_open(os.getpid()))
-        if sys.implementation.name != "cpython":
-            raise OSError("what Python has made of the environment could not be overwritten")
+        words = _arguments_and_environment()
         if min(opened) <= 2:
             raise OSError("a standard descriptor is closed")
         _import_what_both_need()
@@ -100,7 +99,7 @@ def _fork() -> Early:
         before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
         pid = os.fork()
         if pid == 0:
-            _be_spawner(their_control, host, log)
+            _be_spawner(their_control, host, log, words)
         opened.append(pidfd := os.pidfd_open(pid))
     except BaseException:
         for fd in opened:
@@ -125,8 +124,20 @@ def _import_what_both_need() -> None:
     import sandbox_agent_sandbox.plan  # noqa: F401
 
 
-def _be_spawner(control: int, host: int, log: int) -> NoReturn:
-    """In the child."""
+def _arguments_and_environment() -> tuple[int, int, int]:
+    """Where they are in memory: the address of the arguments, their end, and the end of the
+    environment, which follows. Raises OSError where they could not be overwritten.
+    proc_pid_stat(5)"""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    begin, end, environment, last = (int(field) for field in fields[45:49])
+    if sys.implementation.name != "cpython" or not 0 < begin < end <= environment < last:
+        raise OSError("what this process was started with could not be overwritten")
+    return begin, end, last
+
+
+def _be_spawner(control: int, host: int, log: int, words: tuple[int, int, int]) -> NoReturn:
+    """In the child. words: see `_arguments_and_environment`."""
     try:
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.dup2(log, 1)
@@ -138,7 +149,7 @@ def _be_spawner(control: int, host: int, log: int) -> NoReturn:
         os.closerange(low, max(map(int, os.listdir("/proc/self/fd"))) + 1)
         from sandbox_agent_sandbox.host.spawner.forked import be_spawner
 
-        be_spawner(control, host)
+        be_spawner(control, host, words)
     except SystemExit as end:
         os._exit(end.code if isinstance(end.code, int) else 1)
     except BaseException:
