@@ -195,8 +195,21 @@ assert program.take_early() is None
 assert os.listdir("/proc/self/fd") == before
 """
 
+OTHER_PYTHON = """
+import os, types
+from sandbox_agent_sandbox.host.spawner import program
+before = os.listdir("/proc/self/fd")
+program.sys = types.SimpleNamespace(implementation=types.SimpleNamespace(name="pypy"))
+program.start_early()
+assert program.take_early() is None
+assert os.listdir("/proc/self/fd") == before
+"""
+"""There the objects of Python lie otherwise in memory, so nothing in them could be overwritten."""
 
-@pytest.mark.parametrize("text", [CLOSED, NO_DESCRIPTORS], ids=["closed", "no descriptors"])
+WAYS = {"closed": CLOSED, "no descriptors": NO_DESCRIPTORS, "another Python": OTHER_PYTHON}
+
+
+@pytest.mark.parametrize("text", WAYS.values(), ids=WAYS)
 def test_where_it_cannot_be_started_nothing_is_left_open(text: str) -> None:
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
