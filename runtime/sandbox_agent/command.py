@@ -18,8 +18,6 @@ from _signal import (  # type: ignore[import-not-found] # `signal` imports enum
 )
 from contextlib import suppress
 
-from sandbox_agent_sandbox.host.spawner.program import end_early, start_early
-
 
 def command() -> None:
     """Runs `sandbox_agent.cli.main`, and exits at once.
@@ -32,6 +30,8 @@ def command() -> None:
     _use_utf_8()
     # Until there is somebody who takes them, they wait: there is no traceback of half an import.
     pthread_sigmask(SIG_BLOCK, {SIGINT, SIGTERM})
+    from sandbox_agent_sandbox.host.spawner.program import end_early, start_early
+
     if sys.argv[1:2] == ["exec"]:
         start_early()
     try:

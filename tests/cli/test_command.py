@@ -30,6 +30,32 @@ def test_what_is_buffered_and_what_atexit_has_is_done_and_the_code_is_kept() -> 
     assert "--no-such-option" in done.stderr
 
 
+_STRUCK_LATE = """
+import os, signal, sys, threading
+from sandbox_agent.command import command
+from sandbox_agent.cli import signals
+signals._CHILDREN_SECONDS = 120.0
+class Strike:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == sys.orig_argv[3]:
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait()
+sys.meta_path.insert(0, Strike)
+sys.argv = ["sandbox-agent", *sys.argv[2:]]
+command()
+"""
+
+
+@pytest.mark.parametrize("module", ["exec", "exec_run"], ids=["not taken", "taken"])
+def test_before_a_run_an_interrupt_waits_for_no_spawner(module: str, tmp_path: Path) -> None:
+    """It ignores SIGTERM, with which helpers such as git are ended, and ends with the command."""
+    argv = [sys.executable, "-c", _STRUCK_LATE, f"sandbox_agent.cli.verbs.{module}"]
+    argv += ["exec", "--", "true"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 _STRUCK = """
 import os, signal, sys
 from sandbox_agent.command import command

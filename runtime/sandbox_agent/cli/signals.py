@@ -40,6 +40,8 @@ from math import inf
 from types import FrameType
 from typing import NoReturn, Protocol
 
+from sandbox_agent_sandbox.host.spawner.program import end_early, spawners
+
 from sandbox_agent.exit_codes import by_signal
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -287,6 +289,7 @@ class Signals:
         self._move(State.LEAVING)
         try:
             self.on_leave(words)
+            end_early()
             _end_children()
         finally:
             os._exit(code)
@@ -329,7 +332,7 @@ def _end_children() -> None:
     """Ends the direct children of this process: helpers such as git. What a sandbox consists of
     ends with this process."""
     ends = []
-    for pid in _children():
+    for pid in _children() - spawners:
         with suppress(OSError):
             end = os.pidfd_open(pid)
             ends.append(end)

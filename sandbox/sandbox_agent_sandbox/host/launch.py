@@ -18,7 +18,7 @@ from sandbox_agent_ipc.shortage import shortage_in
 
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.process import Process
-from sandbox_agent_sandbox.host.spawner.program import command_line, take_early
+from sandbox_agent_sandbox.host.spawner.program import command_line, spawners, take_early
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 
@@ -104,6 +104,7 @@ class Launch:
         ended.register(self.pidfd, select.POLLIN)
         if not ended.poll(_FOLLOW_LIMIT * 1000):
             self._handle.kill()
+        spawners.discard(self.pid)
         self._wait()
         self._log.close()
         self._pidfd = Descriptor(-1)
@@ -156,9 +157,11 @@ def _launch() -> Launch:
             cwd="/",
             pass_fds=(theirs.number, host.number),
         )
+        spawners.add(process.pid)
         try:
             pidfd = Descriptor(os.pidfd_open(process.pid))
         except OSError:  # no descriptor is left
+            spawners.discard(process.pid)
             process.kill()
             process.wait()
             raise

@@ -54,6 +54,9 @@ class Early:
 
 _early: list[Early] = []
 
+spawners: set[int] = set()
+"""The pids of this process's spawners. They end by this process's end, and by no SIGTERM."""
+
 
 def start_early() -> None:
     """Fork a spawner now, for the first sandbox that this process makes. `take_early` gives it.
@@ -74,6 +77,7 @@ def end_early() -> None:
     """End a spawner that was started early, if no sandbox took it."""
     spawner = take_early()
     if spawner is not None:
+        spawners.discard(spawner.pid)
         os.kill(spawner.pid, _signal.SIGKILL)  # a child that nobody has waited for: it is itself
         with suppress(ChildProcessError):  # SIGCHLD was inherited as ignored
             os.waitpid(spawner.pid, 0)
@@ -100,6 +104,7 @@ def _fork() -> Early:
         pid = os.fork()
         if pid == 0:
             _be_spawner(their_control, host, log, words)
+        spawners.add(pid)
         opened.append(pidfd := os.pidfd_open(pid))
     except BaseException:
         for fd in opened:
