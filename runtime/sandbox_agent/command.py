@@ -30,9 +30,11 @@ def command() -> None:
     _use_utf_8()
     # Until there is somebody who takes them, they wait: there is no traceback of half an import.
     pthread_sigmask(SIG_BLOCK, {SIGINT, SIGTERM})
-    from sandbox_agent_sandbox.host.spawner.program import end_early, start_early
+    is_exec = sys.argv[1:2] == ["exec"]
+    if is_exec:
+        # Here, since no other verb needs it.
+        from sandbox_agent_sandbox.host.spawner.program import end_early, start_early
 
-    if sys.argv[1:2] == ["exec"]:
         start_early()
     try:
         # Imported here: what it imports takes longer than all else.
@@ -40,7 +42,8 @@ def command() -> None:
 
         code = main()
     finally:
-        end_early()
+        if is_exec:
+            end_early()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # None, broken or closed
             stream.flush()

@@ -30,6 +30,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -39,8 +40,6 @@ from enum import Enum
 from math import inf
 from types import FrameType
 from typing import NoReturn, Protocol
-
-from sandbox_agent_sandbox.host.spawner.program import end_early, spawners
 
 from sandbox_agent.exit_codes import by_signal
 
@@ -289,7 +288,6 @@ class Signals:
         self._move(State.LEAVING)
         try:
             self.on_leave(words)
-            end_early()
             _end_children()
         finally:
             os._exit(code)
@@ -322,6 +320,10 @@ def _nothing(words: str) -> None:
     pass
 
 
+def _nothing_to_end() -> None:
+    pass
+
+
 def _stop_this_process() -> None:
     """Stops all threads; returns when SIGCONT has come. To this very thread, because a signal to
     the process may take effect in another thread, a moment after kill(2) has returned here."""
@@ -331,8 +333,11 @@ def _stop_this_process() -> None:
 def _end_children() -> None:
     """Ends the direct children of this process: helpers such as git. What a sandbox consists of
     ends with this process."""
+    # Not imported here: where it was not, there is no spawner. Perhaps it is half imported.
+    program = sys.modules.get("sandbox_agent_sandbox.host.spawner.program")
+    getattr(program, "end_early", _nothing_to_end)()
     ends = []
-    for pid in _children() - spawners:
+    for pid in _children() - getattr(program, "spawners", set()):
         with suppress(OSError):
             end = os.pidfd_open(pid)
             ends.append(end)
