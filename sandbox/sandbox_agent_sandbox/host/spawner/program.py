@@ -124,9 +124,10 @@ def _import_what_both_need() -> None:
     from sandbox_agent_sandbox.put_off import import_msgspec
 
     import_msgspec()
-    # It draws in the messages, and the socket module.
+    # The first draws in the messages, and the socket module.
+    from sandbox_agent_ipc import channel  # noqa: F401
 
-    import sandbox_agent_sandbox.plan  # noqa: F401
+    from sandbox_agent_sandbox import plan  # noqa: F401
 
 
 def _arguments_and_environment() -> tuple[int, int, int]:
