@@ -237,8 +237,9 @@ class SandboxProcess:
         with suppress(OSError, IpcError):
             self._send(Thaw(), [])
 
-    def on_readable(self, fd: int) -> None:
-        """Act on a descriptor that epoll found readable."""
+    def on_readable(self, fd: int, *, to_the_end: bool = False) -> None:
+        """Act on a descriptor that epoll found readable. to_the_end: read all that has been sent,
+        where a call may have ended of which one of the messages says why."""
         if self._init is not None and fd == self._init.pidfd:
             self._init_ended()
         elif self._launch is not None and fd == self._launch.pidfd:
@@ -248,7 +249,10 @@ class SandboxProcess:
             self._epoll.unregister(self._launch.pidfd)
             self.state.spawner_ended(time.monotonic())
         elif self._launch is not None and fd == self._launch.control.fileno():
-            self._read_message(self._launch)
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            while self._read_message(self._launch) and to_the_end and poll.poll(0):
+                pass
 
     def tick(self, now: float) -> None:
         """Give up on a state that has lasted too long."""
@@ -299,7 +303,8 @@ class SandboxProcess:
             self.disk.close()
         self._report_open(self.state.failure)
 
-    def _read_message(self, spawner: Launch) -> None:
+    def _read_message(self, spawner: Launch) -> bool:
+        """Act on one message. Returns False when none will come any more."""
         try:
             message, descriptors = recv_datagram(spawner.control, FromInit)
         except (OSError, IpcError) as error:
@@ -308,7 +313,7 @@ class SandboxProcess:
                 self._never_built("" if isinstance(error, ChannelClosed) else str(error))
             elif self.state.failure is None:
                 self.fail(SandboxBroken(f"the sandbox's init hung up: {error}"))
-            return
+            return False
         if isinstance(message, InitBorn):
             check_protocol(message.protocol, "the sandbox's spawner")
             self._init = (Keeper if self.held_as is Keeper else Process).of(descriptors[:1], 0)
@@ -325,6 +330,7 @@ class SandboxProcess:
             self.fail(SandboxUnavailable(failure, step=message.step, number=message.number))
         else:
             self._on_message(message, descriptors)
+        return True
 
     def _read_last_messages(self) -> None:
         """Of a spawner that was killed: a call of whose birth it has told goes on without it."""

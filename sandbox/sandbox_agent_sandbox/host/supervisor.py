@@ -257,7 +257,8 @@ class Supervisor(CallOrders):
         due = self._commands.sleep_until(self._next_due)
         wait = -1 if due == inf else max(0.0, due - time.monotonic())
         # Messages of init come first: they may say why a call has ended.
-        for fd, _ in sorted(self._epoll.poll(wait), key=lambda event: event[0] in self._by_pidfd):
+        events = sorted(self._epoll.poll(wait), key=lambda event: event[0] in self._by_pidfd)
+        for fd, _ in events:
             if fd == self._commands.fd:
                 self._commands.clear_wake()
             elif fd in self._by_pidfd:
@@ -267,7 +268,7 @@ class Supervisor(CallOrders):
                 if call_process is not None and call_process.has_ended:
                     self._end_call(call_process, proven=True)
             elif not self.spares.on_readable(fd):
-                self._sandbox.on_readable(fd)
+                self._sandbox.on_readable(fd, to_the_end=events[-1][0] in self._by_pidfd)
         now = time.monotonic()
         if now > due + _STANDSTILL:
             self._catch_up(now)

@@ -147,11 +147,11 @@ class Watch:
         number, limit = 1 + sum(process.threads for process in everything), self._limits.processes
         if limit is None or number < limit:
             return limit is not None and self._bounds_numbers and number > limit / 2
+        largest = max(by_call, key=lambda init: sum(one.threads for one in by_call[init]))
+        self._say(largest, "processes", "no more processes or threads could be started")
         if self._bounds_numbers:
             ours = 1 + self._keepers * len(by_call)  # this process, and those that keep a call
             self._end_newest(number - ours - limit, everything, by_call)
-        largest = max(by_call, key=lambda init: sum(one.threads for one in by_call[init]))
-        self._say(largest, "processes", "no more processes or threads could be started")
         return self._bounds_numbers
 
     def _end_newest(

@@ -67,41 +67,36 @@ def marked(mark: int) -> list[int]:
     return [pid for pid, value in _marks().items() if value == mark and _is_alive(pid)]
 
 
-def reap_orphans(limit: float) -> int:
+def reap_orphans(limit: float) -> None:
     """End what sandboxes have left whose spawner and supervisors are gone, for at most `limit`
-    seconds. Returns how many processes there were.
+    seconds.
 
     Processes of other users are left alone, but by root: what root's sandboxes leave may be the
     owner's of a workspace.
     """
-    ended: set[int] = set()
     deadline = time.monotonic() + limit
     # Twice: a sandbox that starts between two lines of one look has no spawner in it yet.
     while found := dict(_orphans().items() & _orphans().items()):
         for pid in found:
-            if kill_marked(pid, set(found.values())):
-                ended.add(pid)
+            kill_marked(pid, set(found.values()))
         if time.monotonic() > deadline:
             break
         time.sleep(_PAUSE)
-    return len(ended)
 
 
-def kill_marked(pid: int, marks: Collection[int]) -> bool:
-    """SIGKILL to a process, if it has one of these marks. Whether it was sent."""
+def kill_marked(pid: int, marks: Collection[int]) -> None:
+    """SIGKILL to a process, if it has one of these marks."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
-        return False
+        return
     try:
         if _mark_of(pid) in marks:  # looked at once it is held: a pid may be reused
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            return True
     except OSError:
         pass
     finally:
         os.close(pidfd)
-    return False
 
 
 def _orphans() -> dict[int, int]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import msgspec
 import observer
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_sandbox.host.cell import Cell
+from sandbox_agent_sandbox.inside.watch import Watch
 from sandbox_agent_sandbox.outcome import CallResult, Outcome
 from sandboxes import command, run
 from unshared import PYTHON, inside, plan_for, with_tools_up
@@ -87,6 +91,42 @@ def test_a_process_with_more_threads_than_the_limit_is_ended(tmp_path: Path) -> 
     assert result.outcome in (Outcome.ERROR, Outcome.CRASHED), result
     refused = b"start new thread" in result.stdout
     assert refused or [met.limit for met in result.limits] == ["processes"]
+
+
+def test_the_host_hears_of_a_limit_before_anything_is_ended(tmp_path: Path) -> None:
+    """Else the call's own end may come first, and its result does not say why."""
+    plan = plan_for(tmp_path, limits={"processes": MOST})
+    plan = msgspec.structs.replace(plan, groups=None)
+    names = [sys.executable, "-S", "-c", FORKING]
+    heard: list[tuple[str, bool]] = []
+
+    def tell(call_id: str, limit: str, what: str) -> None:
+        heard.append((limit, all(observer.look(pid) for pid in below(init.pid))))
+
+    proc = os.open("/proc", os.O_RDONLY)
+    with subprocess.Popen(names, stdout=subprocess.PIPE) as init:
+        try:
+            assert init.stdout is not None
+            assert init.stdout.readline() == b"up\n"
+            many = below(init.pid)
+            watch = Watch(plan, tell, proc, own=())
+            watch.add("call-1", init.pid)
+            assert observer.eventually(lambda: watch.look() or heard, 10)
+            assert heard == [("processes", True)]
+            assert observer.eventually(lambda: len(many) > sum(map(alive, many)), 10)
+        finally:
+            for pid in below(init.pid):
+                os.kill(pid, signal.SIGKILL)
+            init.kill()
+            os.close(proc)
+
+
+def below(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    return observer.look(pid) is not None
 
 
 UNNOTICED = f"""

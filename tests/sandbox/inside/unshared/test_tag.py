@@ -31,7 +31,7 @@ sys.stdin.read()
 
 REAP = """
 from sandbox_agent_sandbox.inside.unshared.tag import reap_orphans
-print(reap_orphans(10))
+reap_orphans(10)
 """
 
 
@@ -58,15 +58,15 @@ def test_a_start_ends_what_nobody_keeps_and_nothing_else(user: str, kind: str) -
             assert observer.look(pid), "its keeper is there"
             keeper.kill()
             keeper.wait()
-            assert reap() >= 1
+            reap()  # another test's sandbox may come first, whose start does the same
             assert observer.eventually(lambda: observer.look(pid) is None, 10)
         finally:
             keeper.kill()
             os.waitpid(pid, 0) if parent_is_this(pid) else None
 
 
-def reap() -> int:
-    return int(subprocess.run(program(REAP), capture_output=True, check=True).stdout)
+def reap() -> None:
+    subprocess.run(program(REAP), capture_output=True, check=True)
 
 
 def parent_is_this(pid: int) -> bool:
