@@ -1,6 +1,6 @@
-"""Two ways to an agent: a forked program that embeds the package, and the real command line.
+"""Three ways to an agent: a forked program that embeds the package, and two verbs of the command.
 
-Both say what happens as dictionaries: {"say": "event", "event": ..., "call": ..., "at": ...}.
+All say what happens as dictionaries: {"say": "event", "event": ..., "call": ..., "at": ...}.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chaos import agent
+from chaos import agent, tools
 from chaos.asked import Provider
 from chaos.plan import Cause, Phase, Round, Session, Tool
 from chaos.strikes import VERIFY_COMMAND
@@ -29,6 +29,8 @@ Message = dict[str, Any]
 HERE = Path(__file__).resolve().parent
 COMMAND_BUDGET = 1.0
 """Seconds of time for commands whose budget is to be spent."""
+SCRIPT = ".chaos/lone.sh"
+"""What `exec` runs, in the workspace."""
 
 
 class Gone(Exception):
@@ -36,7 +38,7 @@ class Gone(Exception):
 
 
 class Door:
-    """What both have in common. pid: the agent's, a child of ours that nobody else waits for."""
+    """What they have in common. pid: the agent's, a child of ours that nobody else waits for."""
 
     pid: int
 
@@ -79,6 +81,9 @@ class Door:
 
     def go_on(self) -> None:
         """Let the agent go to its next round."""
+
+    def close(self) -> None:
+        raise NotImplementedError
 
     def await_death(self, timeout: float) -> bool:
         """Reap the agent; False when it lives on."""
@@ -133,30 +138,23 @@ class Embedded(Door):
 
 
 class Command(Door):
-    """`sandbox-agent run`, for the one round of a session. Its events come with --json."""
+    """A verb of the command line, for the one round of a session."""
 
-    def __init__(self, plan: Round, folder: Path) -> None:
+    def __init__(self, words: list[str], folder: Path, stdout: int) -> None:
         super().__init__()
-        task = _write_task(plan, folder)
-        read, write = os.pipe2(os.O_CLOEXEC)
-        # A reader that stops reading is met soon.
-        size = 4096 if plan.cause is Cause.SLOW_READER else 1 << 20
-        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, size)
         self._stderr = open(folder / agent.STDERR, "wb")  # noqa: SIM115
-        command = [sys.executable, "-m", "sandbox_agent", "run", "--json", str(task)]
         environment = {k: v for k, v in os.environ.items() if k != "SANDBOX_AGENT_CHAOS"}
         self.began = time.monotonic()
         self._process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "sandbox_agent", *words],
             stdin=subprocess.DEVNULL,
-            stdout=write,
+            stdout=stdout,
             stderr=self._stderr,
             cwd=folder,
             env=environment,
         )
-        os.close(write)
-        self.pid, self._fd = self._process.pid, read
-        self.said_begin = False
+        os.close(stdout)
+        self.pid = self._process.pid
 
     def _take(self, line: bytes) -> Message | None:
         event = json.loads(line)
@@ -177,7 +175,7 @@ class Command(Door):
         return gone
 
     def hang_up(self) -> None:
-        """Read nothing more: what the command writes from now on is EPIPE."""
+        """Read nothing more."""
         os.close(self._fd)
         self._fd, self.ended = -1, True
 
@@ -185,6 +183,61 @@ class Command(Door):
         if self._fd >= 0:
             os.close(self._fd)
         self._stderr.close()
+
+
+class Run(Command):
+    """`run`, whose events come with --json."""
+
+    def __init__(self, plan: Round, folder: Path) -> None:
+        read, write = os.pipe2(os.O_CLOEXEC)
+        # A reader that stops reading is met soon.
+        size = 4096 if plan.cause is Cause.SLOW_READER else 1 << 20
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, size)
+        super().__init__(["run", "--json", str(_write_task(plan, folder))], folder, write)
+        self._fd = read
+
+
+class Exec(Command):
+    """`exec`, whose events are those of its journal: it has no --json."""
+
+    def __init__(self, plan: Round, folder: Path) -> None:
+        runs = folder / "runs"
+        [use] = plan.uses
+        times = ["--grace", f"{plan.times[0]}s"]
+        words = ["exec", "--out", str(runs), "--workspace", "work", *times, "--", "sh", SCRIPT]
+        # Not as an argument: who is looked for by the mark is what the command starts.
+        (folder / "work" / SCRIPT).write_text(tools.shell_text(use.mark, use.brief))
+        stdout = os.open(folder / "stdout", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        super().__init__(words, folder, stdout)
+        self._runs = runs
+
+    def listen(self, deadline: float) -> bool:
+        while True:
+            # Before the journal is read: it says nothing more after its writer's end.
+            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            is_over = os.waitid(os.P_PID, self.pid, flags) is not None
+            if data := self._read():
+                *lines, self._pending = (self._pending + data).split(b"\n")
+                self.heard += filter(None, map(self._take, lines))
+                return True
+            self.ended = is_over
+            if is_over or time.monotonic() > deadline:
+                return False
+            time.sleep(0.0005)  # between looks: a file's growth wakes nobody
+
+    def _read(self) -> bytes:
+        if self._fd < 0:
+            for journal in self._runs.glob("*/journal.jsonl"):
+                self._fd = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
+        return os.read(self._fd, 1 << 20) if self._fd >= 0 else b""
+
+
+def door_to(session: Session, folder: Path, provider: Provider | None) -> Door:
+    """The way to the agent of a session, which begins with this."""
+    first = session.rounds[0]
+    if first.command:
+        return Exec(first, folder) if first.lone else Run(first, folder)
+    return Embedded(session, folder, provider)
 
 
 def _write_task(plan: Round, folder: Path) -> Path:

@@ -63,8 +63,9 @@ def _phase(door: Door, plan: Round, parallel: int, work: Path, since: int) -> No
             if plan.ready:
                 _until_files(door, [work / ".chaos" / "verify.began"], since)
         case Phase.SHUTDOWN:
-            # Its verify command has ended; what is left is to write the end down and to close.
-            _until(door, lambda m: event("verify", m), since)
+            # Its verify command has ended, or the only one of `exec`; what is left is to write the
+            # end down and to close.
+            _until(door, lambda m: event("ended" if plan.lone else "verify", m), since)
 
 
 def _asked(door: Door, plan: Round, provider: Provider, since: int) -> None:

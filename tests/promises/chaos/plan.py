@@ -226,6 +226,15 @@ LEGAL: dict[str, tuple[tuple[str, str], ...]] = {
     "tool x phase": tuple((t, p) for t in Tool for p in Phase if p in TOOL_PHASES),
 }
 
+LONE = frozenset(
+    {Cause.SIGINT, Cause.SIGTERM, Cause.SIGHUP, Cause.CTRL_Z, Cause.FREEZE_DISK, *AGENT_DIES}
+)
+"""Causes of which some strike `exec`, where they strike a command."""
+LONE_PHASES = frozenset({Phase.OPENING, Phase.STARTING, Phase.IN_FLIGHT, Phase.SHUTDOWN})
+"""What it goes through."""
+_LONE_IN = 4
+"""One in so many of them."""
+
 DEFAULT_TIMES = (2.0, 1.0)
 QUICK_TIMES = (0.1, 0.1)
 ONE_IN = 50
@@ -255,7 +264,8 @@ class Round(msgspec.Struct, frozen=True):
     running tool has finished its preparations. jitter: seconds from the phase to the strike.
     pause: seconds between the two strikes of causes that have two. long: the time that a timeout or
     budget leaves, in seconds. choice: picks a victim. by_arun: run by `arun()`. waits, turn: where
-    a provider is asked, how it keeps the run waiting, and before which of its turns, from 0."""
+    a provider is asked, how it keeps the run waiting, and before which of its turns, from 0.
+    command: by the command line. lone: by `exec`, which makes one call and asks no model."""
 
     number: int
     cause: Cause
@@ -272,6 +282,7 @@ class Round(msgspec.Struct, frozen=True):
     times: tuple[float, float]
     waits: Waits | None = None
     turn: int = 0
+    lone: bool = False
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -293,11 +304,14 @@ def sessions(seed: int) -> Iterator[Session]:
     tools = _endless(dice, list(Tool))
     for n, drawn in enumerate(_drawn(dice)):
         place = next(index)
-        made = []
+        made: list[Round] = []
         for cause, phase, default_times in drawn:
             made.append(_round(dice, next(number), cause, phase, default_times, tools))
         asks = made[0].phase is Phase.MODEL
         user = bool(n % 2) and made[0].cause not in NEEDS_ROOT
+        if len(made) > 1 and made[-1].command:  # which shares no conversation
+            yield Session(seed, place, user, tuple(made[:-1]), asks)
+            place, made = next(index), made[-1:]
         yield Session(seed, place, user, tuple(made), asks)
 
 
@@ -404,7 +418,7 @@ def _round(
     hurried = (phase is Phase.STARTING and cause in SOUGHT) or (
         phase in (Phase.STARTING, Phase.IN_FLIGHT) and cause is Cause.PAUSE
     )
-    return Round(
+    made = Round(
         number=number,
         cause=cause,
         phase=phase,
@@ -424,6 +438,15 @@ def _round(
         waits=_waits(dice, cause) if phase is Phase.MODEL else None,
         turn=dice.randrange(2),
     )
+    is_lone = command and cause in LONE and phase in LONE_PHASES and made.choice % _LONE_IN == 0
+    return _lone(made) if is_lone else made
+
+
+def _lone(plan: Round) -> Round:
+    """The same by `exec`. Of the two times it can be told the grace period."""
+    uses = (msgspec.structs.replace(plan.uses[0], tool=Tool.SHELL),)
+    times = (plan.times[0], DEFAULT_TIMES[1])
+    return msgspec.structs.replace(plan, uses=uses, parallel=1, times=times, lone=True)
 
 
 def _waits(dice: random.Random, cause: Cause) -> Waits:

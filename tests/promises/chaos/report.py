@@ -59,6 +59,7 @@ class Report:
         self.missed = 0
         self.by_identity: Counter[str] = Counter()
         self.commands = 0
+        self.lone = 0
         self.hits: dict[str, Counter[tuple[str, str]]] = {table: Counter() for table in LEGAL}
         self.aimed: Counter[tuple[str, str]] = Counter()
         self.latency: dict[str, list[float]] = {}
@@ -74,6 +75,7 @@ class Report:
         self.rounds += 1
         self.by_identity[identity] += 1
         self.commands += verdict["command"]
+        self.lone += verdict["lone"]
         self.notes.update(verdict["notes"])
         self.together += verdict["together"]
         if verdict["excepted"]:
@@ -139,6 +141,7 @@ class Report:
             "rounds": self.rounds,
             "by_identity": dict(self.by_identity),
             "by_command": self.commands,
+            "by_exec": self.lone,
             "struck": self.struck,
             "came_too_late": self.missed,
             "in_flight": self.in_flight,
@@ -172,7 +175,8 @@ class Report:
         noise = f"{checks.NOISE * 1000:.0f} ms of noise are allowed"
         columns = ("rounds", "p50", "p90", "p99", "max")
         lines = [
-            f"{self.rounds} rounds ({who}; {self.commands} by the command line),"
+            f"{self.rounds} rounds ({who}; {self.commands} by the command line,"
+            f" of which {self.lone} by exec),"
             f" {len(self.violations)} violations",
             f"struck a call or a request in flight: {data['in_flight_share']:.1%}; the run was over"
             f" before the strike: {self.missed}",

@@ -18,7 +18,7 @@ import observer
 from chaos import checks, disk, keepers, resuming, strikes
 from chaos.agent import STDERR
 from chaos.asked import Provider
-from chaos.doors import Command, Door, Embedded, Gone
+from chaos.doors import Command, Door, Embedded, Gone, door_to
 from chaos.phases import ARRIVAL, MODEL_ARRIVAL, SELF_MADE, arrive
 from chaos.plan import AGENT_DIES, KILLS_MODEL, READER, Cause, Phase, Round, Session
 from chaos.seen import Seen
@@ -58,7 +58,7 @@ class Umpire:
             first = session.rounds[0]
             _verify_script(first, work)
             provider = self._provider = Provider() if session.asks else None
-            door = Command(first, folder) if first.command else Embedded(session, folder, provider)
+            door = door_to(session, folder, provider)
             try:
                 for plan in session.rounds:
                     verdicts.append(self._round(door, session, plan, folder))
@@ -321,6 +321,7 @@ def _verdict(seen: Seen, session: Session) -> Verdict:
         "planned": plan.phase,
         "phase": phase,
         "command": plan.command,
+        "lone": plan.lone,
         "waits": plan.waits,
         "seconds": round((seen.returned or seen.began) - seen.began, 2),
         "tools": [use.tool for use in plan.uses],

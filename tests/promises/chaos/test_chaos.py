@@ -71,6 +71,22 @@ def test_every_promise_holds_while_a_provider_is_asked() -> None:
     assert len(verdicts) >= 2
 
 
+@pytest.mark.parametrize("cause", [Cause.SIGTERM, Cause.CTRL_Z, Cause.FREEZE_AND_KILL_AGENT])
+def test_every_promise_holds_of_exec(cause: Cause) -> None:
+    number = next(
+        plan.number
+        for session in sessions(SEED)
+        for plan in session.rounds
+        if (plan.cause, plan.phase, plan.lone) == (cause, Phase.IN_FLIGHT, True)
+        and not plan.uses[0].brief
+    )
+    runner = Runner(SEED, USER, 1, most=0)
+    [verdict] = runner.replay(number)
+    assert [violation["violations"] for violation in runner.report.violations] == []
+    assert (runner.report.lone, verdict["phase"]) == (1, Phase.IN_FLIGHT)
+    assert verdict["hit"] == [Tool.SHELL]
+
+
 def test_what_the_design_excepts_is_counted_apart_and_ended_by_the_next_start() -> None:
     """Without namespaces: an agent is killed, and in the same moment all that keep its calls."""
     if why := ENVIRONMENTS[PLACE].missing():
