@@ -268,7 +268,7 @@ class SandboxProcess:
         """The sandbox is of no more use: end what there is of it."""
         self.state.fail(failure)
         self.kill()
-        self._report_open(failure)
+        self._report_open(self.state.failure)
 
     def kill(self) -> None:
         """SIGKILL to init, or to the spawner while init has not come."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 from enum import Enum
 from math import inf
 
-from sandbox_agent_sandbox.errors import SandboxError
+from sandbox_agent_sandbox.errors import SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 
 
@@ -158,6 +158,9 @@ class SandboxState:
             return False
         self._proof_until = now + self._deadlines.proof
         self._order_at = now + ORDER_AGAIN
+        if self.state is not State.OPEN:  # who waits for it is told this, whatever ends first
+            why = "the sandbox cannot be built: it was closed meanwhile"
+            self.failure = self.failure or SandboxUnavailable(why)
         without_init = self.state in (State.WAITING, State.BUILDING, State.ORPHANED)
         self._move(State.ABANDONED if without_init else State.CLOSING)
         return True

@@ -138,7 +138,7 @@ def test_a_long_stream_is_not_cut_off_when_answers_are_in_it(asker: Asker) -> No
 
 # --- signs of life -------------------------------------------------------------------------------
 
-SILENCE = 0.5
+SILENCE = 1.0
 """Seconds. The signs come more often, for longer."""
 
 
@@ -201,7 +201,7 @@ def test_a_model_that_thinks_while_its_provider_pings_is_not_silent(
     model, stream, first, ping, last = LIVELY[kind]
 
     def send(connection: socket.socket) -> None:
-        pinged(first, ping, last, 5 * SILENCE)(connection)
+        pinged(first, ping, last, 2.5 * SILENCE)(connection)
 
     if not stream:
         first = first.replace(b"Connection: close", b"Transfer-Encoding: chunked")
