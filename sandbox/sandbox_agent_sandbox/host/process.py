@@ -296,8 +296,13 @@ def _wait_for(fd: int, limit: float) -> bool:
 def _pid_of(pidfd: int) -> int:
     """The pid of a pidfd, in this process's pid namespace; -1 when it was reaped, or when no
     descriptor is left."""
-    with suppress(OSError), open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
-        for line in file:
-            if line.startswith("Pid:"):
-                return int(line.split()[1])
-    return -1
+    try:
+        fd = os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        return int(os.read(fd, 4096).partition(b"\nPid:")[2].split(None, 1)[0])
+    except (OSError, IndexError):
+        return -1
+    finally:
+        os.close(fd)

@@ -14,19 +14,19 @@ from contextlib import suppress
 from typing import NoReturn
 
 from sandbox_agent_sandbox.call_status import END_ORDER, report_failure, report_status
-from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel import raw_signals, syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.procs import FreshProc
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
-from sandbox_agent_sandbox.inside.walls.descriptors import keep_only
+from sandbox_agent_sandbox.inside.walls.descriptors import keep_as_0
 from sandbox_agent_sandbox.inside.walls.mounts import renew_private_folders
 from sandbox_agent_sandbox.inside.walls.oom_score import OF_TOOLS, shut_be_first_to_die
 from sandbox_agent_sandbox.inside.worker.main import POKE, POKE_INTERVAL, run_worker
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 
-_ASKED = {signal.SIGTERM, END_ORDER}
-_HANDLED = {*_ASKED, signal.SIGCHLD}
+_ASKED = {int(signal.SIGTERM), int(END_ORDER)}
+_HANDLED = {*_ASKED, int(signal.SIGCHLD)}
 
 _FOREVER = 365 * 86400.0
 
@@ -55,7 +55,7 @@ def main(
     step: Step | None = Step.CALL_NAMESPACES
     try:
         # Blocked from the start: an early SIGTERM waits until it can be passed on.
-        signal.pthread_sigmask(signal.SIG_SETMASK, _HANDLED)
+        raw_signals.pthread_sigmask(raw_signals.SIG_SETMASK, _HANDLED)
         syscalls.set_process_name("sandbox-call")
         if descriptors.groups:
             step = Step.CALL_GROUPS
@@ -75,10 +75,9 @@ def main(
         step = None  # there is a worker, whose status counts
         if worker == 0:
             run_worker(plan, descriptors, board_fd, others=proc.others)
-        keep_only([descriptors.status])
-        os.closerange(0, 3)
+        keep_as_0(descriptors.status)
         drop_capabilities()
-        _reap_until_over(worker, descriptors.status)
+        _reap_until_over(worker, 0)
     except BaseException as error:
         with suppress(OSError):
             if step is not None:

@@ -32,7 +32,7 @@ from sandbox_agent_ipc.messages import (
 )
 
 from sandbox_agent_sandbox.inside import call_init
-from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel import raw_signals, syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.prepare import prepare_for
 from sandbox_agent_sandbox.inside.procs import FreshProc
@@ -45,7 +45,8 @@ from sandbox_agent_sandbox.inside.watch import Watch
 from sandbox_agent_sandbox.plan import Plan, PlanKind
 from sandbox_agent_sandbox.steps import Step
 
-_THAW = {signal.SIGCONT}
+_THAW = {int(signal.SIGCONT)}
+_SIGCHLD = int(signal.SIGCHLD)
 
 
 class HostEnds(NamedTuple):
@@ -147,9 +148,8 @@ def _serve(plan: Plan, area: Area | None, host: HostEnds, watch: Watch, proc: Fr
                 if isinstance(message, NewCall):
                     if frozen:  # the new call waits for SIGCONT, see `_new_call`
                         signal.pthread_sigmask(signal.SIG_BLOCK, _THAW)
-                    _new_call(
-                        plan, area, message, descriptors, host, own_namespace, watch, rulesets, proc
-                    )
+                    kept = own_namespace, watch, rulesets, proc, frozen
+                    _new_call(plan, area, message, descriptors, host, *kept)
                     if frozen:
                         signal.pthread_sigmask(signal.SIG_UNBLOCK, _THAW)
                         _signal_all(signal.SIGSTOP)
@@ -193,6 +193,7 @@ def _new_call(
     watch: Watch,
     rulesets: SharedRuleset,
     proc: FreshProc,
+    frozen: bool,
 ) -> None:
     """Make a call's pid namespace and its init; send the host the pidfd, or why it failed."""
     step = Step.CALL_VIEW
@@ -206,15 +207,15 @@ def _new_call(
         try:
             # With folders of its own a call needs rules of its own.
             ruleset = None if message.fresh_view else rulesets.for_a_call()
+            given = CallDescriptors.received(descriptors, ruleset)
             child = os.fork()
             if child == 0:
-                if _THAW & signal.pthread_sigmask(signal.SIG_BLOCK, ()):
-                    # The sandbox is frozen. Init's SIGSTOP may come too late on a busy machine.
-                    # What is blocked is kept, so a SIGCONT that was sent already counts.
+                if frozen:
+                    # Init's SIGSTOP may come too late on a busy machine. SIGCONT is blocked, so one
+                    # that was sent already counts.
                     signal.sigwait(_THAW)
                 signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                given = CallDescriptors.received(descriptors)._replace(ruleset=ruleset)
+                raw_signals.signal(_SIGCHLD, raw_signals.SIG_DFL)
                 fresh_view = message.fresh_view
                 call_init.main(plan, given, host.board_fd, proc, fresh_view=fresh_view, fresh=fresh)
         finally:

@@ -14,7 +14,9 @@ from sandbox_agent_ipc.messages import CallBorn, NewCall, ToInit
 
 from sandbox_agent_sandbox.inside.tools import shell
 from sandbox_agent_sandbox.inside.walls.capabilities import empty_bounding_set
-from sandbox_agent_sandbox.inside.worker.environment import take_environment
+from sandbox_agent_sandbox.inside.walls.landlock import prepare_own_rules
+from sandbox_agent_sandbox.inside.walls.rlimits import prepare_rlimits
+from sandbox_agent_sandbox.inside.worker.environment import make_streams, take_environment
 from sandbox_agent_sandbox.inside.worker.invoke import bind
 from sandbox_agent_sandbox.inside.worker.rehearsal import nothing, play
 from sandbox_agent_sandbox.plan import Plan
@@ -39,6 +41,10 @@ def prepare_for(plan: Plan) -> None:
     empty_bounding_set()
     with suppress(ValueError):  # what no environment can hold: each call says so
         take_environment(plan.environment)
+    with suppress(OSError):
+        make_streams()
+    prepare_own_rules(plan.landlock)
+    prepare_rlimits(plan.limits, counted=plan.groups is not None and bool(plan.groups.processes))
     _list_modules(plan)
 
 

@@ -20,7 +20,7 @@ class CallDescriptors(NamedTuple):
     ruleset: int | None = None
 
     @classmethod
-    def received(cls, descriptors: list[int]) -> CallDescriptors:
+    def received(cls, descriptors: list[int], ruleset: int | None = None) -> CallDescriptors:
         """From what came with NewCall. Raises ValueError if something is missing."""
         inbox, outbox, wake, status, stdout, stderr, *groups = descriptors
-        return cls(inbox, outbox, wake, status, stdout, stderr, tuple(groups))
+        return cls(inbox, outbox, wake, status, stdout, stderr, tuple(groups), ruleset)

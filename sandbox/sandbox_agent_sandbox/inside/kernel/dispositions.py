@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 from collections.abc import Collection
 
-OWN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+from sandbox_agent_sandbox.inside.kernel import raw_signals
+
+OWN = tuple(
+    map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ))
+)
 """What the spawner ignores, and all that comes from it until it is a worker. The last two by Python
 itself: a write then fails with EPIPE or EFBIG. signal(7)"""
 
-CHANGED = (*OWN, signal.SIGCHLD)
+CHANGED = (*OWN, int(signal.SIGCHLD))
 """What may have another action than the default one in a process that comes from a spawner: init,
 the supervisors and the starters change SIGCHLD too."""
 
@@ -25,5 +29,6 @@ def reset_signals(ignored: Collection[int] = (), among: Collection[int] | None =
     if among is None:
         among = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
     for number in among:
-        signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        action = raw_signals.SIG_IGN if number in ignored else raw_signals.SIG_DFL
+        raw_signals.signal(number, action)
+    raw_signals.pthread_sigmask(raw_signals.SIG_SETMASK, ())

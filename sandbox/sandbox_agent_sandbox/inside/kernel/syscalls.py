@@ -2,6 +2,9 @@
 
 Numbers from 424 on are the same on every architecture (Documentation/process/adding-syscalls.rst);
 the older ones are keyctl, pivot_root and renameat2, which not every C library wraps.
+
+Each function has the types of its arguments from the beginning, and the text of an error is made
+when there is one: what a forked process creates or counts, it writes to, page by page.
 """
 
 from __future__ import annotations
@@ -9,12 +12,15 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Callable
+from ctypes import c_char_p, c_int, c_long, c_size_t, c_ulong
+from functools import partial
+from typing import Any
 
 from sandbox_agent_sandbox.privileges import SHUT_BY_US
 
 _MACHINE = os.uname().machine
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
@@ -91,55 +97,81 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 
-def _check(result: int, what: str) -> int:
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"{what}: {os.strerror(error)}")
-    return result
+_Function = Callable[..., int]
 
 
-def _syscall(number: int, what: str, *arguments: int | bytes | None) -> int:
-    if number < 0:
-        raise OSError(38, f"{what}: not known on {_MACHINE}")
-    converted = [
-        ctypes.c_void_p(argument & 0xFFFFFFFFFFFFFFFF) if isinstance(argument, int) else argument
-        for argument in arguments
-    ]
-    return _check(_libc.syscall(ctypes.c_long(number), *converted), what)
+def _function(name: str, *types: Any) -> _Function:
+    """A function of the C library. It returns a number below 0 for an error."""
+    function = _libc[name]  # another object than for the same name with other types
+    function.argtypes, function.restype = types, c_long if name == "syscall" else c_int
+    return function
+
+
+def _syscall(number: int, *types: Any) -> _Function:
+    """A system call by its number: of integers as c_long and of bytes as c_char_p. ENOSYS for -1,
+    one that is not known on this machine. syscall(2)"""
+    return partial(_function("syscall", c_long, *types), number)
+
+
+def _error(what: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{what}: {os.strerror(number)}")
+
+
+_unshare = _function("unshare", c_int)
+_setns = _function("setns", c_int, c_int)
+_mount = _function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
+_umount2 = _function("umount2", c_char_p, c_int)
+_fallocate = _function("fallocate", c_int, c_int, ctypes.c_int64, ctypes.c_int64)
+_prctl = _function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_capset = _function("capset", c_char_p, c_char_p)
+_sethostname = _function("sethostname", c_char_p, c_size_t)
+_pivot_root = _syscall(_SYS_PIVOT_ROOT, c_char_p, c_char_p)
+_open_tree = _syscall(_SYS_OPEN_TREE, c_long, c_char_p, c_long)
+_fsopen = _syscall(_SYS_FSOPEN, c_char_p, c_long)
+_fsconfig = _syscall(_SYS_FSCONFIG, c_long, c_long, c_char_p, c_char_p, c_long)
+_fsmount = _syscall(_SYS_FSMOUNT, c_long, c_long, c_long)
+_openat2 = _syscall(_SYS_OPENAT2, c_long, c_char_p, c_char_p, c_long)
+_move_mount = _syscall(_SYS_MOVE_MOUNT, c_long, c_char_p, c_long, c_char_p, c_long)
+_mount_setattr = _syscall(_SYS_MOUNT_SETATTR, c_long, c_char_p, c_long, c_char_p, c_long)
+_close_range = _syscall(_SYS_CLOSE_RANGE, c_long, c_long, c_long)
+_renameat2 = _syscall(_SYS_RENAMEAT2, c_long, c_char_p, c_long, c_char_p, c_long)
+_landlock_create_ruleset = _syscall(_SYS_LANDLOCK_CREATE_RULESET, c_char_p, c_long, c_long)
+_landlock_add_rule = _syscall(_SYS_LANDLOCK_ADD_RULE, c_long, c_long, c_char_p, c_long)
+_landlock_restrict_self = _syscall(_SYS_LANDLOCK_RESTRICT_SELF, c_long, c_long)
+_keyctl = _syscall(_SYS_KEYCTL, c_long, c_char_p)
 
 
 def unshare(flags: int) -> None:
     """Leave the caller's namespaces for new ones. unshare(2)."""
-    _check(_libc.unshare(ctypes.c_int(flags)), f"unshare({flags:#x})")
+    if _unshare(flags) < 0:
+        raise _error(f"unshare({flags:#x})")
 
 
 def setns(fd: int, kind: int) -> None:
     """Enter the namespace that `fd` refers to. setns(2)."""
-    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")
+    if _setns(fd, kind) < 0:
+        raise _error("setns")
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, data: str = "") -> None:
     """Mount a filesystem, or change a mount. mount(2)."""
-    _check(
-        _libc.mount(
-            source.encode() if source else None,
-            os.fsencode(target),
-            kind.encode() if kind else None,
-            ctypes.c_ulong(flags),
-            data.encode() if data else None,
-        ),
-        f"mount {kind or source or 'change'} on {target}",
-    )
+    texts = source.encode() if source else None, kind.encode() if kind else None
+    options = data.encode() if data else None
+    if _mount(texts[0], os.fsencode(target), texts[1], flags, options) < 0:
+        raise _error(f"mount {kind or source or 'change'} on {target}")
 
 
 def umount(target: str, flags: int = 0) -> None:
     """Detach a mount. umount2(2)."""
-    _check(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), f"umount {target}")
+    if _umount2(os.fsencode(target), flags) < 0:
+        raise _error(f"umount {target}")
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """Change the root mount. pivot_root(2)."""
-    _syscall(_SYS_PIVOT_ROOT, "pivot_root", os.fsencode(new_root), os.fsencode(put_old))
+    if _pivot_root(os.fsencode(new_root), os.fsencode(put_old)) < 0:
+        raise _error("pivot_root")
 
 
 def open_tree(path: str, folder: int = AT_FDCWD) -> int:
@@ -148,22 +180,31 @@ def open_tree(path: str, folder: int = AT_FDCWD) -> int:
     folder: where a relative path starts.
     """
     flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | AT_RECURSIVE
-    return _syscall(_SYS_OPEN_TREE, f"open_tree {path}", folder, os.fsencode(path), flags)
+    fd = _open_tree(folder, os.fsencode(path), flags)
+    if fd < 0:
+        raise _error(f"open_tree {path}")
+    return fd
 
 
 def mount_detached(kind: str, source: str, options: tuple[str, ...], attributes: int) -> int:
     """Mount a file system that has no path yet; the descriptor is for `move_mount`. fsopen(2),
     fsconfig(2), fsmount(2)."""
-    what = f"mount {kind}"
-    context = _syscall(_SYS_FSOPEN, what, kind.encode(), _CLOEXEC)
+    settings = [
+        (_FSCONFIG_SET_STRING, b"source", os.fsencode(source)),
+        *((_FSCONFIG_SET_FLAG, option.encode(), None) for option in options),
+        (_FSCONFIG_CMD_CREATE, None, None),
+    ]
+    context = _fsopen(kind.encode(), _CLOEXEC)
+    if context < 0:
+        raise _error(f"mount {kind}")
     try:
-        place = (b"source", os.fsencode(source), 0)
-        _syscall(_SYS_FSCONFIG, what, context, _FSCONFIG_SET_STRING, *place)
-        for option in options:
-            flag = (option.encode(), None, 0)
-            _syscall(_SYS_FSCONFIG, what, context, _FSCONFIG_SET_FLAG, *flag)
-        _syscall(_SYS_FSCONFIG, what, context, _FSCONFIG_CMD_CREATE, None, None, 0)
-        return _syscall(_SYS_FSMOUNT, what, context, _CLOEXEC, attributes)
+        for setting in settings:
+            if _fsconfig(context, *setting, 0) < 0:
+                raise _error(f"mount {kind}")
+        fd = _fsmount(context, _CLOEXEC, attributes)
+        if fd < 0:
+            raise _error(f"mount {kind}")
+        return fd
     finally:
         os.close(context)
 
@@ -171,7 +212,10 @@ def mount_detached(kind: str, source: str, options: tuple[str, ...], attributes:
 def open_tree_of(fd: int) -> int:
     """As `open_tree`, of what a descriptor refers to, whatever its path leads to now."""
     flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH
-    return _syscall(_SYS_OPEN_TREE, "open_tree of a descriptor", fd, b"", flags)
+    tree = _open_tree(fd, b"", flags)
+    if tree < 0:
+        raise _error("open_tree of a descriptor")
+    return tree
 
 
 def open_beneath(folder: int, path: str) -> int:
@@ -180,26 +224,24 @@ def open_beneath(folder: int, path: str) -> int:
     resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS
     # Without O_NOFOLLOW, with which a link at the end would be opened itself.
     how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, resolve)
-    return _syscall(_SYS_OPENAT2, f"open {path}", folder, os.fsencode(path), how, len(how))
+    fd = _openat2(folder, os.fsencode(path), how, len(how))
+    if fd < 0:
+        raise _error(f"open {path}")
+    return fd
 
 
 def move_mount(tree: int, target: str) -> None:
     """Attach a detached tree at `target`. move_mount(2)."""
-    _syscall(
-        _SYS_MOVE_MOUNT,
-        f"move_mount to {target}",
-        tree,
-        b"",
-        AT_FDCWD,
-        os.fsencode(target),
-        _MOVE_MOUNT_F_EMPTY_PATH,
-    )
+    place = os.fsencode(target)
+    if _move_mount(tree, b"", AT_FDCWD, place, _MOVE_MOUNT_F_EMPTY_PATH) < 0:
+        raise _error(f"move_mount to {target}")
 
 
 def move_mount_onto(tree: int, place: int) -> None:
     """Attach a detached tree over what a descriptor refers to. move_mount(2)."""
     flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
-    _syscall(_SYS_MOVE_MOUNT, "move_mount to a descriptor", tree, b"", place, b"", flags)
+    if _move_mount(tree, b"", place, b"", flags) < 0:
+        raise _error("move_mount to a descriptor")
 
 
 def mount_setattr(
@@ -207,44 +249,35 @@ def mount_setattr(
 ) -> None:
     """Change a mount, or a tree of them, at once. mount_setattr(2)."""
     attributes = struct.pack("QQQQ", attr_set, 0, propagation, userns)
-    _syscall(
-        _SYS_MOUNT_SETATTR,
-        f"mount_setattr {path or fd}",
-        fd,
-        os.fsencode(path),
-        flags,
-        attributes,
-        len(attributes),
-    )
+    if _mount_setattr(fd, os.fsencode(path), flags, attributes, len(attributes)) < 0:
+        raise _error(f"mount_setattr {path or fd}")
 
 
 def close_range(first: int, last: int) -> None:
     """Close every descriptor from `first` to `last`, both included. close_range(2)."""
-    _syscall(_SYS_CLOSE_RANGE, "close_range", first, last, 0)
+    if _close_range(first, last, 0) < 0:
+        raise _error("close_range")
 
 
 def renameat2(folder: int, old: str, new: str, flags: int) -> None:
     """Rename within a folder: RENAME_NOREPLACE or RENAME_EXCHANGE. renameat2(2)."""
-    names = os.fsencode(old), os.fsencode(new)
-    _syscall(_SYS_RENAMEAT2, "renameat2", folder, names[0], folder, names[1], flags)
+    if _renameat2(folder, os.fsencode(old), folder, os.fsencode(new), flags) < 0:
+        raise _error("renameat2")
 
 
 def reserve_space(fd: int, size: int) -> None:
     """Have the file system keep space for a file's first `size` bytes; the file's size stays.
     fallocate(2)."""
-    arguments = ctypes.c_int(_FALLOC_FL_KEEP_SIZE), ctypes.c_int64(0), ctypes.c_int64(size)
-    _check(_libc.fallocate(ctypes.c_int(fd), *arguments), "fallocate")
+    if _fallocate(fd, _FALLOC_FL_KEEP_SIZE, 0, size) < 0:
+        raise _error("fallocate")
 
 
 def prctl(option: int, argument: int = 0, third: int = 0) -> int:
     """Operate on the calling process. prctl(2)."""
-    zero = ctypes.c_ulong(0)
-    return _check(
-        _libc.prctl(
-            ctypes.c_int(option), ctypes.c_ulong(argument), ctypes.c_ulong(third), zero, zero
-        ),
-        f"prctl({option}, {argument})",
-    )
+    result = _prctl(option, argument, third, 0, 0)
+    if result < 0:
+        raise _error(f"prctl({option}, {argument})")
+    return result
 
 
 def shut_itself() -> None:
@@ -276,18 +309,16 @@ def set_filter(program: Filter) -> None:
 def landlock_abi() -> int:
     """The version of Landlock's interface; 0 if the kernel has none, or has it switched off.
     landlock_create_ruleset(2)."""
-    flags = _LANDLOCK_CREATE_RULESET_VERSION
-    try:
-        return _syscall(_SYS_LANDLOCK_CREATE_RULESET, "landlock_create_ruleset", None, 0, flags)
-    except OSError:
-        return 0
+    return max(0, _landlock_create_ruleset(None, 0, _LANDLOCK_CREATE_RULESET_VERSION))
 
 
 def landlock_create_ruleset(files: int, tcp: int, scopes: int) -> int:
     """A ruleset that denies these rights, as a descriptor. landlock_create_ruleset(2)."""
     attributes = struct.pack("QQQ", files, tcp, scopes)
-    what = "landlock_create_ruleset"
-    return _syscall(_SYS_LANDLOCK_CREATE_RULESET, what, attributes, len(attributes), 0)
+    fd = _landlock_create_ruleset(attributes, len(attributes), 0)
+    if fd < 0:
+        raise _error("landlock_create_ruleset")
+    return fd
 
 
 def landlock_add_rule(ruleset: int, place: int, rights: int) -> None:
@@ -296,33 +327,43 @@ def landlock_add_rule(ruleset: int, place: int, rights: int) -> None:
     place: a descriptor of it; O_PATH is enough.
     """
     rule = struct.pack("=Qi", rights, place)
-    kind = _LANDLOCK_RULE_PATH_BENEATH
-    _syscall(_SYS_LANDLOCK_ADD_RULE, "landlock_add_rule", ruleset, kind, rule, 0)
+    if _landlock_add_rule(ruleset, _LANDLOCK_RULE_PATH_BENEATH, rule, 0) < 0:
+        raise _error("landlock_add_rule")
 
 
 def landlock_restrict_self(ruleset: int, flags: int) -> None:
     """Obey a ruleset from here on. Needs no_new_privs. landlock_restrict_self(2)."""
-    _syscall(_SYS_LANDLOCK_RESTRICT_SELF, "landlock_restrict_self", ruleset, flags)
+    if _landlock_restrict_self(ruleset, flags) < 0:
+        raise _error("landlock_restrict_self")
 
 
 def join_new_session_keyring() -> None:
     """Give up the session keyring that was inherited, for a new and empty one. keyctl(2)."""
-    _syscall(_SYS_KEYCTL, "keyctl", _KEYCTL_JOIN_SESSION_KEYRING, None)
+    if _keyctl(_KEYCTL_JOIN_SESSION_KEYRING, None) < 0:
+        raise _error("keyctl")
+
+
+_CAPABILITY_HEADER = struct.pack("Ii", 0x20080522, 0)
+_NO_CAPABILITIES = bytes(24)
 
 
 def capset_none() -> None:
     """Empty the effective, permitted and inheritable sets. capset(2)."""
-    header = struct.pack("Ii", 0x20080522, 0)
-    _check(_libc.capset(header, bytes(24)), "capset")
+    if _capset(_CAPABILITY_HEADER, _NO_CAPABILITIES) < 0:
+        raise _error("capset")
 
 
 def sethostname(name: str) -> None:
     """Set the name of the caller's uts namespace. sethostname(2)."""
     data = name.encode()
-    _check(_libc.sethostname(data, ctypes.c_size_t(len(data))), "sethostname")
+    if _sethostname(data, len(data)) < 0:
+        raise _error("sethostname")
+
+
+_set_name = _function("prctl", c_int, c_char_p)
 
 
 def set_process_name(name: str) -> None:
     """Name the calling thread, as `ps` shows it: at most 15 bytes. PR_SET_NAME."""
-    buffer = ctypes.create_string_buffer(name.encode()[:15])
-    prctl(PR_SET_NAME, ctypes.addressof(buffer))
+    if _set_name(PR_SET_NAME, name.encode()[:15]) < 0:
+        raise _error("prctl(PR_SET_NAME)")

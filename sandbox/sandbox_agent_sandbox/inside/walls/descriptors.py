@@ -13,11 +13,18 @@ _LAST = 0xFFFFFFFF
 def keep_only(descriptors: Sequence[int]) -> None:
     """Close every descriptor above 2 but these."""
     first = 3
-    for fd in sorted(set(descriptors)):
+    for fd in sorted(descriptors):
         if fd > first:
             syscalls.close_range(first, fd - 1)
-        first = max(first, fd + 1)
+        if fd >= first:
+            first = fd + 1
     syscalls.close_range(first, _LAST)
+
+
+def keep_as_0(descriptor: int) -> None:
+    """Close every descriptor but this one, which is 0 from now on."""
+    os.dup2(descriptor, 0)
+    syscalls.close_range(1, _LAST)
 
 
 def standard_streams(stdout: int, stderr: int) -> None:

@@ -85,13 +85,28 @@ def restrict_access(rules: Landlock, ruleset: int | None) -> None:
     no_new_privs. ruleset: as `make_ruleset` makes it, which is closed."""
     if ruleset is None:
         return
-    for access in rules.files:
-        if access.path in _OF_A_CALL:
-            _allow(ruleset, access)
+    for access in _own_rules(rules):
+        _allow(ruleset, access)
     syscalls.landlock_restrict_self(ruleset, _QUIET if landlock_abi() >= _FIRST_LOG else 0)
     os.close(ruleset)
 
 
+_prepared: list[tuple[Landlock, list[Access]]] = []
+
+
+def prepare_own_rules(rules: Landlock) -> None:
+    """Find those that a call has of its own, once for all workers that come from this process."""
+    _prepared[:] = [(rules, _own_rules(rules))]
+
+
+def _own_rules(rules: Landlock) -> list[Access]:
+    for known, own in _prepared:
+        if known is rules:
+            return own
+    return [access for access in rules.files if access.path in _OF_A_CALL]
+
+
+@cache
 def _known(abi: int) -> int:
     return (1 << max(count for first, count in _RIGHTS.items() if first <= abi)) - 1
 

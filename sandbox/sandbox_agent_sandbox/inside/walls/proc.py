@@ -22,7 +22,7 @@ def mount_proc(target: str, *, device: str) -> None:
     syscalls.mount("proc", target, "proc", flags, "hidepid=2")
     for name in _READ_ONLY:
         path = f"{target}/{name}"
-        if os.path.exists(path):
+        if name in _names(target):
             syscalls.mount(path, path, None, syscalls.MS_BIND | syscalls.MS_REC)
             syscalls.mount_setattr(syscalls.AT_FDCWD, path, syscalls.AT_RECURSIVE, _STRICT)
     _hide(target, device)
@@ -44,5 +44,16 @@ def bind_proc(target: str, *, device: str) -> None:
 def _hide(target: str, device: str) -> None:
     for name in _EMPTY:
         path = f"{target}/{name}"
-        if os.path.exists(path):
+        if name in _names(target):
             syscalls.mount(device, path, None, syscalls.MS_BIND)
+
+
+_there: set[str] = set()
+
+
+def _names(target: str) -> set[str]:
+    """Which of the names above a /proc has. All have the same, so one look will do."""
+    if not _there:
+        names = (*_READ_ONLY, *_EMPTY)
+        _there.update(name for name in names if os.path.exists(f"{target}/{name}"))
+    return _there

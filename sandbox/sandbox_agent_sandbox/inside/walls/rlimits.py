@@ -26,11 +26,28 @@ def apply_rlimits(limits: ResourceLimits, *, counted: bool) -> None:
     counted: whether a control group counts the sandbox's processes. Memory of a process is
     RLIMIT_DATA, not RLIMIT_AS: node and Go reserve address space by the terabyte.
     """
+    for kind, value in _lowered(limits, counted):
+        resource.setrlimit(kind, value)
+
+
+_Lowered = list[tuple[int, tuple[int, int]]]
+
+_prepared: list[tuple[ResourceLimits, bool, _Lowered]] = []
+
+
+def prepare_rlimits(limits: ResourceLimits, *, counted: bool) -> None:
+    """Find out what `apply_rlimits` sets, once for all workers that come from this process."""
+    _prepared[:] = [(limits, counted, _lowered(limits, counted))]
+
+
+def _lowered(limits: ResourceLimits, counted: bool) -> _Lowered:
+    for known, with_groups, lowered in _prepared:
+        if known is limits and with_groups is counted:
+            return lowered
     processes, cpu_time = limits.processes, limits.cpu_time
     if processes is not None and counted:
         processes += _SPARE
-    _lower(resource.RLIMIT_CPU, cpu_time, None if cpu_time is None else cpu_time + _LAST_SECONDS)
-    for kind, value in (
+    wanted: list[tuple[int, int | None]] = [
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_MEMLOCK, _LOCKED_MEMORY),
@@ -42,14 +59,16 @@ def apply_rlimits(limits: ResourceLimits, *, counted: bool) -> None:
         (resource.RLIMIT_NPROC, processes),
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_FSIZE, limits.file_size),
-    ):
-        _lower(kind, value, value)
+    ]
+    found = [(kind, _at_most(kind, value, value)) for kind, value in wanted if value is not None]
+    if cpu_time is not None:
+        pair = _at_most(resource.RLIMIT_CPU, cpu_time, cpu_time + _LAST_SECONDS)
+        found.append((resource.RLIMIT_CPU, pair))
+    return found
 
 
-def _lower(kind: int, soft: int | None, hard: int | None) -> None:
-    if soft is None or hard is None:
-        return
+def _at_most(kind: int, soft: int, hard: int) -> tuple[int, int]:
     _, most = resource.getrlimit(kind)
     if most != resource.RLIM_INFINITY:
         soft, hard = min(soft, most), min(hard, most)
-    resource.setrlimit(kind, (soft, hard))
+    return soft, hard

@@ -51,9 +51,11 @@ def wait(token: CallToken, others: Callable[[], list[int]]) -> tuple[tuple[str, 
 
     Returns the commands of the processes that are left, at most _NAMED of them, and their number.
     """
-    left = _patience(token)
-    outputs = _outputs()
-    while left_over := others():
+    left_over = others()
+    if not left_over:
+        return (), 0
+    left, outputs = _patience(token), _outputs()
+    while left_over:
         holder = next((pid for pid in left_over if _holds(pid, outputs)), None)
         if holder is None or left <= 0 or token.is_cancelled:
             break
@@ -61,6 +63,7 @@ def wait(token: CallToken, others: Callable[[], list[int]]) -> tuple[tuple[str, 
         _wait_a_little(holder)
         # A standstill of all processes (SIGSTOP) costs one look.
         left -= min(time.monotonic() - begin, 2 * _LOOK)
+        left_over = others()
     until = time.monotonic() + _EXEC
     commands = [_command(pid, until) for pid in left_over[:_NAMED]]
     return tuple(command for command in commands if command), len(left_over)

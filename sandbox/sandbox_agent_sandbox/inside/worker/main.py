@@ -35,7 +35,7 @@ from sandbox_agent_ipc.token import Cancelled, CancelReason
 
 from sandbox_agent_sandbox.call_status import WORKER_FAILED
 from sandbox_agent_sandbox.capture import MODEL_BYTES
-from sandbox_agent_sandbox.inside.kernel import syscalls
+from sandbox_agent_sandbox.inside.kernel import raw_signals, syscalls
 from sandbox_agent_sandbox.inside.kernel.call_descriptors import CallDescriptors
 from sandbox_agent_sandbox.inside.kernel.dispositions import CHANGED, reset_signals
 from sandbox_agent_sandbox.inside.walls.capabilities import drop_capabilities
@@ -45,7 +45,7 @@ from sandbox_agent_sandbox.inside.walls.rlimits import apply_rlimits
 from sandbox_agent_sandbox.inside.walls.seccomp import filter_system_calls
 from sandbox_agent_sandbox.inside.worker import leftovers
 from sandbox_agent_sandbox.inside.worker.call_facts import CallFacts, set_facts
-from sandbox_agent_sandbox.inside.worker.environment import take_environment
+from sandbox_agent_sandbox.inside.worker.environment import have_streams, take_environment
 from sandbox_agent_sandbox.inside.worker.invoke import NotStarted, describe_all, invoke
 from sandbox_agent_sandbox.inside.worker.rehearsal import Nowhere, is_spare, rehearse
 from sandbox_agent_sandbox.inside.worker.send_result import send_result
@@ -55,7 +55,9 @@ from sandbox_agent_sandbox.plan import Plan
 
 _MAX_ARGUMENTS = 64 << 20
 
-POKE = signal.SIGURG
+_SIGINT, _SIGTERM = int(signal.SIGINT), int(signal.SIGTERM)
+
+POKE = int(signal.SIGURG)
 """Wakes a worker that SIGTERM did not wake. A signal interrupts nothing when it arrives between
 Python's check for signals and a system call that sleeps, or in another thread than the main one:
 its handler would run only when the sleep is over. By default a process ignores SIGURG. signal(7)"""
@@ -143,12 +145,8 @@ def begin_afresh() -> None:
     """Signals and Python's streams as in a new process."""
     # Signals that the host ignores (nohup, a background job's SIGINT) are not ignored in here.
     reset_signals(among=CHANGED)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Line buffered: what a tool has printed must have left the process when SIGKILL comes.
-    sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
-    # Typed as constants. The old ones would never be flushed.
-    vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)
+    raw_signals.signal(_SIGINT, raw_signals.default_int_handler)
+    have_streams()
 
 
 def _serve(
@@ -159,7 +157,8 @@ def _serve(
     others: Callable[[], list[int]],
     move: Callable[[str], str],
 ) -> None:
-    inbox = Inbox(socket.socket(fileno=descriptors.inbox))
+    kind = int(socket.AF_UNIX), int(socket.SOCK_SEQPACKET), 0
+    inbox = Inbox(socket.socket(*kind, descriptors.inbox))
     if is_spare(inbox.sock):
         _rehearse(plan, descriptors, board_fd, others, move)
     outbox.send(Ready(PROTOCOL))
@@ -223,7 +222,7 @@ def _rehearse(
         _call(plan, message, [], descriptors, board_fd, Nowhere(), others)
         token = BoardView(board_fd).token(message.slot, message.word, descriptors.wake)
         leftovers.finish_python(token, (descriptors.inbox, descriptors.outbox, board_fd))
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raw_signals.signal(_SIGTERM, raw_signals.SIG_DFL)
 
 
 def _enter(folder: str) -> None:
@@ -254,7 +253,7 @@ def _run(
     def on_term(number: int, frame: FrameType | None) -> None:
         if os.getpid() != worker:
             # A child that the tool forked has inherited the handler. Only the worker unwinds.
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            raw_signals.signal(_SIGTERM, raw_signals.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
             return
         if not token.is_cancelled:
@@ -269,8 +268,8 @@ def _run(
         outbox.send(Started())
 
     try:
-        signal.signal(POKE, lambda *_: None)
-        signal.signal(signal.SIGTERM, on_term)
+        raw_signals.signal(POKE, _do_nothing)
+        raw_signals.signal(_SIGTERM, on_term)
         result = invoke(call, arguments, token, started)
         if os.getpid() != worker:
             os._exit(0)  # a forked child of the tool that returned into here: it must not send
@@ -288,6 +287,10 @@ def _run(
     return result
 
 
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """A handler: the signal is to wake the process, or is to be ignored."""
+
+
 def _is_ours(function: FunctionRef) -> bool:
     """Whether a tool is one of this package's, which runs no code of others in this process."""
     return function.module.startswith("sandbox_agent_sandbox.")
@@ -299,5 +302,5 @@ def _ignore_term() -> None:
     A poke may be pending in Python: without a handler for it, Python would print "Signal 23 ignored
     due to race condition". So its handler stays, and system calls go on after it (SA_RESTART).
     """
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    raw_signals.signal(_SIGTERM, _do_nothing)
     signal.siginterrupt(POKE, False)
