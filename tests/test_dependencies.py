@@ -122,6 +122,7 @@ BY_NAME = {
     "sandbox_agent_sandbox.put_off": "a module that was put off",
     "sandbox_agent.cli.parser": "the module of the verb",
     "sandbox_agent.tools.registry": "a built-in tool's function",
+    "sandbox_agent_sandbox.inside.prepare_tools": "what users' tools import from us",
     "sandbox_agent_sandbox.inside.worker.load": "the task's tools",
     "sandbox_agent_sandbox.inside.worker.serving": "what a session serves",
 }

@@ -10,10 +10,15 @@ import sandbox_agent_ipc
 
 import sandbox_agent_sandbox
 
+FACADE = "sandbox_agent"
+"""What users import. By name, since nothing here depends on it."""
+
 
 def import_roots() -> list[str]:
-    """The folders that hold `sandbox_agent_ipc`, `sandbox_agent_sandbox` and `msgspec`."""
-    files = (sandbox_agent_ipc.__file__, sandbox_agent_sandbox.__file__, _msgspec())
+    """The folders that hold `sandbox_agent_ipc`, `sandbox_agent_sandbox`, `msgspec`, and
+    `sandbox_agent` where this program uses it."""
+    facade = getattr(sys.modules.get(FACADE), "__file__", None)
+    files = (sandbox_agent_ipc.__file__, sandbox_agent_sandbox.__file__, _msgspec(), facade)
     roots = (os.path.dirname(os.path.dirname(os.path.realpath(file))) for file in files if file)
     return list(dict.fromkeys(roots))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import observer
 import pytest
+import sandbox_agent  # noqa: F401
 from sandbox_agent_sandbox.host.cell import Cell
 from sandbox_agent_sandbox.inside.walls.landlock import OLDEST, landlock_abi
 from sandbox_agent_sandbox.outcome import CallResult, Outcome
@@ -24,6 +25,11 @@ NOT_INHERITED = {
     *("asyncio", "logging", "concurrent", "subprocess", "platform", "textwrap", "msgspec.inspect"),
     *("sandbox_agent_ipc.board", "sandbox_agent_ipc.after_fork"),
 }
+
+OF_THE_FACADE = {
+    f"sandbox_agent.{name}" for name in ("first_imports", "tools", "tools.decorator")
+}
+"""What users' tools import from us is there: each worker would import it anew."""
 
 TOOLS = """
 import sys
@@ -146,6 +152,8 @@ def test_a_worker_has_no_costly_module_before_its_tool(tmp_path: Path, plan: str
     [modules] = outcomes(tmp_path, plan, "modules")
     assert "sandbox_agent_sandbox.inside.tools.writing" in modules  # and so no import of the call's
     assert not NOT_INHERITED & set(modules)
+    ours = {name for name in modules if name.partition(".")[0] == "sandbox_agent"}
+    assert ours == {"sandbox_agent", *OF_THE_FACADE}
 
 
 def test_a_tool_finds_python_as_in_a_new_process(tmp_path: Path, plan: str) -> None:
