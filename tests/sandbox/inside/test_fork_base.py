@@ -26,9 +26,7 @@ NOT_INHERITED = {
     *("sandbox_agent_ipc.board", "sandbox_agent_ipc.after_fork"),
 }
 
-OF_THE_FACADE = {
-    f"sandbox_agent.{name}" for name in ("first_imports", "tools", "tools.decorator")
-}
+OF_THE_FACADE = {f"sandbox_agent.{name}" for name in ("first_imports", "tools", "tools.decorator")}
 """What users' tools import from us is there: each worker would import it anew."""
 
 TOOLS = """
