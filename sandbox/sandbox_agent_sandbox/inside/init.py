@@ -148,8 +148,18 @@ def _serve(plan: Plan, area: Area | None, host: HostEnds, watch: Watch, proc: Fr
                 if isinstance(message, NewCall):
                     if frozen:  # the new call waits for SIGCONT, see `_new_call`
                         signal.pthread_sigmask(signal.SIG_BLOCK, _THAW)
-                    kept = own_namespace, watch, rulesets, proc, frozen
-                    _new_call(plan, area, message, descriptors, host, *kept)
+                    _new_call(
+                        plan,
+                        area,
+                        message,
+                        descriptors,
+                        host,
+                        own_namespace,
+                        watch,
+                        rulesets,
+                        proc,
+                        frozen,
+                    )
                     if frozen:
                         signal.pthread_sigmask(signal.SIG_UNBLOCK, _THAW)
                         _signal_all(signal.SIGSTOP)
