@@ -212,7 +212,9 @@ class Umpire:
         gone = {Cause.KILL_SPAWNER, *KILLS_MODEL}
         if keepers.WITHOUT_NAMESPACES:
             gone.add(Cause.KILL_INIT)  # it is the spawner
-        if found and alive and (seen.plan.cause in gone or all(map(keepers.is_leaving, found))):
+        over = all(map(keepers.is_exiting, found))
+        kept = alive and (seen.plan.cause in gone or all(map(keepers.is_leaving, found)))
+        if found and (over or kept):
             # Init is no process of a call. Orphaned, it is on its way out, in the agent's bound. So
             # is the spawner of a model process whose replacement is being made, and a supervisor
             # that has given the proof: it exits.
