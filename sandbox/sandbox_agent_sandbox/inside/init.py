@@ -66,6 +66,9 @@ def main(
     keeps on the disk. go: a pipe from which init reads one byte before it begins.
     """
     try:
+        # Until `go` comes the parent changes, and its end must not kill. But should the last one
+        # die while this process is stopped, or about to be, this lets it go on and see that.
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGCONT)
         syscalls.set_process_name("sandbox-init")
         if not os.read(go, 1):
             os._exit(1)  # the spawner died

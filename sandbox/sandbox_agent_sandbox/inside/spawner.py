@@ -225,6 +225,7 @@ def _build(
     written, its end when the spawner holds a pidfd of init. go: for init.
     """
     try:
+        _die_with_parent()
         enter_namespaces(plan.network)
         _die_with_parent()
         os.write(report, b"unshared")

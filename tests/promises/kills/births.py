@@ -6,13 +6,15 @@ traced is not dumpable.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 _SEIZE, _EVENTMSG, _CONT = 0x4206, 0x4201, 7
+_INTERRUPT, _DETACH = 0x4207, 17
 _TRACE_FORKS = 0x2 | 0x4 | 0x8  # fork, vfork, clone
 _FORK_EVENTS = (1, 2, 3)
 _BIRTH_EVENT = 128  # PTRACE_EVENT_STOP
@@ -95,6 +97,18 @@ class Birth(threading.Thread):
         if self._error is not None and error is None:
             raise self._error
         assert not self.is_alive(), "nobody was born"
+
+
+@contextlib.contextmanager
+def held(pid: int) -> Iterator[None]:
+    """A process does not run meanwhile, and the signals that it gets wait, as on a busy machine."""
+    _ptrace(_SEIZE, pid)
+    _ptrace(_INTERRUPT, pid)
+    os.waitpid(pid, _WAIT)
+    try:
+        yield
+    finally:
+        _ptrace(_DETACH, pid)
 
 
 def stop(pid: int) -> None:

@@ -140,6 +140,42 @@ def test_who_is_stopped_at_birth_ends_with_the_agent(tmp_path: Path, generations
     assert left == []
 
 
+def test_an_init_that_is_about_to_stop_as_all_above_it_die_is_not_left_behind(
+    tmp_path: Path,
+) -> None:
+    """What stops it takes effect when nobody is left who could see that it stands still."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    if kinds.IN_FORCE is PlanKind.NO_NAMESPACES:
+        pytest.skip("needs namespaces")
+    prepare(tmp_path, observer.new_mark())
+    argv = [sys.executable, HERE / "agent.py", str(tmp_path), "mid-output", "hang"]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as agent:
+        [spawner] = observer.eventually(lambda: observer.descendants(agent.pid), 20)
+        born: list[int] = []
+
+        def strike(pid: int) -> None:
+            births.stop(spawner.pid)  # so init is not told to go on
+            born.append(pid)
+
+        with births.Birth(spawner.pid, 2, strike):
+            pass
+        [init] = born
+        observer.eventually(lambda: state(spawner.pid) == "T", 20)
+        observer.eventually(lambda: name(init) == "sandbox-init" and state(init) == "S", 20)
+        with observer.watching(observer.descendants(agent.pid)) as handles:
+            with births.held(init):
+                os.kill(init, signal.SIGSTOP)
+                agent.kill()
+                observer.eventually(lambda: observer.look(spawner.pid) is None, 20)
+            _, left = observer.wait_gone(handles, BOUND * 4 * observer.patience())
+    assert left == []
+
+
+def name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def prepare(folder: Path, mark: str) -> None:
     work = folder / "work"
     work.mkdir()
