@@ -6,12 +6,11 @@ traced is not dumpable.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 _SEIZE, _EVENTMSG, _CONT = 0x4206, 0x4201, 7
 _INTERRUPT, _DETACH = 0x4207, 17
@@ -99,16 +98,26 @@ class Birth(threading.Thread):
         assert not self.is_alive(), "nobody was born"
 
 
-@contextlib.contextmanager
-def held(pid: int) -> Iterator[None]:
-    """A process does not run meanwhile, and the signals that it gets wait, as on a busy machine."""
-    _ptrace(_SEIZE, pid)
+def hold(pid: int) -> None:
+    """From `strike`, for the newborn and those above it: it does not run from now on, and the
+    signals that it gets wait, as on a busy machine."""
     _ptrace(_INTERRUPT, pid)
-    os.waitpid(pid, _WAIT)
-    try:
-        yield
-    finally:
-        _ptrace(_DETACH, pid)
+    while True:
+        _, status = os.waitpid(pid, _WAIT)
+        assert os.WIFSTOPPED(status), status
+        if status >> 16 == _BIRTH_EVENT:
+            return
+        _ptrace(_CONT, pid, 0 if status >> 16 else os.WSTOPSIG(status))
+
+
+def let_go(pid: int) -> None:
+    """From `strike`, for a newborn or one that is held: it runs, and is followed no more."""
+    _ptrace(_DETACH, pid)
+
+
+def go_on(pid: int) -> None:
+    """The same, and it is followed further."""
+    _ptrace(_CONT, pid)
 
 
 def stop(pid: int) -> None:

@@ -152,24 +152,24 @@ def test_an_init_that_is_about_to_stop_as_all_above_it_die_is_not_left_behind(
     argv = [sys.executable, HERE / "agent.py", str(tmp_path), "mid-output", "hang"]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as agent:
         [spawner] = observer.eventually(lambda: observer.descendants(agent.pid), 20)
-        born: list[int] = []
+        born: list[observer.Process] = []
 
-        def strike(pid: int) -> None:
-            births.stop(spawner.pid)  # so init is not told to go on
-            born.append(pid)
+        def strike(init: int) -> None:
+            births.hold(spawner.pid)  # so init is not told to go on
+            births.go_on(init)
+            observer.eventually(lambda: name(init) == "sandbox-init" and state(init) == "S", 20)
+            births.hold(init)
+            born.extend(observer.descendants(agent.pid))
+            os.kill(init, signal.SIGSTOP)
+            agent.kill()
+            observer.eventually(lambda: observer.look(spawner.pid) is None, 20)
+            births.let_go(init)
 
         with births.Birth(spawner.pid, 2, strike):
             pass
-        [init] = born
-        observer.eventually(lambda: state(spawner.pid) == "T", 20)
-        observer.eventually(lambda: name(init) == "sandbox-init" and state(init) == "S", 20)
-        with observer.watching(observer.descendants(agent.pid)) as handles:
-            with births.held(init):
-                os.kill(init, signal.SIGSTOP)
-                agent.kill()
-                observer.eventually(lambda: observer.look(spawner.pid) is None, 20)
+        with observer.watching(born) as handles:
             _, left = observer.wait_gone(handles, BOUND * 4 * observer.patience())
-    assert left == []
+    assert born and left == []
 
 
 def name(pid: int) -> str:
