@@ -9,18 +9,18 @@ from pathlib import Path
 import msgspec
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_sandbox.host.cell import CallRequest, Cell
+from sandbox_agent_sandbox.outcome import CallResult
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import host_facts
 
 SHELL = FunctionRef("sandbox_agent_sandbox.inside.tools.shell", "shell")
 GREEDY = """
-import os, time
-os.mkdir(f"up-{os.getpid()}-{time.monotonic_ns()}")
-while not os.path.exists("go"):
-    time.sleep(0.002)
+import os, signal, sys
+os.mkdir(f"up-{sys.argv[1]}")
+open("go").close()
 kept = b"x" * (200 << 20)
-time.sleep(60)
+signal.pause()
 """
 
 
@@ -30,14 +30,15 @@ async def main(workspace: Path) -> None:
     plan = make_plan(policy, host_facts(), workspace=workspace)
     cell = Cell(msgspec.structs.replace(plan, groups=None), grace=1, term=1)
     await cell.open()
-    arguments = msgspec.json.encode({"command": "exec /usr/bin/python3 -S greedy.py"})
-    calls = [
-        cell.call(CallRequest(f"call-{number}", SHELL, arguments, str(workspace)))
-        for number in range(2)
-    ]
-    for result in await asyncio.gather(*calls):
+    for result in await asyncio.gather(*(greedy(cell, workspace, number) for number in range(2))):
         print(result.outcome.value, *[met.limit for met in result.limits], flush=True)
     print(cell.close(), flush=True)
+
+
+async def greedy(cell: Cell, workspace: Path, number: int) -> CallResult:
+    command = {"command": f"exec /usr/bin/python3 -S greedy.py {number}"}
+    arguments = msgspec.json.encode(command)
+    return await cell.call(CallRequest(f"call-{number}", SHELL, arguments, str(workspace)))
 
 
 if __name__ == "__main__":

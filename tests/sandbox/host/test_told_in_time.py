@@ -17,6 +17,8 @@ NAMES = {"sandbox-call", "sandbox-worker"}
 
 def test_each_call_names_its_limit_when_the_host_was_stopped_meanwhile(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
+    os.mkfifo(tmp_path / "go")
+    (tmp_path / "go").chmod(0o666)
     script = Path(__file__).with_name("limited_host.py")
     host = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path)],
@@ -27,7 +29,7 @@ def test_each_call_names_its_limit_when_the_host_was_stopped_meanwhile(tmp_path:
     try:
         assert observer.eventually(lambda: len(list(tmp_path.glob("up-*"))) == 2, 30)
         host.send_signal(signal.SIGSTOP)
-        (tmp_path / "go").touch()
+        (tmp_path / "go").write_bytes(b"")  # opened, which both wait for
         # Both calls end without the host: what is left of them is for it to hear.
         assert observer.eventually(lambda: not NAMES & names_below(host.pid), 30)
         host.send_signal(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""A fork whose child cannot be left behind stopped."""
+"""A fork whose child, if it is stopped, goes on when its parent dies."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ def fork_apart() -> int:
     of the same session (the caller has called setsid(2)), and the process that adopts it is not.
     So the child goes on, reads an end of file where it waits for its parent, and exits.
     setpgid(2), _exit(2).
+
+    That is not so for a SIGSTOP that takes effect only after the parent's end. So a child sets its
+    parent-death signal before anything else.
     """
     child = os.fork()
     with suppress(OSError):  # the child has ended meanwhile
