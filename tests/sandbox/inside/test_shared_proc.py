@@ -30,7 +30,7 @@ def work(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
-    """A process outside that began before the sandbox."""
+    """A process outside that began before the sandbox, with a command line that no other has."""
     process = subprocess.Popen(["sleep", f"300.{observer.new_mark()}"])
     yield process
     process.kill()
@@ -54,7 +54,8 @@ def test_what_runs_when_a_call_begins_is_covered(
 ) -> None:
     listed = f"$(ls /proc/{bystander.pid} | wc -l)"
     everyone = "cat /proc/*/cmdline 2>/dev/null"  # others come and go between the glob and the look
-    look = f"echo {listed} $({everyone} | tr '\\0' ' ' | grep -ac 'sleep [3]00')"
+    mark = str(bystander.args[-1]).replace("3", "[3]", 1)  # which the looking shell does not match
+    look = f"echo {listed} $({everyone} | tr '\\0' '\\n' | grep -acx '{mark}')"
     assert run_in(work, look).output.split() == ["0", "0"]
 
 
@@ -73,9 +74,11 @@ def test_threads_outside_are_covered_too(work: Path) -> None:
 
 
 def test_the_own_processes_are_shown(work: Path) -> None:
-    result = run_in(work, "sleep 9 & tr '\\0' ' ' < /proc/self/cmdline; cat /proc/*/comm; kill $!")
-    assert "tr \\0" in result.output
-    assert "sleep\n" in result.output
+    seconds = f"9.{observer.new_mark()}"
+    is_shown = f"cat /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -aqx '[9]{seconds[1:]}'"
+    text = f"tr '\\0' ' ' < /proc/self/cmdline; until {is_shown}; do :; done; echo shown; kill $!"
+    result = run_in(work, f"sleep {seconds} & {text}")
+    assert result.output.split() == ["tr", "\\0", "shown"]
 
 
 def test_another_call_that_begins_later_keeps_its_environment(work: Path) -> None:
