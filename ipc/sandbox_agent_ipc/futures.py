@@ -206,8 +206,21 @@ class LoneLoop:
         self._soon: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._later: list[tuple[float, Callable[..., object], tuple[Any, ...]]] = []
         self._readers: dict[int, tuple[Callable[..., object], tuple[Any, ...]]] = {}
+        self._begun: _Until | BaseException | None = None
 
     time = staticmethod(time.monotonic)
+
+    def begin(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine to where it first waits. `run` is to go on with it, and raises what it
+        raised. Meanwhile the thread may do something else."""
+        me = _thread.get_ident()
+        _running[me] = self
+        try:
+            self._begun = work.send(None)
+        except BaseException as end:  # StopIteration is its result
+            self._begun = end
+        finally:
+            del _running[me]
 
     def run(self, work: Coroutine[Any, Any, T], stop: Callable[[], bool] | None = None) -> T:
         """Run a coroutine to its end, and return its result.
@@ -217,13 +230,14 @@ class LoneLoop:
         """
         me = _thread.get_ident()
         _running[me] = self
-        asked, cancelled = stop or _never, False
+        asked = stop or _never
         try:
+            until = self._first_wait(work)
             while True:
-                until = work.throw(LoneCancelled()) if cancelled else work.send(None)
                 cancelled = not self._turn(until, asked)
                 if cancelled:
                     asked = _never
+                until = work.throw(LoneCancelled()) if cancelled else work.send(None)
         except StopIteration as end:
             return cast("T", end.value)
         finally:
@@ -305,6 +319,12 @@ class LoneLoop:
         warnings.warn(f"{context['message']}: {context['exception']!r}", stacklevel=1)
 
     # -----------------------------------------------------------------------------------------
+
+    def _first_wait(self, work: Coroutine[Any, Any, Any]) -> _Until:
+        begun, self._begun = self._begun, None
+        if isinstance(begun, BaseException):
+            raise begun
+        return cast("_Until", work.send(None)) if begun is None else begun
 
     def _turn(self, until: _Until, stop: Callable[[], bool]) -> bool:
         """Wait. Returns False if it was stopped before."""

@@ -56,6 +56,56 @@ def test_a_coroutine_gets_what_another_thread_says(run: Run) -> None:
     assert run(work()) == "done"
 
 
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_was_begun_is_gone_on_with(lone: LoneLoop, *, waits: bool, fails: bool) -> None:
+    """A thread may answer it before anybody runs it."""
+    seen: list[str] = []
+
+    async def work() -> str:
+        seen.append("begun")
+        loop = running_loop()
+        future: Any = loop.create_future()
+        if waits:
+            thread = threading.Thread(target=call_soon, args=(loop, future.set_result, None))
+            thread.start()
+            thread.join()
+            await future
+        seen.append("gone on")
+        if fails:
+            raise ValueError("of the work")
+        return "done"
+
+    begun = work()
+    lone.begin(begun)
+    assert seen == (["begun"] if waits else ["begun", "gone on"])
+    with pytest.raises(RuntimeError):
+        running_loop()  # the thread may do something else
+    if fails:
+        with pytest.raises(ValueError, match="of the work"):
+            lone.run(begun)
+    else:
+        assert lone.run(begun) == "done"
+    assert seen == ["begun", "gone on"]
+
+
+def test_what_was_begun_is_stopped(lone: LoneLoop) -> None:
+    stopped = []
+
+    async def work() -> None:
+        try:
+            await running_loop().create_future()
+        except LoneCancelled:
+            stopped.append(True)
+            raise
+
+    begun = work()
+    lone.begin(begun)
+    with pytest.raises(LoneCancelled):
+        lone.run(begun, lambda: True)
+    assert stopped == [True]
+
+
 def test_a_loop_is_closed_while_another_thread_calls_into_it() -> None:
     """Its descriptor must not be another one's while that thread writes to it."""
     wrong: list[BaseException] = []

@@ -164,10 +164,11 @@ def leads_out(path: Path, workspace: Path) -> bool:
     return inside and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(workspace))
 
 
-def hidden_from_tools(folder: Path, output_dir: Path, workspace: Path) -> list[Path]:
+def hidden_from_tools(folder: Path, workspace: Path) -> list[Path]:
     """The folders that a run's tools must not reach: the output folder with all runs, and the
     default one, whose runs `resume` finds by their names. If the first contains the workspace, only
-    this run's folder of it.
+    this run's folder of it. folder: of the run; of one that the user has named, what lies beside it
+    is no run.
 
     Raises ConfigError if the workspace is in the run's folder, if it is the folder of run folders,
     or if a link in the workspace leads to the run's folder.
@@ -178,6 +179,7 @@ def hidden_from_tools(folder: Path, output_dir: Path, workspace: Path) -> list[P
             field="output.run_dir",
             hint="remove the link, or name the folder that it leads to",
         )
+    output_dir = folder.parent if is_run_id(folder.name) else folder
     real = Path(os.path.realpath(folder))
     if real == workspace or real in workspace.parents:
         raise ConfigError(

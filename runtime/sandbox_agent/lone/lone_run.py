@@ -15,10 +15,9 @@ from typing import Any
 
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.cancel_shield import CancelShield
-from sandbox_agent_ipc.futures import LoneCancelled, LoneLoop, call_soon
-from sandbox_agent_ipc.shortage import explained
+from sandbox_agent_ipc.futures import LoneCancelled, call_soon
 from sandbox_agent_ipc.token import RunToken
-from sandbox_agent_sandbox.errors import PolicyError, SandboxError, SandboxUnavailable
+from sandbox_agent_sandbox.errors import PolicyError, SandboxError
 
 from sandbox_agent.embedding.control import Control, listen
 from sandbox_agent.errors import AgentError, AgentFailed, ConfigError
@@ -26,6 +25,7 @@ from sandbox_agent.journal.events import Ended, ToolCall, TurnTaken, UserText
 from sandbox_agent.journal.folder import unwritable
 from sandbox_agent.journal.result import RunResult
 from sandbox_agent.journal.status import Status
+from sandbox_agent.lone.opening import Opening
 from sandbox_agent.run.budget import Used
 from sandbox_agent.run.call import Request
 from sandbox_agent.run.end import STOPPED, End, end_by_error
@@ -33,7 +33,6 @@ from sandbox_agent.run.parts import Setup, begin_segment, caller_for
 from sandbox_agent.run.record_writer import RecordWriter
 from sandbox_agent.run.run_journal import RunJournal
 from sandbox_agent.run.sandbox import look_again
-from sandbox_agent.run.stop_decision import StopDecision
 from sandbox_agent.tools.registry import Registry, time_for
 
 _CALL = "call_1_1"
@@ -49,22 +48,18 @@ class CommandFailed(AgentFailed):
 
 
 class LoneRun:
-    """Made from a setup; `run` once, then `close`.
+    """Made from a setup and the beginning of its sandbox; `run` once, then `close`.
 
     Any thread and signal handlers may call `interrupt`, any thread `freeze` and `thaw`. token: the
     run token. ended: the end of the call; None while it has none.
-
-    Raises SandboxUnavailable if there are no descriptors left.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, opening: Opening) -> None:
         self._setup = setup
-        self._host = setup.host
-        try:
-            self._loop = LoneLoop()
-        except OSError as error:
-            raise SandboxUnavailable(f"the run cannot begin: {explained(error)}") from error
-        self._decision = StopDecision(None)
+        self._opening = opening
+        self._host = opening.host
+        self._loop = opening.loop
+        self._decision = opening.decision
         self.token: RunToken = self._decision.token
         self._journal = RunJournal(setup.recorder, self._decision)
         self._used = Used()
@@ -136,6 +131,7 @@ class LoneRun:
         kept: BaseException | None = None
         try:
             end = self._drive(record, arguments, exit_code)
+            self._host.begin_close()  # while the record is written
         except BaseException as error:
             kept, end = error, end_by_error(error)
             self._journal.fail(error, f"a bug: {error!r}")
@@ -161,7 +157,6 @@ class LoneRun:
         self, record: RecordWriter, arguments: dict[str, Any], exit_code: Callable[[Ended], int]
     ) -> End:
         try:
-            self._host.begin()
             record.write_running()
             registry = self._open()
             if registry is None or self.token.is_cancelled:
@@ -184,7 +179,7 @@ class LoneRun:
     def _open(self) -> Registry | None:
         """Open the sandbox. None if the run was stopped meanwhile."""
         try:
-            return self._loop.run(self._host.open(self.token), lambda: self.token.is_cancelled)
+            return self._opening.finish()
         except LoneCancelled:
             return None
         except Exception:
@@ -228,8 +223,7 @@ class LoneRun:
         if recorder.has_room:
             with contextlib.suppress(RuntimeError):  # no more threads: closing frees it, too
                 freeing.start()
-        self._host.close()
+        self._opening.close()
         if freeing.is_alive():
             freeing.join()
         recorder.close()
-        self._loop.close()

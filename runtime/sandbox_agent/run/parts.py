@@ -15,7 +15,7 @@ from sandbox_agent.embedding.warn import notify
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.first_imports import take_left_out
 from sandbox_agent.journal.events import AgentsFile, AnyEvent, RecordedSettings, SegmentStarted
-from sandbox_agent.journal.folder import hidden_from_tools, is_run_id
+from sandbox_agent.journal.folder import hidden_from_tools
 from sandbox_agent.journal.recorder import OnEvent, Recorder
 from sandbox_agent.models import Model, OnDelta
 from sandbox_agent.reports.log import log_event
@@ -64,14 +64,14 @@ def put_together(
     callbacks: Callbacks,
     task_files: tuple[str, ...],
     *,
-    host: type[ConversationSandbox] = ConversationSandbox,
+    host: ConversationSandbox | None = None,
     recorder: type[Recorder] = Recorder,
     run: str | None = None,
 ) -> Setup:
     """The setup of a run. Starts and writes nothing.
 
     settings: with the workspace as an absolute path. record: the same, as the journal keeps them.
-    host, recorder: the classes of what runs and records. Raises ConfigError.
+    host: its sandbox; None to make one. recorder: the class of what records. Raises ConfigError.
     """
     workspace = settings.workspace.path
     check_keys(settings, model, os.environ)
@@ -86,15 +86,15 @@ def put_together(
         notify(notice)
     keep = RecordedSettings(model.name, model.options, record, task_files)
     _refuse_other_bytes(keep, name)
-    # Of a folder that the user has named, what lies beside it is no run.
-    output_dir = run_dir.parent if is_run_id(run_dir.name) else run_dir
-    hidden = hidden_from_tools(run_dir, output_dir, workspace)
+    if host is None:
+        hidden = hidden_from_tools(run_dir, workspace)
+        host = ConversationSandbox(settings, tuple(hidden), tuple(map(Path, task_files)))
     return Setup(
         model=model,
         settings=settings,
         recorded=keep,
         callbacks=callbacks,
-        host=host(settings, tuple(hidden), tuple(map(Path, task_files))),
+        host=host,
         recorder=recorder(
             run_dir, name, _logged(run or run_dir.name, callbacks.on_event), keep, run
         ),

@@ -326,6 +326,11 @@ class ConversationSandbox:
         if cell is not None:
             cell.thaw()
 
+    def begin_close(self) -> None:
+        """No more calls come: begin what `close` waits for."""
+        if self.cell is not None:
+            self.cell.begin_close()
+
     def drop(self) -> None:
         """Close a sandbox that is of no use any more; the next `open` makes another. Blocks. If a
         signal handler raises in here, call this again."""

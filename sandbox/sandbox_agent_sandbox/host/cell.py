@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandbox_agent_ipc.board import Board, Slot
@@ -34,9 +33,8 @@ from sandbox_agent_ipc.shortage import explained
 from sandbox_agent_ipc.token import RunToken
 
 from sandbox_agent_sandbox.errors import CellClosed, SandboxBroken, SandboxError, SandboxUnavailable
-from sandbox_agent_sandbox.host.call_io import CallIO
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
-from sandbox_agent_sandbox.host.descriptors import Held
+from sandbox_agent_sandbox.host.disk.kept_paths import Held, refuse_moved, refuse_replaced
 from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, StartedState, Survivor
 from sandbox_agent_sandbox.plan import Plan, as_built
@@ -46,6 +44,7 @@ from sandbox_agent_sandbox.request import CallRequest as CallRequest
 if TYPE_CHECKING:
     import asyncio
 
+    from sandbox_agent_sandbox.host.call_io import CallIO
     from sandbox_agent_sandbox.host.session import Session
 
 
@@ -126,6 +125,12 @@ class Cell:
 
         self.start()
         self._supervisor.open(plan, partial(call_soon, loop, resolve))
+        try:
+            # Here, while it is built: calls need it.
+            from sandbox_agent_sandbox.host import call_io  # noqa: F401
+        except OSError as error:
+            self.close()
+            raise SandboxUnavailable(f"the sandbox cannot be built: {explained(error)}") from error
         patience = self._supervisor.deadlines.open + self._supervisor.deadlines.launch
         while not done.done():
             await wait({done}, timeout=patience)
@@ -262,6 +267,10 @@ class Cell:
         enough."""
         return self._supervisor.wait_idle(timeout, call_id)
 
+    def begin_close(self) -> None:
+        """Begin what `close` waits for. Nothing happens where nothing was started."""
+        self._supervisor.begin_close()
+
     def close(self) -> tuple[Survivor, ...]:
         """End the sandbox and everything in it, and wait for the proof. Idempotent. Returns the
         processes that could not be ended."""
@@ -299,35 +308,12 @@ class Cell:
         if self._supervisor.failure is not None:
             raise self._supervisor.failure
         self.check_folders()
-        put_back = () if self._plan.unshared is None else self._plan.unshared.undone
-        for path in self._plan.protected:
-            if path.path in put_back:
-                continue
-            try:
-                status = Path(path.path).stat()
-                if (status.st_dev, status.st_ino) == (path.device, path.inode):
-                    continue
-            except PermissionError:
-                continue  # a tool has shut a folder above it, and only a tool can open that again
-            except OSError:
-                pass
-            # A bind mount keeps the old inode: a file that was renamed over it is writable inside.
-            raise SandboxBroken(
-                f"protect: {path.path} was replaced outside while the sandbox was open, so it is"
-                " no longer protected; run again"
-            )
+        refuse_replaced(self._plan)
 
     def check_folders(self) -> None:
         """Raise SandboxBroken if a folder that tools write is not at its path any more: what they
         write would be lost with it."""
-        for held in self._held:
-            if what := held.problem():
-                workspace = held.path == self._plan.workspace
-                name = f"the workspace {held.path}" if workspace else f"write: {held.path}"
-                raise SandboxBroken(
-                    f"{name} {what} outside while the sandbox was open, so what tools write does"
-                    " not arrive there; hint: leave it in its place, and run again"
-                )
+        refuse_moved(self._held, self._plan.workspace)
 
     async def _exchange(
         self,
@@ -353,6 +339,8 @@ class Cell:
         identity = self._plan.identity
         owner = (identity.outside_uid, identity.outside_gid)
         limits, counts_user = self._plan.limits, self._plan.counts_user
+        from sandbox_agent_sandbox.host.call_io import CallIO  # loaded by `open`
+
         exchange = CallIO(request, slot, self._supervisor, owner, limits, counts_user=counts_user)
         try:
             # The host looks after its last wait. The worker looks again before the tool's code.

@@ -128,6 +128,14 @@ class CallOrders:
 
         self._commands.add(escalate)
 
+    def look_after(self, call_process: CallProcess) -> None:
+        """Act on what is due of a call. Nothing, if the thread wakes before."""
+        self._commands.wake_for(call_process.ladder.deadline)
+
+    def wait_idle(self, timeout: float | None, call_id: str | None = None) -> bool:
+        """Block until no call, or not this one, is in flight. False after `timeout` seconds."""
+        return self._calls.wait_until_over(timeout, call_id)
+
     def finish(self, call_process: CallProcess) -> None:
         """The worker has sent its last message."""
         due = time.monotonic() + self.deadlines.finish

@@ -47,44 +47,6 @@ class Descriptor:
         self.close()
 
 
-class Held:
-    """A file or folder of the host that is held open, to see whether its path still leads to it.
-
-    While it is held, no other gets its inode number. Raises OSError. open(2), O_PATH.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._held = Descriptor(os.open(path, os.O_PATH | os.O_CLOEXEC))
-
-    def problem(self) -> str:
-        """What was done to it, as in "was removed"; "" if its path leads to it."""
-        there, number = None, self._held.number
-        try:
-            held = os.fstat(number)
-            there = os.stat(self.path)
-        except PermissionError:
-            return ""  # a folder above it is shut: nobody could have put another in its place
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        except OSError as error:
-            return f"cannot be reached any more ({error.strerror})"
-        if there is not None and os.path.samestat(held, there):
-            return ""
-        now = os.readlink(f"/proc/self/fd/{number}")
-        if held.st_nlink == 0 or now.endswith(" (deleted)"):
-            what = "was removed"
-        elif now != self.path:
-            what = f"was moved to {now}"
-        else:
-            what = "was covered by another mount"
-        return what if there is None else f"{what} (another one is there now)"
-
-    def close(self) -> None:
-        """Let go of it. Idempotent."""
-        self._held.close()
-
-
 def pipe() -> tuple[Descriptor, Descriptor]:
     """A pipe, (read end, write end), both close-on-exec. pipe2(2)."""
     read, write = os.pipe2(os.O_CLOEXEC)

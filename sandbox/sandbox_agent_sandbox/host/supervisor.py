@@ -37,8 +37,8 @@ from sandbox_agent_sandbox.plan import Plan
 _STANDSTILL = 0.5
 """Seconds. A wake-up so much too late means that the program stood still (SIGSTOP, suspend)."""
 
-_LAUNCH_PATIENCE = 0.05
-"""Seconds; to start a process takes 3 ms."""
+_PATIENCE = 0.05
+"""Seconds that others wait for this thread; to start a process takes 3 ms."""
 
 _CATCHING_UP = 2.0
 """Seconds after a standstill in which messages that came meanwhile are read."""
@@ -64,7 +64,7 @@ class Supervisor(CallOrders):
         self.spares = Spares(self._sandbox, self._epoll, spares)
         self._frozen = threading.Event()
         self._frozen_at: float | None = None
-        self._launched = threading.Event()
+        self._told = threading.Event()
         self._thread = threading.Thread(target=self._main, name="sandbox-agent ladder", daemon=True)
 
     # --- for any thread ----------------------------------------------------------------------
@@ -74,15 +74,20 @@ class Supervisor(CallOrders):
         Python's lock from the thread that starts it. Raises RuntimeError where there is no room for
         a thread."""
         self._thread.start()
-        self._launched.wait(_LAUNCH_PATIENCE)
+        self._told.wait(_PATIENCE)
 
     def open(self, plan: Plan, on_open: OnOpen) -> None:
-        """Begin to build the sandbox, after `launch`. on_open may be called more than once."""
+        """Begin to build the sandbox, after `launch`. on_open may be called more than once. The
+        thread is waited for, as there."""
         self._sandbox.on_open = self.spares.after_open(on_open)
+        self._told.clear()
         self._commands.add(lambda now: self._sandbox.build(plan, self.spares.prepare(plan)))
+        self._commands.add(lambda _: self._told.set())
         if self._sandbox.state.state is State.CLOSED:
             # Perhaps the thread ended before it saw the command, and has nothing to report to.
             on_open(self.failure)
+        else:
+            self._told.wait(_PATIENCE)
 
     @property
     def failure(self) -> SandboxError | None:
@@ -123,10 +128,6 @@ class Supervisor(CallOrders):
         self.spares.adopted_by(spare, call_process)
         self._by_pidfd[process.pidfd] = call_process
         self._add(call_process, lambda now: self._adopted(call_process, spare), wake=spare.died)
-
-    def look_after(self, call_process: CallProcess) -> None:
-        """Let the supervisor's thread act on what is due of a call. Nothing, if it wakes before."""
-        self._commands.wake_for(call_process.ladder.deadline)
 
     def join(
         self,
@@ -191,9 +192,9 @@ class Supervisor(CallOrders):
         why = "init does not make a call's processes"
         self._commands.add(lambda now: self._sandbox.fail(SandboxBroken(why)))
 
-    def wait_idle(self, timeout: float | None, call_id: str | None = None) -> bool:
-        """Block until no call, or not this one, is in flight. False after `timeout` seconds."""
-        return self._calls.wait_until_over(timeout, call_id)
+    def begin_close(self) -> None:
+        """Begin what `close` waits for."""
+        self._commands.add(self._close)
 
     def close(self) -> tuple[Survivor, ...]:
         """End the sandbox and everything in it; block until that is proven or given up."""
@@ -201,7 +202,7 @@ class Supervisor(CallOrders):
             self._commands.close()
             self._epoll.close()
             return ()
-        self._commands.add(self._close)
+        self.begin_close()
         self._thread.join(self.deadlines.launch)
         while self._thread.is_alive():
             self.kill_stopped_spawner()
@@ -234,7 +235,7 @@ class Supervisor(CallOrders):
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             self._epoll.register(self._commands.fd, select.EPOLLIN)
             started = self._sandbox.start()
-            self._launched.set()
+            self._told.set()
             if started:
                 while not self._is_done():
                     self._step()
@@ -244,7 +245,7 @@ class Supervisor(CallOrders):
             if not isinstance(error, IpcError):
                 raise
         finally:
-            self._launched.set()
+            self._told.set()
             self._clean_up()
 
     def _is_done(self) -> bool:
@@ -305,8 +306,7 @@ class Supervisor(CallOrders):
 
     def _start(self, call_process: CallProcess, channels: list[Descriptor]) -> None:
         self.spares.call_at = time.monotonic()
-        # The sandbox's end may have been seen before this command, and have ended the call.
-        if call_process.id in self._calls:
+        if call_process.id in self._calls:  # else the sandbox's end was seen first, and ended it
             why = str(self.failure or "the sandbox was closed")
             if self._sandbox.state.state is State.OPEN:
                 why = self._sandbox.begin_call(call_process, channels)

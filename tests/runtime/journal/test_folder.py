@@ -59,17 +59,18 @@ def test_all_runs_are_hidden_unless_the_workspace_lies_among_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/s")
-    run, default = Path("/runs/1"), Path("/s/sandbox-agent")
-    assert hidden_from_tools(run, Path("/runs"), Path("/w")) == [Path("/runs"), default]
-    assert hidden_from_tools(run, Path("/runs"), Path("/runs/w")) == [run, default]
-    assert hidden_from_tools(default / "1", default, Path("/w")) == [default]
+    run, default = Path("/runs") / new_run_id(), Path("/s/sandbox-agent")
+    assert hidden_from_tools(run, Path("/w")) == [Path("/runs"), default]
+    assert hidden_from_tools(run, Path("/runs/w")) == [run, default]
+    assert hidden_from_tools(default / new_run_id(), Path("/w")) == [default]
+    assert hidden_from_tools(Path("/named"), Path("/w")) == [Path("/named"), default]
 
 
 def test_runs_are_not_kept_in_the_workspace_itself() -> None:
     """A tool could put a folder there that `last` takes for a run."""
     with pytest.raises(ConfigError, match=r"output\.dir: /runs is the workspace"):
-        hidden_from_tools(Path("/runs/1"), Path("/runs"), Path("/runs"))
-    hidden_from_tools(Path("/runs/runs/1"), Path("/runs/runs"), Path("/runs"))
+        hidden_from_tools(Path("/runs") / new_run_id(), Path("/runs"))
+    hidden_from_tools(Path("/runs/runs") / new_run_id(), Path("/runs"))
 
 
 def test_a_run_that_others_could_have_written_is_not_obeyed(tmp_path: Path) -> None:

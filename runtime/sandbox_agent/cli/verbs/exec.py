@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.cell import Cell
     from sandbox_agent_sandbox.policy.policy import Policy
 
+    from sandbox_agent.lone.opening import Opening
+
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
     """Runs the command and passes its output on as it arrives. Returns its exit code."""
@@ -65,14 +67,37 @@ def _main(arguments: argparse.Namespace, console: Console, signals: Signals) -> 
     settings = _settings(arguments, _plain(policy, timeout, arguments.allow_degraded), workspace)
     # The sandbox's first process imports what it needs while this one does.
     cell = _started_cell(settings.interrupt)
+    opening: Opening | None = None
     try:
         # Imported here: what is wrong with the command line is said without it.
-        from sandbox_agent.cli.verbs.exec_run import run_command
+        from sandbox_agent.journal.folder import place_of_run
+        from sandbox_agent.lone.opening import Opening
 
-        return run_command(settings, cell, argv, arguments, console, signals)
+        run_dir, _ = place_of_run(Path(arguments.out).absolute() if arguments.out else None, None)
+        task_files = _task_files(arguments.policy)
+        opening = Opening(settings, run_dir, task_files, cell)
+        signals.hold()
+        opening.begin()
+        opening.build()
+        from sandbox_agent.cli.verbs.exec_run import make_setup, run_command
+
+        setup, stdin = make_setup(settings, run_dir, task_files, opening.host, arguments, console)
+        return run_command(setup, opening, stdin, argv, arguments, console, signals)
     finally:
-        if cell is not None:
-            cell.close()  # again, if there was a run
+        # Again, if there was a run.
+        if opening is not None:
+            opening.close()
+        elif cell is not None:
+            cell.close()
+
+
+def _task_files(policy: str | None) -> tuple[str, ...]:
+    if policy is None:
+        return ()
+    # Here, since few commands have one.
+    from sandbox_agent.run.parts import task_paths
+
+    return task_paths([policy])
 
 
 def _started_cell(interrupt: PlainInterrupt) -> Cell | None:

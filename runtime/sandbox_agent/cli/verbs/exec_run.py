@@ -26,47 +26,59 @@ from sandbox_agent.config.plain import PlainSettings, plain_record
 from sandbox_agent.errors import ConfigError, NotRecorded
 from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
-from sandbox_agent.journal.folder import place_of_run
 from sandbox_agent.journal.lookup import COMMAND
 from sandbox_agent.journal.result import RunResult
 from sandbox_agent.lone.lone_run import LoneRun
+from sandbox_agent.lone.opening import Opening
 from sandbox_agent.models.no_model import NoModel
-from sandbox_agent.run.parts import Callbacks, put_together, task_paths
+from sandbox_agent.run.parts import Callbacks, Setup, put_together
 
 if TYPE_CHECKING:
     from asyncio import Future
 
-    from sandbox_agent_sandbox.host.cell import Cell
+    from sandbox_agent.run.sandbox import ConversationSandbox
 
 _STOPPED = (Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)
 
 
-def run_command(
+def make_setup(
     settings: PlainSettings,
-    cell: Cell | None,
+    run_dir: Path,
+    task_files: tuple[str, ...],
+    host: ConversationSandbox,
+    arguments: argparse.Namespace,
+    console: Console,
+) -> tuple[Setup, StandardInput]:
+    """What the run is made from, and what the command reads. Raises ConfigError."""
+    stdin = StandardInput()
+    callbacks = _callbacks(arguments, console, stdin)
+    record = plain_record(settings)
+    model = NoModel(COMMAND)
+    setup = put_together(
+        run_dir, model, COMMAND, settings, record, callbacks, task_files, host=host
+    )
+    return setup, stdin
+
+
+def run_command(
+    setup: Setup,
+    opening: Opening,
+    stdin: StandardInput,
     argv: Sequence[str],
     arguments: argparse.Namespace,
     console: Console,
     signals: Signals,
 ) -> int:
-    """Runs the command and passes its output on as it arrives. Returns its exit code."""
-    stdin = StandardInput()
-    callbacks = _callbacks(arguments, console, stdin)
-    run_dir, _ = place_of_run(Path(arguments.out).absolute() if arguments.out else None, None)
-    task_files = task_paths([arguments.policy] if arguments.policy else [])
-    record = plain_record(settings)
-    setup = put_together(
-        run_dir, NoModel(COMMAND), COMMAND, settings, record, callbacks, task_files
-    )
-    if cell is not None:
-        setup.host.take(cell)
-    run = LoneRun(setup)
-    signals.hold()
+    """Runs the command and passes its output on as it arrives. Returns its exit code.
+
+    opening: of its sandbox, which has begun.
+    """
+    run = LoneRun(setup, opening)
     try:
         result = _run(run, argv, arguments, signals)
     except Exception as error:
         # For the message that says where the traceback is.
-        error.run_dir = run_dir  # type: ignore[attr-defined]
+        error.run_dir = setup.recorder.folder  # type: ignore[attr-defined]
         raise
     finally:
         stdin.stop()
