@@ -12,14 +12,14 @@ import os
 import select
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, overload
 
 import msgspec
 
 from . import memfd
 from .codec import decode, encode
-from .errors import ChannelClosed, ProtocolError
+from .errors import ChannelClosed, DescriptorsLost, ProtocolError
 from .framing import encode_frame
 
 T = TypeVar("T")
@@ -146,7 +146,8 @@ def recv_datagram(sock: socket.socket, kind: Any) -> tuple[Any, list[int]]:
     """Receives one message of `kind` and its descriptors, which are close-on-exec and the caller's.
 
     Raises ChannelClosed at the end of file, ProtocolError for anything else than one whole message
-    of `kind`, after closing what came with it, BlockingIOError when a non-blocking socket is empty.
+    of `kind`, after closing what came with it: DescriptorsLost where some of that was missing.
+    BlockingIOError when a non-blocking socket is empty.
     """
     fds = array.array("i")
     try:
@@ -163,9 +164,13 @@ def recv_datagram(sock: socket.socket, kind: Any) -> tuple[Any, list[int]]:
             raise ProtocolError(f"a datagram of more than {MAX_DATAGRAM} bytes arrived")
         if flags & socket.MSG_CTRUNC:
             # Too many, or this process has no descriptors left: either way some are missing.
-            raise ProtocolError(
+            message = None
+            with suppress(ProtocolError):
+                message = decode(data, kind)
+            raise DescriptorsLost(
                 f"descriptors were lost on the way: more than {MAX_DESCRIPTORS} were sent, or this"
-                " process has too many open files (ulimit -n)"
+                " process has too many open files (ulimit -n)",
+                message,
             )
         if not data:
             raise ChannelClosed("the other end of the socket was closed")

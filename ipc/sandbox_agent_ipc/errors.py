@@ -13,6 +13,15 @@ class ProtocolError(IpcError):
     """The other side sent bytes that the protocol does not allow at this point."""
 
 
+class DescriptorsLost(ProtocolError):
+    """Of a message, not all descriptors arrived: this process has too many open, or more were sent
+    than are allowed. message: the message; None if it is none."""
+
+    def __init__(self, what: str, message: object = None) -> None:
+        super().__init__(what)
+        self.message = message
+
+
 class TornFrame(ProtocolError):
     """The stream ended inside a frame: its writer died, or stopped on purpose."""
 

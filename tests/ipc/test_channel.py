@@ -28,7 +28,7 @@ from sandbox_agent_ipc.channel import (
     send_datagram,
 )
 from sandbox_agent_ipc.codec import decode, encode
-from sandbox_agent_ipc.errors import ChannelClosed, ProtocolError
+from sandbox_agent_ipc.errors import ChannelClosed, DescriptorsLost, ProtocolError
 from sandbox_agent_ipc.framing import FrameDecoder
 from sandbox_agent_ipc.messages import FromWorker, NewCall, Ready, Result, ResultKind, Started
 
@@ -212,8 +212,9 @@ def test_too_many_descriptors_are_refused_on_both_sides_and_none_stays(
     before = open_descriptors()
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", many))]
     here.sendmsg([encode(NewCall("one"))], rights)
-    with pytest.raises(ProtocolError, match="descriptors were lost"):
+    with pytest.raises(DescriptorsLost, match="descriptors were lost") as lost:
         recv_datagram(there, NewCall)
+    assert lost.value.message == NewCall("one")
     assert open_descriptors() == before
     send_datagram(here, NewCall("two"), many[1:])
     _, fds = recv_datagram(there, NewCall)

@@ -6,6 +6,8 @@ the control socket, and ends what there is. Everything belongs to the supervisor
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 import time
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from typing import Protocol
 
 from sandbox_agent_ipc.channel import recv_datagram, send_datagram
 from sandbox_agent_ipc.codec import check_protocol
-from sandbox_agent_ipc.errors import ChannelClosed, IpcError
+from sandbox_agent_ipc.errors import ChannelClosed, DescriptorsLost, IpcError
 from sandbox_agent_ipc.messages import (
     CallBorn,
     CallFailed,
@@ -49,6 +51,9 @@ from sandbox_agent_sandbox.steps import Step
 
 OnOpen = Callable[[SandboxError | None], object]
 """Called once when the sandbox is built (None) or cannot be, from the supervisor's thread."""
+
+AHEAD = "\0spare "
+"""The ids of processes that are made for a call to come begin so, and no call's id does."""
 
 AboutCalls = CallBorn | CallFailed | Frozen | OverLimit
 """Messages of init that are about calls."""
@@ -308,6 +313,13 @@ class SandboxProcess:
         try:
             message, descriptors = recv_datagram(spawner.control, FromInit)
         except (OSError, IpcError) as error:
+            born = error.message if isinstance(error, DescriptorsLost) else None
+            if isinstance(born, CallBorn) and born.id.startswith(AHEAD):
+                # Nobody needs it, and it ends when its channels are closed. Of a call, whose tool
+                # may run, nobody could end what has no pidfd: so the sandbox has to end.
+                failed = CallFailed(born.id, Step.CALL, os.strerror(errno.EMFILE), errno.EMFILE)
+                self._on_message(failed, [])
+                return True
             self._epoll.unregister(spawner.control.fileno())
             if self._init is None:
                 self._never_built("" if isinstance(error, ChannelClosed) else str(error))

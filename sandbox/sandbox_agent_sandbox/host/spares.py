@@ -35,7 +35,7 @@ from sandbox_agent_sandbox.errors import SandboxError
 from sandbox_agent_sandbox.host.call_process import CallProcess
 from sandbox_agent_sandbox.host.descriptors import Channels, make_channels
 from sandbox_agent_sandbox.host.process import Process
-from sandbox_agent_sandbox.host.sandbox_process import OnOpen, SandboxProcess
+from sandbox_agent_sandbox.host.sandbox_process import AHEAD, OnOpen, SandboxProcess
 from sandbox_agent_sandbox.host.sandbox_state import State
 from sandbox_agent_sandbox.host.spawner.explain import why_failed
 from sandbox_agent_sandbox.limits.groups import CallGroup
@@ -64,9 +64,6 @@ _FULL = 3 / 4
 _READY = encode_frame(encode(Ready(PROTOCOL)))
 """What a worker says first."""
 
-_PREFIX = "\0spare "
-"""No call's id begins so."""
-
 
 class Spare:
     """The processes of a call to come.
@@ -78,7 +75,7 @@ class Spare:
     fresh_view = False
 
     def __init__(self, number: int, channels: Channels) -> None:
-        self.id = f"{_PREFIX}{number}"
+        self.id = f"{AHEAD}{number}"
         self.channels = channels
         self.group: CallGroup | None = None
         self.process: Process | None = None

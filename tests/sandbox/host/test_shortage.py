@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import os
 import resource
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import observer
 import pytest
+import spared
 from sandbox_agent_ipc.board import Board
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.errors import IpcError
@@ -131,3 +134,36 @@ def test_what_runs_is_stopped_without_a_single_descriptor(tmp_path: Path) -> Non
 
     result = run(main)
     assert (result.outcome, result.rung, result.survivors) == (Outcome.KILLED, Rung.KILL, ())
+
+
+def test_a_spare_that_the_host_cannot_take_costs_no_call(tmp_path: Path) -> None:
+    """Its pidfd is lost on the way, while a call is going."""
+    os.mkfifo(tmp_path / "go")
+    (tmp_path / "go").chmod(0o666)
+
+    async def main() -> CallResult:
+        async with sandbox(tmp_path, spares=2) as cell:
+            await spared.until_waiting(cell, 2)
+            text = "touch up; read line < go; echo $line"
+            going = asyncio.create_task(cell.call(command(tmp_path, text)))
+            await until((tmp_path / "up").exists)
+            [init] = [
+                one.pid
+                for one in observer.descendants(os.getpid())
+                if one.name == "sandbox-init" and len(one.namespace_pids) == 2
+            ]
+            os.kill(init, signal.SIGSTOP)
+            # It takes a spare, and ends without init. Then another spare is asked for.
+            assert (await cell.call(command(tmp_path, "true"))).outcome is Outcome.OK
+            await until(lambda: bool(cell._supervisor.spares._asked))
+            with descriptors_left(0):
+                os.kill(init, signal.SIGCONT)
+                await until(lambda: bool(cell.spares_note))
+            assert "ulimit -n" in cell.spares_note
+            await asyncio.to_thread((tmp_path / "go").write_text, "on\n")
+            result = await going
+            assert (await cell.call(command(tmp_path, "true"))).outcome is Outcome.OK
+            return result
+
+    result = run(main)
+    assert (result.outcome, result.output) == (Outcome.OK, "on\n")
