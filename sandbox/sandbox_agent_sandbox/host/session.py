@@ -89,6 +89,7 @@ class _Pending:
     """A request that the session has not answered."""
 
     call_process: CallProcess
+    ended: asyncio.Future[None]
     silence: float
     on_reply: Callable[[bytes], object]
     body: bytes | None = None
@@ -197,15 +198,20 @@ class Session(WorkerLink[SessionState]):
             self._slot_is_free()
             return Answer(None, lost=self._why_ended or "it is not open")
         ended: asyncio.Future[None] = self._loop.create_future()
+
+        def is_over() -> None:
+            self._slot_is_free()
+            call_soon(self._loop, resolve, ended)
+
         request = CallProcess(
             id=name,
             slot=slot,
             wake=wake_write,
             status=Descriptor(-1),
-            on_ended=partial(call_soon, self._loop, resolve, ended),
+            on_ended=is_over,
             abort_sandbox=self._supervisor.give_up,
         )
-        pending = self._pending[name] = _Pending(request, patience.silence, on_reply)
+        pending = self._pending[name] = _Pending(request, ended, patience.silence, on_reply)
         self._supervisor.join(
             request,
             self._call_process,
@@ -222,7 +228,6 @@ class Session(WorkerLink[SessionState]):
         finally:
             del self._pending[name]
             request.close_descriptors()
-            self._slot_is_free()
         sending.result()
         shield.raise_cancelled()
         ended_first = pending.body is None and self._state is SessionState.ENDED
@@ -270,6 +275,7 @@ class Session(WorkerLink[SessionState]):
         if isinstance(message, Done):
             pending.body = message.body
             self._supervisor.leave(pending.call_process)
+            resolve(pending.ended)  # the supervisor's thread does its part beside what follows
             return
         if pending.silence != inf:
             self._supervisor.prolong(pending.call_process, pending.silence)

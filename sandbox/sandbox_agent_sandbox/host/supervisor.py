@@ -144,16 +144,16 @@ class Supervisor(CallOrders):
         request.session, request.process = session, session.process
         request.ladder = self._ladder(request, grace, term, now)
         request.ladder.time_out_at(None if silence is None else now + silence)
+        request.ladder.birth(now)
 
         def join(now: float) -> None:
-            if request.id not in self._calls:
-                return
-            if session.id in self._calls:
-                request.ladder.birth(now)
-            else:
+            if session.id not in self._calls:
                 self._end_call(request, proven=True)
 
-        self._add(request, join)
+        self._add(request, join, wake=False)
+        # The end of a session that is still among them ends the request, too.
+        is_there = session.id in self._calls
+        self._commands.wake_for(request.ladder.deadline if is_there else now)
 
     def leave(self, request: CallProcess) -> None:
         """End a request that its session has answered."""
