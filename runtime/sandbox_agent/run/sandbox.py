@@ -79,6 +79,7 @@ class ConversationSandbox:
         self._started: Cell | None = None
         """A cell that waits for its plan."""
         self._has_said_spares = False
+        self._summary: tuple[Plan | None, dict[str, Any]] = (None, {})
 
     def begin(self) -> None:
         """A run begins. Start the sandbox's first process, and look through the folders that its
@@ -291,17 +292,21 @@ class ConversationSandbox:
     def plan_summary(self) -> dict[str, Any] | None:
         """The plan as data for the record; of the environment the names only, since values that
         the policy passes on are often secrets, and of files the paths only."""
-        if self.plan is None:
+        plan, (summarised, summary) = self.plan, self._summary
+        if plan is None:
             return None
+        if plan is summarised:
+            return summary
         from sandbox_agent_sandbox.policy.kinds.left_open import left_open
         from sandbox_agent_sandbox.policy.levels import field_levels, missing
 
-        summary: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.plan))
-        summary["environment"] = sorted(self.plan.environment)
-        summary["files"] = [file.path for file in self.plan.files]
-        summary["levels"] = {name: str(level) for name, level in field_levels(self.plan).items()}
-        summary["missing"] = {fact.name: fact.why for fact in missing(self.plan)}
-        summary["left_open"] = left_open(self.plan)
+        summary = msgspec.json.decode(msgspec.json.encode(plan))
+        summary["environment"] = sorted(plan.environment)
+        summary["files"] = [file.path for file in plan.files]
+        summary["levels"] = {name: str(level) for name, level in field_levels(plan).items()}
+        summary["missing"] = {fact.name: fact.why for fact in missing(plan)}
+        summary["left_open"] = left_open(plan)
+        self._summary = plan, summary
         return summary
 
     def writable(self) -> tuple[str, ...]:

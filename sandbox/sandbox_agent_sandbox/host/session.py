@@ -12,7 +12,6 @@ import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from math import inf
 from typing import ClassVar
 
