@@ -17,6 +17,6 @@ filter of a sandbox around this one knows ours: what tools shut themselves with 
 def has(*numbers: int) -> bool:
     """Whether this process has all of these capabilities."""
     effective = 0
-    with suppress(OSError), open("/proc/self/status", encoding="ascii", errors="replace") as file:
+    with suppress(OSError), open("/proc/self/status", encoding="utf-8", errors="replace") as file:
         effective = next(int(line[7:], 16) for line in file if line.startswith("CapEff:"))
     return all(effective >> number & 1 for number in numbers)

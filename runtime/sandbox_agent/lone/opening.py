@@ -64,6 +64,8 @@ class Opening:
         self._work = self.host.open(self.decision.token)
         if not self._waits_for_journal:
             self.loop.begin(self._work)
+        # Here, while it is built.
+        from sandbox_agent_sandbox.protection import guard  # noqa: F401
 
     def finish(self) -> Registry:
         """Wait until the sandbox is open. Raises what `ConversationSandbox.open` does, and

@@ -182,8 +182,6 @@ class ConversationSandbox:
 
         def make(kind: PlanKind) -> Cell:
             self.plan, self.cell = self._make(seen, facts, kind)
-            self.guard = None  # of a kind that this host cannot do
-            self._watch(seen)
             return self.cell
 
         policy = self._settings.sandbox
@@ -300,14 +298,14 @@ class ConversationSandbox:
         from sandbox_agent_sandbox.policy.kinds.left_open import left_open
         from sandbox_agent_sandbox.policy.levels import field_levels, missing
 
-        summary = msgspec.json.decode(msgspec.json.encode(plan))
-        summary["environment"] = sorted(plan.environment)
-        summary["files"] = [file.path for file in plan.files]
-        summary["levels"] = {name: str(level) for name, level in field_levels(plan).items()}
-        summary["missing"] = {fact.name: fact.why for fact in missing(plan)}
-        summary["left_open"] = left_open(plan)
-        self._summary = plan, summary
-        return summary
+        made: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(plan))
+        made["environment"] = sorted(plan.environment)
+        made["files"] = [file.path for file in plan.files]
+        made["levels"] = {name: str(level) for name, level in field_levels(plan).items()}
+        made["missing"] = {fact.name: fact.why for fact in missing(plan)}
+        made["left_open"] = left_open(plan)
+        self._summary = plan, made
+        return made
 
     def writable(self) -> tuple[str, ...]:
         """The real paths of the folders of the host that tools can write."""
