@@ -30,19 +30,19 @@ def command() -> None:
     _use_utf_8()
     # Until there is somebody who takes them, they wait: there is no traceback of half an import.
     pthread_sigmask(SIG_BLOCK, {SIGINT, SIGTERM})
-    is_exec = sys.argv[1:2] == ["exec"]
-    if is_exec:
+    has_sandbox = sys.argv[1:2] in (["exec"], ["run"], ["resume"])
+    if has_sandbox:
         # Here, since no other verb needs it.
-        from sandbox_agent_sandbox.host.spawner.program import end_early, start_early
+        from sandbox_agent_sandbox.host.spawner.early import end_early, start_early
 
-        start_early()
+        start_early(forked=sys.argv[1] == "exec")
     try:
         # Imported here: what it imports takes longer than all else.
         from sandbox_agent.cli import main
 
         code = main()
     finally:
-        if is_exec:
+        if has_sandbox:
             end_early()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # None, broken or closed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from sandbox_agent_sandbox.limits.places import find_places
 
 _PROGRAM = """
 import atexit, sys
@@ -31,16 +33,21 @@ def test_what_is_buffered_and_what_atexit_has_is_done_and_the_code_is_kept() -> 
 
 
 _STRUCK_LATE = """
-import os, signal, sys, threading
+import importlib.machinery, os, signal, sys, threading
 from sandbox_agent.command import command
 from sandbox_agent.cli import signals
 signals._CHILDREN_SECONDS = 120.0
 class Strike:
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, cls) if name == sys.orig_argv[3] else None
     @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name == sys.orig_argv[3]:
-            os.kill(os.getpid(), signal.SIGINT)
-            threading.Event().wait()
+    def create_module(spec):
+        return None
+    @staticmethod
+    def exec_module(module):
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait()
 sys.meta_path.insert(0, Strike)
 sys.argv = ["sandbox-agent", *sys.argv[2:]]
 command()
@@ -52,8 +59,15 @@ def test_before_a_run_an_interrupt_waits_for_no_spawner(module: str, tmp_path: P
     """It ignores SIGTERM, with which helpers such as git are ended, and ends with the command."""
     argv = [sys.executable, "-c", _STRUCK_LATE, f"sandbox_agent.cli.verbs.{module}"]
     argv += ["exec", "--", "true"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
+    ) as agent:
+        said, _ = agent.communicate(timeout=60)
+        assert (agent.returncode, said) == (130, "")
+    # Of a sandbox that was being built, nothing is left either.
+    places = find_places()
+    for place in () if places is None else {places.memory, places.processes}:
+        assert not [name for name in os.listdir(place) if f"-{agent.pid}-" in name]
 
 
 _STRUCK = """

@@ -1,4 +1,5 @@
-"""The spawner of `exec`, forked before all else: as clean as any, and never left over."""
+"""The spawners of `exec`, forked before all else, and of `run`: as clean as any, and never left
+over."""
 
 from __future__ import annotations
 
@@ -106,23 +107,23 @@ print([one.__name__ for one in sys.meta_path], [p for p in sys.path if "-package
 """
 THREAD = """
 import os, threading
-from sandbox_agent_sandbox.host.spawner import program
+from sandbox_agent_sandbox.host.spawner import early
 wait = threading.Event()
 thread = threading.Thread(target=wait.wait)
 thread.start()
-program.start_early()
+early.start_early(forked=True)
 wait.set()
 thread.join()
 while len(os.listdir("/proc/self/task")) > 1:  # it ends a moment later for the kernel
     pass
-assert program.take_early() is None
-program.start_early()
-assert program.take_early() is not None
+assert early.take_early() is None
+early.start_early(forked=True)
+assert early.take_early() is not None
 """
 IMPORTED = """
 import os, sys
 before = set(sys.modules)
-from sandbox_agent_sandbox.host.spawner import program
+from sandbox_agent_sandbox.host.spawner import early
 fork = os.fork
 def look():
     names = {name.partition(".")[0] for name in set(sys.modules) - before}
@@ -130,8 +131,8 @@ def look():
         "inspect", "typing_extensions", "argparse", "asyncio", "subprocess"})).encode())
     return fork()
 os.fork = look
-program.start_early()
-program.end_early()
+early.start_early(forked=True)
+early.end_early()
 """
 
 
@@ -180,33 +181,38 @@ def is_seen_and_gone(argv: list[str]) -> bool:
 CLOSED = """
 import os
 os.closerange(0, 3)
-from sandbox_agent_sandbox.host.spawner import program
-program.start_early()
-early = program.take_early()
-os._exit(0 if early is None else 1)
+from sandbox_agent_sandbox.host.spawner import early
+early.start_early(forked=True)
+os._exit(0 if early.take_early() is None else 1)
 """
 NO_DESCRIPTORS = """
 import os, resource
-from sandbox_agent_sandbox.host.spawner import program
+from sandbox_agent_sandbox.host.spawner import early
 before = os.listdir("/proc/self/fd")
 resource.setrlimit(resource.RLIMIT_NOFILE, (len(before) + 2, len(before) + 2))
-program.start_early()
-assert program.take_early() is None
+early.start_early(forked=True)
+assert early.take_early() is None
 assert os.listdir("/proc/self/fd") == before
 """
 
 OTHER_PYTHON = """
 import os, types
-from sandbox_agent_sandbox.host.spawner import program
+from sandbox_agent_sandbox.host.spawner import early
 before = os.listdir("/proc/self/fd")
-program.sys = types.SimpleNamespace(implementation=types.SimpleNamespace(name="pypy"))
-program.start_early()
-assert program.take_early() is None
+early.sys = types.SimpleNamespace(implementation=types.SimpleNamespace(name="pypy"))
+early.start_early(forked=True)
+assert early.take_early() is None
 assert os.listdir("/proc/self/fd") == before
 """
 """There the objects of Python lie otherwise in memory, so nothing in them could be overwritten."""
 
-WAYS = {"closed": CLOSED, "no descriptors": NO_DESCRIPTORS, "another Python": OTHER_PYTHON}
+WAYS = {
+    "closed": CLOSED,
+    "no descriptors": NO_DESCRIPTORS,
+    "another Python": OTHER_PYTHON,
+    "closed, a program": CLOSED.replace("True", "False"),
+    "no descriptors, a program": NO_DESCRIPTORS.replace("True", "False"),
+}
 
 
 @pytest.mark.parametrize("text", WAYS.values(), ids=WAYS)
@@ -217,17 +223,81 @@ def test_where_it_cannot_be_started_nothing_is_left_open(text: str) -> None:
 
 END = """
 import os
-from sandbox_agent_sandbox.host.spawner import program
+from sandbox_agent_sandbox.host.spawner import early
 before = os.listdir("/proc/self/fd")
-program.start_early()
+early.start_early(forked=True)
 assert open(f"/proc/self/task/{os.getpid()}/children").read().split()
-program.end_early()
-program.end_early()
+early.end_early()
+early.end_early()
 assert not open(f"/proc/self/task/{os.getpid()}/children").read().split()
 assert os.listdir("/proc/self/fd") == before
 """
 
 
-def test_one_that_nobody_took_is_ended() -> None:
-    done = subprocess.run([sys.executable, "-c", END], capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize("text", [END, END.replace("True", "False")], ids=["a fork", "a program"])
+def test_one_that_nobody_took_is_ended(text: str) -> None:
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_spawner_of_run_is_a_new_python_that_inherits_nothing(person: Person) -> None:
+    mark = observer.new_mark()
+    open_file = os.open("/dev/null", os.O_RDONLY)
+    os.set_inheritable(open_file, True)
+    high = os.dup2(open_file, 200)
+    steps = person.write(person.work / "steps.yaml", STEPS.format(mark=mark))
+    argv = [AGENT, "run", "--prompt", "wait", "--model", f"scripted:{steps}", "--out"]
+    with subprocess.Popen(
+        [*argv, str(person.folder / "runs")],
+        cwd=person.work,
+        env={**person.environment(), "SECRET_OF_THE_HOST": mark},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(open_file, high),
+    ) as agent:
+        try:
+            [spawner] = observer.eventually(lambda: children(agent.pid), 60)
+            observer.eventually(lambda: [one for one in observer.marked(mark) if is_sleep(one)], 60)
+            # There is no other: it was started before the task was read, and the sandbox took it.
+            [same] = children(agent.pid)
+            assert (same.pid, same.start) == (spawner.pid, spawner.start)
+            assert same.name == "sandbox-spawner"
+            assert "\0-I\0-S\0" in same.command or " -I -S " in same.command
+            held = {
+                int(fd): os.readlink(f"/proc/{spawner.pid}/fd/{fd}")
+                for fd in os.listdir(f"/proc/{spawner.pid}/fd")
+            }
+            assert [fd for fd, name in held.items() if name == "/dev/null"] == [0]
+            with open(f"/proc/{spawner.pid}/environ", "rb") as file:
+                assert file.read().strip(b"\0") == b""
+            assert os.readlink(f"/proc/{spawner.pid}/cwd") == "/"
+            assert os.getsid(spawner.pid) == spawner.pid
+        finally:
+            agent.send_signal(signal.SIGINT)
+            assert agent.wait(30) == 130
+    os.close(open_file)
+    os.close(high)
+
+
+def is_sleep(process: observer.Process) -> bool:
+    return process.command.startswith("sleep")
+
+
+STEPS = """
+- calls:
+    - shell: {{command: "exec sleep 300.{mark}"}}
+- final: "Never."
+"""
+
+
+def test_none_is_left_where_a_task_cannot_be_run(person: Person) -> None:
+    command = [AGENT, "run", "no-such-task.yaml"]
+    with subprocess.Popen(
+        command, cwd=person.work, env=person.environment(), stderr=subprocess.DEVNULL
+    ) as agent:
+        observer.eventually(lambda: children(agent.pid), 60)
+        with observer.watching(observer.descendants(agent.pid)) as handles:
+            assert agent.wait(60) == 2
+            assert observer.wait_gone(handles, 0.001)[1] == []
+            assert handles

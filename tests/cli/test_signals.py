@@ -349,7 +349,7 @@ def test_whoever_starts_a_program_outside_the_walls_is_known() -> None:
         "sandbox_agent.cli.verbs.init",
         "sandbox_agent_sandbox.diagnosis.attempts",
         "sandbox_agent_sandbox.host.launch",
-        "sandbox_agent_sandbox.host.spawner.program",
+        "sandbox_agent_sandbox.host.spawner.early",
         "sandbox_agent_sandbox.policy.probe",
     }
 

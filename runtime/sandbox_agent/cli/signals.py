@@ -334,10 +334,10 @@ def _end_children() -> None:
     """Ends the direct children of this process: helpers such as git. What a sandbox consists of
     ends with this process."""
     # Not imported here: where it was not, there is no spawner. Perhaps it is half imported.
-    program = sys.modules.get("sandbox_agent_sandbox.host.spawner.program")
-    getattr(program, "end_early", _nothing_to_end)()
+    early = sys.modules.get("sandbox_agent_sandbox.host.spawner.early")
+    getattr(early, "end_early", _nothing_to_end)()
     ends = []
-    for pid in _children() - getattr(program, "spawners", set()):
+    for pid in _children() - getattr(early, "spawners", set()):
         with suppress(OSError):
             end = os.pidfd_open(pid)
             ends.append(end)

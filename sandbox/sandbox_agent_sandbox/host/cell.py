@@ -267,9 +267,10 @@ class Cell:
         enough."""
         return self._supervisor.wait_idle(timeout, call_id)
 
-    def begin_close(self) -> None:
-        """Begin what `close` waits for. Nothing happens where nothing was started."""
-        self._supervisor.begin_close()
+    def begin_close(self, wait: float = 0.0) -> None:
+        """Begin what `close` waits for, and wait so many seconds at most. From any thread."""
+        if self._started:
+            self._supervisor.begin_close(wait)
 
     def close(self) -> tuple[Survivor, ...]:
         """End the sandbox and everything in it, and wait for the proof. Idempotent. Returns the

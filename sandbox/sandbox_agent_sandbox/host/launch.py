@@ -18,7 +18,8 @@ from sandbox_agent_ipc.shortage import shortage_in
 
 from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.process import Process
-from sandbox_agent_sandbox.host.spawner.program import command_line, spawners, take_early
+from sandbox_agent_sandbox.host.spawner.early import spawners, take_early
+from sandbox_agent_sandbox.host.spawner.program import command_line
 from sandbox_agent_sandbox.plan import Plan
 from sandbox_agent_sandbox.steps import Step
 

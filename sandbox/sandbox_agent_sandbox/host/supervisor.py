@@ -192,9 +192,10 @@ class Supervisor(CallOrders):
         why = "init does not make a call's processes"
         self._commands.add(lambda now: self._sandbox.fail(SandboxBroken(why)))
 
-    def begin_close(self) -> None:
-        """Begin what `close` waits for."""
+    def begin_close(self, wait: float) -> None:
+        """After `launch`: begin what `close` waits for, and wait so many seconds at most."""
         self._commands.add(self._close)
+        self._thread.join(wait)
 
     def close(self) -> tuple[Survivor, ...]:
         """End the sandbox and everything in it; block until that is proven or given up."""
@@ -202,8 +203,7 @@ class Supervisor(CallOrders):
             self._commands.close()
             self._epoll.close()
             return ()
-        self.begin_close()
-        self._thread.join(self.deadlines.launch)
+        self.begin_close(self.deadlines.launch)
         while self._thread.is_alive():
             self.kill_stopped_spawner()
             self._thread.join(self.deadlines.launch)

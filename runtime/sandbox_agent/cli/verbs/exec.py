@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.policy.policy import Policy
 
     from sandbox_agent.lone.opening import Opening
+
+
+_LEAVE_SECONDS = 0.3
+"""What a signal that ends the command leaves to the end of a sandbox that is being built."""
 
 
 def main(arguments: argparse.Namespace, console: Console, signals: Signals) -> int:
@@ -76,7 +82,8 @@ def _main(arguments: argparse.Namespace, console: Console, signals: Signals) -> 
         run_dir, _ = place_of_run(Path(arguments.out).absolute() if arguments.out else None, None)
         task_files = _task_files(arguments.policy)
         opening = Opening(settings, run_dir, task_files, cell)
-        signals.hold()
+        if cell is not None:
+            signals.on_leave = partial(_leave, signals.on_leave, cell)
         opening.begin()
         opening.build()
         from sandbox_agent.cli.verbs.exec_run import make_setup, run_command
@@ -89,6 +96,13 @@ def _main(arguments: argparse.Namespace, console: Console, signals: Signals) -> 
             opening.close()
         elif cell is not None:
             cell.close()
+
+
+def _leave(before: Callable[[str], object], cell: Cell, words: str) -> None:
+    """A signal ends the command while its sandbox is being built, or after all that it waits for:
+    take down what there is. It has run nothing."""
+    before(words)
+    cell.begin_close(_LEAVE_SECONDS)
 
 
 def _task_files(policy: str | None) -> tuple[str, ...]:

@@ -74,6 +74,7 @@ def run_command(
     opening: of its sandbox, which has begun.
     """
     run = LoneRun(setup, opening)
+    signals.hold()
     try:
         result = _run(run, argv, arguments, signals)
     except Exception as error:

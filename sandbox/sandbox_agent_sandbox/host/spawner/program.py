@@ -1,21 +1,10 @@
-"""The program that a spawner is: its command line, and one that is forked before anything else.
+"""The program that a spawner is: its command line.
 
-A new Python runs isolated (-I) and without `site` (-S): no environment variable, no user module and
-no .pth file of the host has an effect on the processes outside the walls.
-
-`exec` forks its spawner instead, in its first moments: it has one thread then, and nothing in its
-memory but what Python begins with. The child forgets the environment and the arguments (see
-`forked`). Then each imports what it needs, at the same time.
+It is a new Python that runs isolated (-I) and without `site` (-S): no environment variable, no user
+module and no .pth file of the host has an effect on the processes outside the walls.
 """
 
 from __future__ import annotations
-
-import _signal  # type: ignore[import-not-found] # `signal` imports enum
-import _socket  # `socket` imports selectors and enum
-import os
-import sys
-from contextlib import suppress
-from typing import NoReturn
 
 from sandbox_agent_sandbox.import_roots import import_roots
 from sandbox_agent_sandbox.interpreter import interpreter, parent_death_prefix
@@ -26,6 +15,7 @@ BOOT = (
     # A host that died before that sends no signal any more. Its pidfd, the last argument, shows it.
     "import select, sys; host = select.poll(); host.register(int(sys.argv[-1]), select.POLLIN); "
     "host.poll(0) and sys.exit(); "
+    "import os; os.chdir(chr(0x2f)); "
     "sys.path[:0] = sys.argv.pop(1).split(chr(0x3a)); "
     # What is imported stays, so looking for garbage meanwhile finds none. `run` turns it on.
     "import gc; gc.disable(); "
@@ -39,127 +29,3 @@ def command_line(control: int, host: int) -> list[str]:
     """Starts a spawner. control: its end of the control socket. host: a pidfd of this process."""
     python = [*parent_death_prefix(), interpreter(), "-I", "-S", "-X", "utf8", "-c", BOOT]
     return [*python, ":".join(import_roots()), str(control), str(host)]
-
-
-class Early:
-    """A spawner that was forked by this process's main thread, while that was the only one.
-
-    pid, pidfd: of the spawner. control: the host's end of the control socket. log: where its output
-    is. Whoever takes it closes the descriptors.
-    """
-
-    def __init__(self, pid: int, pidfd: int, control: int, log: int) -> None:
-        self.pid, self.pidfd, self.control, self.log = pid, pidfd, control, log
-
-
-_early: list[Early] = []
-
-spawners: set[int] = set()
-"""The pids of this process's spawners. They end by this process's end, and by no SIGTERM."""
-
-
-def start_early() -> None:
-    """Fork a spawner now, for the first sandbox that this process makes. `take_early` gives it.
-
-    For the beginning of a command's main thread, which is still alone. Where it cannot be forked,
-    nothing happens: the sandbox starts a new one, and says why that fails.
-    """
-    with suppress(OSError):
-        _early.append(_fork())
-
-
-def take_early() -> Early | None:
-    """The spawner that was started early, once."""
-    return _early.pop() if _early else None
-
-
-def end_early() -> None:
-    """End a spawner that was started early, if no sandbox took it."""
-    spawner = take_early()
-    if spawner is not None:
-        spawners.discard(spawner.pid)
-        os.kill(spawner.pid, _signal.SIGKILL)  # a child that nobody has waited for: it is itself
-        with suppress(ChildProcessError):  # SIGCHLD was inherited as ignored
-            os.waitpid(spawner.pid, 0)
-        for fd in (spawner.pidfd, spawner.control, spawner.log):
-            os.close(fd)
-
-
-def _fork() -> Early:
-    opened: list[int] = []
-    before = None
-    try:
-        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        opened += (control := ours.detach(), their_control := theirs.detach())
-        opened.append(log := os.memfd_create("sandbox-agent-spawner-log", os.MFD_CLOEXEC))
-        opened.append(host := os.pidfd_open(os.getpid()))
-        words = _arguments_and_environment()
-        if min(opened) <= 2:
-            raise OSError("a standard descriptor is closed")
-        _import_what_both_need()
-        if len(os.listdir("/proc/self/task")) > 1:
-            raise OSError("something of the host has started a thread")
-        # As in the thread that starts others: what the process group gets is not for it.
-        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
-        pid = os.fork()
-        if pid == 0:
-            _be_spawner(their_control, host, log, words)
-        spawners.add(pid)
-        opened.append(pidfd := os.pidfd_open(pid))
-    except BaseException:
-        for fd in opened:
-            os.close(fd)
-        raise
-    finally:
-        if before is not None:
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
-    os.close(their_control)
-    os.close(host)
-    os.set_blocking(control, False)
-    return Early(pid, pidfd, control, log)
-
-
-def _import_what_both_need() -> None:
-    """What takes longest of it. Each import here is one for two processes."""
-    from sandbox_agent_sandbox.put_off import import_msgspec
-
-    import_msgspec()
-    # The first draws in the messages, and the socket module.
-    from sandbox_agent_ipc import channel  # noqa: F401
-
-    from sandbox_agent_sandbox import plan  # noqa: F401
-
-
-def _arguments_and_environment() -> tuple[int, int, int]:
-    """Where they are in memory: the address of the arguments, their end, and the end of the
-    environment, which follows. Raises OSError where they could not be overwritten.
-    proc_pid_stat(5)"""
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
-    begin, end, environment, last = (int(field) for field in fields[45:49])
-    if sys.implementation.name != "cpython" or not 0 < begin < end <= environment < last:
-        raise OSError("what this process was started with could not be overwritten")
-    return begin, end, last
-
-
-def _be_spawner(control: int, host: int, log: int, words: tuple[int, int, int]) -> NoReturn:
-    """In the child. words: see `_arguments_and_environment`."""
-    try:
-        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        low = 3
-        for fd in sorted((control, host)):
-            os.closerange(low, fd)
-            low = fd + 1
-        os.closerange(low, max(map(int, os.listdir("/proc/self/fd"))) + 1)
-        from sandbox_agent_sandbox.host.spawner.forked import be_spawner
-
-        be_spawner(control, host, words)
-    except SystemExit as end:
-        os._exit(end.code if isinstance(end.code, int) else 1)
-    except BaseException:
-        sys.__excepthook__(*sys.exc_info())  # into the log
-        sys.stderr.flush()
-    finally:
-        os._exit(1)
