@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from sandbox_agent_sandbox.host.spawner.program import command_line
 
@@ -43,7 +43,7 @@ def start_early(*, forked: bool) -> None:
     `forked`; else as a new program. Where it cannot be started, nothing happens: the sandbox starts
     a new one, and says why that fails.
     """
-    with suppress(OSError):
+    with suppress(Exception):
         _early.append(_start(_fork if forked else _spawn))
 
 
@@ -95,19 +95,20 @@ def _start(begin: Callable[[int, int, int], int]) -> Early:
 
 
 def _spawn(control: int, host: int, log: int) -> int:
-    """As a new program. posix_spawn(3)"""
+    """As a new program. Not by posix_spawn(3), where a child that something stops before its exec
+    stops this process, too."""
     words = command_line(control, host)
-    kept = {control, host, log}
-    more = {int(name) for name in os.listdir("/proc/self/fd")} - kept
-    actions: list[Any] = [
-        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_DUP2, log, 1),
-        (os.POSIX_SPAWN_DUP2, log, 2),
-        *((os.POSIX_SPAWN_CLOSE, fd) for fd in more if fd > 2),
-    ]
-    for fd in (control, host):
-        os.set_inheritable(fd, True)
-    return os.posix_spawn(words[0], words, {}, file_actions=actions)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _keep_only(control, host, log)
+            for fd in (control, host):
+                os.set_inheritable(fd, True)
+            os.chdir("/")
+            os.execve(words[0], words, {})
+        finally:
+            os._exit(127)
+    return pid
 
 
 def _fork(control: int, host: int, log: int) -> int:
@@ -120,6 +121,18 @@ def _fork(control: int, host: int, log: int) -> int:
     if pid == 0:
         _be_spawner(control, host, log, words)
     return pid
+
+
+def _keep_only(control: int, host: int, log: int) -> None:
+    """Close all other descriptors of a child."""
+    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    low = 3
+    for fd in sorted((control, host)):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, max(map(int, os.listdir("/proc/self/fd"))) + 1)
 
 
 def _end(pid: int) -> None:
@@ -154,14 +167,7 @@ def _arguments_and_environment() -> tuple[int, int, int]:
 def _be_spawner(control: int, host: int, log: int, words: tuple[int, int, int]) -> NoReturn:
     """In the child. words: see `_arguments_and_environment`."""
     try:
-        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        low = 3
-        for fd in sorted((control, host)):
-            os.closerange(low, fd)
-            low = fd + 1
-        os.closerange(low, max(map(int, os.listdir("/proc/self/fd"))) + 1)
+        _keep_only(control, host, log)
         from sandbox_agent_sandbox.host.spawner.forked import be_spawner
 
         be_spawner(control, host, words)

@@ -15,7 +15,6 @@ BOOT = (
     # A host that died before that sends no signal any more. Its pidfd, the last argument, shows it.
     "import select, sys; host = select.poll(); host.register(int(sys.argv[-1]), select.POLLIN); "
     "host.poll(0) and sys.exit(); "
-    "import os; os.chdir(chr(0x2f)); "
     "sys.path[:0] = sys.argv.pop(1).split(chr(0x3a)); "
     # What is imported stays, so looking for garbage meanwhile finds none. `run` turns it on.
     "import gc; gc.disable(); "
