@@ -206,10 +206,22 @@ assert os.listdir("/proc/self/fd") == before
 """
 """There the objects of Python lie otherwise in memory, so nothing in them could be overwritten."""
 
+FROZEN = """
+import os, sys
+from sandbox_agent_sandbox.host.spawner import early
+before = os.listdir("/proc/self/fd")
+sys.frozen = True
+early.start_early(forked=False)
+assert early.take_early() is None
+assert os.listdir("/proc/self/fd") == before
+"""
+"""There is no Python to start: the sandbox says so."""
+
 WAYS = {
     "closed": CLOSED,
     "no descriptors": NO_DESCRIPTORS,
     "another Python": OTHER_PYTHON,
+    "frozen": FROZEN,
     "closed, a program": CLOSED.replace("True", "False"),
     "no descriptors, a program": NO_DESCRIPTORS.replace("True", "False"),
 }
