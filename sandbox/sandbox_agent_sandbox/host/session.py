@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from math import inf
 from typing import ClassVar
 
@@ -85,10 +86,10 @@ class SessionState(Enum):
 
 @dataclass(eq=False)
 class _Pending:
-    """A request that the session has not answered."""
+    """A request that the session has not answered. settled: when it has, or the request is over."""
 
     call_process: CallProcess
-    ended: asyncio.Future[None]
+    settled: asyncio.Future[None]
     silence: float
     on_reply: Callable[[bytes], object]
     body: bytes | None = None
@@ -196,21 +197,17 @@ class Session(WorkerLink[SessionState]):
             slot.release(True)
             self._slot_is_free()
             return Answer(None, lost=self._why_ended or "it is not open")
+        settled: asyncio.Future[None] = self._loop.create_future()
         ended: asyncio.Future[None] = self._loop.create_future()
-
-        def is_over() -> None:
-            self._slot_is_free()
-            call_soon(self._loop, resolve, ended)
-
         request = CallProcess(
             id=name,
             slot=slot,
             wake=wake_write,
             status=Descriptor(-1),
-            on_ended=is_over,
+            on_ended=partial(self._is_over, slot, settled, ended),
             abort_sandbox=self._supervisor.give_up,
         )
-        pending = self._pending[name] = _Pending(request, ended, patience.silence, on_reply)
+        pending = self._pending[name] = _Pending(request, settled, patience.silence, on_reply)
         self._supervisor.join(
             request,
             self._call_process,
@@ -221,7 +218,10 @@ class Session(WorkerLink[SessionState]):
         on_sent(name)
         sending = self._loop.create_task(self._send(request, body, wake_read, ended))
         try:
-            shield = await self._wait(name, [sending, ended], token)
+            shield = await self._wait(name, [sending, settled], token)
+            reason = slot.reason
+            if reason is not None:
+                await asyncio.shield(ended)  # a moment: the ladder has taken its rung then
             if request.failure:
                 await asyncio.shield(self._ended)  # a moment: its last messages are read then
         finally:
@@ -232,11 +232,21 @@ class Session(WorkerLink[SessionState]):
         ended_first = pending.body is None and self._state is SessionState.ENDED
         return Answer(
             pending.body,
-            reason=slot.reason,
-            rung=request.ladder.rung,
+            reason=reason,
+            rung=None if reason is None else request.ladder.rung,
             lost=self._why_ended if ended_first else "",
             survivors=request.survivors,
         )
+
+    def _is_over(
+        self, slot: Slot, settled: asyncio.Future[None], ended: asyncio.Future[None]
+    ) -> None:
+        """In the supervisor's thread: a request is over, and its slot free. Nobody waits for that
+        if it was answered and not cancelled."""
+        self._slot_is_free()
+        if slot.is_cancelled or not settled.done():
+            call_soon(self._loop, resolve, settled)
+            call_soon(self._loop, resolve, ended)
 
     def escalate(self, name: str) -> None:
         """Move a request to SIGTERM, as soon as it is flagged. For any thread."""
@@ -274,7 +284,7 @@ class Session(WorkerLink[SessionState]):
         if isinstance(message, Done):
             pending.body = message.body
             self._supervisor.leave(pending.call_process)
-            resolve(pending.ended)  # the supervisor's thread does its part beside what follows
+            resolve(pending.settled)  # the supervisor's thread does its part beside what follows
             return
         if pending.silence != inf:
             self._supervisor.prolong(pending.call_process, pending.silence)

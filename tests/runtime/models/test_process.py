@@ -254,7 +254,8 @@ def test_a_hundred_requests_and_interrupts_leave_what_was_there_before(tmp_path:
         return len(os.listdir("/proc/self/fd")), threading.active_count()
 
     with warm(), Stub(lambda request: Answer(text="a b c", hold_at=2)) as stub:
-        with chat(tmp_path, Watch(), stub) as conv:
+        # Without spares, which are made when there is time for it.
+        with chat(tmp_path, Watch(), stub, spares=0) as conv:
             struck(conv.run, lambda: stub.wait_events(0, 2), conv.interrupt)
             before = held()
             for number in range(1, 71):  # more than a board has slots

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy
 from sandbox_agent_sandbox.policy.probe import host_facts
-from sandboxes import run
+from sandboxes import run, until
 
 FUNCTION = FunctionRef("serving_module", "serve")
 SOON = Patience(0.2, 0.2)
@@ -101,6 +102,32 @@ def test_a_hundred_requests_share_one_session_and_its_64_slots() -> None:
             bodies = [f"plain {number}".encode() for number in range(100)]
             answers = await asyncio.gather(*(session.ask(body, LONG) for body in bodies))
             assert [answer.body for answer in answers] == bodies
+
+    run(main)
+
+
+def test_a_request_that_was_stopped_names_its_rung_also_where_the_ladder_is_late() -> None:
+    """The session sees the flag, and answers, before the ladder has heard of it."""
+
+    async def main() -> None:
+        async with a_session() as session:
+            token = RunToken()
+            mine = await asked(session, b"wait mine", token=token)
+            [pending] = session._pending.values()
+            held, go_on = threading.Event(), threading.Event()
+
+            def hold(now: float) -> None:
+                held.set()
+                go_on.wait(30)
+
+            session._supervisor._commands.add(hold)
+            assert await asyncio.to_thread(held.wait, 30)
+            token.cancel(CancelReason.INTERRUPT)
+            await until(lambda: pending.body is not None)
+            assert await asyncio.wait({mine}, timeout=0.05) == (set(), {mine})
+            go_on.set()
+            answer = await mine
+            assert (answer.reason, answer.rung) == (CancelReason.INTERRUPT, Rung.FLAG)
 
     run(main)
 

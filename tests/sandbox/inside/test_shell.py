@@ -151,7 +151,8 @@ def test_the_group_gets_sigint_once_also_after_sigterm(begin: str) -> None:
     """A second SIGINT could end a command that is tidying up."""
     script = (
         "trap 'echo int' INT; trap 'echo term; tidied=1' TERM; "
-        f"{begin}; until [ $tidied ]; do sleep 1000 & wait; done; sleep 0.2; echo end"
+        # SIGTERM may come between a look at `tidied` and `wait`, which then waits for no signal.
+        f"{begin}; until [ $tidied ]; do sleep 0.1 & wait; done; sleep 0.2; echo end"
     )
     with WorkerChild(lambda token: shell(script, token=token)) as child:
         child.until(b"ready")
