@@ -128,6 +128,8 @@ def test_what_runs_is_stopped_without_a_single_descriptor(tmp_path: Path) -> Non
             request = command(tmp_path, "trap '' INT TERM; touch up; while :; do sleep 0.01; done")
             task = asyncio.create_task(cell.call(request))
             await until((tmp_path / "up").exists)
+            # The host has taken its pidfd: one that is lost on the way ends the sandbox.
+            await until(lambda: cell._supervisor._calls.all()[0].process is not None)
             with descriptors_left(0):
                 assert cell.cancel(request.id, CancelReason.INTERRUPT)
                 return await task
