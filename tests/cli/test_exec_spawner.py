@@ -20,6 +20,18 @@ def children(pid: int) -> list[observer.Process]:
     return [one for one in observer.descendants(pid) if one.parent == pid]
 
 
+def assert_it_inherits_nothing(spawner: int) -> None:
+    held = {}
+    for fd in os.listdir(f"/proc/{spawner}/fd"):
+        held[int(fd)] = os.readlink(f"/proc/{spawner}/fd/{fd}")
+    # Its standard input; the test has more of it open.
+    assert [fd for fd, name in held.items() if name == "/dev/null"] == [0]
+    with open(f"/proc/{spawner}/environ", "rb") as file:
+        assert file.read().strip(b"\0") == b""
+    assert os.readlink(f"/proc/{spawner}/cwd") == "/"
+    assert os.getsid(spawner) == spawner
+
+
 def test_the_spawner_of_exec_inherits_nothing_of_the_command(person: Person) -> None:
     mark = observer.new_mark()
     open_file = os.open("/dev/null", os.O_RDONLY)
@@ -38,15 +50,7 @@ def test_the_spawner_of_exec_inherits_nothing_of_the_command(person: Person) -> 
         try:
             assert agent.stdout is not None and agent.stdout.readline() == b"up\n"
             [spawner] = [one for one in children(agent.pid) if one.name == "sandbox-spawner"]
-            held = {}
-            for fd in os.listdir(f"/proc/{spawner.pid}/fd"):
-                held[int(fd)] = os.readlink(f"/proc/{spawner.pid}/fd/{fd}")
-            ours = [one for one in held.values() if one == "/dev/null"]
-            assert ours == ["/dev/null"] and held[0] == "/dev/null"  # its standard input
-            with open(f"/proc/{spawner.pid}/environ", "rb") as file:
-                assert file.read().strip(b"\0") == b""
-            assert os.readlink(f"/proc/{spawner.pid}/cwd") == "/"
-            assert os.getsid(spawner.pid) == spawner.pid
+            assert_it_inherits_nothing(spawner.pid)
         finally:
             agent.send_signal(signal.SIGINT)
             assert agent.wait(30) == 130
@@ -276,15 +280,7 @@ def test_the_spawner_of_run_is_a_new_python_that_inherits_nothing(person: Person
             assert (same.pid, same.start) == (spawner.pid, spawner.start)
             assert same.name == "sandbox-spawner"
             assert "\0-I\0-S\0" in same.command or " -I -S " in same.command
-            held = {
-                int(fd): os.readlink(f"/proc/{spawner.pid}/fd/{fd}")
-                for fd in os.listdir(f"/proc/{spawner.pid}/fd")
-            }
-            assert [fd for fd, name in held.items() if name == "/dev/null"] == [0]
-            with open(f"/proc/{spawner.pid}/environ", "rb") as file:
-                assert file.read().strip(b"\0") == b""
-            assert os.readlink(f"/proc/{spawner.pid}/cwd") == "/"
-            assert os.getsid(spawner.pid) == spawner.pid
+            assert_it_inherits_nothing(spawner.pid)
         finally:
             agent.send_signal(signal.SIGINT)
             assert agent.wait(30) == 130

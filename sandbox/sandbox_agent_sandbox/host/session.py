@@ -220,7 +220,7 @@ class Session(WorkerLink[SessionState]):
         try:
             shield = await self._wait(name, [sending, settled], token)
             reason = slot.reason
-            if reason is not None:
+            if reason is not None and request.ladder.ended_at is None:
                 await asyncio.shield(ended)  # a moment: the ladder has taken its rung then
             if request.failure:
                 await asyncio.shield(self._ended)  # a moment: its last messages are read then

@@ -99,8 +99,7 @@ def _main(arguments: argparse.Namespace, console: Console, signals: Signals) -> 
 
 
 def _leave(before: Callable[[str], object], cell: Cell, words: str) -> None:
-    """A signal ends the command while its sandbox is being built, or after all that it waits for:
-    take down what there is. It has run nothing."""
+    """A signal ends the command before its run, or in its last moments: take the sandbox down."""
     before(words)
     cell.begin_close(_LEAVE_SECONDS)
 
