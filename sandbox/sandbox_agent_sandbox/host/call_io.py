@@ -250,13 +250,15 @@ class CallIO(WorkerLink[CallState]):
             except ProtocolError as error:
                 self._on_closed(error)
             return
+        assert self._call_process is not None
+        self._answered_before_flag = not self._slot.is_cancelled
         if isinstance(message, Result):
+            if self._answered_before_flag and message.kind in (ResultKind.OK, ResultKind.ERROR):
+                self._call_process.dismiss()
             if text := self._parts.text():
                 message = msgspec.structs.replace(message, content=text + message.content)
             message = bounded(message, self._request.output_limit)
-        self._answered_before_flag = not self._slot.is_cancelled
         self._answer = message
-        assert self._call_process is not None
         self._supervisor.finish(self._call_process)
 
     def result(self) -> CallResult:

@@ -78,6 +78,12 @@ class CallProcess:
         if self.process is not None:
             self.process.prepare()
 
+    def dismiss(self) -> None:
+        """The worker has given its result, and was not stopped: see `Process`. From any thread."""
+        process = self.process
+        if process is not None:
+            process.dismiss()
+
     def terminate(self) -> None:
         """SIGTERM to the call's init, if there is one yet."""
         if self.process is not None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sandbox_agent_sandbox.call_status import END_ORDER
+from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.sandbox_state import ORDER_AGAIN
 from sandbox_agent_sandbox.outcome import Survivor
 
@@ -56,6 +57,10 @@ class Process:
 
     def insist(self) -> None:
         """SIGKILL, where `kill` is an order that was not followed in time."""
+
+    def dismiss(self) -> None:
+        """Its worker has given its result: end it now, where it would end by itself soon. From any
+        thread. Nothing, where it ends as soon by itself."""
 
     def prepare(self) -> None:
         """Import what signals need. A call that is flagged may have to be signalled soon; most end
@@ -171,6 +176,21 @@ class CallInit(Process):
     to give its memory back first, with locks that a storm of forks holds most of the time. So
     `kill` gives it the order to kill the others before. pid_namespaces(7)
     """
+
+    def __init__(self, pidfd: int) -> None:
+        super().__init__(pidfd)
+        self._held = Descriptor(pidfd)
+
+    def dismiss(self) -> None:
+        """SIGKILL: then init gives its memory back while the worker gives back its own, and not
+        after it."""
+        held = self._held  # held while it is used, see Descriptor
+        with suppress(OSError):  # it has ended
+            signal.pidfd_send_signal(held.number, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._held = Descriptor(-1)
 
     def kill(self) -> None:
         """The order to end the namespace, and SIGCONT so that a stopped init can follow it."""

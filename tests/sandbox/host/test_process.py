@@ -49,6 +49,23 @@ def test_the_order_reaches_a_stopped_init_and_sigkill_one_that_ignores_it() -> N
             held.close()
 
 
+def test_an_init_is_dismissed_as_long_as_it_is_held() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        before = CallInit(os.pidfd_open(child.pid))
+        try:
+            before.close()
+            held = CallInit(os.pidfd_open(child.pid))
+            assert held.pidfd == before.pidfd  # the same number
+            before.dismiss()
+            assert not held.has_ended
+            held.dismiss()
+            assert child.wait(timeout=20) == -signal.SIGKILL
+            held.dismiss()
+        finally:
+            child.kill()
+            held.close()
+
+
 def test_a_keeper_that_lost_the_order_is_given_it_again() -> None:
     """As one that is stopped just after it."""
     text = "trap 'n=x$n; [ $n = x ] || exit' USR1; echo up; while :; do sleep 0.01; done"

@@ -168,6 +168,32 @@ def speaks() -> str:
     sys.__stdout__.write("said")
     return "done"
 
+def speaks_late() -> str:
+    import sys
+    begun = threading.Event()
+    def late() -> None:
+        begun.wait()
+        threading.Event().wait(0.1)
+        print("late", end="")
+    print("said, ", end="")
+    threading.Thread(target=late).start()
+    begun.set()
+    return "done"
+
+def is_silent() -> str:
+    import sys
+    sys.stdout.close()
+    return "done"
+
+def loses_its_words() -> str:
+    import sys
+    class Broken:
+        closed = False
+        def flush(self) -> None:
+            raise ValueError("broken")
+    sys.stdout = Broken()
+    return "done"
+
 def full() -> str:
     global file
     file = open("/dev/full", "w")
@@ -181,6 +207,8 @@ def full() -> str:
     [
         ("works", ""),
         ("speaks", "said"),
+        ("speaks_late", "said, late"),
+        ("is_silent", ""),
         (
             "hangs",
             "sandbox-agent: 1 thread was still at work when the tool returned, and ended with the "
@@ -203,6 +231,15 @@ def test_a_python_tools_threads_and_open_files_are_finished_or_said(
     if name == "works":
         assert (tmp_path / "file").read_text() == "all of it"
         assert (tmp_path / "late").read_text() == "late"
+
+
+def test_a_stream_that_the_tool_broke_costs_its_words_and_not_its_result(tmp_path: Path) -> None:
+    (tmp_path / "threads.py").write_text(_THREADS)
+
+    result = call_python(tmp_path, "threads", "loses_its_words")
+    assert (result.outcome, result.content) == (Outcome.OK, "done")
+    said = "sandbox-agent: what the tool printed is lost: ValueError\n"
+    assert said in result.output
 
 
 def test_an_interrupt_ends_the_wait_and_what_is_waited_for(tmp_path: Path) -> None:

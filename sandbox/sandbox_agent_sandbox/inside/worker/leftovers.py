@@ -71,15 +71,17 @@ def wait(token: CallToken, others: Callable[[], list[int]]) -> tuple[tuple[str, 
 
 def finish_python(token: CallToken, own: Container[int]) -> None:
     """What the interpreter does at its end, and this process does not, for a Python tool: wait for
-    its threads, here PATIENCE at most, and flush the files that it left open.
+    its threads, here PATIENCE at most, and flush what they printed and the files it left open.
 
     own: this process's own descriptors, which are no files of the tool.
     """
     begin, left, threading = time.monotonic(), _patience(token), sys.modules.get("threading")
     going = _threads(threading) if threading is not None and not token.is_cancelled else []
-    while going and not token.is_cancelled and time.monotonic() - begin < left:
-        going[0].join(_LOOK)
-        going = [thread for thread in going if thread.is_alive()]
+    if going:
+        while going and not token.is_cancelled and time.monotonic() - begin < left:
+            going[0].join(_LOOK)
+            going = [thread for thread in going if thread.is_alive()]
+        flush_streams()
     if going:
         names = ", ".join(ascii(thread.name)[1:-1][:_NAME] for thread in going[:_NAMED])
         threads = "1 thread was" if len(going) == 1 else f"{len(going)} threads were"
@@ -97,6 +99,17 @@ def finish_python(token: CallToken, own: Container[int]) -> None:
             except (OSError, ValueError) as error:
                 failed.add(number)
                 _say(f"what the tool wrote to {one.name!r} is lost: {error}")
+
+
+def flush_streams() -> None:
+    """Write out what a Python tool has printed. Once the host has the result, it may end this
+    process at any moment."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if not stream.closed:
+                stream.flush()
+        except Exception as error:  # a tool can put any object in their place, and raise anything
+            _say(f"what the tool printed is lost: {type(error).__name__}")
 
 
 def _patience(token: CallToken) -> float:

@@ -91,8 +91,6 @@ def run_worker(
         else:
             seal()
         _serve(plan, descriptors, board_fd, outbox, others, move)
-        sys.stdout.flush()
-        sys.stderr.flush()
     except BaseException as error:
         _fail(error, outbox)
     os._exit(0)
@@ -175,11 +173,14 @@ def _serve(
         # hold keys. proc_pid_fd(5)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     if isinstance(message, Describe):
-        outbox.send(Described(describe_all(message.functions)))
+        described = Described(describe_all(message.functions))
+        leftovers.flush_streams()
+        outbox.send(described)
         return
     if isinstance(message, Serve):
         outbox.is_of_call = False
         serve(message, inbox, outbox, board_fd)
+        leftovers.flush_streams()
         return
     if message.has_stdin:
         stdin = received.pop(0)
@@ -273,6 +274,7 @@ def _run(
         result = invoke(call, arguments, token, started)
         if os.getpid() != worker:
             os._exit(0)  # a forked child of the tool that returned into here: it must not send
+        leftovers.flush_streams()  # its reader may be slow, so SIGTERM still counts
         _ignore_term()
         if result.kind in (ResultKind.OK, ResultKind.ERROR):
             if not _is_ours(call.function):
