@@ -216,9 +216,9 @@ class Session(WorkerLink[SessionState]):
             silence=None if patience.silence == inf else patience.silence,
         )
         on_sent(name)
-        sending = self._loop.create_task(self._send(request, body, wake_read, ended))
         try:
-            shield = await self._wait(name, [sending, settled], token)
+            sending = self._begin_to_send(request, body, wake_read, ended)
+            shield = await self._wait(name, [settled, *sending], token)
             reason = slot.reason
             if reason is not None and request.ladder.ended_at is None:
                 await asyncio.shield(ended)  # a moment: the ladder has taken its rung then
@@ -227,7 +227,8 @@ class Session(WorkerLink[SessionState]):
         finally:
             del self._pending[name]
             request.close_descriptors()
-        sending.result()
+        for one in sending:
+            one.result()
         shield.raise_cancelled()
         ended_first = pending.body is None and self._state is SessionState.ENDED
         return Answer(
@@ -252,20 +253,37 @@ class Session(WorkerLink[SessionState]):
         """Move a request to SIGTERM, as soon as it is flagged. For any thread."""
         self._supervisor.escalate(name)
 
-    async def _send(
+    def _begin_to_send(
         self, request: CallProcess, body: bytes, wake: Descriptor, ended: asyncio.Future[None]
-    ) -> None:
-        """Hand the request over, waiting for a session that is slow to take it."""
+    ) -> list[asyncio.Task[None]]:
+        """Hand the request over, or make a task that does it once the session takes it."""
         slot = request.slot
         message = Request(request.id, slot.index, slot.word, body)
-        while not ended.done() and not slot.is_cancelled:
-            try:
-                send_with_body(self._inbox, message, "body", [wake.number])
+        if not slot.is_cancelled and self._send(request, message, wake):
+            return []
+        return [self._loop.create_task(self._send_later(request, message, wake, ended))]
+
+    def _send(self, request: CallProcess, message: Request, wake: Descriptor) -> bool:
+        """Hand the request over. False if the session is slow to take it. Raises ProtocolError."""
+        try:
+            send_with_body(self._inbox, message, "body", [wake.number])
+        except BlockingIOError:
+            return False
+        except ProtocolError:
+            self._supervisor.leave(request)  # no answer will come
+            raise
+        except (ChannelClosed, OSError):
+            pass  # the session has ended, and ends the request
+        return True
+
+    async def _send_later(
+        self, request: CallProcess, message: Request, wake: Descriptor, ended: asyncio.Future[None]
+    ) -> None:
+        """Hand the request over once the session takes it, unless it is cancelled before."""
+        while not ended.done() and not request.slot.is_cancelled:
+            if self._send(request, message, wake):
                 return
-            except BlockingIOError:
-                await _writable(self._loop, self._inbox.fileno(), ended)
-            except (ChannelClosed, OSError):
-                return  # the session has ended, and ends the request
+            await _writable(self._loop, self._inbox.fileno(), ended)
         # It was cancelled before it was sent, so the session will not answer it.
         self._supervisor.leave(request)
 

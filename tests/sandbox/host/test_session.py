@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 import kinds
 import pytest
 from sandbox_agent_ipc.cancel_reason import CancelReason
+from sandbox_agent_ipc.errors import ProtocolError
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import SandboxBroken
@@ -70,6 +72,19 @@ def test_a_request_of_any_size_gets_its_answer(size: int) -> None:
         async with a_session() as session:
             answer = await session.ask(b"size " + b"x" * size, LONG)
             assert answer == Answer(str(size + 5).encode())
+
+    run(main)
+
+
+def test_a_request_that_has_no_room_in_the_socket_is_refused_and_the_next_is_answered() -> None:
+    """As on a host with a small net.core.wmem_default."""
+
+    async def main() -> None:
+        async with a_session() as session:
+            session._inbox.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+            with pytest.raises(ProtocolError, match="does not fit the socket"):
+                await session.ask(b"size " + b"x" * 60_000, LONG)
+            assert (await session.ask(b"size ", LONG)).body == b"5"
 
     run(main)
 
