@@ -16,7 +16,9 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import msgspec
 
 from .token import RunToken
 
@@ -115,7 +117,7 @@ def _of_asyncio(name: str, otherwise: type) -> Any:
     return getattr(sys.modules.get("asyncio"), name, otherwise)
 
 
-class _Until(NamedTuple):
+class _Until(msgspec.Struct, frozen=True):
     """What a coroutine waits for in a `LoneLoop`. deadline: of the loop's clock."""
 
     is_so: Callable[[], bool]

@@ -6,14 +6,14 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 
-class Shortage(NamedTuple):
+class Shortage:
     """what: has run out, as a sentence. hint: what to do about it."""
 
-    what: str
-    hint: str
+    def __init__(self, what: str, hint: str) -> None:
+        self.what = what
+        self.hint = hint
 
     def __str__(self) -> str:
         return f"{self.what}; hint: {self.hint}"

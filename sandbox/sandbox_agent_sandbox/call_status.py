@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import signal
 import struct
-from typing import NamedTuple
+
+import msgspec
 
 from sandbox_agent_sandbox.steps import Step
 
@@ -27,7 +28,7 @@ there are no namespaces, the same for the call; to the spawner there: end all ca
 standard signal keeps its sender also where no more signals can be queued."""
 
 
-class WorkerEnd(NamedTuple):
+class WorkerEnd(msgspec.Struct, frozen=True):
     """How a worker ended. status: its exit code, negative for a signal; None if it never began, or
     if init reported nothing. step, number: what failed, and its errno, if it never began."""
 

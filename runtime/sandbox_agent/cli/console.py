@@ -13,7 +13,7 @@ import stat
 import struct
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sandbox_agent.cli.stream import GiveUp, Stream
 from sandbox_agent.reports.escape import TerminalFilter, escape_text
@@ -51,10 +51,11 @@ def fill_standard_descriptors() -> frozenset[int]:
     return frozenset(closed)
 
 
-class Loss(NamedTuple):
+class Loss:
     """Output that was not written. error: why; None if its reader did not read."""
 
-    error: OSError | None
+    def __init__(self, error: OSError | None) -> None:
+        self.error = error
 
     @property
     def reader_has_closed(self) -> bool:

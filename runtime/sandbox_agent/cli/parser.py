@@ -7,7 +7,7 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from sandbox_agent.cli.argument_parser import Parser, UsageError, Version, looks_like_option
 from sandbox_agent.cli.find_arguments import FIND_VERBS
@@ -48,14 +48,17 @@ OTHER_NAMES = {
 """What verbs are called in other programs: a hint for who types one of these."""
 
 
-class Arguments(NamedTuple):
+class Arguments:
     """A parsed command. failed_code: what it exits with after an error; None for the error's own
     code. bug_code: what it exits with after a bug in sandbox-agent."""
 
-    values: argparse.Namespace
-    module: str
-    failed_code: int | None
-    bug_code: int
+    def __init__(
+        self, values: argparse.Namespace, module: str, failed_code: int | None, bug_code: int
+    ) -> None:
+        self.values = values
+        self.module = module
+        self.failed_code = failed_code
+        self.bug_code = bug_code
 
     def verb(self) -> Verb:
         """The function of the verb. Imports the verb's module."""

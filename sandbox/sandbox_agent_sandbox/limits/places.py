@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
-from typing import NamedTuple
+
+import msgspec
 
 from sandbox_agent_sandbox.plan import ControlGroups
 
@@ -20,7 +21,7 @@ _NAME = rf"{PREFIX}([0-9]+)-([0-9]+)-([0-9]+)-[0-9]+"
 _numbers = itertools.count(1)
 
 
-class _Mount(NamedTuple):
+class _Mount(msgspec.Struct, frozen=True):
     """A mounted hierarchy. root: the group that is shown at `point`."""
 
     point: str
@@ -169,7 +170,7 @@ def sweep(folder: str) -> None:
     """
     with suppress(OSError):
         for name in os.listdir(folder):
-            match = re.fullmatch(_NAME, name)
+            match = name.startswith(PREFIX) and re.fullmatch(_NAME, name)
             if match and match[1] == _namespace() and _started(int(match[2])) != int(match[3]):
                 remove(f"{folder}/{name}")
 

@@ -15,7 +15,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+
+import msgspec
 
 from sandbox_agent_sandbox.plan import File
 from sandbox_agent_sandbox.policy.paths import follow, is_inside, read_text
@@ -90,7 +91,7 @@ def is_tracked(workspace: str, path: str) -> bool:
 # --- the repository --------------------------------------------------------------------------
 
 
-class _Repository(NamedTuple):
+class _Repository(msgspec.Struct, frozen=True):
     """folder: it has the `.git`. git: the real path of the folder that `.git` is or names. common:
     the folder that all worktrees of the repository share."""
 
@@ -117,7 +118,7 @@ def _find(workspace: str) -> _Repository | None:
 
 
 def _show_repository(view: View, workspace: str, found: _Repository) -> None:
-    folder, git, common = found
+    folder, git, common = found.folder, found.git, found.common
     if not (view.shows(common) and view.shows(git)):
         if folder != workspace:
             view.note(
@@ -158,7 +159,7 @@ def _show_repository(view: View, workspace: str, found: _Repository) -> None:
 
 def _names(found: _Repository, workspace: str) -> bool:
     """Whether a git folder outside of the workspace names this workspace as its own."""
-    _, git, common = found
+    git, common = found.git, found.common
     if not all(os.path.lexists(f"{common}/{name}") for name in ("HEAD", "objects", "refs")):
         return False
     if git != common:

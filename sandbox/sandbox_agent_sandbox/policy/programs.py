@@ -15,7 +15,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+
+import msgspec
 
 from sandbox_agent_sandbox.plan import Mask, MaskedFor
 from sandbox_agent_sandbox.policy.paths import is_inside, is_inside_any, read_text
@@ -23,7 +24,7 @@ from sandbox_agent_sandbox.policy.view import KERNEL_FOLDERS, View
 from sandbox_agent_sandbox.utf8 import is_utf8
 
 
-class _Manager(NamedTuple):
+class _Manager(msgspec.Struct, frozen=True):
     """A version manager: the variable that names its folder, and where that is in the home folder
     by default. bin: the folder of $PATH that it fills, where this lies elsewhere."""
 

@@ -8,7 +8,8 @@ character. Where git stops with an error, this stops as well: git uses none of s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+
+import msgspec
 
 _SPACE = frozenset(b" \t\n\r")
 _KEY = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
@@ -19,7 +20,7 @@ _COMMENT = frozenset(b"#;")
 _BOM = b"\xef\xbb\xbf"
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True):
     """A setting. section, key: in lower case. subsection: as it is written; None for none. value:
     None for a name alone, which means true. begin, end: its place in the text."""
 
