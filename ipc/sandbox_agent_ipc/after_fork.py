@@ -10,7 +10,7 @@ There is one hook for all objects, because os.register_at_fork cannot be undone.
 from __future__ import annotations
 
 import os
-import weakref
+from _weakrefset import WeakSet  # as `threading` does: `weakref` has much more
 from contextlib import suppress
 from typing import Protocol
 
@@ -22,7 +22,7 @@ class ForkAware(Protocol):
         """Called once in each forked child. Changes nothing for the parent."""
 
 
-_objects: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+_objects: WeakSet[ForkAware] = WeakSet()
 
 
 def call_after_fork(thing: ForkAware) -> None:

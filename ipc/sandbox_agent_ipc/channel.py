@@ -6,11 +6,11 @@ Worker to host is a pipe with frames (`Outbox`); host to worker is a one-way dat
 
 from __future__ import annotations
 
-import array
 import errno
 import os
 import select
 import socket
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, overload
@@ -33,6 +33,8 @@ INLINE_BODY = 64 * 1024
 
 MAX_DESCRIPTORS = 8
 """Descriptors with one datagram."""
+
+_INT = struct.Struct("i")
 
 _ARGUMENT_SEALS = memfd.F_SEAL_WRITE | memfd.F_SEAL_SHRINK | memfd.F_SEAL_GROW
 
@@ -103,7 +105,9 @@ def send_datagram(sock: socket.socket, message: msgspec.Struct, fds: Sequence[in
         raise ProtocolError(f"{what} has {len(data)} bytes; a datagram holds {MAX_DATAGRAM}")
     if len(fds) > MAX_DESCRIPTORS:
         raise ProtocolError(f"{what} carries {len(fds)} descriptors; {MAX_DESCRIPTORS} may travel")
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    ancillary = (
+        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
+    )
     try:
         try:
             sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
@@ -149,16 +153,17 @@ def recv_datagram(sock: socket.socket, kind: Any) -> tuple[Any, list[int]]:
     of `kind`, after closing what came with it: DescriptorsLost where some of that was missing.
     BlockingIOError when a non-blocking socket is empty.
     """
-    fds = array.array("i")
+    fds: list[int] = []
     try:
         data, ancillary, flags, _ = sock.recvmsg(
-            MAX_DATAGRAM, socket.CMSG_SPACE(MAX_DESCRIPTORS * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+            MAX_DATAGRAM, socket.CMSG_SPACE(MAX_DESCRIPTORS * _INT.size), socket.MSG_CMSG_CLOEXEC
         )
     except ConnectionError:
         raise ChannelClosed("the other end of the socket is gone") from None
     for level, kind_of, payload in ancillary:
         if (level, kind_of) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(payload[: len(payload) // fds.itemsize * fds.itemsize])
+            whole = len(payload) // _INT.size * _INT.size
+            fds += [fd for (fd,) in _INT.iter_unpack(payload[:whole])]
     try:
         if flags & socket.MSG_TRUNC:
             raise ProtocolError(f"a datagram of more than {MAX_DATAGRAM} bytes arrived")
@@ -174,7 +179,7 @@ def recv_datagram(sock: socket.socket, kind: Any) -> tuple[Any, list[int]]:
             )
         if not data:
             raise ChannelClosed("the other end of the socket was closed")
-        return decode(data, kind), list(fds)
+        return decode(data, kind), fds
     except BaseException:
         for fd in fds:
             os.close(fd)

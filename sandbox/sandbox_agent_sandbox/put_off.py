@@ -26,6 +26,8 @@ _OF_MSGSPEC: Mapping[str, Names] = {
     "msgspec._json_schema": {"schema": None, "schema_components": None},
 }
 
+_OF_SOCKET: Mapping[str, Names] = {"selectors": {}}  # to send a file where sendfile(2) cannot
+
 _OF_TRACEBACK: Mapping[str, Names] = {"textwrap": {}}  # for groups of exceptions
 
 
@@ -83,6 +85,12 @@ def import_msgspec() -> None:
     finally:
         if not known:
             del sys.modules["typing_extensions"]
+
+
+def import_socket() -> None:
+    """Import socket without selectors, which makes five classes."""
+    with put_off(_OF_SOCKET):
+        import socket  # noqa: F401
 
 
 def import_traceback() -> None:

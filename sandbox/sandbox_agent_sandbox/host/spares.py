@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import resource
 import select
 import time
 from collections import deque
@@ -361,6 +360,8 @@ def _fewer(number: int, wanted: int, why: str) -> str:
 
 def _shortage_of_descriptors(channels: Channels) -> str:
     """Why no spare may have these; "" if it may. The kernel gives the lowest free number."""
+    import resource  # only where there are spares
+
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return ""

@@ -13,6 +13,7 @@ sys.path[:0] = {roots!r}
 from sandbox_agent_sandbox import put_off
 put_off.import_msgspec()
 put_off.import_traceback()
+put_off.import_socket()
 """
 
 
@@ -28,8 +29,8 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_msgspec_and_traceback_come_without_what_they_draw_in() -> None:
-    left_out = ["platform", "textwrap", "typing_extensions", "msgspec.inspect"]
+def test_they_come_without_what_they_draw_in() -> None:
+    left_out = ["platform", "selectors", "textwrap", "typing_extensions", "msgspec.inspect"]
     assert python(f"print([one for one in {left_out} if one in sys.modules])") == "[]"
 
 
@@ -45,6 +46,8 @@ def test_msgspec_and_traceback_come_without_what_they_draw_in() -> None:
         # Python 3.13 has it no more.
         ("import uuid; print(not hasattr(uuid, 'platform') or uuid.platform.node() != '')", "True"),
         ("import textwrap; print(textwrap.dedent(' x'))", "x"),
+        ("import socket; print(socket.selectors.EVENT_READ)", "1"),
+        ("import selectors; print(selectors.DefaultSelector.__name__)", "EpollSelector"),
     ],
 )
 def test_what_was_put_off_is_there_when_it_is_used(code: str, shown: str | None) -> None:

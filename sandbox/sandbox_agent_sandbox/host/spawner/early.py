@@ -143,10 +143,11 @@ def _end(pid: int) -> None:
 
 def _import_what_both_need() -> None:
     """What takes longest of it. Each import here is one for two processes."""
-    from sandbox_agent_sandbox.put_off import import_msgspec
+    from sandbox_agent_sandbox.put_off import import_msgspec, import_socket
 
     import_msgspec()
-    # The first draws in the messages, and the socket module.
+    import_socket()
+    # The first draws in the messages.
     from sandbox_agent_ipc import channel  # noqa: F401
 
     from sandbox_agent_sandbox import plan  # noqa: F401

@@ -19,7 +19,7 @@ BOOT = (
     # What is imported stays, so looking for garbage meanwhile finds none. `run` turns it on.
     "import gc; gc.disable(); "
     "from sandbox_agent_sandbox import put_off; "
-    "put_off.import_msgspec(); put_off.import_traceback(); "
+    "put_off.import_msgspec(); put_off.import_socket(); put_off.import_traceback(); "
     "from sandbox_agent_sandbox.host.spawner.run import run; run(*map(int, sys.argv[1:]))"
 )
 
