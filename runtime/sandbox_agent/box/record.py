@@ -17,7 +17,7 @@ from sandbox_agent.errors import ConfigError, NotRecorded
 from sandbox_agent.journal.events import SegmentStarted, ToolCall, TurnTaken
 from sandbox_agent.journal.folder import default_output_dir, new_run_id, unwritable
 from sandbox_agent.journal.status import Status
-from sandbox_agent.run.budget import Used
+from sandbox_agent.journal.usage import Used
 from sandbox_agent.run.end import End
 from sandbox_agent.run.record_writer import RecordWriter
 from sandbox_agent.run.run_journal import RunJournal

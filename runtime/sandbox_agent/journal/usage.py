@@ -1,4 +1,4 @@
-"""What a model's answers use: tokens and money."""
+"""What a model's answers use: tokens and money, one by one and in a run."""
 
 from __future__ import annotations
 
@@ -48,3 +48,27 @@ class TokenUsage(msgspec.Struct, frozen=True):
 def rounded(cost: float | None) -> float | None:
     """Dollars. Rounding makes ten times 0.1 one dollar, and not a bit less as floats have it."""
     return None if cost is None else round(cost, 9)
+
+
+class Used:
+    """What a run has used. requests: answers of the model. usage: of all of them together; None
+    while no answer told its usage."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.usage: TokenUsage | None = None
+
+    def add(self, usage: TokenUsage | None) -> None:
+        """Add what one answer used; nothing if it is None."""
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage.plus(usage)
+
+    @property
+    def tokens(self) -> int:
+        """Input and output together."""
+        return 0 if self.usage is None else self.usage.total
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Of the answers whose price is known; None when none is."""
+        return None if self.usage is None else rounded(self.usage.cost_usd)

@@ -25,8 +25,8 @@ from sandbox_agent.journal.events import Ended, ToolCall, TurnTaken, UserText
 from sandbox_agent.journal.folder import unwritable
 from sandbox_agent.journal.result import RunResult
 from sandbox_agent.journal.status import Status
+from sandbox_agent.journal.usage import Used
 from sandbox_agent.lone.opening import Opening
-from sandbox_agent.run.budget import Used
 from sandbox_agent.run.call import Request
 from sandbox_agent.run.end import STOPPED, End, end_by_error
 from sandbox_agent.run.parts import Setup, begin_segment, caller_for

@@ -20,37 +20,13 @@ from sandbox_agent.config.plain import PlainBudgets
 from sandbox_agent.errors import ModelError
 from sandbox_agent.journal.events import ToolCall
 from sandbox_agent.journal.history import ToolMessage
-from sandbox_agent.journal.usage import TokenUsage, rounded
+from sandbox_agent.journal.usage import TokenUsage, Used
 from sandbox_agent.models import ModelTurn
 from sandbox_agent.run.loop_detector import LoopDetector
 
 if TYPE_CHECKING:
     from sandbox_agent.config.any_settings import AnyBudgets
     from sandbox_agent.journal.recording import RecordedSegments
-
-
-class Used:
-    """What a run has used. requests: answers of the model. usage: of all of them together; None
-    while no answer told its usage."""
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.usage: TokenUsage | None = None
-
-    def add(self, usage: TokenUsage | None) -> None:
-        """Add what one answer used; nothing if it is None."""
-        if usage is not None:
-            self.usage = usage if self.usage is None else self.usage.plus(usage)
-
-    @property
-    def tokens(self) -> int:
-        """Input and output together."""
-        return 0 if self.usage is None else self.usage.total
-
-    @property
-    def cost_usd(self) -> float | None:
-        """Of the answers whose price is known; None when none is."""
-        return None if self.usage is None else rounded(self.usage.cost_usd)
 
 
 class BudgetTracker:

@@ -25,7 +25,7 @@ from sandbox_agent.journal.result_file import (
     verified_of,
 )
 from sandbox_agent.journal.status import Status
-from sandbox_agent.run.budget import Used
+from sandbox_agent.journal.usage import Used
 from sandbox_agent.run.end import End, end_by_error, end_by_stop, with_survivors
 from sandbox_agent.run.parts import Setup
 from sandbox_agent.run.run_journal import RunJournal, not_written
