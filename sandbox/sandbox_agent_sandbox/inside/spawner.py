@@ -196,6 +196,9 @@ def _start_init(plan: Plan, host: HostEnds) -> int:
     else:
         born = InitBorn(PROTOCOL, area.path, area.why)
         send_datagram(host.control, born, (pidfd, area.lock))
+        # Init and the host have it now. The last of them to close it ends the file system, which
+        # takes longer than the end of this process: so the host does that meanwhile.
+        os.close(area.lock)
     os.close(pidfd)
     with suppress(BrokenPipeError):  # init has died: the host sees that by its pidfd
         os.write(go[1], b"x")

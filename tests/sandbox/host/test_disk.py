@@ -11,10 +11,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import kinds
 import pytest
 from sandbox_agent_sandbox.host.disk.area import Area, remove_leftovers
 from sandbox_agent_sandbox.host.disk.filled import FILE, Filled, added_below, file_clock
 from sandbox_agent_sandbox.host.disk.sandbox_disk import in_words
+from sandbox_agent_sandbox.plan import PlanKind
+from sandboxes import run, sandbox
 
 MIB = 2**20
 PERSONS = ["user"]
@@ -143,6 +146,24 @@ def test_a_forked_child_does_not_hold_it(tmp_path: Path) -> None:
         remove_leftovers(str(tmp_path / "base"))
         assert not (tmp_path / "base").exists()
     os.waitpid(child, 0)
+
+
+def test_once_it_is_built_the_host_holds_what_a_sandbox_has_and_the_spawner_does_not(
+    tmp_path: Path,
+) -> None:
+    """Else the spawner's own end would be the end of a file system, and be waited for."""
+
+    async def main() -> None:
+        async with sandbox(tmp_path) as cell:
+            process = cell._supervisor._sandbox
+            assert process.disk is not None and process._launch is not None
+            area = process.disk._area
+            assert area is not None
+            held, spawner = os.fstat(area.folder), f"/proc/{process._launch.pid}/fd"
+            holds = any(os.path.samestat(os.stat(one.path), held) for one in os.scandir(spawner))
+            assert holds is (kinds.IN_FORCE is PlanKind.NO_NAMESPACES)  # it is its init there
+
+    run(main)
 
 
 def test_sizes_are_told_in_words() -> None:
