@@ -181,10 +181,15 @@ class Recorder:
             self._writer.sync()
 
     def keep_record(self, fd: int) -> None:
-        """Take the open file of a record that has room left. It is freed with the journal's."""
+        """Take the open file of a record that has room left. To free it takes a while: that is done
+        when the next run begins, or with the journal's."""
+        with self._lock:
+            self._records.append(fd)
+
+    def free_records(self) -> None:
+        """Free the room of the records of earlier runs."""
         with self._lock:
             self._free_records()
-            self._records.append(fd)
 
     @property
     def has_room(self) -> bool:

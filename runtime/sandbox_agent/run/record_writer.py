@@ -72,6 +72,7 @@ class RecordWriter:
 
     def write_running(self) -> None:
         """Write `result.json` with the status `running`, and keep room for its end."""
+        self._setup.recorder.free_records()
         record = self._record(End(Status.RUNNING, ""))
         try:
             self._file.stage(record)

@@ -253,7 +253,7 @@ class CallIO(WorkerLink[CallState]):
         assert self._call_process is not None
         self._answered_before_flag = not self._slot.is_cancelled
         if isinstance(message, Result):
-            if self._answered_before_flag and message.kind in (ResultKind.OK, ResultKind.ERROR):
+            if message.kind is not ResultKind.UNMADE:  # whose exit status counts
                 self._call_process.dismiss()
             if text := self._parts.text():
                 message = msgspec.structs.replace(message, content=text + message.content)

@@ -15,7 +15,7 @@ from sandbox_agent_sandbox.host.descriptors import Descriptor
 from sandbox_agent_sandbox.host.ladder import Ladder
 from sandbox_agent_sandbox.host.process import Process
 from sandbox_agent_sandbox.limits.groups import CallGroup, Counts
-from sandbox_agent_sandbox.outcome import LimitMet, Survivor
+from sandbox_agent_sandbox.outcome import LimitMet, Rung, Survivor
 
 
 class CallProcess:
@@ -79,9 +79,10 @@ class CallProcess:
             self.process.prepare()
 
     def dismiss(self) -> None:
-        """The worker has given its result, and was not stopped: see `Process`. From any thread."""
+        """The worker has given its result, and with that the call is over: see `Process`. Unless
+        all have got SIGTERM: then each may take its time. From any thread."""
         process = self.process
-        if process is not None:
+        if process is not None and Rung.TERM not in self.ladder.rungs:
             process.dismiss()
 
     def terminate(self) -> None:
