@@ -12,14 +12,16 @@ from __future__ import annotations
 import os
 from _weakrefset import WeakSet  # as `threading` does: `weakref` has much more
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from typing import Protocol
 
-class ForkAware(Protocol):
-    """Something that a forked child must not use as its parent does."""
+    class ForkAware(Protocol):
+        """Something that a forked child must not use as its parent does."""
 
-    def after_fork_in_child(self) -> None:
-        """Called once in each forked child. Changes nothing for the parent."""
+        def after_fork_in_child(self) -> None:
+            """Called once in each forked child. Changes nothing for the parent."""
 
 
 _objects: WeakSet[ForkAware] = WeakSet()

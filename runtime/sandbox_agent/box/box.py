@@ -39,7 +39,7 @@ from sandbox_agent.config.settings import Interrupt, Workspace
 from sandbox_agent.embedding.blocking import call_until_it_returns, in_executor
 from sandbox_agent.embedding.loop_end import at_loop_end
 from sandbox_agent.errors import StateError
-from sandbox_agent.journal.lookup import BOX
+from sandbox_agent.journal.events import BOX
 from sandbox_agent.journal.recorder import Recorder, Unrecorded
 from sandbox_agent.journal.status import Status
 from sandbox_agent.models.no_model import NoModel

@@ -13,13 +13,26 @@ import stat
 import struct
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sandbox_agent.cli.stream import GiveUp, Stream
 from sandbox_agent.reports.escape import TerminalFilter, escape_text
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from sandbox_agent_sandbox.outcome import Survivor
+
+    class View(Protocol):
+        """What draws on standard error, below the notes."""
+
+        def say(self, data: bytes) -> None:
+            """Writes a note above the view, in its place."""
+
+        def stop(self) -> None:
+            """Takes the view away, and sets `Console.view` to None. From any thread, more than
+            once."""
+
 
 CLOSE_SECONDS = 1.0
 """Seconds that a run which was stopped waits for a reader, and that the last note waits for one."""
@@ -66,16 +79,6 @@ class Loss:
     def is_failure(self) -> bool:
         """Whether writing failed, and not for its reader."""
         return self.error is not None and self.error.errno != errno.EPIPE
-
-
-class View(Protocol):
-    """What draws on standard error, below the notes."""
-
-    def say(self, data: bytes) -> None:
-        """Writes a note above the view, in its place."""
-
-    def stop(self) -> None:
-        """Takes the view away, and sets `Console.view` to None. From any thread, more than once."""
 
 
 class Console:

@@ -39,9 +39,22 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from math import inf
 from types import FrameType
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
 
 from sandbox_agent.exit_codes import by_signal
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Freezer(Protocol):
+        """What can be stopped and continued as a whole: a conversation."""
+
+        def freeze(self) -> object:
+            """Stop it. Returns within about a second."""
+
+        def thaw(self) -> object:
+            """Continue it."""
+
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INSIST_SECONDS = 1.0
@@ -80,16 +93,6 @@ MOVES: dict[State, frozenset[State]] = {
     State.HURRIED: frozenset({State.LEAVING}),
     State.LEAVING: frozenset(),
 }
-
-
-class Freezer(Protocol):
-    """What can be stopped and continued as a whole: a conversation."""
-
-    def freeze(self) -> object:
-        """Stop it. Returns within about a second."""
-
-    def thaw(self) -> object:
-        """Continue it."""
 
 
 class Signals:

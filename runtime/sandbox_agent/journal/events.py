@@ -27,6 +27,11 @@ from sandbox_agent.journal.usage import TokenUsage
 VERSION = 2
 """Of the format. It stands in the first line of every journal."""
 
+COMMAND = "exec"
+"""What the record of a command of `exec` says as name and as model."""
+BOX = "sandbox"
+"""What the record of a `Sandbox`, which has no model, says as model."""
+
 LENGTH = "length"
 """The finish reason of an answer that a limit cut off."""
 REFUSED = "content_filter"

@@ -20,16 +20,11 @@ import msgspec
 from sandbox_agent_sandbox.nearest import nearest
 
 from sandbox_agent.errors import AgentError, ConfigError, NotRecorded
-from sandbox_agent.journal.events import JournalOpened
+from sandbox_agent.journal.events import BOX, COMMAND, JournalOpened
 from sandbox_agent.journal.file import JOURNAL_FILE, read_regular_file
 from sandbox_agent.journal.folder import default_output_dir, is_fault_of_host, is_run_id
 
 LAST = "last"
-COMMAND = "exec"
-"""What the record of a command of `exec` says as name and as model."""
-BOX = "sandbox"
-"""What the record of a `Sandbox`, which has no model, says as model."""
-
 LATER_FILE = "later_runs.txt"
 _NOTED_IN = 64
 _FIRST_LINE = 1024 * 1024

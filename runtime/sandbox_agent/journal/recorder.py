@@ -17,6 +17,8 @@ import msgspec
 from sandbox_agent.embedding.warn import complain
 from sandbox_agent.journal import room
 from sandbox_agent.journal.events import (
+    BOX,
+    COMMAND,
     VERSION,
     AnyEvent,
     Ended,
@@ -32,7 +34,6 @@ from sandbox_agent.journal.file import (
     read_lines,
 )
 from sandbox_agent.journal.folder import claim_run_folder, make_run_folder
-from sandbox_agent.journal.lookup import BOX, COMMAND, note_order
 from sandbox_agent.journal.state import RunState, unfinished
 
 E = TypeVar("E", bound=AnyEvent)
@@ -253,6 +254,9 @@ class Recorder:
                     self._writer.append(self._events[self._written])
                     self._written += 1
                 if is_first and not (self._settings and self._settings.model in (COMMAND, BOX)):
+                    # Here, since a command has no order.
+                    from sandbox_agent.journal.lookup import note_order
+
                     note_order(self.folder)
             except BaseException:
                 if is_new and not self._written:

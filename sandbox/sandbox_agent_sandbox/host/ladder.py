@@ -18,10 +18,29 @@ named.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from sandbox_agent_sandbox.host.deadlines import Deadlines
 from sandbox_agent_sandbox.outcome import Rung
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Target(Protocol):
+        """The processes that the ladder signals."""
+
+        def prepare(self) -> None:
+            """Get ready to signal. It may take some milliseconds, of which the grace period has
+            enough."""
+
+        def terminate(self) -> None:
+            """Deliver SIGTERM; nothing when there is no process yet."""
+
+        def kill(self) -> None:
+            """End all processes of the call by SIGKILL."""
+
+        def insist(self) -> None:
+            """Deliver SIGKILL itself, to the process that must die so that the call ends."""
 
 
 class State(Enum):
@@ -45,23 +64,6 @@ MOVES: dict[State, frozenset[State]] = {
     State.KILL: frozenset({State.ENDED}),
     State.ENDED: frozenset(),
 }
-
-
-class Target(Protocol):
-    """The processes that the ladder signals."""
-
-    def prepare(self) -> None:
-        """Get ready to signal. It may take some milliseconds, of which the grace period has
-        enough."""
-
-    def terminate(self) -> None:
-        """Deliver SIGTERM; nothing when there is no process yet."""
-
-    def kill(self) -> None:
-        """End all processes of the call by SIGKILL."""
-
-    def insist(self) -> None:
-        """Deliver SIGKILL itself, to the process that must die so that the call ends."""
 
 
 class Ladder:

@@ -12,7 +12,7 @@ import select
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from sandbox_agent_ipc.channel import recv_datagram, send_datagram
 from sandbox_agent_ipc.codec import check_protocol
@@ -49,6 +49,20 @@ from sandbox_agent_sandbox.outcome import LimitMet, Survivor
 from sandbox_agent_sandbox.plan import Plan, PlanKind
 from sandbox_agent_sandbox.steps import Step
 
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Asked(Protocol):
+        """What init is asked for: the processes of a call, or of one to come."""
+
+        group: CallGroup | None
+
+        @property
+        def id(self) -> str: ...
+        @property
+        def fresh_view(self) -> bool: ...
+
+
 OnOpen = Callable[[SandboxError | None], object]
 """Called once when the sandbox is built (None) or cannot be, from the supervisor's thread."""
 
@@ -57,17 +71,6 @@ AHEAD = "\0spare "
 
 AboutCalls = CallBorn | CallFailed | Frozen | OverLimit
 """Messages of init that are about calls."""
-
-
-class Asked(Protocol):
-    """What init is asked for: the processes of a call, or of one to come."""
-
-    group: CallGroup | None
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def fresh_view(self) -> bool: ...
 
 
 class SandboxProcess:

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -233,8 +232,7 @@ class Abandoned(Exception):
 
 
 class Trials:
-    """What a thread, and those that it starts in its own context, try in children. Another one may
-    `abandon` it."""
+    """What threads try in children, in `during`. Another one may `abandon` it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -242,13 +240,12 @@ class Trials:
         self._is_abandoned = False
 
     def during(self, work: Callable[..., T], *arguments: object) -> T:
-        """Do the work in this thread. Its children are the trials, and those of other threads that
-        it starts with `contextvars.copy_context`."""
-        token = _TRIALS.set(self)
+        """Do the work in this thread. What it tries meanwhile belongs to these trials."""
+        before, _thread.trials = _thread.trials, self
         try:
             return work(*arguments)
         finally:
-            _TRIALS.reset(token)
+            _thread.trials = before
 
     def abandon(self) -> None:
         """End the children of now. No other one is started, and the work gets Abandoned."""
@@ -308,7 +305,20 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             os.killpg(child.pid, signal.SIGKILL)
 
 
-_TRIALS: ContextVar[Trials | None] = ContextVar("trials", default=None)
+class _Thread(threading.local):
+    """Of each thread."""
+
+    trials: Trials | None = None
+
+
+_thread = _Thread()
+
+
+def trials_of_thread() -> Trials:
+    """What this thread is trying: new ones, if it is not in `Trials.during`."""
+    return _thread.trials or Trials()
+
+
 _TRIAL_SECONDS = 20.0
 _ATTEMPTS = 3
 _BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -333,7 +343,7 @@ def run_child(code: str, environment: dict[str, str]) -> tuple[bytes, bytes]:
     """
     python = [*parent_death_prefix(), interpreter(), "-I", "-S", "-B", "-c", _TIED + code]
     argv = [*python, ":".join(import_roots()), str(os.getpid())]
-    return (_TRIALS.get() or Trials()).run(argv, environment)
+    return trials_of_thread().run(argv, environment)
 
 
 def _release() -> tuple[int, ...]:

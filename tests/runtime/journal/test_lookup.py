@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from sandbox_agent.errors import ConfigError
-from sandbox_agent.journal.events import RecordedSettings, UserText
+from sandbox_agent.journal.events import COMMAND, RecordedSettings, UserText
 from sandbox_agent.journal.file import JOURNAL_FILE
-from sandbox_agent.journal.lookup import COMMAND, all_folders, find_run
+from sandbox_agent.journal.lookup import all_folders, find_run
 from sandbox_agent.journal.recorder import Recorder
 from sandbox_agent.resume import PastRun
 

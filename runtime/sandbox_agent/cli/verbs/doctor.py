@@ -41,7 +41,7 @@ from sandbox_agent.config.policy_file import read_policy
 from sandbox_agent.config.workspace import refuse_home
 from sandbox_agent.errors import ConfigError, exit_code_of
 from sandbox_agent.exit_codes import ExitCode
-from sandbox_agent.journal.lookup import BOX
+from sandbox_agent.journal.events import BOX
 from sandbox_agent.journal.recorder import Unrecorded
 from sandbox_agent.models.no_model import NoModel
 from sandbox_agent.reports.escape import one_line

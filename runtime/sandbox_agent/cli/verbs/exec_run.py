@@ -26,7 +26,7 @@ from sandbox_agent.config.plain import PlainSettings, plain_record
 from sandbox_agent.errors import ConfigError, NotRecorded
 from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
-from sandbox_agent.journal.lookup import COMMAND
+from sandbox_agent.journal.events import COMMAND
 from sandbox_agent.journal.result import RunResult
 from sandbox_agent.lone.lone_run import LoneRun
 from sandbox_agent.lone.opening import Opening

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from sandbox_agent.errors import JournalError
-from sandbox_agent.journal.events import Ended, JournalOpened, SegmentEnded, UserText
+from sandbox_agent.journal.events import COMMAND, Ended, JournalOpened, SegmentEnded, UserText
 from sandbox_agent.journal.file import (
     JOURNAL_FILE,
     ReadPart,
@@ -25,7 +25,6 @@ from sandbox_agent.journal.file import (
     split_lines,
 )
 from sandbox_agent.journal.folder import is_run_id
-from sandbox_agent.journal.lookup import COMMAND
 from sandbox_agent.journal.standing import backwards, first_line
 from sandbox_agent.journal.usage import TokenUsage, rounded
 from sandbox_agent.reports.report import LOST, RUNNING

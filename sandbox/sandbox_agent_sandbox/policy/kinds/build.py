@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sandbox_agent_ipc.futures import cancelled_errors, running_loop
 
@@ -13,16 +13,17 @@ from sandbox_agent_sandbox.policy.kinds.choose import choose, choose_again, choo
 from sandbox_agent_sandbox.policy.probe import HostFacts, Trials
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from sandbox_agent_sandbox.policy.any_policy import AnyPolicy
 
+    class Opens(Protocol):
+        """A `host.cell.Cell`, which closes itself where it cannot be opened."""
 
-class Opens(Protocol):
-    """A `host.cell.Cell`, which closes itself where it cannot be opened."""
-
-    async def open(self) -> None: ...
+        async def open(self) -> None: ...
 
 
-T = TypeVar("T", bound=Opens)
+T = TypeVar("T", bound="Opens")
 R = TypeVar("R")
 
 

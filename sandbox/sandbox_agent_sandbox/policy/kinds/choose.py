@@ -14,13 +14,12 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from sandbox_agent_sandbox.errors import NoPlan, SandboxUnavailable
 from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.kinds.found import Found
-from sandbox_agent_sandbox.policy.probe import HostFacts
+from sandbox_agent_sandbox.policy.probe import HostFacts, trials_of_thread
 from sandbox_agent_sandbox.steps import Step
 
 if TYPE_CHECKING:
@@ -107,10 +106,10 @@ def _looking_ahead(facts: HostFacts) -> Iterator[None]:
         with suppress(Exception):  # it is tried again where it is needed
             found(PlanKind.NO_NAMESPACES, facts)
 
-    # A thread has a context of its own, and in another one `Trials` could not end its child.
-    run = copy_context().run
+    # Who abandons the trials of this thread ends the child of that one, too.
+    trials = trials_of_thread()
     thread = threading.Thread(
-        target=run, args=(look,), name="sandbox-agent look ahead", daemon=True
+        target=trials.during, args=(look,), name="sandbox-agent look ahead", daemon=True
     )
     if PlanKind.NO_NAMESPACES not in _known:
         thread.start()

@@ -11,8 +11,8 @@ from sandbox_agent.cli.message_file import MessageFile
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.cli.verbs.runs.reading import as_json, mask_of, report_of
 from sandbox_agent.exit_codes import ExitCode
+from sandbox_agent.journal.events import COMMAND
 from sandbox_agent.journal.folder import default_output_dir
-from sandbox_agent.journal.lookup import COMMAND
 from sandbox_agent.journal.status import Status
 from sandbox_agent.reports.report import LOST, RUNNING, Report
 from sandbox_agent.reports.runs.data import data_of
