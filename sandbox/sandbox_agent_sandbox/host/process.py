@@ -59,8 +59,8 @@ class Process:
         """SIGKILL, where `kill` is an order that was not followed in time."""
 
     def dismiss(self) -> None:
-        """Its worker has given its result: end it now, where it would end by itself soon. From any
-        thread. Nothing, where it ends as soon by itself."""
+        """Its worker has given its result, so it is about to end by itself: end it now, where that
+        is sooner. From any thread."""
 
     def prepare(self) -> None:
         """Import what signals need. A call that is flagged may have to be signalled soon; most end

@@ -185,6 +185,21 @@ def is_silent() -> str:
     sys.stdout.close()
     return "done"
 
+def has_none() -> str:
+    import sys
+    sys.stdout = None
+    return "done"
+
+def turns_away() -> str:
+    import sys
+    class Other:
+        def write(self, text: str) -> int:
+            return len(text)
+    print("said", end="")
+    sys.stdout = Other()
+    print("unheard", end="")
+    return "done"
+
 def loses_its_words() -> str:
     import sys
     class Broken:
@@ -209,6 +224,8 @@ def full() -> str:
         ("speaks", "said"),
         ("speaks_late", "said, late"),
         ("is_silent", ""),
+        ("has_none", ""),
+        ("turns_away", "said"),
         (
             "hangs",
             "sandbox-agent: 1 thread was still at work when the tool returned, and ended with the "

@@ -104,11 +104,12 @@ def finish_python(token: CallToken, own: Container[int]) -> None:
 def flush_streams() -> None:
     """Write out what a Python tool has printed. Once the host has the result, it may end this
     process at any moment."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         try:
-            if not stream.closed:
+            # A tool can put any object in their place.
+            if hasattr(stream, "flush") and not getattr(stream, "closed", False):
                 stream.flush()
-        except Exception as error:  # a tool can put any object in their place, and raise anything
+        except Exception as error:
             _say(f"what the tool printed is lost: {type(error).__name__}")
 
 
