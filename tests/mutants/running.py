@@ -94,7 +94,7 @@ MUTANTS = (
     mutant(
         "ten times 0.1 dollars are less than 1",
         f"{_BUDGET_TEST}::test_ten_times_ten_cents_are_a_dollar",
-        _BUDGET,
+        f"{RUNTIME}/journal/usage.py",
         "else rounded(self.usage.cost_usd)",
         "else self.usage.cost_usd",
     ),
