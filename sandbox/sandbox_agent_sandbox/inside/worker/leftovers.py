@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Container
 from contextlib import suppress
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sandbox_agent_ipc.token import CallToken
 
@@ -104,9 +104,10 @@ def finish_python(token: CallToken, own: Container[int]) -> None:
 def flush_streams() -> None:
     """Write out what a Python tool has printed. Once the host has the result, it may end this
     process at any moment."""
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+    # A tool can put any object in their place.
+    streams: tuple[Any, ...] = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    for stream in streams:
         try:
-            # A tool can put any object in their place.
             if hasattr(stream, "flush") and not getattr(stream, "closed", False):
                 stream.flush()
         except Exception as error:
