@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sandbox_agent.cli.console import Console
-from sandbox_agent.cli.signals import Freezer
 from sandbox_agent.cli.terminal.locale import is_utf8
 from sandbox_agent.embedding.warn import complain
 from sandbox_agent.journal import events
@@ -29,6 +28,7 @@ from sandbox_agent.reports.lines import Progress
 from sandbox_agent.reports.terminal.tail import OutputTail
 
 if TYPE_CHECKING:
+    from sandbox_agent.cli.signals import Freezer
     from sandbox_agent.cli.terminal.screen import Screen
 
 FRAME_SECONDS = 0.1

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from sandbox_agent.cli.console import Console, is_on
-from sandbox_agent.cli.signals import Freezer, Signals
+from sandbox_agent.cli.signals import Signals
 from sandbox_agent.journal import events
 from sandbox_agent.reports.lines import Progress
 
 if TYPE_CHECKING:
+    from sandbox_agent.cli.signals import Freezer
     from sandbox_agent.reports.mask import Mask
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from sandbox_agent.cli import parent
-from sandbox_agent.cli.signals import Freezer, Signals
+from sandbox_agent.cli.signals import Signals
 from sandbox_agent.conversation import Conversation, RunResult
 from sandbox_agent.exit_codes import by_signal
+
+if TYPE_CHECKING:
+    from sandbox_agent.cli.signals import Freezer
 
 
 def is_stopping(conversation: Conversation | None, signals: Signals) -> bool:
