@@ -144,6 +144,14 @@ class Case:
             if self._when is When.AFTER_TERM:
                 self._cell.escalate()
 
+    def await_exit(self) -> None:
+        """Until the worker has sent its result. The host cannot read it meanwhile, since this holds
+        its event loop: else it would end the call's processes."""
+        if self._when is When.AT_EXIT:
+            self.release()
+            exiting = Path(self.request.cwd, "exiting")
+            observer.eventually(exiting.exists, 20)
+
     def release(self) -> None:
         os.write(self.go, b"!")
 

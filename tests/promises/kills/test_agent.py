@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -163,7 +164,10 @@ def test_an_init_that_is_about_to_stop_as_all_above_it_die_is_not_left_behind(
             os.kill(init, signal.SIGSTOP)
             agent.kill()
             observer.eventually(lambda: observer.look(spawner.pid) is None, 20)
-            births.let_go(init)
+            # On a busy machine the spawner may have told it to go on before it was held. Then the
+            # spawner's end has killed it.
+            with contextlib.suppress(ProcessLookupError):
+                births.let_go(init)
 
         with births.Birth(spawner.pid, 2, strike):
             pass

@@ -45,11 +45,10 @@ UNDISTURBED: dict[When, Told] = {
 
 WITHOUT_REAPER: dict[When, Told] = {
     **UNDISTURBED,
-    When.AFTER_FLAG: KILLED[When.AFTER_TERM],
     When.AFTER_TERM: Told(Outcome.KILLED, YES, "interrupt", KILL),
 }
-"""When it is let go on under a call's init that is stopped, and so does not see the end: the
-SIGTERM rung continues it, and after that only SIGKILL is left."""
+"""When it is let go on under a call's init that is stopped, and so does not see the end. The host
+ends this init once it has the result; where SIGTERM came before, only SIGKILL is left."""
 
 NEXT = {
     How.EXIT: Told(Outcome.CRASHED, NO, "the sandbox died before the call's processes were made"),
@@ -93,6 +92,7 @@ def test_a_supervising_process_dies(tmp_path: Path, death: Death) -> None:
             with Case(cell, tmp_path, death.when, "from outside") as case:
                 await case.on_the_ladder()
                 await case.heard(b"now")
+                case.await_exit()
                 await strike(death, cell, tmp_path)
                 if death.how in (How.SIGSTOP, How.EXCEPTION):
                     case.release()
