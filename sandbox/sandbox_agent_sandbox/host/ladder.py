@@ -7,6 +7,7 @@ own: the supervisor's thread calls it with the time (CLOCK_MONOTONIC seconds) an
          \\         \\-> flagged -> term -> kill -----> ended      it was cancelled
           \\------------/
 
+finishing: the worker has answered, and the call's init is dismissed, see `Process.dismiss`.
 flagged: the slot's word has changed and the worker is woken; a shell command's group gets SIGINT.
 term: SIGTERM to the call's init, which passes it on to all of its namespace, then SIGCONT.
 kill: the call's init is told to SIGKILL all of its namespace; then the kernel kills the namespace
