@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from sandbox_agent.journal.result_file import read_record
+from sandbox_agent.journal.status import Status
 from sandbox_agent_sandbox.limits.places import find_places
 
 _PROGRAM = """
@@ -68,6 +70,36 @@ def test_before_a_run_an_interrupt_waits_for_no_spawner(module: str, tmp_path: P
     places = find_places()
     for place in () if places is None else {places.memory, places.processes}:
         assert not [name for name in os.listdir(place) if f"-{agent.pid}-" in name]
+
+
+_STRUCK_AT_THE_END = """
+import os, signal, sys, time
+from sandbox_agent.command import command
+from sandbox_agent.lone.lone_run import LoneRun
+take_turn = LoneRun._take_turn
+def take_turn_and_strike(self, record, number, *more, **options):
+    take_turn(self, record, number, *more, **options)
+    if options.get("final"):
+        os.kill(os.getpid(), signal.SIGHUP)
+        until = time.monotonic() + 60
+        while not self.token.is_cancelled and time.monotonic() < until:
+            time.sleep(0.001)
+LoneRun._take_turn = take_turn_and_strike
+sys.argv = ["sandbox-agent", *sys.argv[1:]]
+command()
+"""
+
+
+def test_a_signal_just_after_the_commands_own_end_has_one_code_here_and_in_the_record(
+    tmp_path: Path,
+) -> None:
+    argv = [sys.executable, "-c", _STRUCK_AT_THE_END, "exec", "--out", tmp_path / "runs"]
+    argv += ["--", "sh", "-c", "echo said"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (129, "said\n", "")
+    [folder] = [one for one in (tmp_path / "runs").iterdir() if one.is_dir()]
+    record = read_record(folder)
+    assert (record.status, record.exit_code) == (Status.INTERRUPTED, 129)
 
 
 _STRUCK = """

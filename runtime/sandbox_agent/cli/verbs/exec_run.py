@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
     from sandbox_agent.run.sandbox import ConversationSandbox
 
-_STOPPED = (Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)
-
 
 def make_setup(
     settings: PlainSettings,
@@ -183,7 +181,8 @@ def _report(
     end: events.Ended, run_code: int, stdin: StandardInput, console: Console, signals: Signals
 ) -> int:
     """Waits until the output is written, and says what is lost. Returns the exit code."""
-    interrupted = end.outcome in _STOPPED and run_code >= 128
+    # Also where the command had ended by itself just before: the record says the same.
+    interrupted = run_code >= 128
     code = _exit_code(end)
     if end.outcome is Outcome.TIMEOUT:
         told = [f"limit: {one.text}" for one in end.limits if one.limit != "output"]
