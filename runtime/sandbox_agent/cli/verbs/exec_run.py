@@ -28,6 +28,7 @@ from sandbox_agent.exit_codes import ExitCode, by_signal
 from sandbox_agent.journal import events
 from sandbox_agent.journal.events import COMMAND
 from sandbox_agent.journal.result import RunResult
+from sandbox_agent.journal.status import Status
 from sandbox_agent.lone.lone_run import LoneRun
 from sandbox_agent.lone.opening import Opening
 from sandbox_agent.models.no_model import NoModel
@@ -90,7 +91,8 @@ def run_command(
         if result.exit_code < 128:
             console.error(result.reason)
         return result.exit_code if result.exit_code >= 128 else ExitCode.EXEC_FAILED
-    code = _report(ended, result.exit_code, stdin, console, signals)
+    stopped = result.status is Status.INTERRUPTED
+    code = _report(ended, result.exit_code if stopped else None, stdin, console, signals)
     if isinstance(result.error, NotRecorded):
         console.error(result.reason)
         # The code of a command that was stopped for this is not its own.
@@ -178,11 +180,18 @@ def _list(findings: Sequence[Finding], console: Console) -> None:
 
 
 def _report(
-    end: events.Ended, run_code: int, stdin: StandardInput, console: Console, signals: Signals
+    end: events.Ended,
+    stop_code: int | None,
+    stdin: StandardInput,
+    console: Console,
+    signals: Signals,
 ) -> int:
-    """Waits until the output is written, and says what is lost. Returns the exit code."""
+    """Waits until the output is written, and says what is lost. Returns the exit code.
+
+    stop_code: of a run that was stopped, None for another.
+    """
     # Also where the command had ended by itself just before: the record says the same.
-    interrupted = run_code >= 128
+    interrupted = stop_code is not None
     code = _exit_code(end)
     if end.outcome is Outcome.TIMEOUT:
         told = [f"limit: {one.text}" for one in end.limits if one.limit != "output"]
@@ -204,7 +213,7 @@ def _report(
             f"{stdin.typed} bytes that were typed are lost: the command did not read them"
         )
     if stopped:
-        return run_code if interrupted else code
+        return code if stop_code is None else stop_code
     if signals.late is not None and loss is not None and not loss.is_failure:
         return by_signal(signals.late)
     if stdin.error is not None or (loss is not None and loss.is_failure):
