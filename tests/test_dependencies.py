@@ -1,4 +1,4 @@
-"""Which module may import which, and what lies where. Reads the sources; imports none of them.
+"""Which module may import which, and what lies where. Reads the sources; one test imports them.
 
 Each rule is a function from sources to complaints. The checkout must give none, and a copy with a
 violation planted in it must give one: a rule that cannot fail is no rule.
@@ -6,6 +6,7 @@ violation planted in it must give one: a rule that cannot fail is no rule.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
@@ -438,6 +439,17 @@ def test_the_rule_finds_planted_violations(rule: Rule) -> None:
     for name, text in PLANTED[rule]:
         assert name in OURS or not text, f"{name} is not there"
         assert set(rule(OURS.plus(name, f"\n{text}\n"))) - before, (name, text)
+
+
+def test_every_module_can_be_imported() -> None:
+    """A name that only types need, under `if TYPE_CHECKING`, is not there for an import that runs:
+    mypy does not see that."""
+    names = [name for name in OURS if not name.endswith("__main__")]
+    code = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_rule_of_this_file_is_used() -> None:

@@ -73,17 +73,17 @@ def test_before_a_run_an_interrupt_waits_for_no_spawner(module: str, tmp_path: P
 
 
 _STRUCK_AT_THE_END = """
-import os, signal, sys, time
+import os, signal, sys, threading
 from sandbox_agent.command import command
 from sandbox_agent.lone.lone_run import LoneRun
 take_turn = LoneRun._take_turn
 def take_turn_and_strike(self, record, number, *more, **options):
     take_turn(self, record, number, *more, **options)
     if options.get("final"):
+        stopped = threading.Event()
+        self.token.add_callback(stopped.set)
         os.kill(os.getpid(), signal.SIGHUP)
-        until = time.monotonic() + 60
-        while not self.token.is_cancelled and time.monotonic() < until:
-            time.sleep(0.001)
+        assert stopped.wait(60)
 LoneRun._take_turn = take_turn_and_strike
 sys.argv = ["sandbox-agent", *sys.argv[1:]]
 command()

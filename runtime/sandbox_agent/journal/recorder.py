@@ -190,7 +190,11 @@ class Recorder:
     def free_records(self) -> None:
         """Free the room of the records of earlier runs."""
         with self._lock:
-            self._free_records()
+            while self._records:
+                fd = self._records.pop()
+                room.give_back(fd)
+                with contextlib.suppress(OSError):
+                    os.close(fd)
 
     @property
     def has_room(self) -> bool:
@@ -200,21 +204,14 @@ class Recorder:
     def give_back_room(self) -> None:
         """Free the room that was reserved on the disk. Only when no run is going."""
         with self._lock:
-            self._free_records()
+            self.free_records()
             if self._writer is not None:
                 self._writer.give_back_room()
-
-    def _free_records(self) -> None:
-        while self._records:
-            fd = self._records.pop()
-            room.give_back(fd)
-            with contextlib.suppress(OSError):
-                os.close(fd)
 
     def close(self) -> None:
         """Close the journal. A later event opens it again."""
         with self._lock:
-            self._free_records()
+            self.free_records()
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None

@@ -175,3 +175,16 @@ def waits_for_a_child() -> str:
     say("up")
     status = child.wait()
     raise RuntimeError(f"my child ended with {status}")
+
+
+_TIDIES = """
+trap 'while kill -0 %d 2>/dev/null; do sleep 0.01; done; echo > tidied; exit' TERM
+echo up; while :; do sleep 0.05 & wait; done
+"""
+
+
+def leaves_a_child_that_tidies_up() -> str:
+    """The child begins with that once this process, which has answered by then, is gone."""
+    subprocess.Popen(["sh", "-c", _TIDIES % os.getpid()], start_new_session=True)
+    time.sleep(300)
+    return "never"

@@ -331,3 +331,9 @@ def state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "X"
+
+
+def test_who_handles_sigterm_has_its_time_though_the_tool_has_answered(tmp_path: Path) -> None:
+    result, _ = stop(tmp_path, "leaves_a_child_that_tidies_up", grace=0.1)
+    assert (result.outcome, result.rung) == (Outcome.CANCELLED, Rung.TERM)
+    assert (tmp_path / "tidied").exists()

@@ -106,7 +106,7 @@ def flush_streams() -> None:
     process at any moment."""
     # A tool can put any object in their place.
     streams: tuple[Any, ...] = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
-    for stream in streams:
+    for stream in {id(stream): stream for stream in streams}.values():
         try:
             if hasattr(stream, "flush") and not getattr(stream, "closed", False):
                 stream.flush()
