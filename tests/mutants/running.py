@@ -14,6 +14,22 @@ _LOOP_TEST = "runtime/run/test_loop_detector.py"
 
 MUTANTS = (
     mutant(
+        "a call that has answered is ended though all its processes have got SIGTERM",
+        "sandbox/inside/test_soft_rungs.py::"
+        "test_who_handles_sigterm_has_its_time_though_the_tool_has_answered",
+        f"{SANDBOX}/host/call_process.py",
+        "process is not None and Rung.TERM not in self.ladder.rungs",
+        "process is not None",
+    ),
+    mutant(
+        "exec exits with its command's code where its run was stopped",
+        "cli/test_command.py::"
+        "test_a_signal_just_after_the_commands_own_end_has_one_code_here_and_in_the_record",
+        f"{RUNTIME}/cli/verbs/exec_run.py",
+        "result.exit_code if stopped else None",
+        "None",
+    ),
+    mutant(
         "a call that never began counts as made",
         "sandbox/host/test_verdict.py",
         f"{SANDBOX}/host/verdict.py",
