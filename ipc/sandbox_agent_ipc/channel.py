@@ -168,15 +168,14 @@ def recv_datagram(sock: socket.socket, kind: Any) -> tuple[Any, list[int]]:
         if flags & socket.MSG_TRUNC:
             raise ProtocolError(f"a datagram of more than {MAX_DATAGRAM} bytes arrived")
         if flags & socket.MSG_CTRUNC:
-            # Too many, or this process has no descriptors left: either way some are missing.
             message = None
             with suppress(ProtocolError):
                 message = decode(data, kind)
-            raise DescriptorsLost(
-                f"descriptors were lost on the way: more than {MAX_DESCRIPTORS} were sent, or this"
-                " process has too many open files (ulimit -n)",
-                message,
-            )
+            if len(fds) == MAX_DESCRIPTORS:
+                raise DescriptorsLost(f"more than {MAX_DESCRIPTORS} descriptors were sent", message)
+            # This process has no room for the others, for which recvmsg(2) has no error.
+            short = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            raise DescriptorsLost("descriptors were lost on the way", message) from short
         if not data:
             raise ChannelClosed("the other end of the socket was closed")
         return decode(data, kind), fds

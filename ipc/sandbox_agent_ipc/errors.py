@@ -14,8 +14,8 @@ class ProtocolError(IpcError):
 
 
 class DescriptorsLost(ProtocolError):
-    """Of a message, not all descriptors arrived: this process has too many open, or more were sent
-    than are allowed. message: the message; None if it is none."""
+    """Of a message, not all descriptors arrived: more were sent than are allowed; or this process
+    has too many open, then the cause is EMFILE. message: the message; None if it is none."""
 
     def __init__(self, what: str, message: object = None) -> None:
         super().__init__(what)

@@ -73,8 +73,8 @@ def is_shortage(error: OSError) -> bool:
     return error.errno in SHORTAGES
 
 
-def explained(error: OSError | RuntimeError) -> str:
-    """The error as text, with a hint where something has run out."""
+def explained(error: Exception) -> str:
+    """The error as text; or, where something has run out, what that is and the hint."""
     short = shortage_of(error)
     if short is None:
         return str(error)

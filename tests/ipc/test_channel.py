@@ -31,6 +31,7 @@ from sandbox_agent_ipc.codec import decode, encode
 from sandbox_agent_ipc.errors import ChannelClosed, DescriptorsLost, ProtocolError
 from sandbox_agent_ipc.framing import FrameDecoder
 from sandbox_agent_ipc.messages import FromWorker, NewCall, Ready, Result, ResultKind, Started
+from sandbox_agent_ipc.shortage import SHORTAGES, explained, shortage_of
 
 Forked = Callable[[Callable[[], object]], Any]
 Pair = tuple[socket.socket, socket.socket]
@@ -212,15 +213,39 @@ def test_too_many_descriptors_are_refused_on_both_sides_and_none_stays(
     before = open_descriptors()
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", many))]
     here.sendmsg([encode(NewCall("one"))], rights)
-    with pytest.raises(DescriptorsLost, match="descriptors were lost") as lost:
+    with pytest.raises(DescriptorsLost, match="more than 8 descriptors were sent") as lost:
         recv_datagram(there, NewCall)
     assert lost.value.message == NewCall("one")
+    assert shortage_of(lost.value) is None
     assert open_descriptors() == before
     send_datagram(here, NewCall("two"), many[1:])
     _, fds = recv_datagram(there, NewCall)
     assert len(fds) == MAX_DESCRIPTORS
     for fd in fds:
         os.close(fd)
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_descriptors_that_find_no_room_are_a_shortage(
+    forked: Forked, pair: Pair, room: int
+) -> None:
+    here, there = pair
+    send_datagram(here, NewCall("one"), [here.fileno()] * 3)
+
+    def receive() -> str:
+        before = open_descriptors()
+        lowest = os.dup(0)
+        os.close(lowest)
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + room, hard))
+        try:
+            recv_datagram(there, NewCall)
+        except DescriptorsLost as lost:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            return f"{lost.message} {explained(lost)} {open_descriptors() - before}"
+        return "all came"
+
+    assert forked(receive).answer == f"{NewCall('one')} {SHORTAGES[errno.EMFILE]} 0"
 
 
 def test_a_worker_can_send_neither_bytes_nor_descriptors_back(forked: Forked) -> None:

@@ -99,7 +99,7 @@ def test_every_message_is_listed_on_its_channel() -> None:
         (SANDBOX, f"{Deadlines().start:g} s to make a call's processes"),
         (SANDBOX, f"{Deadlines().describe:g} s to import the tools' modules"),
         (SANDBOX, f"{Deadlines().serve:g} s until a session serves"),
-        (SANDBOX, f"has not exited {Deadlines().finish:g} s after its result"),
+        (SANDBOX, f"not proven {Deadlines().finish:g} s after the result"),
         (SANDBOX, f"If it is not after {Deadlines().proof:g} s"),
     ],
 )

@@ -204,8 +204,7 @@ class CallIO(WorkerLink[CallState]):
                     give(request.stdin, self._owner)
                 send_with_body(inbox, message, "arguments", stdin)
             except (IpcError, OSError) as error:
-                why = explained(error) if isinstance(error, OSError) else str(error)
-                self._not_sent = f"it could not be sent: {why}"
+                self._not_sent = f"it could not be sent: {explained(error)}"
 
     def _send(self, message: Call | Describe) -> None:
         """Have the worker started, with the message in its inbox. Raises OSError."""

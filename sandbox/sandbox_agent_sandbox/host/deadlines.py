@@ -25,7 +25,7 @@ class Deadlines(msgspec.Struct, frozen=True):
     """Init may take so long to make a call's processes. Then the whole sandbox is ended."""
 
     finish: float = 0.25
-    """A worker may take so long to exit after its result. Then its namespace is killed."""
+    """A call may take so long to end after its result. Then the ladder kills what is left."""
 
     order: float = 0.25
     """After the order to end a call's namespace. Then its init gets SIGKILL."""

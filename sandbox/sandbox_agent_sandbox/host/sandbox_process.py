@@ -184,8 +184,7 @@ class SandboxProcess:
                 asked.group = CallGroup([], before=Counts(killed=own_oom_kills()))
             self._send(NewCall(asked.id, asked.fresh_view), numbers)
         except (OSError, IpcError) as error:
-            why = explained(error) if isinstance(error, OSError) else error
-            return f"init does not take the call: {why}"
+            return f"init does not take the call: {explained(error)}"
         return ""
 
     def adopted(self) -> None:
@@ -325,9 +324,9 @@ class SandboxProcess:
                 return True
             self._epoll.unregister(spawner.control.fileno())
             if self._init is None:
-                self._never_built("" if isinstance(error, ChannelClosed) else str(error))
+                self._never_built("" if isinstance(error, ChannelClosed) else explained(error))
             elif self.state.failure is None:
-                self.fail(SandboxBroken(f"the sandbox's init hung up: {error}"))
+                self.fail(SandboxBroken(f"the sandbox's init hung up: {explained(error)}"))
             return False
         if isinstance(message, InitBorn):
             check_protocol(message.protocol, "the sandbox's spawner")

@@ -149,7 +149,7 @@ class Session(WorkerLink[SessionState]):
             send_datagram(self._inbox, message)
         except (IpcError, OSError) as error:
             slot.release(True)
-            raise SandboxBroken(f"the session cannot be sent what to serve: {error}") from error
+            raise SandboxBroken(f"the session cannot be served: {explained(error)}") from error
         self._open(name, slot, channels, None)
         assert self._call_process is not None
         limit = self._supervisor.deadlines.serve

@@ -20,6 +20,7 @@ from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.errors import IpcError
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.host.cell import Cell
+from sandbox_agent_sandbox.host.sandbox_state import State
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy
@@ -82,6 +83,32 @@ def test_a_sandbox_that_cannot_be_built_says_what_is_missing(tmp_path: Path) -> 
     for count in range(10):
         with pytest.raises(SandboxUnavailable, match=r"too many open files.*ulimit -n"):
             run(lambda count=count: main(count))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_an_init_that_the_host_cannot_take_is_told_as_a_shortage(tmp_path: Path, left: int) -> None:
+    """Its pidfd, or the descriptor of /tmp that comes with it, is lost on the way."""
+
+    async def main() -> None:
+        plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
+        cell = Cell(plan, grace=0.1, term=0.1)
+        cell.start()
+        try:
+            built = cell._supervisor._sandbox
+            await until(lambda: built.state.state is State.WAITING)
+            spawner = built._launch
+            assert spawner is not None
+            signal.pidfd_send_signal(spawner.pidfd, signal.SIGSTOP)
+            opening = asyncio.create_task(cell.open())
+            await until(lambda: built.state.state is State.BUILDING)
+            with descriptors_left(left):
+                signal.pidfd_send_signal(spawner.pidfd, signal.SIGCONT)
+                await opening
+        finally:
+            assert cell.close() == ()
+
+    with pytest.raises(SandboxUnavailable, match=r"too many open files; hint: .*ulimit -n"):
+        run(main)
 
 
 def test_a_call_that_cannot_be_sent_was_skipped_and_the_sandbox_is_as_good_as_before(
