@@ -22,13 +22,13 @@ MADE_BY_TOOLS = {"dist", "build", "__pycache__"}
 
 ORDER = (
     "sandbox_agent_ipc",
+    "sandbox_agent_sandbox.put_off",
     "sandbox_agent_sandbox.errors",
     "sandbox_agent_sandbox.utf8",
     "sandbox_agent_sandbox.nearest",
     "sandbox_agent_sandbox.capture",
     "sandbox_agent_sandbox.temporary_files",
     "sandbox_agent_sandbox.images",
-    "sandbox_agent_sandbox.put_off",
     "sandbox_agent_sandbox.received",
     "sandbox_agent_sandbox.steps",
     "sandbox_agent_sandbox.privileges",
@@ -450,6 +450,24 @@ def test_every_module_can_be_imported() -> None:
         [sys.executable, "-c", code, *names], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_expression_that_is_compiled_late_can_be_compiled() -> None:
+    code = """
+import importlib, re, sys
+from sandbox_agent_sandbox.put_off import LateExpression
+for name in sys.argv[1:]:
+    for value in vars(importlib.import_module(name)).values():
+        if isinstance(value, LateExpression):
+            assert re.compile(value.pattern, value.flags) is not None
+            print(name)
+"""
+    names = [name for name in OURS if not name.endswith("__main__")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 20
 
 
 def test_every_rule_of_this_file_is_used() -> None:

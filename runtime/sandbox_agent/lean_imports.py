@@ -16,10 +16,23 @@ _OF_ARGPARSE: Mapping[str, Names] = {
         "ngettext": lambda one, many, count: one if count == 1 else many,
     },
 }
-_OF_EXEC: Mapping[str, Names] = {
-    # pathlib: for paths of Windows, and for Path.as_uri.
+_OF_PATHLIB: Mapping[str, Names] = {
+    # For paths of Windows, and for Path.as_uri.
     "ntpath": {},
     "urllib.parse": {"quote_from_bytes": None},
+}
+_OF_PYDANTIC: Mapping[str, Names] = {
+    # To compare secrets. It draws in hashlib, and that OpenSSL's library: 4 MB.
+    "secrets": {},
+    # For the source of a function, and to show one in a traceback.
+    "tokenize": {},
+}
+_OF_ASYNCIO: Mapping[str, Names] = {
+    # For TLS. A command has no connections: providers are asked by a process of their own.
+    "ssl": {},
+    "asyncio.sslproto": {},
+    # For subprocesses that speak text.
+    "locale": {},
 }
 
 
@@ -32,8 +45,19 @@ def import_argparse() -> None:
 def import_for_exec() -> None:
     """Import what `exec` needs of msgspec and pathlib."""
     import_msgspec()
-    with put_off(_OF_EXEC):
+    with put_off(_OF_PATHLIB):
         import pathlib  # noqa: F401
+
+
+def import_for_run() -> None:
+    """Import what `run` and `resume` need of msgspec, pathlib, pydantic and asyncio."""
+    import_msgspec()
+    with put_off(_OF_PATHLIB):
+        import pathlib  # noqa: F401
+    with put_off(_OF_PYDANTIC):
+        import pydantic.types  # noqa: F401
+    with put_off(_OF_ASYNCIO):
+        import asyncio  # noqa: F401
 
 
 def put_off_metadata() -> None:

@@ -13,8 +13,10 @@ import re
 import stat
 from contextlib import suppress
 
+from sandbox_agent_sandbox.put_off import expression
+
 _PREFIX = ".tmp-sandbox-agent-"
-_NAME = re.compile(re.escape(_PREFIX) + "[0-9a-f]{16}")
+_NAME = expression(re.escape(_PREFIX) + "[0-9a-f]{16}")
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
 

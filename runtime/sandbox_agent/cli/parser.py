@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from sandbox_agent import lean_imports
 from sandbox_agent.cli.argument_parser import Parser, UsageError, Version, looks_like_option
 from sandbox_agent.cli.find_arguments import FIND_VERBS
 from sandbox_agent.cli.verb_arguments import RUN_VERBS, SETUP_VERBS, AddsVerb
@@ -26,6 +27,7 @@ GROUPS: tuple[tuple[str, tuple[AddsVerb, ...]], ...] = (
 _PROGRAM = "sandbox-agent"
 _VERBS = "sandbox_agent.cli.verbs"
 _EXEC = f"{_VERBS}.exec"
+_RUNS = (f"{_VERBS}.run", f"{_VERBS}.resume")
 _EXAMPLES = (
     "init demo",
     "run demo/task.yaml",
@@ -62,11 +64,11 @@ class Arguments:
 
     def verb(self) -> Verb:
         """The function of the verb. Imports the verb's module."""
+        # Here, since the other verbs need what is left out.
         if self.module == _EXEC:
-            # Here, since the other verbs need what is left out.
-            from sandbox_agent.lean_imports import import_for_exec
-
-            import_for_exec()
+            lean_imports.import_for_exec()
+        elif self.module in _RUNS:
+            lean_imports.import_for_run()
         verb: Verb = import_module(self.module).main
         return verb
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sandbox_agent_sandbox.put_off import expression
 from sandbox_agent_sandbox.utf8 import argument_text
 
 from sandbox_agent.cli.task_word import TASK_FILE, task_or_prompt
@@ -23,7 +23,7 @@ from sandbox_agent.embedding.warn import notify
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.wiring.replay_task import task_from_recording
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_VARIABLE = expression(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _REPLAY = "replay:"
 
 SHARED_FLAGS = {

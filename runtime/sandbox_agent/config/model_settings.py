@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from sandbox_agent_sandbox.policy.fields.explain import dotted
+from sandbox_agent_sandbox.put_off import expression
 
 TIMEOUT = 300.0
 """Seconds that a provider may be silent."""
@@ -36,9 +35,9 @@ OWN_PARAMS = frozenset(_OWN.split(", "))
 
 _PRICES = {"input_cost_per_token", "output_cost_per_token"}
 
-_NUMBER = re.compile(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?[kKmM]?")
+_NUMBER = expression(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?[kKmM]?")
 
-_AUTHORIZATION = re.compile(r"(?i)\s*(Bearer|Basic)\s+(?=\S*[0-9=+/]|\S{20})[\w.~+/=-]{8,}\s*")
+_AUTHORIZATION = expression(r"(?i)\s*(Bearer|Basic)\s+(?=\S*[0-9=+/]|\S{20})[\w.~+/=-]{8,}\s*")
 """The value of an Authorization header: RFC 7617, RFC 6750."""
 
 _ROUTERS = (
@@ -64,6 +63,8 @@ _WITHOUT_EFFECT = {
 def check_address(address: str) -> None:
     """Raises ValueError for what is not an address of a server, and for an address with a part that
     may hold a key: a task and its record must not hold keys. The error does not show that part."""
+    from urllib.parse import urlsplit  # few tasks name an address
+
     shown = "" if {"@", "?", "#"} & set(address) else f"{address!r} "
     try:
         parts = urlsplit(address)

@@ -8,7 +8,6 @@ are those of `plain`, where a run finds them without pydantic.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -27,6 +26,7 @@ from pydantic_core import PydanticCustomError
 from sandbox_agent_sandbox.nearest import nearest
 from sandbox_agent_sandbox.policy.fields.types import Count, Duration, PolicyPath
 from sandbox_agent_sandbox.policy.policy import Policy, Strict, not_enforced
+from sandbox_agent_sandbox.put_off import expression
 
 from sandbox_agent.config.functions import FunctionPlace, place_of
 from sandbox_agent.config.plain import SETTINGS
@@ -41,7 +41,7 @@ FILE_TOOLS = (
 )
 """The tools of the set `files`."""
 
-_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_FUNCTION = expression(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class ConfigModel(Strict):
@@ -109,7 +109,8 @@ class ToolChoice(ConfigModel):
 
     _prefix = ("tools",)
 
-    tool: Annotated[Any, PlainSerializer(msgspec.to_builtins)]
+    # Not the function itself: the signature of one in C is text, which takes a while to read.
+    tool: Annotated[Any, PlainSerializer(lambda tool: msgspec.to_builtins(tool))]
     """`shell`, `files`, or `package.module:function`; for a function that was given as an object,
     its FunctionPlace."""
 
@@ -285,7 +286,7 @@ class Settings(ConfigModel):
     some 7 MB of memory. 0: each call starts its own. At most 8 are kept; with less room for them,
     fewer, and you are told."""
 
-    verify: list[Text] = Field(default_factory=list)
+    verify: list[Text] = Field([])
     """Shell commands that run in the sandbox after the agent says it is done. All must succeed, or
     the run has failed."""
 

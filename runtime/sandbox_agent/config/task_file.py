@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from sandbox_agent_sandbox.policy.fields.explain import suggest
+from sandbox_agent_sandbox.put_off import expression
 
 from sandbox_agent.config.command_line import CommandLine, Given, forget_other_prompt
 from sandbox_agent.config.model_settings import USUAL
@@ -36,7 +37,7 @@ SHORT_FORMS = {"model": "name"}
 MAX_PROMPT = 1024 * 1024
 """Bytes of a prompt_file, or of a prompt from standard input."""
 
-_VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_.-]*)\}|\$\{")
+_VARIABLE = expression(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_.-]*)\}|\$\{")
 _PATH_FIELDS: tuple[tuple[str, ...], ...] = (
     ("prompt_file",),
     ("workspace", "path"),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import yaml
+from sandbox_agent_sandbox.put_off import expression
 
 from sandbox_agent.errors import ConfigError
 
@@ -44,7 +45,7 @@ def _resolvers(known: dict[Any, Any]) -> dict[Any, Any]:
 _Loader.yaml_implicit_resolvers = _resolvers(yaml.SafeLoader.yaml_implicit_resolvers)
 _Loader.add_implicit_resolver(
     TAG + "float",
-    re.compile(
+    expression(
         r"[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
         r"|[-+]?(?:0|[1-9][0-9]*)[eE][-+]?[0-9]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
     ),
@@ -52,12 +53,12 @@ _Loader.add_implicit_resolver(
 )
 _Loader.add_implicit_resolver(
     TAG + "int",
-    re.compile(r"[-+]?0b[0-1_]+|[-+]?0o[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+"),
+    expression(r"[-+]?0b[0-1_]+|[-+]?0o[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+"),
     list("-+0123456789"),
 )
 # The library matches with `match`, which does not look at the end.
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, re.compile(f"(?:{regexp.pattern})$", regexp.flags)) for tag, regexp in resolvers]
+    first: [(tag, expression(f"(?:{regexp.pattern})$", regexp.flags)) for tag, regexp in resolvers]
     for first, resolvers in _Loader.yaml_implicit_resolvers.items()
 }
 
@@ -114,8 +115,8 @@ def _compose_slowly(text: str, error_at: ErrorAt) -> yaml.Node | None:
     return node
 
 
-_BRACKET = re.compile(r"[\[\]{}]")
-_MANY_ON_A_LINE = re.compile(rf"(?:[-?:][ \t]+){{{MAX_DEPTH}}}|^ {{200}}", re.MULTILINE)
+_BRACKET = expression(r"[\[\]{}]")
+_MANY_ON_A_LINE = expression(rf"(?:[-?:][ \t]+){{{MAX_DEPTH}}}|^ {{200}}", re.MULTILINE)
 
 
 def _may_be_deep(text: str) -> bool:
@@ -128,7 +129,7 @@ def _may_be_deep(text: str) -> bool:
     return _MANY_ON_A_LINE.search(text) is not None
 
 
-_PAIR = re.compile(
+_PAIR = expression(
     r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
 )
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 from sandbox_agent_sandbox.policy.fields.explain import dotted
+from sandbox_agent_sandbox.put_off import expression
 
 from sandbox_agent.config.yaml_nodes import MAX_DEPTH, TAG, compose
 from sandbox_agent.embedding.warn import notify
@@ -181,9 +182,9 @@ def _without_collection() -> Iterator[None]:
 _FREE_TEXT = frozenset({"prompt", "instructions", "say", "final"})
 """Fields with whole sentences: nobody comments on one behind its end, without quotes."""
 
-_COMMENT = re.compile(r"([ \t]+)#(.?)[^\n\r]*")
+_COMMENT = expression(r"([ \t]+)#(.?)[^\n\r]*")
 _WORDS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = expression("[\ud800-\udfff]")
 
 
 class _Builder:

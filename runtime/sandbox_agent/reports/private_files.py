@@ -6,7 +6,7 @@ a path is reported if a command names it and somebody cares: the user, or the ag
 
 from __future__ import annotations
 
-import re
+from sandbox_agent_sandbox.put_off import expression
 
 from sandbox_agent.journal import events
 from sandbox_agent.reports.escape import one_line
@@ -14,7 +14,7 @@ from sandbox_agent.reports.escape import one_line
 MAX_LINES = 20
 _MAX_PATHS = 1000
 
-_PRIVATE = re.compile(r"(?<![\w./~-])(?:~|/tmp|/var/tmp|/dev/shm)/[\w./@+-]*[\w@+-]")
+_PRIVATE = expression(r"(?<![\w./~-])(?:~|/tmp|/var/tmp|/dev/shm)/[\w./@+-]*[\w@+-]")
 """A path in a private place, in a text or a command."""
 
 

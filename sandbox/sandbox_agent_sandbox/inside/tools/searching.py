@@ -19,6 +19,7 @@ from sandbox_agent_sandbox.inside.tools.textfile import (
 from sandbox_agent_sandbox.inside.tools.tree import LeftOut, Walk
 from sandbox_agent_sandbox.inside.worker.call_facts import expand_home
 from sandbox_agent_sandbox.inside.worker.tool_result import ToolError
+from sandbox_agent_sandbox.put_off import expression
 
 MAX_SEARCHED = 64 * 1024 * 1024
 """Bytes that search_files reads of one file."""
@@ -28,7 +29,7 @@ MAX_LINE_SHOWN = 500
 """Characters that search_files shows of a line."""
 _LOST = "\ufffd"
 """What stands for bytes that are not UTF-8."""
-_CARRIAGE_RETURN = re.compile(r"\r|(?<!\\)(?:\\\\)*\\(?:r|x0[dD])")
+_CARRIAGE_RETURN = expression(r"\r|(?<!\\)(?:\\\\)*\\(?:r|x0[dD])")
 """In an expression. Otherwise `$` is before a line's `\\r\\n`."""
 _BEFORE_MATCH = 100
 """Characters shown before a match that is far behind in its line."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_SECRET_WORD = re.compile(
+from sandbox_agent_sandbox.put_off import expression
+
+_WORD = expression(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_SECRET_WORD = expression(
     r"(KEY|PASS|AUTH|OAUTH|AUTHORIZATION|CREDS?|CREDENTIALS?|BEARER|JWT|PSK"
     r"|(API|ACCESS|SECRET|PRIVATE|AUTH|MASTER|SERVICE|ACCOUNT|SUBSCRIPTION|LICEN[CS]E)KEY"
     r"|(DB|USER|ROOT|ADMIN|PG)PASS"
@@ -20,7 +22,7 @@ _SECRET_WORD = re.compile(
 _SECRET_LAST_WORD = frozenset({"PAT", "PWD", "COOKIE", "COOKIES"})
 """Words that mean a secret only at the end of a name, and not alone: GITHUB_PAT, MYSQL_PWD."""
 
-_HARMLESS_ENDING = re.compile(
+_HARMLESS_ENDING = expression(
     r"(FILE|PATH|DIR|FOLDER|LOCATION|SOCK|SOCKET|URL|URI|ENDPOINT|HOST|PORT|SERVER|DOMAIN|REALM"
     r"|NAME|TYPE|MODE|METHOD|SCHEME|PROVIDER|ISSUER|AUDIENCE|ALGORITHM|VERSION|FORMAT|PREFIX"
     r"|SIZE|LENGTH|BIT|COUNT|LIMIT|BUDGET|TTL|TIMEOUT|LIFETIME|EXPIRY|RATE|RETRIES|ENABLED"
@@ -28,26 +30,26 @@ _HARMLESS_ENDING = re.compile(
 )
 """Last words of names of variables that say something about a secret, and do not hold it."""
 
-_HARMLESS_PAIR = re.compile(
+_HARMLESS_PAIR = expression(
     r"(PER|MAX|MIN|STOP|SPECIAL|PAD|EOS|BOS) TOKENS?"
     r"|(PUBLIC|CACHE|SORT|PRIMARY|FOREIGN|PARTITION|ROUTING|GROUP|INDEX|IDEMPOTENCY) KEYS?"
     r"|(BY|FIRST|ONE|TWO|SINGLE) PASS"
 )
 """Two words of which the second one means no secret after the first."""
 
-_HARMLESS_VALUE = re.compile(
+_HARMLESS_VALUE = expression(
     r"[0-9]{0,6}|[-+]?[0-9]{1,6}(\.[0-9]{0,6})?([eE][-+]?[0-9]{1,3})?|true|false|yes|no|on|off|none"
     r"|null",
     re.IGNORECASE,
 )
-_PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
-_SECRET_IN_QUERY = re.compile(
+_PASSWORD_IN_URL = expression(r"://[^/\s:@]*:[^/\s@]+@")
+_SECRET_IN_QUERY = expression(
     r"[?&;]((api|access|account|shared|auth)[-_]?)*(key|token|secret|password|sig|signature)"
     r"=[^&;\s]{8}",
     re.IGNORECASE,
 )
-_PRIVATE_KEY = re.compile(r"PRIVATE KEY( BLOCK)?-----")
-SHAPES = re.compile(
+_PRIVATE_KEY = expression(r"PRIVATE KEY( BLOCK)?-----")
+SHAPES = expression(
     r"(?<![A-Za-z0-9_-])("
     r"sk-[A-Za-z0-9_-]{20,}"  # OpenAI, Anthropic, OpenRouter
     r"|[sr]k_(live|test)_[A-Za-z0-9]{16,}"  # Stripe

@@ -9,6 +9,8 @@ import math
 import re
 from collections.abc import Mapping
 
+from sandbox_agent_sandbox.put_off import expression
+
 MAX_DURATION = 3650 * 86400.0
 """Seconds (ten years). Deadlines travel as 64-bit nanoseconds."""
 
@@ -20,10 +22,10 @@ SIZE_FORMS = "a number of bytes, or a number with kB, MB, GB, KiB, MiB or GiB, l
 COUNT_FORMS = "a whole number, or one with k or M, like 200k"
 
 _SECONDS: Mapping[str, float] = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|min|s|m|h|d)\s*")
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
-_COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)([km]?)", re.IGNORECASE)
+_PART = expression(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|min|s|m|h|d)\s*")
+_NUMBER = expression(r"[0-9]+(?:\.[0-9]+)?")
+_SIZE = expression(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
+_COUNT = expression(r"([0-9]+(?:\.[0-9]+)?)([km]?)", re.IGNORECASE)
 _POWER = {"k": 1, "m": 2, "g": 3, "t": 4}
 _MAX_TEXT = 40  # characters; also keeps int() and float() of hostile digits cheap
 
