@@ -5,7 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from sandbox_agent_sandbox.put_off import Names, import_msgspec, put_off, stand_in
+from sandbox_agent_sandbox.put_off import (
+    Names,
+    import_msgspec,
+    late_expressions,
+    put_off,
+    stand_in,
+)
 
 _METADATA = "importlib.metadata"
 
@@ -24,8 +30,6 @@ _OF_PATHLIB: Mapping[str, Names] = {
 _OF_PYDANTIC: Mapping[str, Names] = {
     # To compare secrets. It draws in hashlib, and that OpenSSL's library: 4 MB.
     "secrets": {},
-    # For the source of a function, and to show one in a traceback.
-    "tokenize": {},
 }
 _OF_ASYNCIO: Mapping[str, Names] = {
     # For TLS. A command has no connections: providers are asked by a process of their own.
@@ -58,6 +62,8 @@ def import_for_run() -> None:
         import pydantic.types  # noqa: F401
     with put_off(_OF_ASYNCIO):
         import asyncio  # noqa: F401
+    with late_expressions():
+        import yaml  # noqa: F401
 
 
 def put_off_metadata() -> None:

@@ -61,6 +61,21 @@ def expression(text: str, flags: int = 0) -> re.Pattern[str]:
     return cast("re.Pattern[str]", LateExpression(text, flags))
 
 
+@contextmanager
+def late_expressions() -> Iterator[None]:
+    """What is imported in this block for the first time compiles a regular expression when it uses
+    it first: it has a copy of `re` whose `compile` is `expression`."""
+    import re
+
+    copy = ModuleType("re")
+    copy.__dict__.update(vars(re), compile=expression)
+    sys.modules["re"] = copy
+    try:
+        yield
+    finally:
+        sys.modules["re"] = re
+
+
 def stand_in(name: str, names: Names) -> ModuleType:
     """A module that imports the one of this name when something of it is used. names: see Names."""
     module = ModuleType(name)

@@ -28,6 +28,12 @@ def after(imports: str, code: str) -> str:
         ("import inspect; print(inspect.getsource(inspect.getsource)[:14])", "def getsource("),
         ("import linecache, re; print(len(linecache.getlines(re.__file__)) > 9)", "True"),
         ("import locale; print(isinstance(locale.getlocale(), tuple))", "True"),
+        (
+            "import yaml; print(yaml.safe_load('a: 2026-11-29'))",
+            "{'a': datetime.date(2026, 11, 29)}",
+        ),
+        ("import yaml; print(yaml.reader.Reader.NON_PRINTABLE.search('a\\0').start())", "1"),
+        ("import re; print(type(re.compile('a')).__name__)", "Pattern"),
         ("import uuid; print(uuid.uuid5(uuid.NAMESPACE_DNS, 'a').version)", "5"),
     ],
 )

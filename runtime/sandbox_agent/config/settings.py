@@ -109,8 +109,7 @@ class ToolChoice(ConfigModel):
 
     _prefix = ("tools",)
 
-    # Not the function itself: the signature of one in C is text, which takes a while to read.
-    tool: Annotated[Any, PlainSerializer(lambda tool: msgspec.to_builtins(tool))]
+    tool: Annotated[Any, PlainSerializer(msgspec.to_builtins)]
     """`shell`, `files`, or `package.module:function`; for a function that was given as an object,
     its FunctionPlace."""
 
@@ -286,7 +285,7 @@ class Settings(ConfigModel):
     some 7 MB of memory. 0: each call starts its own. At most 8 are kept; with less room for them,
     fewer, and you are told."""
 
-    verify: list[Text] = Field([])
+    verify: list[Text] = Field(default_factory=list)
     """Shell commands that run in the sandbox after the agent says it is done. All must succeed, or
     the run has failed."""
 

@@ -57,7 +57,7 @@ class ModelChoice(ConfigModel):
     stream: bool = True
     """Whether answers come in pieces."""
 
-    params: dict[str, Any] = Field({})
+    params: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of `litellm.completion`: temperature, max_tokens, reasoning_effort. No key:
     keys are in the environment."""
 
