@@ -1,4 +1,4 @@
-"""`scripts/api`: writes or checks the files beside this one."""
+"""`scripts/api`: writes or checks the files beside this one, and what models are told of tools."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from paths import CHECKOUT
+from sandbox_agent.tools.built_in import DESCRIBED
 
 from api.changes import changes, newest, unsaid
-from api.surface import Surface, read
+from api.surface import Surface, built_in_tools, read
 
 HERE = Path(__file__).resolve().parent
 NOW = HERE / "python.json"
@@ -30,6 +31,7 @@ def main() -> int:
         print(f"CHANGELOG.md says {heading()!r}: date the version first", file=sys.stderr)
         return 2
     write(NOW, surface)
+    DESCRIBED.write_bytes(built_in_tools())
     if options.release or not RELEASED.exists():
         write(RELEASED, surface)
     return 0

@@ -12,9 +12,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import msgspec
+from sandbox_agent.tools.built_in import BUILT_IN
+from sandbox_agent_sandbox.inside.worker.signature import describe
 
 from api.python import public_names, stable
 from api.schema import Entries, fields
@@ -34,6 +37,16 @@ def read() -> Surface:
     }
     read_again: Surface = json.loads(json.dumps(surface))  # a tuple is a list, as in the file
     return read_again
+
+
+def built_in_tools() -> bytes:
+    """What a model is told of each built-in tool, as `sandbox_agent.tools.built_in` reads it."""
+    specs = [
+        describe(getattr(import_module(one.module), one.qualname), one)
+        for functions in BUILT_IN.values()
+        for one in functions
+    ]
+    return msgspec.json.format(msgspec.json.encode(specs), indent=1) + b"\n"
 
 
 def task_schema() -> Any:

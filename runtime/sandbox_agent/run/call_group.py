@@ -23,7 +23,8 @@ from sandbox_agent.models import STOPPED
 from sandbox_agent.run.call import Caller, Request
 from sandbox_agent.run.run_journal import RunJournal
 from sandbox_agent.tools.arguments import BadArguments, read_arguments
-from sandbox_agent.tools.registry import SHELL, Registry, time_for
+from sandbox_agent.tools.built_in import SHELL
+from sandbox_agent.tools.registry import Registry, time_for
 
 T = TypeVar("T")
 

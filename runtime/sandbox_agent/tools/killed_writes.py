@@ -15,7 +15,7 @@ from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_sandbox.outcome import Outcome
 from sandbox_agent_sandbox.temporary_files import remove_leftovers
 
-from sandbox_agent.tools.registry import BUILT_IN
+from sandbox_agent.tools.built_in import BUILT_IN
 
 _WRITERS = {"write_file", "edit_file"}
 _FUNCTIONS = {function for function in BUILT_IN["files"] if function.qualname in _WRITERS}

@@ -2,7 +2,7 @@
 
 There is one mechanism: a tool is a Python function that a worker finds by its FunctionRef, the
 built-in ones too. Functions of others are described by a worker, inside the walls: this process
-does not import them. Built-in functions are described here.
+does not import them. What is told of the built-in ones is in `built_in`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sandbox_agent_ipc.messages import FunctionRef, ToolProblem, ToolSpec
 from sandbox_agent.config.functions import FunctionPlace, show
 from sandbox_agent.errors import ConfigError
 from sandbox_agent.journal.events import ToolEntry
+from sandbox_agent.tools.built_in import BUILT_IN, HOME, SHELL, described
 from sandbox_agent.tools.exec_tool import EXEC, EXEC_SPEC
 
 if TYPE_CHECKING:
@@ -27,25 +28,6 @@ if TYPE_CHECKING:
 
     from sandbox_agent.config.plain import PlainTool
     from sandbox_agent.config.settings import ToolChoice
-
-_OURS = "sandbox_agent_sandbox.inside.tools"
-_FILES = {
-    "read_file": "files",
-    "write_file": "writing",
-    "edit_file": "writing",
-    "list_files": "files",
-    "find_files": "finding",
-    "search_files": "searching",
-}
-"""The tools of the set `files`, and the module of each."""
-
-BUILT_IN: Mapping[str, tuple[FunctionRef, ...]] = {
-    "shell": (FunctionRef(f"{_OURS}.shell", "shell"),),
-    "files": tuple(FunctionRef(f"{_OURS}.{module}", name) for name, module in _FILES.items()),
-}
-"""Built-in names (`config.settings.BUILT_IN_TOOLS`) and the functions that each stands for."""
-
-SHELL = BUILT_IN["shell"][0]
 
 Describe = Callable[[list[FunctionRef]], Awaitable[list[ToolSpec | ToolProblem]]]
 """Asks a worker what a model is told of functions."""
@@ -120,10 +102,11 @@ async def resolve(
     wanted = [(one, ours, c.timeout) for c in choices for one, ours in _functions(c)]
     hints = [_hint(choice) for choice in choices for _, ours in _functions(choice) if not ours]
     foreign = [one for one, ours, _ in wanted if not ours]
-    described = await describe(foreign) if foreign else []
-    answers = iter(zip(described, hints, strict=True))
+    told = await describe(foreign) if foreign else []
+    answers = iter(zip(told, hints, strict=True))
+    built_in = described()
     tools = [
-        ToolEntry(_described(one) if ours else _checked(*next(answers)), timeout)
+        ToolEntry(_described(one, built_in) if ours else _checked(*next(answers)), timeout)
         for one, ours, timeout in wanted
     ]
     if limits is not None:
@@ -142,16 +125,19 @@ def _functions(choice: ToolChoice | PlainTool) -> list[tuple[FunctionRef, bool]]
     """The functions that a choice stands for, and whether each is known to be one of ours."""
     if isinstance(choice.tool, FunctionPlace):
         function = choice.tool.function
-        return [(function, function.module.startswith(f"{_OURS}."))]
+        return [(function, function.module.startswith(f"{HOME}."))]
     if choice.tool in BUILT_IN:
         return [(function, True) for function in BUILT_IN[choice.tool]]
     module, _, qualname = choice.tool.partition(":")
     return [(FunctionRef(module, qualname), False)]
 
 
-def _described(reference: FunctionRef) -> ToolSpec:
+def _described(reference: FunctionRef, built_in: Mapping[FunctionRef, ToolSpec]) -> ToolSpec:
     if reference == EXEC:
         return EXEC_SPEC
+    if reference in built_in:
+        return built_in[reference]
+    # Another function of ours, that was given as an object.
     from sandbox_agent_sandbox.inside.worker.signature import describe
 
     function = getattr(importlib.import_module(reference.module), reference.qualname)

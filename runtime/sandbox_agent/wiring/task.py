@@ -24,7 +24,7 @@ from sandbox_agent.journal.recorder import OnEvent
 from sandbox_agent.models import Model
 from sandbox_agent.models.by_name import make_model
 from sandbox_agent.models.scripted import ScriptedModel
-from sandbox_agent.tools.registry import BUILT_IN
+from sandbox_agent.tools.built_in import BUILT_IN
 
 
 def prepare(

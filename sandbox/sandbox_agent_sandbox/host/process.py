@@ -62,6 +62,10 @@ class Process:
         """Its worker has given its result, so it is about to end by itself: end it now, where that
         is sooner. From any thread."""
 
+    def discard(self) -> None:
+        """End what no call has had: it runs nothing of a tool."""
+        self.kill()
+
     def prepare(self) -> None:
         """Import what signals need. A call that is flagged may have to be signalled soon; most end
         by themselves, so the process is looked at when it is signalled."""
@@ -187,6 +191,10 @@ class CallInit(Process):
         held = self._held  # held while it is used, see Descriptor
         with suppress(OSError):  # it has ended
             signal.pidfd_send_signal(held.number, signal.SIGKILL)
+
+    def discard(self) -> None:
+        """SIGKILL: there is no storm of forks. The pidfd is enough, so psutil is not imported."""
+        self.dismiss()
 
     def close(self) -> None:
         """Let go of it."""

@@ -259,7 +259,7 @@ class Spares:
             spare.was_offered = True
             self._waiting.append(spare)
         elif spare.process is not None:
-            spare.process.kill()
+            spare.process.discard()
 
     def _has_died(self, spare: Spare, pidfd: int) -> None:
         if spare.process is None or not spare.process.has_ended:
@@ -320,10 +320,11 @@ class Spares:
         return any(not spare.died for spare in self._by_pidfd.values())
 
     def kill(self) -> None:
-        """The order to end, to those that no call has taken."""
+        """The order to end, to those that no call has taken. With namespaces they have ended with
+        init."""
         for spare in (*self.waiting(), *self._by_outbox.values()):
-            if spare.process is not None:
-                spare.process.kill()
+            if spare.process is not None and not spare.process.has_ended:
+                spare.process.discard()
 
     def close(self) -> None:
         """Give everything back. The sandbox has ended."""

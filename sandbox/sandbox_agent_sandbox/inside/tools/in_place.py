@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 
+from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.tools.seen import (
     FLAGS,
     PATIENCE,
@@ -87,9 +88,6 @@ def _overwritten(fd: int, old: bytes | None, size: int) -> bytes | None:
 
 def _reserve(fd: int, size: int) -> None:
     """Fail now, while the old content is whole, if the disk has no room for the new content."""
-    # Here, since the agent describes this tool, and never writes by it: it needs no ctypes.
-    from sandbox_agent_sandbox.inside.kernel import syscalls
-
     try:
         if size:
             syscalls.reserve_space(fd, size)

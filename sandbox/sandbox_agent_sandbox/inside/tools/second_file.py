@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 
+from sandbox_agent_sandbox.inside.kernel import syscalls
 from sandbox_agent_sandbox.inside.tools.seen import (
     FLAGS,
     PATIENCE,
@@ -111,7 +112,7 @@ def create(folder: int, name: str, data: bytes) -> None:
             # A file system without hard links.
             temporary.give_name()
             try:
-                _rename(folder, temporary.name, name)
+                syscalls.renameat2(folder, temporary.name, name, syscalls.RENAME_NOREPLACE)
             except FileExistsError:
                 raise Changed from None
             except OSError as error:
@@ -169,16 +170,6 @@ def replace(folder: int, name: str, seen: Seen, old: bytes | None, data: bytes) 
     return ""
 
 
-def _rename(folder: int, old: str, new: str, *, exchange: bool = False) -> None:
-    """renameat2(2) within the folder. Without `exchange`, FileExistsError if there is a `new`.
-    Raises OSError."""
-    # Here, since the agent describes this tool, and never writes by it: it needs no ctypes.
-    from sandbox_agent_sandbox.inside.kernel import syscalls
-
-    flag = syscalls.RENAME_EXCHANGE if exchange else syscalls.RENAME_NOREPLACE
-    syscalls.renameat2(folder, old, new, flag)
-
-
 def _exchange(
     folder: int, name: str, temporary: _Temporary, seen: Seen, unchanged: Callable[[], bool]
 ) -> None:
@@ -186,7 +177,7 @@ def _exchange(
     seen, exchange them again and raise Changed."""
 
     def exchange() -> tuple[int, int] | None:
-        _rename(folder, temporary.name, name, exchange=True)
+        syscalls.renameat2(folder, temporary.name, name, syscalls.RENAME_EXCHANGE)
         return inode_of(folder, temporary.name)
 
     there = inode_of(folder, temporary.name)
