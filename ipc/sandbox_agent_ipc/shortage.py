@@ -6,6 +6,10 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import threading
 
 
 class Shortage:
@@ -54,6 +58,9 @@ call would block, and ENOSPC of unshare(2) that there are too many namespaces.""
 
 _DEFAULT_STACK = 8 << 20
 """Bytes that a thread's stack takes where RLIMIT_STACK is unlimited, or more than enough."""
+
+_LOOK_SECONDS = 0.5
+"""How long a thread that was started may be silent before it is looked whether it is there."""
 
 _NO_THREAD = "can't start new thread"
 """CPython's text for EAGAIN of pthread_create(3): it passes no errno on."""
@@ -105,6 +112,44 @@ def shortage_in(text: str) -> Shortage | None:
     if match := re.search(_ERRNO, text):
         return SHORTAGES.get(int(match[1]))
     return next((SHORTAGES[number] for words, number in _WORDS if words in text), None)
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """`thread.start()`. Raises RuntimeError where no thread can be started.
+
+    CPython's own waits for ever where there is memory for the thread's stack and for nothing else:
+    the thread ends then before it could say that it runs.
+    """
+    import threading  # whoever has a thread has imported it
+
+    started = threading.Event()
+    wait = started.wait
+
+    def wait_until_it_runs() -> None:
+        while not wait(_LOOK_SECONDS):
+            if not _may_still_run():
+                raise RuntimeError(_NO_THREAD)
+
+    vars(started)["wait"], vars(thread)["_started"] = wait_until_it_runs, started
+    try:
+        thread.start()
+    except RuntimeError:
+        vars(threading)["_limbo"].pop(thread, None)  # it counts as one that is about to run
+        raise
+    finally:
+        vars(started).pop("wait", None)
+
+
+def _may_still_run() -> bool:
+    """Whether this process has a thread that Python does not know: one that is about to say that it
+    runs, or one of a library."""
+    import threading
+
+    try:
+        known = {thread.native_id for thread in threading.enumerate()}
+        return not {int(task) for task in os.listdir("/proc/self/task")} <= known
+    except (MemoryError, OSError):
+        return False
 
 
 def _has_no_room_for_a_stack() -> bool:

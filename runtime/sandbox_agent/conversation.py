@@ -332,15 +332,11 @@ class Conversation:
         self._closed = True
         if self._run is not None:
             self._run.close()
-        # Meanwhile the disk frees what was reserved, for which some need milliseconds.
-        freeing = threading.Thread(target=self._give_back_room, daemon=True)
-        if self._recorder.has_room:
-            with contextlib.suppress(RuntimeError):  # no more threads: closing frees it, too
-                freeing.start()
-        survivors = self._host.close()
-        run_async(self._setup.model.aclose)
-        if freeing.is_alive():
-            freeing.join()
+        with contextlib.ExitStack() as meanwhile:
+            if self._has_no_run:
+                meanwhile.enter_context(self._recorder.giving_back_room())
+            survivors = self._host.close()
+            run_async(self._setup.model.aclose)
         self._close_journal()
         return survivors
 
@@ -362,13 +358,17 @@ class Conversation:
         model.result()
         return closing.result()
 
+    @property
+    def _has_no_run(self) -> bool:
+        """A run that is not over, because it is in this very thread, still writes its end."""
+        return self._run is None or self._run.is_over
+
     def _give_back_room(self) -> None:
-        # A run that is not over, because it is in this very thread, still writes its end.
-        if self._run is None or self._run.is_over:
+        if self._has_no_run:
             self._recorder.give_back_room()
 
     def _close_journal(self) -> None:
-        if self._run is None or self._run.is_over:
+        if self._has_no_run:
             self._recorder.close()
 
     def _check_open(self) -> None:

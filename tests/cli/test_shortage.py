@@ -46,9 +46,14 @@ def tasks_left(person: Person, count: int) -> Iterator[Start]:
         group.rmdir()
 
 
+def without_warning(text: str) -> str:
+    """A command that has room for all else may have none for what hears `sandbox-agent cancel`."""
+    warned = r"warning: `sandbox-agent cancel` cannot reach this run: [^;\n]*; hint: .*\n"
+    return re.sub(rf"\A{warned}", "", text)
+
+
 def one_message(text: str, *words: str) -> None:
-    warned = r"warning: `sandbox-agent cancel` cannot reach this run: (can't|.*Too many open).*\n"
-    text = re.sub(rf"\A{warned}", "", text)
+    text = without_warning(text)
     assert text.startswith("sandbox-agent: ")
     assert text.count("sandbox-agent:") == 1, text
     assert text.count("hint:") == 1, text
@@ -72,7 +77,7 @@ def test_a_command_ends_with_its_own_code_or_says_that_no_process_can_be_started
             code, err = exec_five(person, start)
         codes.append(code)
         if code == 5:
-            assert err == ""
+            assert without_warning(err) == ""
         else:
             assert code == 125, err
             one_message(err, "processes or threads")
@@ -102,7 +107,7 @@ def test_a_verify_command_that_could_not_be_started_is_no_failure_of_the_agent(
 def test_too_few_descriptors_are_called_that(person: Person, count: int) -> None:
     code, err = exec_five(person, _limited("n", count))
     if code == 5:
-        assert err == ""
+        assert without_warning(err) == ""
         return
     assert code == 125, err
     one_message(err, "too many open files")
@@ -117,7 +122,7 @@ def _limited(letter: str, value: int) -> Start:
 def test_too_little_memory_is_called_that(person: Person, megabytes: int) -> None:
     code, err = exec_five(person, _limited("v", megabytes * 1024))
     if code == 5:
-        assert err == ""
+        assert without_warning(err) == ""
         return
     assert code == 125, err
     one_message(err, "memory", "threads")

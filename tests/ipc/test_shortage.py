@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 
 import pytest
-from sandbox_agent_ipc.shortage import explained, is_shortage, shortage_in, shortage_of
+from sandbox_agent_ipc import shortage
+from sandbox_agent_ipc.shortage import (
+    explained,
+    is_shortage,
+    shortage_in,
+    shortage_of,
+    start_thread,
+)
 
 
 def os_error(number: int) -> OSError:
@@ -84,3 +92,47 @@ def test_the_last_line_of_a_program_says_of_what_it_died(line: str, what: str) -
 @pytest.mark.parametrize("line", ["", "ModuleNotFoundError: No module named 'x'", "[Errno 2] No"])
 def test_other_last_lines_say_nothing_of_a_shortage(line: str) -> None:
     assert shortage_in(line) is None
+
+
+class StillBorn(threading.Thread):
+    """It ends before it can say that it runs: as one does that finds memory for its stack alone."""
+
+    def _bootstrap(self) -> None:
+        raise MemoryError
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_thread_that_ends_before_it_runs_is_not_waited_for() -> None:
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        start_thread(StillBorn(target=print))
+
+
+class Late(threading.Thread):
+    """It says late that it runs."""
+
+    may_run = threading.Event()
+
+    def _bootstrap(self) -> None:
+        self.may_run.wait(20)
+        super()._bootstrap()  # type: ignore[misc]
+
+
+def test_a_thread_that_is_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shortage, "_LOOK_SECONDS", 0.001)
+    looks = []
+
+    def look() -> bool:
+        looks.append(may_still_run())
+        if len(looks) == 3:
+            Late.may_run.set()
+        return looks[-1]
+
+    may_still_run = shortage._may_still_run
+    monkeypatch.setattr(shortage, "_may_still_run", look)
+    done = threading.Event()
+    thread = Late(target=done.set)
+    start_thread(thread)
+    assert done.wait(20)
+    thread.join(20)
+    assert not thread.is_alive()
+    assert looks[:3] == [True] * 3

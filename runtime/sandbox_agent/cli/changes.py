@@ -7,6 +7,8 @@ import threading
 from concurrent.futures import Future, wait
 from pathlib import Path
 
+from sandbox_agent_ipc.shortage import start_thread
+
 from sandbox_agent.cli.signals import Signals
 from sandbox_agent.reports.workspace_changes import Snapshot, summary
 
@@ -41,7 +43,7 @@ class Changes:
                 after.set_exception(error)
 
         try:
-            threading.Thread(target=look, name="sandbox-agent changes", daemon=True).start()
+            start_thread(threading.Thread(target=look, name="sandbox-agent changes", daemon=True))
         except RuntimeError:  # no thread is left
             look()
         while not wait([after], _LOOK_SECONDS).done:

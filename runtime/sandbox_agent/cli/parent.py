@@ -12,6 +12,8 @@ import signal
 import threading
 from collections.abc import Callable
 
+from sandbox_agent_ipc.shortage import start_thread
+
 from sandbox_agent.cli.console import is_on
 
 PARENT_DIED = signal.SIGHUP
@@ -49,4 +51,4 @@ def watch_parent(strike: Callable[[int], None], parent: int) -> None:
         poller.poll()
         strike(PARENT_DIED)
 
-    threading.Thread(target=wait, name="sandbox-agent parent", daemon=True).start()
+    start_thread(threading.Thread(target=wait, name="sandbox-agent parent", daemon=True))

@@ -41,6 +41,8 @@ from math import inf
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from sandbox_agent_ipc.shortage import start_thread
+
 from sandbox_agent.exit_codes import by_signal
 
 if TYPE_CHECKING:
@@ -145,7 +147,7 @@ class Signals:
                     self._taken.add(number)
             signal.pthread_sigmask(signal.SIG_BLOCK, self._taken)
             thread = threading.Thread(target=self._main, name="sandbox-agent signals", daemon=True)
-            thread.start()
+            start_thread(thread)
         except RuntimeError:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             raise

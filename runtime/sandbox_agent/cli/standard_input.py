@@ -31,6 +31,7 @@ import threading
 from abc import ABC, abstractmethod
 from contextlib import suppress
 
+from sandbox_agent_ipc.shortage import start_thread
 from sandbox_agent_sandbox.host.descriptors import Descriptor, pipe
 
 _PIECE = 4096
@@ -86,7 +87,7 @@ class StandardInput:
         so that it notices when the command closes the pipe."""
         if self._thread is not None and self.read_end is not None:
             self.read_end.close()
-            self._thread.start()
+            start_thread(self._thread)
 
     def pause(self) -> None:
         """Reads no more. The command does not find the end of its input: it would take a part for

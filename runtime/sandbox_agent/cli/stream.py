@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from sandbox_agent_ipc.shortage import start_thread
 from sandbox_agent_sandbox import capture
 
 QUEUE_BYTES = 1024 * 1024
@@ -124,7 +125,7 @@ class Stream:
                 target=self._work, name=f"stream {self.fd}", daemon=True
             )
             try:
-                self._thread.start()
+                start_thread(self._thread)
             except RuntimeError:  # no process or thread is left: pids.max, RLIMIT_NPROC
                 self._closing = True
                 self._work()

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from sandbox_agent_ipc.shortage import shortage_of
+from sandbox_agent_ipc.shortage import shortage_of, start_thread
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def run_async(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
 
     thread = threading.Thread(target=run, name="sandbox-agent-close")
     try:
-        thread.start()
+        start_thread(thread)
     except RuntimeError:  # no thread can be started; where no loop is running, none is needed
         run()
     else:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandbox_agent_ipc.after_fork import call_after_fork
+from sandbox_agent_ipc.shortage import explained, start_thread
 
 from sandbox_agent.embedding.warn import complain
 
@@ -58,7 +59,7 @@ class Control:
             self._for_thread.append((pipe, stopped))
             self._stop.append(stop)
             call_after_fork(self)
-            self._thread.start()
+            start_thread(self._thread)
         except BaseException:
             if self._stop:
                 self.close()  # A signal handler raised. The thread may be running.
@@ -136,7 +137,7 @@ def listen(folder: Path, interrupt: Callable[[], object]) -> Control | None:
     try:
         return Control(folder, interrupt)
     except (OSError, RuntimeError) as error:
-        complain(f"`sandbox-agent cancel` cannot reach this run: {error}")
+        complain(f"`sandbox-agent cancel` cannot reach this run: {explained(error)}")
         return None
 
 

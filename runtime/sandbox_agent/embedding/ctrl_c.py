@@ -19,6 +19,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
 from sandbox_agent_ipc.after_fork import call_after_fork
+from sandbox_agent_ipc.shortage import start_thread
 
 from sandbox_agent.embedding.signal_wakeup import is_of_a_run, put_back
 from sandbox_agent.errors import AgentError, StateError
@@ -124,7 +125,7 @@ class CtrlC:
             target=self._watch, name="sandbox-agent ctrl-c", daemon=True
         )
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        self._thread.start()
+        start_thread(self._thread)
         self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._was_of_a_run = is_of_a_run(self._before)
         call_after_fork(self)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sandbox_agent_ipc.futures import call_soon, running_loop
+from sandbox_agent_ipc.shortage import start_thread
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,7 +30,8 @@ class Background(Generic[T]):
         self._settle: Callable[[asyncio.Future[T]], None] | None = None
         self._waiting: list[asyncio.Future[T]] = []
         try:
-            threading.Thread(target=self._run, name=f"sandbox-agent {name}", daemon=True).start()
+            thread = threading.Thread(target=self._run, name=f"sandbox-agent {name}", daemon=True)
+            start_thread(thread)
         except RuntimeError:
             self._run()
 

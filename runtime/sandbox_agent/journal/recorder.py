@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from sandbox_agent_ipc.shortage import start_thread
 
 from sandbox_agent.embedding.warn import complain
 from sandbox_agent.journal import room
@@ -196,17 +197,26 @@ class Recorder:
                 with contextlib.suppress(OSError):
                     os.close(fd)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether there is room to free."""
-        return bool(self._records) or (self._writer is not None and self._writer.has_room)
-
     def give_back_room(self) -> None:
         """Free the room that was reserved on the disk. Only when no run is going."""
         with self._lock:
             self.free_records()
             if self._writer is not None:
                 self._writer.give_back_room()
+
+    @contextlib.contextmanager
+    def giving_back_room(self) -> Iterator[None]:
+        """Meanwhile the room is freed, in a thread: some disks need milliseconds. Only when no run
+        is going. `close` frees it, too, where there is no thread."""
+        freeing = threading.Thread(target=self.give_back_room, daemon=True)
+        with contextlib.suppress(RuntimeError):
+            if self._records or (self._writer is not None and self._writer.has_room):
+                start_thread(freeing)
+        try:
+            yield
+        finally:
+            if freeing.is_alive():
+                freeing.join()
 
     def close(self) -> None:
         """Close the journal. A later event opens it again."""

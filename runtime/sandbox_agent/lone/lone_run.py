@@ -7,8 +7,6 @@ neither tasks nor asyncio.
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -218,12 +216,6 @@ class LoneRun:
     def close(self) -> None:
         """Take the sandbox down, and wait until nothing is left of it. Idempotent."""
         recorder = self._setup.recorder
-        # Meanwhile the disk frees what was reserved, for which some need milliseconds.
-        freeing = threading.Thread(target=recorder.give_back_room, daemon=True)
-        if recorder.has_room:
-            with contextlib.suppress(RuntimeError):  # no more threads: closing frees it, too
-                freeing.start()
-        self._opening.close()
-        if freeing.is_alive():
-            freeing.join()
+        with recorder.giving_back_room():
+            self._opening.close()
         recorder.close()

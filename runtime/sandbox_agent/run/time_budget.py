@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from sandbox_agent_ipc.shortage import start_thread
+
 _JOIN_LIMIT = 1.0
 """Seconds to wait for the thread, which may be in a callback of a token."""
 
@@ -22,7 +24,7 @@ def time_budget(seconds: float | None, stop: Callable[[], object]) -> Iterator[N
         return
     timer = threading.Timer(min(max(seconds, 0), threading.TIMEOUT_MAX), stop)
     timer.name, timer.daemon = "sandbox-agent time budget", True
-    timer.start()
+    start_thread(timer)
     try:
         yield
     finally:

@@ -48,6 +48,15 @@ if TYPE_CHECKING:
     from sandbox_agent_sandbox.host.session import Session
 
 
+_MOMENT = 0.1
+"""Seconds in which an event loop has called what a thread asked it to."""
+
+_NOBODY_BUILDS = (
+    "the sandbox cannot be built: the thread that builds it has ended; hint: it may have found no "
+    "memory (ulimit -v, ulimit -d; memory.max of the cgroup)"
+)
+
+
 class Cell:
     """A sandbox and the calls in it.
 
@@ -134,8 +143,9 @@ class Cell:
         patience = self._supervisor.deadlines.open + self._supervisor.deadlines.launch
         while not done.done():
             await wait({done}, timeout=patience)
-            if not done.done():
-                self._supervisor.kill_stopped_spawner()
+            if not done.done() and not self._supervisor.kill_stopped_spawner():
+                await wait({done}, timeout=_MOMENT)  # for what it said last
+                resolve(SandboxUnavailable(_NOBODY_BUILDS))
         failure = done.result()
         if failure is not None:
             self.close()

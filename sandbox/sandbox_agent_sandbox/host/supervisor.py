@@ -18,6 +18,7 @@ from math import inf
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.errors import IpcError
 from sandbox_agent_ipc.messages import CallFailed, Frozen, OverLimit
+from sandbox_agent_ipc.shortage import explained, start_thread
 
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError
 from sandbox_agent_sandbox.host.call_process import CallProcess
@@ -71,14 +72,12 @@ class Supervisor(CallOrders):
 
     def launch(self) -> None:
         """Start the spawner, which waits for the plan. It is waited for: who goes on at once takes
-        Python's lock from the thread that starts it. Raises RuntimeError where there is no room for
-        a thread."""
-        self._thread.start()
+        Python's lock from the thread that starts it. Raises RuntimeError if it cannot start."""
+        start_thread(self._thread)
         self._told.wait(_PATIENCE)
 
     def open(self, plan: Plan, on_open: OnOpen) -> None:
-        """Begin to build the sandbox, after `launch`. on_open may be called more than once. The
-        thread is waited for, as there."""
+        """Begin to build the sandbox, after `launch`; wait as there. It may call on_open twice."""
         self._sandbox.on_open = self.spares.after_open(on_open)
         self._told.clear()
         self._commands.add(lambda now: self._sandbox.build(plan, self.spares.prepare(plan)))
@@ -204,17 +203,18 @@ class Supervisor(CallOrders):
             self._epoll.close()
             return ()
         self.begin_close(self.deadlines.launch)
-        while self._thread.is_alive():
-            self.kill_stopped_spawner()
+        while self.kill_stopped_spawner():
             self._thread.join(self.deadlines.launch)
         self._commands.close()
         return self._sandbox.survivors
 
-    def kill_stopped_spawner(self) -> None:
+    def kill_stopped_spawner(self) -> bool:
         """SIGKILL to a spawner that is still between fork and exec, if there is one: stopped there,
-        it stops the supervisor's thread, too (vfork(2)). For a thread whose patience is over."""
-        if self._sandbox.state.state is State.STARTING and self._thread.native_id is not None:
-            kill_before_exec(self._thread.native_id)
+        it stops the supervisor's thread, too (vfork(2)). Returns whether that thread is there."""
+        is_there, thread = self._thread.is_alive(), self._thread.native_id
+        if is_there and self._sandbox.state.state is State.STARTING and thread is not None:
+            kill_before_exec(thread)
+        return is_there
 
     def _ladder(self, call_process: CallProcess, grace: float, term: float, now: float) -> Ladder:
         return Ladder(call_process, grace=grace, term=term, deadlines=self.deadlines, now=now)
@@ -240,9 +240,9 @@ class Supervisor(CallOrders):
                 while not self._is_done():
                     self._step()
         except Exception as error:
-            # A handshake of another version, or a bug. Either way the sandbox ends with us.
-            self._sandbox.state.fail(SandboxBroken(f"the sandbox was given up: {error}"))
-            if not isinstance(error, IpcError):
+            # A handshake of another version, no memory, or a bug. The sandbox ends with us.
+            self._sandbox.state.fail(SandboxBroken(f"the sandbox was given up: {explained(error)}"))
+            if not isinstance(error, IpcError | MemoryError):
                 raise
         finally:
             self._told.set()

@@ -20,7 +20,10 @@ from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.errors import IpcError
 from sandbox_agent_sandbox.errors import SandboxUnavailable
 from sandbox_agent_sandbox.host.cell import Cell
+from sandbox_agent_sandbox.host.deadlines import Deadlines
+from sandbox_agent_sandbox.host.disk import sandbox_disk
 from sandbox_agent_sandbox.host.sandbox_state import State
+from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.outcome import CallResult, Outcome, Rung, StartedState
 from sandbox_agent_sandbox.policy.make_plan import make_plan
 from sandbox_agent_sandbox.policy.policy import Policy
@@ -61,6 +64,46 @@ def test_a_sandbox_without_a_thread_says_so_and_leaves_nothing(tmp_path: Path) -
             run(main)
     finally:
         threading.stack_size(before)
+
+
+def test_a_sandbox_whose_disk_cannot_be_watched_is_closed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread has begun to look for what others left, so none is waited for."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "sandbox-agent disk":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(sandbox_disk, "_SWEEP", 10_000.0)
+
+    async def main() -> None:
+        async with sandbox(tmp_path):
+            pass
+
+    with pytest.raises(SandboxUnavailable, match=r"processes or threads can be started.*ulimit -u"):
+        run(main)
+
+
+def test_a_sandbox_whose_thread_ends_without_a_word_says_that_nobody_builds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one can that finds no memory to say so."""
+    plan = make_plan(Policy(), host_facts(), workspace=tmp_path)
+    monkeypatch.setattr(Supervisor, "_main", lambda self: self._told.set())
+
+    async def main() -> None:
+        cell = Cell(plan, grace=0.1, term=0.1, deadlines=Deadlines(open=0.1))
+        try:
+            await cell.open()
+        finally:
+            assert cell.close() == ()
+
+    with pytest.raises(SandboxUnavailable, match="the thread that builds it has ended; hint: "):
+        run(main)
 
 
 def test_a_board_that_cannot_be_made_names_the_hint_and_no_other() -> None:

@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sandbox_agent_ipc.shortage import start_thread
+
 from sandbox_agent.cli.console import Console
 from sandbox_agent.cli.terminal.locale import is_utf8
 from sandbox_agent.embedding.warn import complain
@@ -94,7 +96,7 @@ class LiveView:
     def start(self) -> None:
         thread = threading.Thread(target=self._work, name="sandbox-agent view", daemon=True)
         try:
-            thread.start()
+            start_thread(thread)
         except RuntimeError:  # no thread is left: all is said at the end
             return
         self._thread = thread

@@ -19,7 +19,7 @@ import msgspec
 from sandbox_agent_ipc.futures import call_soon, cancellation
 from sandbox_agent_ipc.messages import FunctionRef
 from sandbox_agent_ipc.model_messages import Answer, Ask, Failure, FailureKind, FromModel, Piece
-from sandbox_agent_ipc.shortage import explained, shortage_in
+from sandbox_agent_ipc.shortage import explained, shortage_in, start_thread
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import SandboxBroken, SandboxError, SandboxUnavailable
 from sandbox_agent_sandbox.host.deadlines import DEFAULT, Deadlines
@@ -130,7 +130,7 @@ class ModelProcess:
             # the same user, and they cannot read its environment or memory. prctl(2), ptrace(2).
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
             try:
-                self._thread.start()
+                start_thread(self._thread)
             except RuntimeError as error:
                 self._started = False
                 why = f"the model process cannot be started: {explained(error)}"

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from sandbox_agent_ipc.shortage import start_thread
+
 from sandbox_agent_sandbox.host.disk.area import Area, remove_leftovers
 from sandbox_agent_sandbox.host.disk.filled import Filled, file_clock
 from sandbox_agent_sandbox.outcome import LimitMet
@@ -70,8 +72,9 @@ class SandboxDisk:
         self._init = init
         if self._plan.private.base or (self._plan.disk is not None and _writable(self._plan)):
             name = "sandbox-agent disk"
-            self._thread = threading.Thread(target=self._main, name=name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._main, name=name, daemon=True)
+            start_thread(thread)
+            self._thread = thread
 
     def met(self) -> tuple[LimitMet, ...]:
         """The limits that may be met now, at the end of a call, and that nothing else names. How
@@ -92,12 +95,12 @@ class SandboxDisk:
     def begin_to_close(self) -> None:
         """Begin to remove it, after the last process of the sandbox. Idempotent."""
         self._stopped.set()
-        if self._thread is not None and self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join(_MOMENT)
         if self._removal is None and (self._area is not None or self._plan.private.base):
             removal = threading.Thread(target=self._remove, name=REMOVAL, daemon=False)
             try:
-                removal.start()
+                start_thread(removal)
             except RuntimeError:  # no more threads, or the interpreter is at its end
                 self._remove()
             else:
@@ -121,13 +124,18 @@ class SandboxDisk:
             remove_leftovers(self._plan.private.base)
 
     def _main(self) -> None:
-        with suppress(OSError):
-            self._set_limits()
         sweep = threading.Thread(target=self._sweep, name="sandbox-agent sweep", daemon=True)
         try:
-            sweep.start()
-        except RuntimeError:  # no more threads
-            self._swept.set()
+            self._watch(sweep)
+        finally:
+            if not sweep.is_alive():
+                self._swept.set()
+
+    def _watch(self, sweep: threading.Thread) -> None:
+        with suppress(OSError):
+            self._set_limits()
+        with suppress(RuntimeError):  # no more threads
+            start_thread(sweep)
         for looks in itertools.count(1):
             if self._stopped.wait(INTERVAL):
                 return

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from sandbox_agent_ipc.shortage import start_thread
+
 from sandbox_agent_sandbox.errors import NoPlan, SandboxUnavailable
 from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.kinds.found import Found
@@ -112,7 +114,7 @@ def _looking_ahead(facts: HostFacts) -> Iterator[None]:
         target=trials.during, args=(look,), name="sandbox-agent look ahead", daemon=True
     )
     if PlanKind.NO_NAMESPACES not in _known:
-        thread.start()
+        start_thread(thread)
     try:
         yield
     finally:
