@@ -124,10 +124,12 @@ def start_thread(thread: threading.Thread) -> None:
 
     started = threading.Event()
     wait = started.wait
+    before = _tasks()
 
     def wait_until_it_runs() -> None:
         while not wait(_LOOK_SECONDS):
-            if not _may_still_run():
+            known = {thread.native_id for thread in threading.enumerate()}
+            if before and not _tasks() - before - known:
                 raise RuntimeError(_NO_THREAD)
 
     vars(started)["wait"], vars(thread)["_started"] = wait_until_it_runs, started
@@ -140,16 +142,13 @@ def start_thread(thread: threading.Thread) -> None:
         vars(started).pop("wait", None)
 
 
-def _may_still_run() -> bool:
-    """Whether this process has a thread that Python does not know: one that is about to say that it
-    runs, or one of a library."""
-    import threading
-
+def _tasks() -> set[int | None]:
+    """The native ids of all threads of this process, of those that Python does not know, too.
+    proc_pid_task(5). Empty where there is no room to look."""
     try:
-        known = {thread.native_id for thread in threading.enumerate()}
-        return not {int(task) for task in os.listdir("/proc/self/task")} <= known
+        return {int(task) for task in os.listdir("/proc/self/task")}
     except (MemoryError, OSError):
-        return False
+        return set()
 
 
 def _has_no_room_for_a_stack() -> bool:
