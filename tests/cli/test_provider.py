@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,15 @@ def run(
     person: Person, *argv: str, env: Mapping[str, str] = KEYS
 ) -> subprocess.CompletedProcess[str]:
     return person.run([AGENT, *argv], env=env)
+
+
+@contextmanager
+def no_litellm() -> Iterator[None]:
+    """The command of this block imports no litellm, which takes 2.7 s where there is nothing else
+    to do; all else that it does takes 0.3 s."""
+    begin = time.monotonic()
+    yield
+    assert time.monotonic() - begin < 2.5 * observer.patience()
 
 
 def folders(person: Person) -> list[Path]:
@@ -163,9 +173,8 @@ def test_a_coding_task_is_done_recorded_and_replayed_without_the_server(person: 
     argv = ["run", "--model", "replay:last", "--out", str(person.folder / "runs")]
     for more, words in ((["--check"], "; results are as recorded"), ([], "verify agrees")):
         (person.work / "averages.py").write_text(BROKEN)
-        begin = time.monotonic()
-        again = run(person, *argv, *more, env={})
-        assert time.monotonic() - begin < 1.0 * NOISE  # it has not imported litellm
+        with no_litellm():
+            again = run(person, *argv, *more, env={})
         assert (again.returncode, again.stdout) == (0, FINAL + "\n"), again.stderr
         assert words in again.stderr
         assert RIGHT in (person.work / "averages.py").read_text()
@@ -399,9 +408,8 @@ def test_certain_problems_are_reported_before_anything_starts(me: Person, kind: 
     data = json.loads(Path(path).read_text())
     me.write(Path(path), json.dumps({**data, "model": model}))
     for verb in ("validate", "run"):
-        begin = time.monotonic()
-        done = run(me, verb, path, env=keys)
-        assert time.monotonic() - begin < 1.0 * NOISE
+        with no_litellm():
+            done = run(me, verb, path, env=keys)
         assert (done.returncode, done.stdout) == (code, ""), done.stderr
         assert "Traceback" not in done.stderr
         assert "task.yaml:1:" in done.stderr  # the file, and where in it
@@ -441,9 +449,8 @@ def test_resume_without_the_key_says_so_at_once_and_changes_nothing(me: Person) 
         [folder] = folders(me)
         before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for keys, word in (({}, "not set"), ({"OPENAI_API_KEY": f"{KEY}\n"}, "line break")):
-            begin = time.monotonic()
-            done = run(me, "resume", "last", "--out", "../runs", env=keys)
-            assert time.monotonic() - begin < 1.0 * NOISE
+            with no_litellm():
+                done = run(me, "resume", "last", "--out", "../runs", env=keys)
             assert (done.returncode, done.stdout) == (4, ""), done.stderr
             for said in ("OPENAI_API_KEY", word, "hint: "):
                 assert said in done.stderr
