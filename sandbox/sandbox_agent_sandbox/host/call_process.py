@@ -48,7 +48,7 @@ class CallProcess:
         self.abort_sandbox = abort_sandbox
         self.session: CallProcess | None = None
         self.fresh_view = fresh_view
-        self.process: Process | None = None
+        self._process: Process | None = None
         self.ladder: Ladder
         self.survivors: tuple[Survivor, ...] = ()
         self.failure = ""
@@ -57,6 +57,16 @@ class CallProcess:
         self.met: list[LimitMet] = []
         self.full: tuple[LimitMet, ...] = ()
         self.end = WorkerEnd()
+
+    @property
+    def process(self) -> Process | None:
+        """The call's init, once it is there. A request may come before its session's is: a worker
+        says that it serves, and its init is told of, on different ways."""
+        return self._process if self.session is None else self.session.process
+
+    @process.setter
+    def process(self, process: Process | None) -> None:
+        self._process = process
 
     def flag(self, reason: CancelReason) -> None:
         """Change the word and wake the worker. No lock: safe in signal handlers."""
@@ -152,6 +162,12 @@ class InFlight:
         """All of them now."""
         # One step of the interpreter: other threads add calls at any moment.
         return list(self._calls.values())
+
+    def birth(self, call_process: CallProcess, now: float) -> None:
+        """The call's init exists now: for the ladder of the call, and of its requests."""
+        for one in self.all():
+            if call_process in (one, one.session):
+                one.ladder.birth(now)
 
     def add(self, call_process: CallProcess) -> None:
         """A call begins."""

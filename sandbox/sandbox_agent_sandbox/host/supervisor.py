@@ -140,7 +140,7 @@ class Supervisor(CallOrders):
         """Add a request to a session, until `leave`: its ladder acts on the session's process.
         silence: seconds after which it times out, unless `prolong` is called before."""
         now = time.monotonic()
-        request.session, request.process = session, session.process
+        request.session = session
         request.ladder = self._ladder(request, grace, term, now)
         request.ladder.time_out_at(None if silence is None else now + silence)
         request.ladder.birth(now)
@@ -340,7 +340,7 @@ class Supervisor(CallOrders):
             call_process.process = self._sandbox.held_as.of(descriptors, message.mark)
             self._by_pidfd[call_process.process.pidfd] = call_process
             self._epoll.register(call_process.process.pidfd, select.EPOLLIN)
-            call_process.ladder.birth(time.monotonic())
+            self._calls.birth(call_process, time.monotonic())
 
     def _end_call(self, call_process: CallProcess, *, proven: bool) -> None:
         """Give everything of a call back. Idempotent; proven: its namespace is empty."""

@@ -28,6 +28,7 @@ def answer(end: Any, asked: Any) -> None:
             os._exit(3)
         case b"stop":
             os.kill(os.getpid(), signal.SIGSTOP)
+            threading.Event().wait()  # this thread may be the last that is stopped: it says nothing
         case b"hang":
             said(end, asked, b"up")
             ctypes.PyDLL(None).sleep(300)  # in C, with the interpreter's lock held

@@ -15,14 +15,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import kinds
+import observer
 import pytest
 from sandbox_agent_ipc.cancel_reason import CancelReason
 from sandbox_agent_ipc.errors import ProtocolError
-from sandbox_agent_ipc.messages import FunctionRef
+from sandbox_agent_ipc.messages import CallBorn, FunctionRef
 from sandbox_agent_ipc.token import RunToken
 from sandbox_agent_sandbox.errors import SandboxBroken
 from sandbox_agent_sandbox.host.cell import Cell
+from sandbox_agent_sandbox.host.sandbox_process import AboutCalls
 from sandbox_agent_sandbox.host.session import Answer, Patience, Session
+from sandbox_agent_sandbox.host.supervisor import Supervisor
 from sandbox_agent_sandbox.outcome import Rung
 from sandbox_agent_sandbox.plan import PlanKind
 from sandbox_agent_sandbox.policy.make_plan import make_plan
@@ -184,6 +187,14 @@ def test_a_request_that_hangs_ends_its_session_after_grace_and_the_others_are_lo
     run(main)
 
 
+def is_stopped(process: observer.Process) -> bool:
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_text()
+    except OSError:
+        return False  # it has ended
+    return stat.rpartition(")")[2].split()[0] == "T"
+
+
 def test_a_stopped_session_is_ended_and_a_second_order_skips_the_grace() -> None:
     async def main() -> None:
         async with a_session() as session:
@@ -191,13 +202,43 @@ def test_a_stopped_session_is_ended_and_a_second_order_skips_the_grace() -> None
             task = asyncio.ensure_future(
                 session.ask(b"stop", LONG, token=token, on_sent=names.append)
             )
-            while not names:
-                await asyncio.sleep(0)
+            # Until it has stopped itself: SIGCONT, which comes with SIGTERM, must come after that.
+            await until(lambda: any(map(is_stopped, observer.descendants(os.getpid()))))
             token.cancel(CancelReason.INTERRUPT)
             session.escalate(names[0])
             answer = await task
             assert answer.body is None
             assert answer.rung is Rung.TERM
+
+    run(main)
+
+
+def test_a_request_that_comes_before_the_host_knows_the_sessions_process_can_be_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The worker says that it serves by itself, and its birth is told by init."""
+    go_on = threading.Event()
+    on_message = Supervisor._on_message
+
+    def late(self: Supervisor, message: AboutCalls, descriptors: list[int]) -> None:
+        if isinstance(message, CallBorn):
+            assert go_on.wait(20)
+        on_message(self, message, descriptors)
+
+    monkeypatch.setattr(Supervisor, "_on_message", late)
+
+    async def main() -> None:
+        async with a_session() as session:
+            token, names = RunToken(), list[str]()
+            task = asyncio.ensure_future(
+                session.ask(b"stop", LONG, token=token, on_sent=names.append)
+            )
+            await until(lambda: bool(names))
+            token.cancel(CancelReason.INTERRUPT)
+            session.escalate(names[0])
+            go_on.set()
+            answer = await task
+            assert (answer.body, answer.rung) == (None, Rung.TERM)
 
     run(main)
 
