@@ -1,4 +1,4 @@
-"""Which module may import which, and what lies where. Reads the sources; one test imports them.
+"""Which module may import which, and what lies where. Reads the sources; two tests import them.
 
 Each rule is a function from sources to complaints. The checkout must give none, and a copy with a
 violation planted in it must give one: a rule that cannot fail is no rule.
@@ -441,20 +441,24 @@ def test_the_rule_finds_planted_violations(rule: Rule) -> None:
         assert set(rule(OURS.plus(name, f"\n{text}\n"))) - before, (name, text)
 
 
+def with_all_modules(code: str) -> str:
+    """Runs the code, whose arguments are the names of all modules. Returns what it printed."""
+    names = [name for name in OURS if not name.endswith("__main__")]
+    argv = [sys.executable, "-c", f"import importlib, sys\n{code}", *names]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_every_module_can_be_imported() -> None:
     """A name that only types need, under `if TYPE_CHECKING`, is not there for an import that runs:
     mypy does not see that."""
-    names = [name for name in OURS if not name.endswith("__main__")]
-    code = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *names], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    with_all_modules("[importlib.import_module(name) for name in sys.argv[1:]]")
 
 
 def test_every_expression_that_is_compiled_late_can_be_compiled() -> None:
     code = """
-import importlib, re, sys
+import re
 from sandbox_agent_sandbox.put_off import LateExpression
 for name in sys.argv[1:]:
     for value in vars(importlib.import_module(name)).values():
@@ -462,12 +466,7 @@ for name in sys.argv[1:]:
             assert re.compile(value.pattern, value.flags) is not None
             print(name)
 """
-    names = [name for name in OURS if not name.endswith("__main__")]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *names], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) > 20
+    assert len(with_all_modules(code).splitlines()) > 20
 
 
 def test_every_rule_of_this_file_is_used() -> None:

@@ -42,6 +42,15 @@ def new_mark() -> str:
     return str(10**15 + secrets.randbelow(9 * 10**15))
 
 
+def state(pid: int) -> str:
+    """The letter of its state, such as T for stopped; X when it is gone. proc_pid_stat(5)"""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
 def look(pid: int) -> Process | None:
     """The process, or None when it has ended or is a zombie."""
     try:

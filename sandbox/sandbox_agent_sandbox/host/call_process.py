@@ -60,8 +60,8 @@ class CallProcess:
 
     @property
     def process(self) -> Process | None:
-        """The call's init, once it is there. A request may come before its session's is: a worker
-        says that it serves, and its init is told of, on different ways."""
+        """The call's init, once the host knows it. That of a request is its session's, which may
+        become known later: a worker says itself that it serves, and init tells of its birth."""
         return self._process if self.session is None else self.session.process
 
     @process.setter

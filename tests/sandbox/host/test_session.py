@@ -187,12 +187,8 @@ def test_a_request_that_hangs_ends_its_session_after_grace_and_the_others_are_lo
     run(main)
 
 
-def is_stopped(process: observer.Process) -> bool:
-    try:
-        stat = Path(f"/proc/{process.pid}/stat").read_text()
-    except OSError:
-        return False  # it has ended
-    return stat.rpartition(")")[2].split()[0] == "T"
+def below_us() -> list[observer.Process]:
+    return observer.descendants(os.getpid())
 
 
 def test_a_stopped_session_is_ended_and_a_second_order_skips_the_grace() -> None:
@@ -203,7 +199,7 @@ def test_a_stopped_session_is_ended_and_a_second_order_skips_the_grace() -> None
                 session.ask(b"stop", LONG, token=token, on_sent=names.append)
             )
             # Until it has stopped itself: SIGCONT, which comes with SIGTERM, must come after that.
-            await until(lambda: any(map(is_stopped, observer.descendants(os.getpid()))))
+            await until(lambda: any(observer.state(one.pid) == "T" for one in below_us()))
             token.cancel(CancelReason.INTERRUPT)
             session.escalate(names[0])
             answer = await task

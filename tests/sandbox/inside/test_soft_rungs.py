@@ -38,7 +38,7 @@ async def all_asleep(cell: Cell, request: CallRequest) -> None:
     """Wait until every process sleeps, so that a signal interrupts it. A tool that has written `up`
     may not sleep yet: Python is before the system call that sleeps, or a shell has yet to fork."""
     await asyncio.to_thread(
-        observer.eventually, lambda: {state(one.pid) for one in ours()} == {"S"}, 20
+        observer.eventually, lambda: {observer.state(one.pid) for one in ours()} == {"S"}, 20
     )
 
 
@@ -219,7 +219,7 @@ def test_a_stopped_tool_is_continued_so_that_it_can_act_on_sigterm(tmp_path: Pat
     async def freeze(cell: Cell, request: CallRequest) -> None:
         worker = worker_of_ours()
         os.kill(worker, signal.SIGSTOP)
-        await asyncio.to_thread(observer.eventually, lambda: state(worker) == "T", 20)
+        await asyncio.to_thread(observer.eventually, lambda: observer.state(worker) == "T", 20)
 
     result, _ = stop(tmp_path, "sleeps", grace=0.05, before=freeze)
     assert (result.outcome, result.rung) == (Outcome.CANCELLED, Rung.TERM)
@@ -230,7 +230,7 @@ def test_a_stopped_command_is_continued_so_that_it_can_act_on_sigterm(tmp_path: 
     command = "trap 'touch trapped; exit 5' TERM; trap '' INT; echo up; kill -STOP $$; sleep 300"
 
     async def stopped(cell: Cell, request: CallRequest) -> None:
-        await until(lambda: "T" in {state(one.pid) for one in ours()})
+        await until(lambda: "T" in {observer.state(one.pid) for one in ours()})
 
     result, _ = stop(tmp_path, command, grace=0.05, before=stopped)
     assert (result.outcome, result.rung) == (Outcome.CANCELLED, Rung.TERM)
@@ -323,14 +323,6 @@ def ours() -> list[observer.Process]:
 def worker_of_ours() -> int:
     [worker] = [process.pid for process in ours() if process.namespace_pids[-1] == 2]
     return worker
-
-
-def state(pid: int) -> str:
-    """R, S, T, …, and X for one that has ended: proc(5)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "X"
 
 
 def test_who_handles_sigterm_has_its_time_though_the_tool_has_answered(tmp_path: Path) -> None:
